@@ -1,0 +1,87 @@
+"""Keeps your own database in step with an ERP, a PIM or a CRM: one file per sync, everything else is done for you.
+
+Everything a user needs is importable from here. Names are loaded on first use, so that the import stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sync_pipelines.engine.declaration import SyncJob
+    from sync_pipelines.engine.intervals import Interval, sync_intervals
+    from sync_pipelines.engine.plan import FieldChange
+    from sync_pipelines.engine.progress import Progress
+    from sync_pipelines.engine.results import Duplicate, ItemResult, SyncError, SyncResults
+    from sync_pipelines.errors import (
+        AccountsError,
+        ConfigurationError,
+        FetchError,
+        HookError,
+        ItemError,
+        RetryableError,
+        RunError,
+        SyncPipelinesError,
+        TargetError,
+    )
+    from sync_pipelines.orchestration.triggers import trigger_sync
+    from sync_pipelines.registry.registry import register_sync_job, schedule_sync_job
+    from sync_pipelines.registry.single_items import trigger_item
+    from sync_pipelines.runner.run import run_sync
+    from sync_pipelines.runner.single import sync_single_item
+    from sync_pipelines.settings.model import Settings
+    from sync_pipelines.sources.files import csv_file, parquet_file
+    from sync_pipelines.sources.frames import frame_pages
+    from sync_pipelines.sources.tryton import Tryton
+    from sync_pipelines.targets.sql_table import SqlTable
+
+_PLACES = {
+    "AccountsError": "errors",
+    "ConfigurationError": "errors",
+    "Duplicate": "engine.results",
+    "FetchError": "errors",
+    "FieldChange": "engine.plan",
+    "HookError": "errors",
+    "Interval": "engine.intervals",
+    "ItemError": "errors",
+    "ItemResult": "engine.results",
+    "Progress": "engine.progress",
+    "RetryableError": "errors",
+    "RunError": "errors",
+    "Settings": "settings.model",
+    "SqlTable": "targets.sql_table",
+    "SyncError": "engine.results",
+    "SyncJob": "engine.declaration",
+    "SyncPipelinesError": "errors",
+    "SyncResults": "engine.results",
+    "TargetError": "errors",
+    "Tryton": "sources.tryton",
+    "csv_file": "sources.files",
+    "frame_pages": "sources.frames",
+    "parquet_file": "sources.files",
+    "register_sync_job": "registry.registry",
+    "run_sync": "runner.run",
+    "schedule_sync_job": "registry.registry",
+    "sync_intervals": "engine.intervals",
+    "sync_single_item": "runner.single",
+    "trigger_item": "registry.single_items",
+    "trigger_sync": "orchestration.triggers",
+}
+
+__all__ = [  # noqa: PLE0604, RUF022 - the table above is the list
+    *_PLACES
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])

@@ -1,0 +1,1 @@
+"""The ledger, its migrations, and the connections to it and to local records."""

@@ -1,0 +1,58 @@
+"""Connections to databases: one URL in, the right driver and safe defaults out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from sync_pipelines.errors import ConfigurationError
+
+SQLITE_BUSY_TIMEOUT_S = 30
+
+
+def database_url(url: str | URL) -> URL:
+    """Gives the URL with the driver this project uses: `postgresql://` becomes psycopg 3.
+
+    Raises:
+        ConfigurationError: The text is no database URL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "the database URL can't be read; write it as postgresql://user:password@host/name or sqlite:///file.sqlite"
+        ) from error
+    if parsed.drivername in {"postgres", "postgresql"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def create_database(url: str | URL) -> Engine:
+    """Makes a SQLAlchemy engine that waits for locks instead of failing, and enforces foreign keys on SQLite.
+
+    Args:
+        url: The database's URL; `postgresql://` means psycopg 3.
+
+    Raises:
+        ConfigurationError: The URL can't be read or names a driver that is not installed.
+    """
+    parsed = database_url(url)
+    options: dict[str, Any] = {}
+    if parsed.get_backend_name() == "sqlite":
+        options["connect_args"] = {"timeout": SQLITE_BUSY_TIMEOUT_S}
+    try:
+        database = create_engine(parsed, **options)
+    except (ArgumentError, ImportError) as error:
+        raise ConfigurationError(f"no driver for the database {parsed.render_as_string()}: {error}") from error
+    if database.dialect.name == "sqlite":
+        event.listen(database, "connect", _prepare_sqlite)
+    return database
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()

@@ -1,0 +1,230 @@
+"""The ledger: what runs did, how far they got, which items failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, delete, event, func, insert, select, update
+
+from sync_pipelines.database.connections import create_database, database_url
+from sync_pipelines.database.migrate import migrate
+from sync_pipelines.database.tables import LedgerTables, ledger_tables
+
+_INSERT_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """One failed item as the ledger keeps it."""
+
+    position: int
+    external_id: str | None
+    exception_type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run as the ledger keeps it. Times are aware."""
+
+    id: str
+    job: str
+    kind: str
+    dagster_run_id: str | None
+    options: Mapping[str, Any]
+    started_at: datetime
+    completed_at: datetime | None = None
+    outcome: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    phase_ms: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    failure: str | None = None
+
+
+class Ledger:
+    """Reads and writes the ledger's tables; each method is one transaction.
+
+    Args:
+        database: The ledger's database, migrated.
+    """
+
+    def __init__(self, database: Engine) -> None:
+        self.database = database
+        self.tables: LedgerTables = ledger_tables(database.dialect.name)
+
+    def start_run(self, run: RunRow) -> None:
+        """Notes that a run has begun."""
+        with self.database.begin() as connection:
+            connection.execute(
+                insert(self.tables.runs).values(
+                    id=run.id,
+                    job=run.job,
+                    kind=run.kind,
+                    dagster_run_id=run.dagster_run_id,
+                    options=dict(run.options),
+                    started_at=run.started_at,
+                )
+            )
+
+    def run(self, run_id: str) -> RunRow | None:
+        """The run of that id."""
+        return next(iter(self._runs(self.tables.runs.c.id == run_id, 1)), None)
+
+    def latest_runs(self, job: str, limit: int = 20) -> list[RunRow]:
+        """The newest runs of a sync job, newest first."""
+        return self._runs(self.tables.runs.c.job == job, limit)
+
+    def run_of_dagster(self, dagster_run_id: str) -> RunRow | None:
+        """The newest run that the Dagster run carried out, or went on with."""
+        return next(iter(self._runs(self.tables.runs.c.dagster_run_id == dagster_run_id, 1)), None)
+
+    def _runs(self, condition: Any, limit: int) -> list[RunRow]:
+        runs = self.tables.runs
+        query = select(runs).where(condition).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
+        with self.database.begin() as connection:
+            return [_run_row(row) for row in connection.execute(query)]
+
+    def save_phase(
+        self, run_id: str, phase: str, duration_ms: int, *, notes: Sequence[str] = (), dagster_run_id: str | None = None
+    ) -> None:
+        """Notes how long a phase took and what a person should know of it. A repeated phase counts anew."""
+        runs = self.tables.runs
+        with self.database.begin() as connection:
+            row = connection.execute(select(runs.c.phase_ms, runs.c.notes).where(runs.c.id == run_id)).one()
+            known = [*(row.notes or [])]
+            values: dict[str, Any] = {
+                "phase_ms": {**(row.phase_ms or {}), phase: duration_ms},
+                "notes": known + [note for note in notes if note not in known],
+            }
+            if dagster_run_id is not None:
+                values["dagster_run_id"] = dagster_run_id
+            connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+
+    def begin_apply(self, run_id: str, at: datetime) -> bool:
+        """Notes that applying begins. True if an earlier attempt had begun and may have been broken off."""
+        runs = self.tables.runs
+        with self.database.begin() as connection:
+            begun = update(runs).where(runs.c.id == run_id, runs.c.apply_started_at.is_(None)).values(apply_started_at=at)
+            return connection.execute(begun).rowcount == 0
+
+    def save_diff_errors(self, run_id: str, errors: Iterable[ErrorRow]) -> None:
+        """Keeps the items that failed before anything was written, in place of those of an earlier attempt."""
+        table = self.tables.run_errors
+        with self.database.begin() as connection:
+            connection.execute(delete(table).where(table.c.run_id == run_id, table.c.phase == "diff"))
+            self._insert_errors(connection, run_id, "diff", errors)
+
+    def chunks(self, run_id: str) -> dict[int, dict[str, int]]:
+        """The counts of the chunks that are applied, by number."""
+        table = self.tables.run_chunks
+        with self.database.begin() as connection:
+            found = connection.execute(select(table.c.number, table.c.counts).where(table.c.run_id == run_id))
+            return {row.number: row.counts for row in found}
+
+    def save_chunk(
+        self, run_id: str, number: int, counts: Mapping[str, int], errors: Iterable[ErrorRow], at: datetime
+    ) -> None:
+        """Notes that a chunk of the plan is applied, with the errors of its items."""
+        with self.database.begin() as connection:
+            row = {"run_id": run_id, "number": number, "counts": dict(counts), "applied_at": at}
+            connection.execute(insert(self.tables.run_chunks).values(row))
+            self._insert_errors(connection, run_id, "apply", errors)
+
+    def _insert_errors(self, connection: Connection, run_id: str, phase: str, errors: Iterable[ErrorRow]) -> None:
+        stream = iter(errors)
+        while rows := [
+            {
+                "run_id": run_id,
+                "phase": phase,
+                "position": each.position,
+                "external_id": each.external_id,
+                "exception_type": each.exception_type,
+                "message": each.message,
+            }
+            for each in islice(stream, _INSERT_ROWS)
+        ]:
+            connection.execute(insert(self.tables.run_errors), rows)
+
+    def errors(self, run_id: str, limit: int | None = None) -> list[ErrorRow]:
+        """The errors of a run in the order of the fetch; those of deletes, which have no position, come last."""
+        table = self.tables.run_errors
+        query = select(table).where(table.c.run_id == run_id).order_by(table.c.position < 0, table.c.position, table.c.id)
+        with self.database.begin() as connection:
+            found = connection.execute(query.limit(limit) if limit is not None else query)
+            return [ErrorRow(row.position, row.external_id, row.exception_type, row.message) for row in found]
+
+    def count_errors(self, run_id: str) -> int:
+        """How many errors the ledger has of a run."""
+        table = self.tables.run_errors
+        with self.database.begin() as connection:
+            return int(connection.scalar(select(func.count()).where(table.c.run_id == run_id)) or 0)
+
+    def finish_run(
+        self, run_id: str, *, outcome: str, counts: Mapping[str, int], failure: str | None, at: datetime
+    ) -> None:
+        """Notes how a run ended."""
+        values = {"outcome": outcome, "counts": dict(counts), "failure": failure, "completed_at": at}
+        with self.database.begin() as connection:
+            connection.execute(update(self.tables.runs).where(self.tables.runs.c.id == run_id).values(values))
+
+
+@contextmanager
+def open_ledger(url: str) -> Iterator[Ledger]:
+    """Opens the ledger, creating or upgrading its tables if need be.
+
+    Args:
+        url: The URL of the ledger's database, `sqlite:///...` or `postgresql://...`.
+
+    Raises:
+        ConfigurationError: The ledger can't be reached or written.
+    """
+    parsed = database_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    database = create_database(parsed)
+    if database.dialect.name == "sqlite":
+        event.listen(database, "connect", _leave_transactions_to_us)
+        event.listen(database, "begin", _begin_immediate)
+    try:
+        migrate(database)
+        yield Ledger(database)
+    finally:
+        database.dispose()
+
+
+def aware(moment: datetime) -> datetime:
+    """SQLite gives back naive times; the ledger's are UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL").close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # a transaction that first reads and then writes would otherwise fail, not wait, when another one writes
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _run_row(row: Row[Any]) -> RunRow:
+    return RunRow(
+        id=row.id,
+        job=row.job,
+        kind=row.kind,
+        dagster_run_id=row.dagster_run_id,
+        options=row.options,
+        started_at=aware(row.started_at),
+        completed_at=aware(row.completed_at) if row.completed_at else None,
+        outcome=row.outcome,
+        counts=row.counts or {},
+        phase_ms=row.phase_ms or {},
+        notes=tuple(row.notes or ()),
+        failure=row.failure,
+    )

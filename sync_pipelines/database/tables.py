@@ -1,0 +1,116 @@
+"""The ledger's tables, as the migrations make them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+POSTGRES_SCHEMA = "sync_pipelines"
+"""Dagster puts `runs`, `jobs` and `alembic_version` into `public`; ours live beside it."""
+SQLITE_PREFIX = "sync_"
+
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTables:
+    """The tables by what they hold."""
+
+    metadata: MetaData
+    runs: Table
+    run_errors: Table
+    run_chunks: Table
+    inbox: Table
+
+
+def ledger_tables(dialect_name: str) -> LedgerTables:
+    """Gives the tables as they are named on that dialect."""
+    on_sqlite = dialect_name == "sqlite"
+    schema, prefix = (None, SQLITE_PREFIX) if on_sqlite else (POSTGRES_SCHEMA, "")
+    metadata = MetaData(schema=schema)
+    run = f"{schema}.{prefix}runs.id" if schema else f"{prefix}runs.id"
+    return LedgerTables(
+        metadata=metadata,
+        runs=_runs(metadata, prefix),
+        run_errors=_run_errors(metadata, prefix, run),
+        run_chunks=_run_chunks(metadata, prefix, run),
+        inbox=_inbox(metadata, prefix),
+    )
+
+
+def _runs(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}runs",
+        metadata,
+        Column("id", String(36), primary_key=True),
+        Column("job", Text, nullable=False),
+        Column("kind", String(16), nullable=False),  # full or drain
+        Column("dagster_run_id", String(64)),
+        Column("options", JSON, nullable=False),  # limit, only
+        Column("started_at", DateTime(timezone=True), nullable=False),
+        Column("apply_started_at", DateTime(timezone=True)),
+        Column("completed_at", DateTime(timezone=True)),
+        Column("outcome", String(16)),
+        Column("counts", JSON),
+        Column("phase_ms", JSON),
+        Column("notes", JSON),
+        Column("failure", Text),
+        Index(f"ix_{prefix}runs_job_started_at", "job", "started_at"),
+    )
+
+
+def _run_errors(metadata: MetaData, prefix: str, run: str) -> Table:
+    return Table(
+        f"{prefix}run_errors",
+        metadata,
+        Column("id", _SERIAL, primary_key=True),
+        Column("run_id", String(36), ForeignKey(run, ondelete="CASCADE"), nullable=False),
+        Column("phase", String(16), nullable=False),  # diff or apply
+        Column("position", BigInteger, nullable=False),
+        Column("external_id", Text),
+        Column("exception_type", Text, nullable=False),
+        Column("message", Text, nullable=False),
+        Index(f"ix_{prefix}run_errors_run_id_position", "run_id", "position"),
+    )
+
+
+def _run_chunks(metadata: MetaData, prefix: str, run: str) -> Table:
+    return Table(
+        f"{prefix}run_chunks",
+        metadata,
+        Column("run_id", String(36), ForeignKey(run, ondelete="CASCADE"), primary_key=True),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("counts", JSON, nullable=False),
+        Column("applied_at", DateTime(timezone=True), nullable=False),
+    )
+
+
+def _inbox(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}inbox",
+        metadata,
+        Column("id", _SERIAL, primary_key=True),
+        Column("job", Text, nullable=False),
+        Column("item", Text, nullable=False),  # the engine's JSON
+        Column("received_at", DateTime(timezone=True), nullable=False),
+        Column("state", String(16), nullable=False),  # waiting, applied, failed
+        Column("attempts", Integer, nullable=False),
+        Column("external_id", Text),
+        Column("action", String(16)),
+        Column("message", Text),
+        Column("finished_at", DateTime(timezone=True)),
+        Index(f"ix_{prefix}inbox_job_state_id", "job", "state", "id"),
+    )

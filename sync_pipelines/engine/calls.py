@@ -1,0 +1,100 @@
+"""Calls plain and `async` functions alike, also from inside a running event loop.
+
+All `async` functions of a process run on one event loop in a thread of its own, so that a client that belongs to a loop
+(an `httpx.AsyncClient` in a job file, say) keeps working from fetch to apply and from one call to the next.
+Plain functions run in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, aclosing
+from functools import cache
+from typing import Any, TypeVar
+
+import anyio
+from anyio.abc import BlockingPortal
+from anyio.from_thread import start_blocking_portal
+from anyio.streams.memory import MemoryObjectSendStream
+
+T = TypeVar("T")
+
+_BATCH = 500
+
+
+def call(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls the function and, if it is `async`, waits for its result."""
+    return resolve(function(*args))
+
+
+def resolve(value: Any) -> Any:
+    """Waits for the value if it is awaitable, else gives it back."""
+    return _portal(os.getpid()).call(_wait_for, value) if inspect.isawaitable(value) else value
+
+
+def iterate(values: AsyncIterable[T]) -> Iterator[T]:
+    """Iterates over an async iterable from plain code, a bounded number of elements ahead.
+
+    The whole iteration runs in one task, as generators that hold a cancel scope or a task group need. Closing the
+    iterator half-way closes the generator.
+    """
+    send, receive = anyio.create_memory_object_stream[list[T]](1)
+    portal = _portal(os.getpid())
+    producer = portal.start_task_soon(_produce, values, send)
+    try:
+        while True:
+            try:
+                batch = portal.call(receive.receive)
+            except anyio.EndOfStream:
+                producer.result()
+                return
+            yield from batch
+    finally:
+        portal.call(receive.aclose)
+        producer.cancel()
+
+
+async def _produce(values: AsyncIterable[T], send: MemoryObjectSendStream[list[T]]) -> None:
+    batch: list[T] = []
+    async with send:
+        iterator = aiter(values)
+        try:
+            async for value in iterator:
+                batch.append(value)
+                if len(batch) >= _BATCH or isinstance(value, list):
+                    await send.send(batch)
+                    batch = []
+        finally:
+            await _deliver_rest(send, batch)
+            await _close(iterator)
+
+
+async def _deliver_rest(send: MemoryObjectSendStream[list[T]], batch: list[T]) -> None:
+    if batch:
+        try:
+            await send.send(batch)
+        except (anyio.BrokenResourceError, anyio.get_cancelled_exc_class()):
+            return
+
+
+async def _close(iterator: AsyncIterator[Any]) -> None:
+    if inspect.isasyncgen(iterator):
+        with anyio.CancelScope(shield=True):
+            async with aclosing(iterator):
+                pass
+
+
+async def _wait_for(value: Awaitable[T]) -> T:
+    return await value
+
+
+@cache
+def _portal(_process_id: int) -> BlockingPortal:
+    """The event loop's door; a forked process opens one of its own."""
+    stack = ExitStack()
+    portal = stack.enter_context(start_blocking_portal())
+    atexit.register(stack.close)
+    return portal

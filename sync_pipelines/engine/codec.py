@@ -1,0 +1,199 @@
+"""Items as JSON text and back, exactly: what a snapshot keeps is what `create` and `update` get.
+
+Plain JSON values stand for themselves; every other value is an object with the key `$` that names its type:
+`{"$": "decimal", "v": "10.50"}`. Dataclasses, pydantic models and enums are kept by the name of their class.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from sync_pipelines.errors import ConfigurationError, ItemError
+
+_TAG = "$"
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_classes: dict[str, type] = {}
+"""Classes met in this process, so that one defined inside a function can be found again."""
+
+
+def encode(value: Any) -> str:
+    """Gives the JSON text of an item or a value.
+
+    Raises:
+        ItemError: The value, or something inside it, has a type that can't be kept; the message names type and place.
+    """
+    text = json.dumps(_tagged(value, "the item"), ensure_ascii=False, separators=(",", ":"))
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ItemError(f"the item holds text that is not Unicode: {text[error.start : error.end]!a}") from error
+    return text
+
+
+def decode(text: str) -> Any:
+    """Gives the item or value that `encode` was given.
+
+    Raises:
+        ConfigurationError: The class of an item can't be imported here.
+    """
+    return json.loads(text, object_hook=_restore)
+
+
+def _tagged(value: Any, place: str) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        return _tagged_dict(value, place)
+    if kind is list:
+        return [_tagged(each, place) for each in value]
+    for base, tagger in _TAGGERS:
+        if isinstance(value, base):
+            return tagger(value, place)
+    return _tagged_other(value, place)
+
+
+def _tagged_dict(value: Mapping[Any, Any], place: str) -> dict[str, Any]:
+    if all(type(key) is str for key in value) and _TAG not in value:
+        return {
+            key: each if type(each) in _PLAIN else _tagged(each, f"{place}, field {key!r}")
+            for key, each in value.items()
+        }
+    pairs = [[_tagged(key, place), _tagged(each, f"{place}, field {key!r}")] for key, each in value.items()]
+    return {_TAG: "dict", "v": pairs}
+
+
+def _tagged_moment(value: datetime, _place: str) -> Any:
+    # pandas' NaT is a datetime that is unequal to itself
+    return {_TAG: "datetime", "v": value.isoformat()} if value == value else None  # noqa: PLR0124
+
+
+def _tagged_sequence(value: Any, place: str) -> Any:
+    if hasattr(value, "_fields"):
+        return {_TAG: "namedtuple", "c": _remember(type(value)), "v": [_tagged(each, place) for each in value]}
+    return {_TAG: "tuple", "v": [_tagged(each, place) for each in value]}
+
+
+def _tagged_enum(value: Enum, _place: str) -> Any:
+    return {_TAG: "enum", "c": _remember(type(value)), "v": value.name}
+
+
+def _tagged_other(value: Any, place: str) -> Any:
+    kind = type(value)
+    if hasattr(kind, "model_fields") and hasattr(kind, "model_construct"):
+        given = {**value.__dict__, **(value.__pydantic_extra__ or {})}
+        return {_TAG: "model", "c": _remember(kind), "s": sorted(value.model_fields_set), "v": _tagged(given, place)}
+    if dataclasses.is_dataclass(kind):
+        given = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
+        return {_TAG: "object", "c": _remember(kind), "v": _tagged(given, place)}
+    if hasattr(value, "dtype") and hasattr(value, "item") and not value.shape:
+        return _tagged(value.item(), place)
+    if kind.__name__ == "NAType":
+        return None
+    if isinstance(value, (str, int, float)):
+        return next(base(value) for base in (str, int, float) if isinstance(value, base))
+    raise ItemError(
+        f"{place} holds a {kind.__module__}.{kind.__qualname__}, which a snapshot can't keep; "
+        "give dicts, dataclasses or pydantic models of plain values, dates, decimals, bytes, UUIDs and enums"
+    )
+
+
+_TAGGERS: tuple[tuple[type, Callable[[Any, str], Any]], ...] = (
+    (Enum, _tagged_enum),
+    (Decimal, lambda value, _: {_TAG: "decimal", "v": str(value)}),
+    (datetime, _tagged_moment),
+    (date, lambda value, _: {_TAG: "date", "v": value.isoformat()}),
+    (time, lambda value, _: {_TAG: "time", "v": value.isoformat()}),
+    (timedelta, lambda value, _: {_TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}),
+    (UUID, lambda value, _: {_TAG: "uuid", "v": str(value)}),
+    (
+        (bytes, bytearray, memoryview),  # type: ignore[arg-type]  # isinstance takes a tuple as well
+        lambda value, _: {_TAG: "bytes", "v": base64.b64encode(bytes(value)).decode("ascii")},
+    ),
+    (tuple, _tagged_sequence),
+    (frozenset, lambda value, place: {_TAG: "frozenset", "v": [_tagged(each, place) for each in value]}),
+    (set, lambda value, place: {_TAG: "set", "v": [_tagged(each, place) for each in value]}),
+    (list, lambda value, place: [_tagged(each, place) for each in value]),
+    (Mapping, lambda value, place: _tagged_dict(dict(value), place)),
+)
+
+_RESTORERS: dict[str, Callable[[Any], Any]] = {
+    "decimal": Decimal,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "timedelta": lambda parts: timedelta(*parts),
+    "uuid": UUID,
+    "bytes": base64.b64decode,
+    "tuple": tuple,
+    "frozenset": frozenset,
+    "set": set,
+    "dict": dict,
+}
+
+
+def _restore(found: dict[str, Any]) -> Any:
+    kind = found.get(_TAG)
+    if kind is None:
+        return found
+    value = found["v"]
+    if kind in _RESTORERS:
+        return _RESTORERS[kind](value)
+    return _restore_object(kind, _class_named(found["c"]), found)
+
+
+def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
+    value = found["v"]
+    if kind == "enum":
+        return found_class[value]
+    if kind == "namedtuple":
+        return found_class._make(value)
+    if kind == "model":
+        return found_class.model_construct(_fields_set=set(found["s"]), **value)
+    restored = object.__new__(found_class)
+    for name, each in value.items():
+        object.__setattr__(restored, name, each)
+    return restored
+
+
+def _remember(kind: type) -> str:
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    _classes[name] = kind
+    return name
+
+
+def _class_named(name: str) -> type:
+    if name in _classes:
+        return _classes[name]
+    module_name, _, qualified = name.partition(":")
+    found: Any = None
+    try:
+        found = importlib.import_module(module_name)
+        for part in qualified.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"the class {name} of an item can't be imported in this process; define it at the top level of a module "
+            "that fetch, diff and apply can all import"
+        ) from error
+    return _remembered(found, name)
+
+
+def _remembered(found: Any, name: str) -> type:
+    keeps = isinstance(found, type) and (
+        issubclass(found, (Enum, tuple)) or dataclasses.is_dataclass(found) or hasattr(found, "model_construct")
+    )
+    if not keeps:
+        raise ConfigurationError(f"{name} is no dataclass, pydantic model, named tuple or enum")
+    _remember(found)
+    return found  # type: ignore[no-any-return]  # checked just above

@@ -1,0 +1,228 @@
+"""`SyncJob`: how to fetch all external items, what identifies one, how to find, create and update the local record."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from sync_pipelines.engine.intervals import Interval, as_interval
+from sync_pipelines.engine.items import read_field
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import ConfigurationError, ItemError
+
+Item = TypeVar("Item")
+Local = TypeVar("Local")
+
+Fetched = Iterable[Any] | AsyncIterable[Any]
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_KEY_PART = re.compile(r"[A-Za-z0-9_]+")
+_HOOKS = (
+    "find_local", "create", "update", "delete", "list_local", "should_skip", "has_changed", "on_start", "on_complete",
+)  # fmt: skip
+_PER_RECORD = ("find_local", "create", "update")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SyncJob(Generic[Item, Local]):
+    """The declaration of one sync.
+
+    Every function may be plain or `async`. Write `JOB: SyncJob[ErpItem, Variant] = SyncJob(...)`.
+
+    Args:
+        name: Lower case words joined by `-`, e.g. `"erp-inventory"`; Dagster's names have `_` instead.
+        fetch_external: Called without arguments; returns or yields items or pages of items (lists, DataFrames).
+        get_external_id: What identifies an item: a function of the item, or the name of one of its fields. May be left
+            out when the target knows its key columns.
+        find_local: `find_local(external_id)` gives the local record or None.
+        create: `create(item)` writes a new local record.
+        update: `update(item, local)` brings a found record up to the item.
+        delete: `delete(local)` removes a local record; needed for `deletes="hard"` without a target that can.
+        list_local: `list_local()` gives the external ids of all local records; needed like `delete`.
+        should_skip: `should_skip(item)` is true for items that are to be left alone.
+        has_changed: `has_changed(item, local)` is true if the record needs the update. Without it, and without a target
+            that can tell, every found record is updated.
+        on_start: Called before the fetch; an error ends the run.
+        on_complete: `on_complete(results)` is called at the end, after failures too; an error fails the run after the
+            applying is done.
+        target: Where local records live, e.g. `SqlTable(...)`, instead of the per-record functions.
+        deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
+        schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
+        description: What an operator should know; shown in the UI. Markdown.
+        asset_key: Key of the Dagster asset, parts joined by `/`, e.g. `"shop/variants"`; by default the job's name.
+        source_asset: Key of the external asset upstream; by default the job's name with `_source`.
+        group: Dagster's asset group.
+        owners: Who answers for this sync: e-mail addresses or `team:name`.
+        kinds: Up to three words that Dagster shows as badges, e.g. `("tryton", "sqlite")`.
+        tags: Further Dagster tags.
+
+    Raises:
+        ConfigurationError: The declaration is wrong; the message names job and field.
+    """
+
+    name: str
+    fetch_external: Callable[[], Fetched | Awaitable[Fetched]]
+    get_external_id: Callable[[Item], str | Awaitable[str]] | str | None = None
+    find_local: Callable[[str], Local | None | Awaitable[Local | None]] | None = None
+    create: Callable[[Item], object] | None = None
+    update: Callable[[Item, Local], object] | None = None
+    delete: Callable[[Local], object] | None = None
+    list_local: Callable[[], Iterable[str] | AsyncIterable[str] | Awaitable[Iterable[str]]] | None = None
+    should_skip: Callable[[Item], bool | Awaitable[bool]] | None = None
+    has_changed: Callable[[Item, Local], bool | Awaitable[bool]] | None = None
+    on_start: Callable[[], object] | None = None
+    on_complete: Callable[[SyncResults], object] | None = None
+    target: Any = None
+    deletes: Literal["off", "hard"] = "off"
+    schedule: Interval | str | None = None
+    description: str = ""
+    asset_key: str | None = None
+    source_asset: str | None = None
+    group: str = "sync"
+    owners: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: object, **given: object) -> SyncJob:
+            """Turns a misspelt or missing field into an error that names it."""
+            _check_field_names(cls, args, given)
+            return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Checks the declaration."""
+        _check_name(self)
+        _check_callables(self)
+        _check_identity(self)
+        _check_target(self)
+        _check_deletes(self)
+        _check_presentation(self)
+        if self.schedule is not None:
+            try:
+                object.__setattr__(self, "schedule", as_interval(self.schedule))
+            except ConfigurationError as error:
+                raise _wrong(self, "schedule", str(error)) from error
+
+    @property
+    def dagster_name(self) -> str:
+        """The job's name as Dagster wants it: `erp_inventory`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def interval(self) -> Interval | None:
+        """The schedule as an interval."""
+        return as_interval(self.schedule) if self.schedule is not None else None
+
+    def identify(self, item: Item) -> Any:
+        """Gives what `get_external_id` or the target's key columns say, unchecked; awaitable if they are `async`."""
+        if self.get_external_id is None:
+            return self.target.external_id(item)
+        if isinstance(self.get_external_id, str):
+            return read_field(item, self.get_external_id)
+        return self.get_external_id(item)
+
+
+def checked_external_id(value: Any) -> str:
+    """Makes text of an external id.
+
+    Raises:
+        ItemError: The id is missing (None, NaN), empty, or a truth value.
+    """
+    if value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value:  # noqa: PLR0124 - NaN
+        raise ItemError("the item has no external id (None)")
+    if isinstance(value, bool):
+        raise ItemError(f"the external id is {value!r}; an id is text or a number")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a pandas column with a gap turns 7 into 7.0
+    text = str(value).strip() if not isinstance(value, str) else value
+    if not text.strip():
+        raise ItemError(f"the item's external id is empty ({value!r})")
+    return text
+
+
+def _wrong(job: SyncJob[Any, Any], name: str, problem: str) -> ConfigurationError:
+    shown = job.name if isinstance(job.name, str) else "?"
+    return ConfigurationError(f"sync job {shown!r}: {name}: {problem}")
+
+
+def _check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+    shown = given.get("name", "?")
+    if args:
+        raise ConfigurationError(f"sync job {shown!r}: SyncJob takes keyword arguments only: SyncJob(name=..., ...)")
+    known = [each.name for each in fields(cls)]  # type: ignore[arg-type]  # the class is a dataclass
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
+            raise ConfigurationError(f"sync job {shown!r}: there is no field {name!r}; {hint}")
+    for name in ("name", "fetch_external"):
+        if name not in given:
+            raise ConfigurationError(f"sync job {shown!r}: the field {name!r} is missing")
+
+
+def _check_name(job: SyncJob[Any, Any]) -> None:
+    if not isinstance(job.name, str) or not _NAME.fullmatch(job.name):
+        raise _wrong(job, "name", f"{job.name!r} must be lower case words and digits joined by '-': 'erp-inventory'")
+
+
+def _check_callables(job: SyncJob[Any, Any]) -> None:
+    if not callable(job.fetch_external):
+        raise _wrong(job, "fetch_external", f"{job.fetch_external!r} is not a function; pass it without calling it")
+    for name in _HOOKS:
+        value = getattr(job, name)
+        if value is not None and not callable(value):
+            raise _wrong(job, name, f"{value!r} is not a function")
+
+
+def _check_identity(job: SyncJob[Any, Any]) -> None:
+    given = job.get_external_id
+    if given is None and not hasattr(job.target, "external_id"):
+        raise _wrong(job, "get_external_id", "is missing; give a function of the item or the name of one of its fields")
+    if given is not None and not callable(given) and not (isinstance(given, str) and given):
+        raise _wrong(job, "get_external_id", f"{given!r} is neither a function nor a field name")
+
+
+def _check_target(job: SyncJob[Any, Any]) -> None:
+    given = [name for name in _PER_RECORD if getattr(job, name) is not None]
+    if job.target is not None:
+        also = [*given, *(name for name in ("delete", "list_local") if getattr(job, name) is not None)]
+        if also:
+            raise _wrong(job, also[0], "a job has a target or per-record functions, not both")
+        if not hasattr(job.target, "open") and not all(callable(getattr(job.target, each, None)) for each in _PER_RECORD):
+            raise _wrong(job, "target", f"{job.target!r} has no find_local, create and update")
+        return
+    for name in _PER_RECORD:
+        if name not in given:
+            raise _wrong(job, name, "is missing; give find_local, create and update, or a target such as SqlTable(...)")
+
+
+def _check_deletes(job: SyncJob[Any, Any]) -> None:
+    if job.deletes not in {"off", "hard"}:
+        raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off' or 'hard'")
+    if job.deletes == "hard" and job.target is None:
+        for name in ("delete", "list_local"):
+            if getattr(job, name) is None:
+                raise _wrong(job, name, "is missing; deletes='hard' needs delete and list_local")
+
+
+def _check_presentation(job: SyncJob[Any, Any]) -> None:
+    for name in ("asset_key", "source_asset"):
+        key = getattr(job, name)
+        if key is not None and not (isinstance(key, str) and all(_KEY_PART.fullmatch(part) for part in key.split("/"))):
+            raise _wrong(job, name, f"{key!r} must be words joined by '/': 'shop/variants'")
+    if not isinstance(job.group, str) or not _KEY_PART.fullmatch(job.group):
+        raise _wrong(job, "group", f"{job.group!r} must be letters, digits and '_'")
+    for name in ("owners", "kinds"):
+        value = getattr(job, name)
+        if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+            raise _wrong(job, name, f"{value!r} must be a list of texts")
+    if not isinstance(job.description, str):
+        raise _wrong(job, "description", f"{job.description!r} must be text")
+    if not isinstance(job.tags, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, str) for key, value in job.tags.items()
+    ):
+        raise _wrong(job, "tags", f"{job.tags!r} must map texts to texts")

@@ -1,0 +1,55 @@
+"""The result of a diff: what is to become of each item, with old and new field values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Action(StrEnum):
+    """What a plan wants done with one item or local record."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class Outcome(StrEnum):
+    """What became of one item. Every fetched item has exactly one (`DELETED` is of local records without an item)."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of a local record, before and after. `old` is None for a create."""
+
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEntry:
+    """One line of a plan.
+
+    Args:
+        action: What to do.
+        external_id: Canonical external id, as the target's key gives it back.
+        position: Place of the item in the fetch, starting at 0; -1 for a delete, which has no item.
+        item: The item to write, None for a delete.
+        changes: Field -> old and new value, as far as the target names its fields.
+    """
+
+    action: Action
+    external_id: str
+    position: int = -1
+    item: Any = None
+    changes: Mapping[str, FieldChange] = field(default_factory=dict)

@@ -1,0 +1,54 @@
+"""Turns exceptions into text that may be logged, stored and shown: their own message, without secrets."""
+
+from __future__ import annotations
+
+import re
+
+MAX_MESSAGE_CHARS = 2_000
+
+_PATTERNS = (
+    # the password in scheme://user:password@host
+    (re.compile(r"(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*:)[^\s@]+(?=@)"), r"\g<keep>***"),
+    # Authorization: Bearer ..., Basic ..., Session ...
+    (re.compile(r"(?P<keep>\b(?:bearer|basic|session)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\g<keep>***"),
+    # password=..., "token": "...", api_key: ...
+    (
+        re.compile(
+            r"(?P<keep>\b(?:[a-z]+[_-])*(?:password|passwd|pwd|secret|token|api[_-]?key)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}]+",
+            re.IGNORECASE,
+        ),
+        r"\g<keep>***",
+    ),
+)
+
+
+def redact(text: str) -> str:
+    """Blots out passwords in URLs, authorization values and `password=`-like pairs."""
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def exception_type(error: BaseException) -> str:
+    """The name of the exception that a person should see: the database's own below SQLAlchemy's."""
+    return type(_innermost(error)).__name__
+
+
+def message_of(error: BaseException) -> str:
+    """The exception's own message, redacted and at most 2,000 characters.
+
+    Of a database error this is what the database said, without the statement and its parameters, which may hold
+    personal data.
+    """
+    original = _innermost(error)
+    try:
+        text = str(original).strip()
+    except Exception:  # noqa: BLE001 - a broken __str__ of somebody's exception must not stop a sync
+        text = ""
+    text = redact(text or type(original).__name__).encode("utf-8", "replace").decode("utf-8").replace("\x00", "\\x00")
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    original = getattr(error, "orig", None)
+    return original if isinstance(original, BaseException) else error

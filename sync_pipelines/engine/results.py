@@ -1,0 +1,199 @@
+"""What a sync reports: outcomes counted, errors kept, time measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sync_pipelines.engine.plan import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_LISTED = 1_000
+"""How many errors and duplicates a result lists; the counts count all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncError:
+    """One item that failed.
+
+    Args:
+        external_id: The item's external id, None if it has none that can be read.
+        message: The error's own message, without secrets.
+        exception_type: Name of the exception's class, e.g. `"IntegrityError"`.
+        position: Place of the item in the fetch, starting at 0; -1 for a local record that could not be deleted.
+    """
+
+    external_id: str | None
+    message: str
+    exception_type: str
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An item that a later one with the same external id replaced.
+
+    Args:
+        external_id: The id that both have, as the target's key gives it back.
+        position: Place of this item in the fetch, starting at 0.
+        kept_position: Place of the item that counts.
+    """
+
+    external_id: str
+    position: int
+    kept_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What became of one item: `action` is `created`, `updated`, `unchanged` or `skipped`."""
+
+    action: str
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Items by outcome. `deleted` counts local records, `recovered` those of `unchanged` that a broken-off attempt
+    of the same run had already written."""  # noqa: D205, D209
+
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    failed: int = 0
+    duplicate: int = 0
+    failed_deletes: int = 0
+    recovered: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+
+    def items(self) -> int:
+        """How many fetched items these counts explain."""
+        return self.created + self.updated + self.unchanged + self.skipped + self.failed + self.duplicate
+
+    def to_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @staticmethod
+    def of(outcomes: Iterable[Outcome]) -> Counts:
+        """Counts outcomes."""
+        tally: dict[str, int] = {}
+        for outcome in outcomes:
+            tally[outcome.value] = tally.get(outcome.value, 0) + 1
+        return Counts(**tally)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncResults:
+    """The result of one run.
+
+    Args:
+        name: The sync job's name.
+        run_id: The run's id in the ledger.
+        started_at: When the run began, aware.
+        completed_at: When it ended, aware.
+        duration_ms: From start to end in milliseconds; time between the ops of a Dagster run included.
+        fetched: Items taken from the source; equals created + updated + unchanged + skipped + failed + duplicate.
+        created: Local records written anew.
+        updated: Local records changed.
+        deleted: Local records removed because the source no longer has them.
+        unchanged: Items whose local record was already up to date.
+        skipped: Items that `should_skip` left out.
+        error_count: Items that failed, and deletes that failed.
+        duplicate_count: Items that a later one with the same external id replaced.
+        recovered: Of `unchanged`, how many an attempt that broke off had already written.
+        errors: The first 1,000 errors in the order of the fetch; the ledger has all.
+        duplicates: The first 1,000 duplicates.
+        notes: What a person should know besides, e.g. why deletes were withheld.
+        phase_ms: Milliseconds spent in `fetch`, `diff`, `apply`.
+        failure: Why the run as a whole failed, None if it did not.
+    """
+
+    name: str
+    run_id: str
+    started_at: datetime
+    completed_at: datetime
+    duration_ms: int
+    fetched: int = 0
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    error_count: int = 0
+    failed_deletes: int = 0
+    duplicate_count: int = 0
+    recovered: int = 0
+    errors: tuple[SyncError, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
+    notes: tuple[str, ...] = ()
+    phase_ms: Mapping[str, int] = field(default_factory=dict)
+    failure: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """`clean`, `partial` (some items failed) or `failed` (the run as a whole)."""
+        if self.failure is not None:
+            return "failed"
+        return "partial" if self.error_count else "clean"
+
+    @property
+    def accounts_balance(self) -> bool:
+        """True if every fetched item has exactly one outcome."""
+        failed_items = self.error_count - self.failed_deletes
+        explained = self.created + self.updated + self.unchanged + self.skipped + failed_items + self.duplicate_count
+        return explained == self.fetched
+
+    @property
+    def items_per_s(self) -> float:
+        """Fetched items per second of work in the three phases."""
+        worked_ms = sum(self.phase_ms.values()) or self.duration_ms
+        return self.fetched / (worked_ms / 1000) if worked_ms else float(self.fetched)
+
+    def counts(self) -> dict[str, int]:
+        """The counts by name, for tables and metadata."""
+        return {
+            "fetched": self.fetched,
+            "created": self.created,
+            "updated": self.updated,
+            "deleted": self.deleted,
+            "unchanged": self.unchanged,
+            "skipped": self.skipped,
+            "failed": self.error_count,
+            "duplicate": self.duplicate_count,
+        }
+
+    def summary(self) -> str:
+        """One line for logs and terminals."""
+        told = [f"{count:,} {what}" for what, count in self.counts().items() if what != "fetched" and count]
+        text = f"{self.name}: {self.outcome}: {self.fetched:,} fetched"
+        text += f" = {', '.join(told)}" if told else ""
+        if self.recovered:
+            text += f" ({self.recovered:,} of the unchanged were written by an attempt that broke off)"
+        text += f" in {self.duration_ms / 1000:.1f} s"
+        return f"{text}: {self.failure}" if self.failure else text
+
+    def to_frame(self) -> pd.DataFrame:
+        """The listed errors and duplicates as a pandas DataFrame, one row per item, in the order of the fetch.
+
+        Columns: `outcome` (`failed` or `duplicate`), `external_id`, `position`, `message`, `exception_type`.
+        """
+        import pandas as pd  # noqa: PLC0415 - the engine must not need pandas
+
+        columns = ["outcome", "external_id", "position", "message", "exception_type"]
+        rows: list[tuple[Any, ...]] = [
+            ("failed", error.external_id, error.position, error.message, error.exception_type) for error in self.errors
+        ]
+        rows += [
+            ("duplicate", each.external_id, each.position, f"replaced by item {each.kept_position}", "")
+            for each in self.duplicates
+        ]
+        return pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=columns)

@@ -1,0 +1,145 @@
+"""What the engine asks of a target: three methods, and wider ones that it uses when they are offered.
+
+The smallest target has `find_local`, `create` and `update` (`Target`). Each further protocol here is optional; the
+engine looks for its method by name and prefers the wider one. Every method may be plain or `async`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from sync_pipelines.engine.plan import FieldChange
+
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Local = TypeVar("Local")
+Local_co = TypeVar("Local_co", covariant=True)
+Local_contra = TypeVar("Local_contra", contravariant=True)
+
+Identify = Callable[[Any], str]
+"""Gives an item's external id, or raises `ItemError`."""
+
+
+class Target(Protocol[Item_contra, Local]):
+    """Where local records live: the least that a target must offer."""
+
+    def find_local(self, external_id: str) -> Local | None:
+        """The local record of that external id, or None."""
+
+    def create(self, item: Item_contra) -> object:
+        """Writes a new local record. What it returns is ignored."""
+
+    def update(self, item: Item_contra, local: Local) -> object:
+        """Brings the found local record up to the item. What it returns is ignored."""
+
+
+class DecidesChanges(Protocol[Item_contra, Local_contra]):
+    """A target that knows whether a found record differs."""
+
+    def has_changed(self, item: Item_contra, local: Local_contra) -> bool:
+        """True if `update` would change the local record."""
+
+
+class NamesChanges(Protocol[Item_contra, Local_contra]):
+    """A target that knows which fields differ; wider than `has_changed`."""
+
+    def changes(self, item: Item_contra, local: Local_contra | None) -> Mapping[str, FieldChange]:
+        """The fields that a create (`local` is None) or an update would write, old and new.
+
+        Empty for a found record that is up to date. Raises `ItemError` naming field and value for an item that
+        can't be written.
+        """
+
+
+class DeletesRecords(Protocol[Local_contra]):
+    """A target that can delete a local record."""
+
+    def delete(self, local: Local_contra) -> object:
+        """Deletes the local record."""
+
+
+class ListsRecords(Protocol):
+    """A target that can say what exists, which deletes of missing records need."""
+
+    def list_local(self) -> Iterable[str]:
+        """The canonical external ids of all local records in the scope of the sync, streamed."""
+
+
+class FindsMany(Protocol[Local_co]):
+    """A target that looks up many records at once."""
+
+    def find_many(self, external_ids: Sequence[str]) -> Mapping[str, Local_co]:
+        """The local records that exist, by canonical external id."""
+
+
+class CreatesMany(Protocol[Item_contra]):
+    """A target that creates many records at once, all of them or, by raising, none."""
+
+    def create_many(self, items: Sequence[Item_contra]) -> object:
+        """Writes all records in one transaction."""
+
+
+class UpdatesMany(Protocol[Item_contra, Local]):
+    """A target that updates many records at once, all of them or, by raising, none."""
+
+    def update_many(self, pairs: Sequence[tuple[Item_contra, Local]]) -> object:
+        """Writes all records in one transaction."""
+
+
+class DeletesMany(Protocol[Local_contra]):
+    """A target that deletes many records at once, all of them or, by raising, none."""
+
+    def delete_many(self, locals_: Sequence[Local_contra]) -> object:
+        """Deletes all records in one transaction."""
+
+
+class ConvertsIds(Protocol):
+    """A target whose keys have a type: "007" and 7 are the same integer key."""
+
+    def canonical_id(self, external_id: str) -> str:
+        """The external id as the key column would give it back; raises `ItemError` if it does not convert."""
+
+
+class IdentifiesItems(Protocol[Item_contra]):
+    """A target declaration that can tell an item's external id from its own key columns."""
+
+    def external_id(self, item: Item_contra) -> str:
+        """The item's external id; of several key columns their JSON array."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetDescription:
+    """What a target tells the operator about itself.
+
+    Args:
+        table_name: The table with its schema, e.g. `"shop.variants"`.
+        columns: Name and database type of each column, in table order.
+        row_count: Number of local records now, None if unknown.
+    """
+
+    table_name: str
+    columns: tuple[tuple[str, str], ...] = ()
+    row_count: int | None = None
+
+
+class DescribesItself(Protocol):
+    """A target that can name its table, columns and number of records."""
+
+    def describe(self) -> TargetDescription:
+        """What an operator should see; may count the rows."""
+
+
+class OpensTarget(Protocol):
+    """A target declaration that connects only for the time of a run."""
+
+    def open(self, identify: Identify) -> AbstractContextManager[Any]:
+        """Connects, checks the declaration against the database, and yields the target to work on.
+
+        Args:
+            identify: Gives an item's external id.
+
+        Raises:
+            ConfigurationError: A table, column or key is missing or wrong; nothing has been written.
+        """

@@ -1,0 +1,96 @@
+"""Every error of the package, sorted by what the runner does when it meets one.
+
+    SyncPipelinesError
+    ├── ConfigurationError        stop: a person must edit a declaration, a setting or a table
+    ├── RetryableError            back off and try again; after the last attempt it counts as what it interrupted
+    ├── ItemError                 keep it with its external id, go on with the others
+    └── RunError                  the run as a whole has failed
+        ├── FetchError            the source broke off; nothing was applied
+        ├── TargetError           the target broke off; what was applied is accounted for, run again to go on
+        ├── AccountsError         the outcomes do not add up to the items fetched
+        └── HookError             a hook of the job failed
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SyncPipelinesError(Exception):
+    """The root of all errors that this package raises on purpose."""
+
+
+class ConfigurationError(SyncPipelinesError):
+    """A declaration, a setting or a table is wrong; the message names it and says what to do."""
+
+
+class RetryableError(SyncPipelinesError):
+    """Something outside did not answer in time or asked us to wait.
+
+    Args:
+        message: What did not work.
+        retry_after_s: Seconds to wait before the next attempt, when the other side said so.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ItemError(SyncPipelinesError):
+    """One item can't be synced; the others can.
+
+    Args:
+        message: What is wrong with the item, naming field and value.
+        external_id: The item's external id, when it is known.
+    """
+
+    def __init__(self, message: str, *, external_id: str | None = None) -> None:
+        super().__init__(message)
+        self.external_id = external_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_item_error, (str(self), self.external_id)
+
+
+def _rebuild_item_error(message: str, external_id: str | None) -> ItemError:
+    return ItemError(message, external_id=external_id)
+
+
+class RunError(SyncPipelinesError):
+    """The run as a whole has failed.
+
+    Args:
+        message: What happened, and what was or was not applied.
+        results: The run's `SyncResults` as far as they are known.
+    """
+
+    def __init__(self, message: str, *, results: Any = None) -> None:
+        super().__init__(message)
+        self.results = results
+
+
+class FetchError(RunError):
+    """The source broke off; nothing was applied.
+
+    Args:
+        message: What the source raised.
+        items_fetched: How many items had come until then.
+        results: The run's `SyncResults` as far as they are known.
+    """
+
+    def __init__(self, message: str, *, items_fetched: int = 0, results: Any = None) -> None:
+        super().__init__(message, results=results)
+        self.items_fetched = items_fetched
+
+
+class TargetError(RunError):
+    """The target broke off half-way; what was applied is accounted for, and running again goes on from there."""
+
+
+class AccountsError(RunError):
+    """The outcomes of a run do not add up to the items it fetched: a defect, never to be shown as success."""
+
+
+class HookError(RunError):
+    """`on_start` or `on_complete` raised; the message says which and whether items were applied."""

@@ -1,0 +1,1 @@
+"""The Dagster coat over the runner."""

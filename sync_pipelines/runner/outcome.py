@@ -1,0 +1,102 @@
+"""Puts a run's results together from what the ledger and the run's files say was done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sync_pipelines.database.ledger import ErrorRow, RunRow
+from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
+from sync_pipelines.errors import RunError
+from sync_pipelines.runner.diffing import read_duplicates
+from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.store import RunFiles
+
+
+def results_of_run(workspace: Workspace, run_id: str) -> SyncResults:
+    """The results of a run, complete or as far as it got.
+
+    Raises:
+        RunError: The ledger does not know the run.
+    """
+    run = workspace.ledger.run(run_id)
+    if run is None:
+        raise RunError(f"the ledger has no run {run_id}")
+    files = workspace.store.files_of(run_id)
+    counts, fetched = _counts(workspace, run, files)
+    return _results(workspace, run, files, counts, fetched)
+
+
+def finish_run(workspace: Workspace, run_id: str, failure: str | None) -> SyncResults:
+    """Notes in the ledger that the run has ended, and gives its results."""
+    results = replace(
+        results_of_run(workspace, run_id), failure=failure, completed_at=workspace.clock()
+    )
+    duration_ms = round((results.completed_at - results.started_at).total_seconds() * 1000)
+    workspace.ledger.finish_run(
+        run_id, outcome=results.outcome, counts=results.counts(), failure=failure, at=results.completed_at
+    )
+    return replace(results, duration_ms=duration_ms)
+
+
+def error_row(error: SyncError) -> ErrorRow:
+    """An error as the ledger keeps it."""
+    return ErrorRow(error.position, error.external_id, error.exception_type, error.message)
+
+
+def _counts(workspace: Workspace, run: RunRow, files: RunFiles) -> tuple[Counts, int]:
+    counts, fetched = Counts(), None
+    if files.plan.exists():
+        summary = read_summary(files.plan)
+        counts, fetched = Counts(**summary["settled"]), int(summary["fetched"])
+    elif files.snapshot.exists():
+        fetched = int(read_summary(files.snapshot)["items"])
+    for chunk in workspace.ledger.chunks(run.id).values():
+        counts += Counts(**chunk)
+    if fetched is None:
+        # a drain has no files, of a finished run they may be gone; the ledger has the sums
+        fetched = run.counts.get("fetched", counts.items())
+    return counts, fetched
+
+
+def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts, fetched: int) -> SyncResults:
+    completed_at = run.completed_at or workspace.clock()
+    return SyncResults(
+        name=run.job,
+        run_id=run.id,
+        started_at=run.started_at,
+        completed_at=completed_at,
+        duration_ms=round((completed_at - run.started_at).total_seconds() * 1000),
+        fetched=fetched,
+        created=counts.created,
+        updated=counts.updated,
+        deleted=counts.deleted,
+        unchanged=counts.unchanged,
+        skipped=counts.skipped,
+        error_count=counts.failed + counts.failed_deletes,
+        failed_deletes=counts.failed_deletes,
+        duplicate_count=counts.duplicate,
+        recovered=counts.recovered,
+        errors=tuple(_sync_error(row) for row in workspace.ledger.errors(run.id, MAX_LISTED)),
+        duplicates=_duplicates(files),
+        notes=run.notes,
+        phase_ms=dict(run.phase_ms),
+        failure=run.failure,
+    )
+
+
+def _duplicates(files: RunFiles) -> tuple[Duplicate, ...]:
+    return tuple(read_duplicates(files, MAX_LISTED)) if files.findings.exists() else ()
+
+
+def _sync_error(row: ErrorRow) -> SyncError:
+    return SyncError(row.external_id, row.message, row.exception_type, row.position)
+
+
+def table_of_results(results: list[SyncResults]) -> list[dict[str, Any]]:
+    """One mapping per run for a table: name, outcome, counts, duration."""
+    return [
+        {"name": each.name, "outcome": each.outcome, **each.counts(), "duration_s": round(each.duration_ms / 1000, 2)}
+        for each in results
+    ]

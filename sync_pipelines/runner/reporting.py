@@ -1,0 +1,67 @@
+"""The run log: a line per phase, progress now and then, the first errors, one summary."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from sync_pipelines.engine.progress import OnProgress, Progress
+from sync_pipelines.engine.results import SyncError, SyncResults
+
+PROGRESS_EVERY_S = 10.0
+ERRORS_SHOWN = 20
+
+
+class RunReport:
+    """Writes the run log and calls the progress callback.
+
+    Args:
+        log: Where lines go.
+        on_progress: Called after every page and chunk; what it raises ends the run.
+        elapsed_s: A clock that only goes forward, in seconds.
+    """
+
+    def __init__(
+        self,
+        log: logging.Logger | None = None,
+        on_progress: OnProgress | None = None,
+        elapsed_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log or logging.getLogger("sync_pipelines")
+        self._on_progress = on_progress
+        self._elapsed_s = elapsed_s
+        self._told_at_s = elapsed_s()
+        self._errors = 0
+
+    def line(self, text: str) -> None:
+        """One line for the log."""
+        self._log.info(text)
+        self._told_at_s = self._elapsed_s()
+
+    def warning(self, text: str) -> None:
+        """One line that should catch the eye."""
+        self._log.warning(text)
+
+    def progress(self, progress: Progress) -> None:
+        """Tells the callback at once, the log every ten seconds."""
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        if self._elapsed_s() - self._told_at_s >= PROGRESS_EVERY_S:
+            of_total = f" of {progress.total:,}" if progress.total is not None else ""
+            self.line(f"{progress.phase}: {progress.done:,}{of_total} done")
+
+    def item_failed(self, error: SyncError) -> None:
+        """Shows one of the first errors; further ones are only counted."""
+        self._errors += 1
+        if self._errors <= ERRORS_SHOWN:
+            item = f"item {error.position}" if error.position >= 0 else "local record"
+            shown = f"{item} {error.external_id!r}" if error.external_id is not None else f"{item} (no external id)"
+            self._log.warning("%s failed: %s: %s", shown, error.exception_type, error.message)
+        elif self._errors == ERRORS_SHOWN + 1:
+            self._log.warning("further items failed; they are counted, and the ledger lists them all")
+
+    def finished(self, results: SyncResults) -> None:
+        """The summary line."""
+        write = self._log.info if results.outcome == "clean" else self._log.warning
+        write(results.summary())

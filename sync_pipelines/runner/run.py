@@ -1,0 +1,49 @@
+"""`run_sync`: the three phases now, in this process, with no Dagster running."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Any
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.progress import OnProgress
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.settings.model import Settings
+
+
+def run_sync(
+    job: SyncJob[Any, Any],
+    *,
+    limit: int | None = None,
+    only: Collection[str] = (),
+    on_progress: OnProgress | None = None,
+    settings: Settings | None = None,
+    log: logging.Logger | None = None,
+) -> SyncResults:
+    """Runs a sync now and gives its results. Items that fail are in the results; the others go on.
+
+    Also works inside a running event loop (a notebook, a web handler), which it blocks until it is done.
+
+    Args:
+        job: The sync job; it need not be registered.
+        limit: Take only the first so many items. No deletes then.
+        only: Take only the items with these external ids, as the source gives them. No deletes then.
+        on_progress: Called with a `Progress` after every page and chunk.
+        settings: By default those of the environment.
+        log: Where the run log goes; by default the logger `sync_pipelines`.
+
+    Raises:
+        ConfigurationError: A declaration, a setting or a table is wrong; nothing was written.
+        FetchError: The source broke off; nothing was applied. Carries `items_fetched`.
+        TargetError: The target broke off; what was applied is accounted for in `results`.
+        HookError: `on_start` failed (nothing was fetched) or `on_complete` (everything was applied).
+    """
+    with open_workspace(settings) as workspace:
+        run = SyncRun(job, workspace, RunReport(log, on_progress))
+        results = run.apply(run.diff(run.fetch(limit=limit, only=only)))
+        workspace.store.files_of(results.run_id).remove()
+    return results

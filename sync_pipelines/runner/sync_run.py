@@ -1,0 +1,226 @@
+"""One run of a sync in its three phases, which may happen in three processes: each gets only a reference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sync_pipelines.database.ledger import RunRow
+from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.results import Counts, SyncError, SyncResults
+from sync_pipelines.errors import AccountsError, HookError, RunError
+from sync_pipelines.runner.applying import apply_chunk
+from sync_pipelines.runner.diffing import diff_snapshot, read_failed, read_plan
+from sync_pipelines.runner.fetching import fetch_snapshot, select
+from sync_pipelines.runner.outcome import error_row, finish_run, results_of_run
+from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.runner.target_driver import open_target
+from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.snapshots.files import read_summary
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRef:
+    """Where the snapshot of a fetch is: the run it belongs to."""
+
+    run_id: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRef:
+    """Where the plan of a diff is: the run it belongs to."""
+
+    run_id: str
+    writes: int
+
+
+class SyncRun:
+    """Carries out the phases of a run and keeps the ledger.
+
+    Args:
+        job: The sync job.
+        workspace: Ledger, snapshot store and clock.
+        report: The run log.
+        dagster_run_id: The Dagster run that carries out the phases, if any.
+    """
+
+    def __init__(
+        self,
+        job: SyncJob[Any, Any],
+        workspace: Workspace,
+        report: RunReport | None = None,
+        dagster_run_id: str | None = None,
+    ) -> None:
+        self.job = job
+        self._workspace = workspace
+        self._ledger = workspace.ledger
+        self._report = report or RunReport()
+        self._dagster_run_id = dagster_run_id
+
+    def fetch(self, *, limit: int | None = None, only: Collection[str] = ()) -> SnapshotRef:
+        """Begins a run: calls `on_start` and fetches all items into a snapshot.
+
+        Raises:
+            FetchError: The source broke off; nothing is applied.
+            HookError: `on_start` failed; nothing was fetched.
+            ConfigurationError: The declaration or the selection is wrong.
+        """
+        selection = select(limit, only)
+        run_id = self._start({"limit": limit, "only": sorted(selection.only)})
+        with self._phase(run_id, "fetch") as notes:
+            self._workspace.clean_up()
+            self._on_start()
+            self._report.line(f"fetch: asking the source of {self.job.name}")
+            files = self._workspace.store.files_of(run_id)
+            items, found = fetch_snapshot(self.job, files, selection, self._report)
+            notes += found
+            self._report.line(f"fetch: {items:,} items")
+        return SnapshotRef(run_id, items)
+
+    def diff(self, snapshot: SnapshotRef) -> PlanRef:
+        """Compares the snapshot with the local records and leaves a plan. Writes nothing to the target.
+
+        Raises:
+            ConfigurationError: The target does not fit its database.
+            TargetError: The target does not answer.
+        """
+        files = self._workspace.store.files_of(snapshot.run_id)
+        with self._phase(snapshot.run_id, "diff") as notes:
+            with open_target(self.job) as driver:
+                settled, writes, found = diff_snapshot(self.job, files, driver, self._report)
+            self._ledger.save_diff_errors(snapshot.run_id, map(error_row, read_failed(files)))
+            notes += found
+            self._report.line(
+                f"diff: {writes:,} to write, {settled.unchanged:,} unchanged, {settled.skipped:,} skipped, "
+                f"{settled.duplicate:,} duplicates, {settled.failed:,} failed"
+            )
+        return PlanRef(snapshot.run_id, writes)
+
+    def apply(self, plan: PlanRef) -> SyncResults:
+        """Writes what the plan says; goes on where an earlier attempt broke off. Calls `on_complete`.
+
+        Raises:
+            TargetError: The target broke off; what was applied is accounted for.
+            AccountsError: The outcomes do not add up.
+            HookError: `on_complete` failed, after the applying was done.
+        """
+        with self._phase(plan.run_id, "apply"):
+            self._apply_chunks(plan)
+            self._require_balance(plan.run_id)
+        results = self._finish(plan.run_id, None)
+        self._report.finished(results)
+        self._on_complete(results)
+        return results
+
+    def _start(self, options: dict[str, Any]) -> str:
+        run_id = str(uuid4())
+        self._ledger.start_run(
+            RunRow(
+                id=run_id,
+                job=self.job.name,
+                kind="full",
+                dagster_run_id=self._dagster_run_id,
+                options=options,
+                started_at=self._workspace.clock(),
+            )
+        )
+        return run_id
+
+    def _apply_chunks(self, plan: PlanRef) -> None:
+        files = self._workspace.store.files_of(plan.run_id)
+        fetched = int(read_summary(files.plan)["fetched"])
+        applied = self._ledger.chunks(plan.run_id)
+        verify = self._ledger.begin_apply(plan.run_id, self._workspace.clock())
+        if verify:
+            self._report.line(f"apply: going on after an attempt that broke off; {len(applied):,} chunks were applied")
+        done = 0
+        with open_target(self.job) as driver:
+            for number, entries in enumerate(read_plan(files)):
+                if number not in applied:
+                    result = apply_chunk(driver, entries, verify=verify)
+                    self._save_chunk(plan.run_id, number, result.counts(), result.errors)
+                done += len(entries)
+                self._report.progress(Progress("apply", fetched, done, plan.writes))
+
+    def _save_chunk(self, run_id: str, number: int, counts: Counts, errors: list[SyncError]) -> None:
+        rows = [error_row(error) for error in errors]
+        self._ledger.save_chunk(run_id, number, counts.to_dict(), rows, self._workspace.clock())
+        for error in errors:
+            self._report.item_failed(error)
+
+    def _require_balance(self, run_id: str) -> None:
+        results = results_of_run(self._workspace, run_id)
+        if not results.accounts_balance:
+            raise AccountsError(
+                f"{self.job.name}: the accounts of run {run_id} do not balance: {results.counts()}. This is a defect of "
+                "the engine or of a target that reports what it did not do; please keep the run's files and report it."
+            )
+
+    @contextmanager
+    def _phase(self, run_id: str, phase: str) -> Iterator[list[str]]:
+        """Times a phase; if it fails, the ledger and `on_complete` hear of it before the error goes on."""
+        notes: list[str] = []
+        began_s = time.monotonic()
+        try:
+            yield notes
+        except Exception as error:
+            self._save_phase(run_id, phase, began_s, notes)
+            results = self._finish(run_id, f"{phase}: {exception_type(error)}: {message_of(error)}")
+            if isinstance(error, RunError):
+                error.results = results
+            self._report.finished(results)
+            self._tell_of_failure(results, error)
+            raise
+        except BaseException:
+            self._finish(run_id, f"{phase}: interrupted")
+            raise
+        self._save_phase(run_id, phase, began_s, notes)
+        for note in notes:
+            self._report.warning(note)
+
+    def _save_phase(self, run_id: str, phase: str, began_s: float, notes: list[str]) -> None:
+        duration_ms = round((time.monotonic() - began_s) * 1000)
+        self._ledger.save_phase(run_id, phase, duration_ms, notes=notes, dagster_run_id=self._dagster_run_id)
+
+    def _finish(self, run_id: str, failure: str | None) -> SyncResults:
+        return finish_run(self._workspace, run_id, failure)
+
+    def _on_start(self) -> None:
+        if self.job.on_start is None:
+            return
+        try:
+            call(self.job.on_start)
+        except Exception as error:
+            raise HookError(f"{self.job.name}: on_start failed, nothing was fetched: {_told(error)}") from error
+
+    def _on_complete(self, results: SyncResults) -> None:
+        if self.job.on_complete is None:
+            return
+        try:
+            call(self.job.on_complete, results)
+        except Exception as error:
+            failure = f"on_complete failed after the applying was done: {_told(error)}"
+            failed = self._finish(results.run_id, failure)
+            raise HookError(f"{self.job.name}: {failure}", results=failed) from error
+
+    def _tell_of_failure(self, results: SyncResults, failure: Exception) -> None:
+        if self.job.on_complete is None:
+            return
+        try:
+            call(self.job.on_complete, results)
+        except Exception as error:  # noqa: BLE001 - the run's own failure is the one to be raised
+            failure.add_note(f"on_complete failed as well: {_told(error)}")
+            self._report.warning(f"on_complete failed as well: {_told(error)}")
+
+
+def _told(error: Exception) -> str:
+    return f"{exception_type(error)}: {message_of(error)}"
+

@@ -1,0 +1,199 @@
+"""Drives a target by the widest methods it offers, and keeps every item's own error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from sync_pipelines.engine.calls import call, resolve
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.pages import stream_elements
+from sync_pipelines.engine.plan import Action, FieldChange
+from sync_pipelines.engine.redaction import message_of
+from sync_pipelines.engine.targets import TargetDescription
+from sync_pipelines.errors import RetryableError, TargetError
+from sync_pipelines.runner.retrying import retrying
+
+_FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Whether a found record needs the update, and the fields that differ as far as the target names them."""
+
+    changed: bool
+    changes: Mapping[str, FieldChange]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One write: the item (None for a delete) and the local record (None for a create)."""
+
+    external_id: str
+    item: Any
+    local: Any
+
+
+@contextmanager
+def open_target(job: SyncJob[Any, Any]) -> Iterator[TargetDriver]:
+    """Opens the job's target, or wraps its per-record functions.
+
+    Raises:
+        ConfigurationError: The target does not fit its database; nothing has been written.
+        TargetError: The target can't be reached.
+    """
+    if job.target is None:
+        given = {name: getattr(job, name) for name in _FUNCTIONS if getattr(job, name) is not None}
+        yield TargetDriver(job, SimpleNamespace(**given))
+    elif hasattr(job.target, "open"):
+        opened = job.target.open(lambda item: checked_external_id(resolve(job.identify(item))))
+        with _reached(job, opened) as target:
+            yield TargetDriver(job, target)
+    else:
+        yield TargetDriver(job, job.target)
+
+
+@contextmanager
+def _reached(job: SyncJob[Any, Any], opened: Any) -> Iterator[Any]:
+    try:
+        target = opened.__enter__()
+    except RetryableError as error:
+        raise TargetError(f"{job.name}: the target can't be reached: {message_of(error)}") from error
+    try:
+        yield target
+    finally:
+        opened.__exit__(None, None, None)
+
+
+class TargetDriver:
+    """Finds, compares and writes local records.
+
+    Args:
+        job: The sync job, for its name and its `has_changed`.
+        target: An opened target, or anything with some of the methods that `sync_pipelines.engine.targets` lists.
+    """
+
+    def __init__(self, job: SyncJob[Any, Any], target: Any) -> None:
+        self._job = job
+        self._target = target
+        self._has_changed = job.has_changed or self._offered("has_changed")
+
+    def _offered(self, method: str) -> Callable[..., Any] | None:
+        found = getattr(self._target, method, None)
+        return found if callable(found) else None
+
+    def canonical_id(self, external_id: str) -> str:
+        """The external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
+        convert = self._offered("canonical_id")
+        return str(call(convert, external_id)) if convert else external_id
+
+    def describe(self) -> TargetDescription | None:
+        """What the target tells about itself, if it does."""
+        describe = self._offered("describe")
+        return call(describe) if describe else None
+
+    def list_ids(self) -> Iterator[str]:
+        """The canonical external ids of all local records."""
+        list_local = self._offered("list_local")
+        if list_local is None:
+            raise TargetError(f"{self._job.name}: the target has no list_local, which deletes need")
+        for external_id in stream_elements(call(list_local)):
+            yield self.canonical_id(checked_external_id(external_id))
+
+    def find(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
+        """Looks records up by canonical id. Gives those that exist, and the error of each look-up that failed."""
+        find_many = self._offered("find_many")
+        if find_many is not None and external_ids:
+            try:
+                return dict(self._at_once(find_many, external_ids)), {}
+            except TargetError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one item below
+                if self._offered("find_local") is None:
+                    return {}, dict.fromkeys(external_ids, error)
+        return self._find_each(external_ids)
+
+    def _find_each(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
+        found: dict[str, Any] = {}
+        broken: dict[str, Exception] = {}
+        for external_id in external_ids:
+            try:
+                local = self._one("find_local", external_id)
+            except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+                broken[external_id] = error
+            else:
+                if local is not None:
+                    found[external_id] = local
+        return found, broken
+
+    def compare(self, item: Any, local: Any | None) -> Comparison:
+        """Tells whether the item differs from the local record (None: there is none, everything differs)."""
+        name_changes = self._offered("changes")
+        changes: Mapping[str, FieldChange] = call(name_changes, item, local) if name_changes else {}
+        changed = local is None or name_changes is None or bool(changes)
+        if changed and local is not None and self._has_changed is not None:
+            changed = bool(call(self._has_changed, item, local))
+        return Comparison(changed, changes if changed else {})
+
+    def write(self, action: Action, works: Sequence[Work]) -> list[Exception | None]:
+        """Carries out creates, updates or deletes; a batch that fails is narrowed down to the guilty records.
+
+        Returns:
+            For each work its error, or None for one that was written.
+
+        Raises:
+            TargetError: The target as a whole does not answer.
+        """
+        many = self._offered(f"{action.value}_many")
+        if many is not None:
+            return self._write_halving(many, action, works)
+        return [self._write_one(action, work) for work in works]
+
+    def _write_halving(
+        self, many: Callable[..., Any], action: Action, works: Sequence[Work]
+    ) -> list[Exception | None]:
+        if not works:
+            return []
+        try:
+            self._at_once(many, [_arguments(action, work) for work in works])
+        except TargetError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one record
+            if len(works) == 1:
+                return [error]
+            middle = len(works) // 2
+            first = self._write_halving(many, action, works[:middle])
+            return first + self._write_halving(many, action, works[middle:])
+        return [None] * len(works)
+
+    def _write_one(self, action: Action, work: Work) -> Exception | None:
+        arguments = _arguments(action, work)
+        try:
+            self._one(action.value, *(arguments if action is Action.UPDATE else (arguments,)))
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            return error
+        return None
+
+    def _at_once(self, many: Callable[..., Any], argument: Any) -> Any:
+        try:
+            return retrying(lambda: call(many, argument))
+        except RetryableError as error:
+            raise TargetError(
+                f"{self._job.name}: the target does not answer: {message_of(error)}. What was applied is accounted for; "
+                "run the sync again when it does."
+            ) from error
+
+    def _one(self, method: str, *args: Any) -> Any:
+        function = self._offered(method)
+        if function is None:
+            raise TargetError(f"{self._job.name}: the target has no {method}")
+        return retrying(lambda: call(function, *args))
+
+
+def _arguments(action: Action, work: Work) -> Any:
+    if action is Action.CREATE:
+        return work.item
+    return (work.item, work.local) if action is Action.UPDATE else work.local

@@ -1,0 +1,64 @@
+"""What a run works with besides its job: the ledger, the snapshot store, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sync_pipelines.database.inbox import Inbox
+from sync_pipelines.database.ledger import Ledger, open_ledger
+from sync_pipelines.settings.model import Settings, load_settings
+from sync_pipelines.snapshots.store import SnapshotStore
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The ledger, the snapshot store and the clock of a run.
+
+    Args:
+        ledger: The opened ledger.
+        store: Where snapshots and plans are.
+        keep_snapshots: How long files of past runs stay.
+        clock: Gives the time, aware.
+    """
+
+    ledger: Ledger
+    store: SnapshotStore
+    keep_snapshots: timedelta
+    clock: Clock = utc_now
+
+    @property
+    def inbox(self) -> Inbox:
+        """The single items that wait."""
+        return Inbox(self.ledger)
+
+    def clean_up(self) -> None:
+        """Removes the files of runs older than the settings keep them."""
+        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp())
+
+
+@contextmanager
+def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> Iterator[Workspace]:
+    """Opens the workspace that the settings describe.
+
+    Args:
+        settings: By default those of the environment.
+        clock: Gives the time, aware.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or the ledger can't be opened.
+    """
+    settings = settings or load_settings()
+    with open_ledger(settings.ledger_database_url()) as ledger:
+        yield Workspace(
+            ledger, SnapshotStore(settings.snapshot_dir()), timedelta(days=settings.keep_snapshots_days), clock
+        )

@@ -1,0 +1,81 @@
+"""What a deployment can set, from environment variables that start with `SYNC_PIPELINES_`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sync_pipelines.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Every field is the environment variable `SYNC_PIPELINES_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNC_PIPELINES_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(
+        default=Path(".sync_pipelines"),
+        description="Folder of snapshots, plans and the embedded databases; relative to the current directory.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="Where local records live unless a job says otherwise. Default: `local.sqlite` in the data folder.",
+    )
+    ledger_url: SecretStr | None = Field(
+        default=None,
+        description="Where the ledger lives. Default: the PostgreSQL of `database_url` in a schema of its own, "
+        "else `ledger.sqlite` in the data folder.",
+    )
+    jobs: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("sync_pipelines.jobs",),
+        description="Packages whose files are sync jobs, separated by commas.",
+    )
+    dagster_url: str = Field(
+        default="http://127.0.0.1:3000",
+        description="Where the Dagster webserver answers; `trigger_sync` sends runs there.",
+    )
+    keep_snapshots_days: float = Field(
+        default=7,
+        gt=0,
+        description="Days after which snapshots and plans of past runs are removed; until then a run can be re-executed.",
+    )
+
+    @field_validator("jobs", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    def local_url(self) -> str:
+        """The URL of the database with the local records."""
+        return self.database_url.get_secret_value() if self.database_url else self._embedded("local")
+
+    def ledger_database_url(self) -> str:
+        """The URL of the database with the ledger."""
+        if self.ledger_url:
+            return self.ledger_url.get_secret_value()
+        local = self.local_url()
+        return local if local.startswith("postgres") else self._embedded("ledger")
+
+    def snapshot_dir(self) -> Path:
+        """The folder of snapshots and plans, absolute."""
+        return self.data_dir.resolve() / "snapshots"
+
+    def _embedded(self, name: str) -> str:
+        return f"sqlite:///{self.data_dir.resolve() / name}.sqlite"
+
+
+def load_settings() -> Settings:
+    """Reads the environment.
+
+    Raises:
+        ConfigurationError: A variable has a value that is not allowed; the message names it, never a secret's value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = "_".join(str(part) for part in first["loc"][:1]).upper()
+        raise ConfigurationError(f"the environment variable SYNC_PIPELINES_{field} is wrong: {first['msg']}") from None

@@ -1,0 +1,1 @@
+"""Where local records live: one module per kind of target."""

@@ -1,0 +1,1 @@
+"""Twins and contract checks for those who write targets and sources."""
