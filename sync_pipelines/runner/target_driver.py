@@ -14,7 +14,7 @@ from sync_pipelines.engine.pages import stream_elements
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.targets import TargetDescription
-from sync_pipelines.errors import RetryableError, TargetError
+from sync_pipelines.errors import RetryableError, SyncPipelinesError, TargetError
 from sync_pipelines.runner.retrying import retrying
 
 _FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
@@ -66,6 +66,15 @@ def _reached(job: SyncJob[Any, Any], opened: Any) -> Iterator[Any]:
         yield target
     finally:
         opened.__exit__(None, None, None)
+
+
+def describe_target(job: SyncJob[Any, Any]) -> TargetDescription | None:
+    """What the job's target tells about itself; None if it does not, or can't just now."""
+    try:
+        with open_target(job) as driver:
+            return driver.describe()
+    except SyncPipelinesError:
+        return None
 
 
 class TargetDriver:

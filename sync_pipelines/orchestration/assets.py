@@ -1,0 +1,116 @@
+"""A graph-backed asset per sync, the external asset it reads, and the check on its items."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetIn,
+    AssetKey,
+    AssetsDefinition,
+    AssetSpec,
+    ConfigMapping,
+    Nothing,
+    asset_check,
+    graph_asset,
+)
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.orchestration.metadata import errors_table
+from sync_pipelines.orchestration.ops import SelectionConfig, build_apply_op, build_diff_op, build_fetch_op
+from sync_pipelines.runner.outcome import results_of_run
+from sync_pipelines.runner.workspace import Workspace, open_workspace
+
+AnyJob = SyncJob[Any, Any]
+
+
+def asset_key(job: AnyJob) -> AssetKey:
+    """The key of the asset that a sync keeps up to date."""
+    return AssetKey((job.asset_key or job.dagster_name).split("/"))
+
+
+def source_key(job: AnyJob) -> AssetKey:
+    """The key of the external asset that a sync reads."""
+    return AssetKey((job.source_asset or f"{job.dagster_name}_source").split("/"))
+
+
+def build_asset(job: AnyJob) -> AssetsDefinition:
+    """The asset with its ops fetch, diff and apply, and `limit` and `only` at the top of its config."""
+    fetch, diff, apply = build_fetch_op(job), build_diff_op(job), build_apply_op(job)
+
+    @graph_asset(
+        key=asset_key(job),
+        description=job.description or f"The local records that the sync `{job.name}` keeps in step with their source.",
+        ins={"source": AssetIn(source_key(job), dagster_type=Nothing)},
+        config=ConfigMapping(
+            config_fn=_to_fetch, config_schema=SelectionConfig.to_config_schema().as_field().config_type
+        ),
+        group_name=job.group,
+        owners=list(job.owners) or None,
+        kinds=set(job.kinds) or None,
+        tags=dict(job.tags) or None,
+        metadata={"sync job": job.name},
+    )
+    def asset(source: Any) -> Any:
+        return apply.alias("apply")(diff.alias("diff")(fetch.alias("fetch")(source)))
+
+    return asset
+
+
+def _to_fetch(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"fetch": {"config": dict(config)}}
+
+
+def build_source_specs(jobs: Sequence[AnyJob]) -> list[AssetSpec]:
+    """The external assets upstream, each once however many syncs read it."""
+    readers: dict[AssetKey, list[AnyJob]] = {}
+    for job in jobs:
+        readers.setdefault(source_key(job), []).append(job)
+    return [
+        AssetSpec(
+            key,
+            description=f"In the external system; read by the sync {', '.join(job.name for job in reading)}.",
+            group_name=reading[0].group,
+            kinds={"source"},
+        )
+        for key, reading in readers.items()
+    ]
+
+
+def build_items_failed_check(job: AnyJob) -> AssetChecksDefinition:
+    """A warning on the asset when items of the last run failed. It never fails the run."""
+
+    @asset_check(
+        asset=asset_key(job),
+        name="items_failed",
+        description="Warns when items of the last run failed. The others were applied.",
+    )
+    def items_failed(context: AssetCheckExecutionContext) -> AssetCheckResult:
+        with open_workspace() as workspace:
+            results = _results_of(workspace, job, context.run.run_id)
+        if results is None:
+            return AssetCheckResult(passed=True, description="The sync has not run yet.")
+        metadata = {"failed": results.error_count, "fetched": results.fetched, "sync run": results.run_id}
+        if results.errors:
+            metadata["errors"] = errors_table(results)
+        return AssetCheckResult(
+            passed=not results.error_count,
+            severity=AssetCheckSeverity.WARN,
+            description=f"{results.error_count:,} of {results.fetched:,} items failed.",
+            metadata=metadata,
+        )
+
+    return items_failed
+
+
+def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncResults | None:
+    """The results of the Dagster run; of a run that only checks, those of the sync's last run."""
+    run = workspace.ledger.run_of_dagster(dagster_run_id)
+    if run is None or run.job != job.name:
+        run = next(iter(workspace.ledger.latest_runs(job.name, limit=1)), None)
+    return results_of_run(workspace, run.id) if run is not None else None
+

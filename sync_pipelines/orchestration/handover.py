@@ -1,0 +1,61 @@
+"""Hands references from op to op through the snapshot store, so that they reach another process or machine."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dagster import InputContext, IOManager, OutputContext, io_manager
+
+from sync_pipelines.errors import RunError
+from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef
+from sync_pipelines.settings.model import load_settings
+
+_KINDS: dict[str, type[SnapshotRef | PlanRef]] = {kind.__name__: kind for kind in (SnapshotRef, PlanRef)}
+
+
+class HandoverIOManager(IOManager):
+    """Keeps a reference as a small JSON file in the folder of its Dagster run.
+
+    Args:
+        root: The snapshot store; its clean-up removes the references of old runs as well.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def handle_output(self, context: OutputContext, obj: Any) -> None:
+        """Writes the reference; the file appears whole or not at all."""
+        path = self._path(context)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(json.dumps({"kind": type(obj).__name__, **asdict(obj)}), encoding="utf-8")
+        unfinished.replace(path)
+
+    def load_input(self, context: InputContext) -> SnapshotRef | PlanRef:
+        """Reads the reference that the op before left, in this run or in the one that this run re-executes.
+
+        Raises:
+            RunError: It is gone.
+        """
+        upstream = context.upstream_output
+        if upstream is None:
+            raise RunError("this op gets its input from the op before it; run the whole sync")
+        path = self._path(upstream)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"what the op {upstream.step_key} left is no longer in the snapshot store; start a new run"
+            ) from error
+        return _KINDS[found.pop("kind")](**found)
+
+    def _path(self, context: OutputContext) -> Path:
+        run_id, *rest = context.get_identifier()
+        return self._root.joinpath(run_id, "-".join(rest)).with_suffix(".json")
+
+
+@io_manager(description="Hands references to snapshots and plans from op to op, through the snapshot store.")
+def handover_io_manager() -> HandoverIOManager:
+    """Reads the settings when a run starts, not when the code location loads."""
+    return HandoverIOManager(load_settings().snapshot_dir())

@@ -1,0 +1,76 @@
+"""A Dagster job per sync that runs it whole, and one that applies the single items that wait."""
+
+from typing import Any
+
+from dagster import (
+    AssetMaterialization,
+    AssetSelection,
+    JobDefinition,
+    Nothing,
+    OpExecutionContext,
+    Out,
+    define_asset_job,
+    in_process_executor,
+    job,
+    op,
+)
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.orchestration.assets import asset_key
+from sync_pipelines.orchestration.metadata import drain_metadata
+from sync_pipelines.orchestration.ops import failing_clearly, tag_outcome
+from sync_pipelines.orchestration.tags import run_tags
+from sync_pipelines.runner.draining import Drain
+from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.runner.target_driver import describe_target
+from sync_pipelines.runner.workspace import open_workspace
+
+AnyJob = SyncJob[Any, Any]
+
+
+def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type of an unresolved asset job
+    """The Dagster job that fetches, diffs and applies everything, and checks the result."""
+    key = asset_key(sync_job)
+    node = "__".join(key.path)
+    return define_asset_job(
+        name=sync_job.dagster_name,
+        selection=AssetSelection.assets(key) | AssetSelection.checks_for_assets(key),
+        description=f"Syncs {sync_job.name} whole: fetch, diff, apply. {sync_job.description}".strip(),
+        config={"ops": {node: {"config": {"limit": None, "only": []}}}},
+        tags=run_tags(sync_job, "full"),
+    )
+
+
+def drain_job_name(sync_job: AnyJob) -> str:
+    """The name of the Dagster job that applies single items."""
+    return f"{sync_job.dagster_name}_items"
+
+
+def build_drain_job(sync_job: AnyJob) -> JobDefinition:
+    """The Dagster job that applies what waits in the inbox, in batches, until it is empty."""
+
+    @op(
+        name=f"{sync_job.dagster_name}__drain",
+        description=f"Applies the single items of {sync_job.name} that wait in the inbox, newest per id.",
+        out=Out(Nothing),
+        tags={"kind": "apply"},
+    )
+    def drain(context: OpExecutionContext) -> None:
+        with failing_clearly(context), open_workspace() as workspace:
+            drained = Drain(sync_job, workspace, RunReport(context.log), context.run_id)
+            results = drained.run()
+        tag_outcome(context, results)
+        if drained.applied:
+            metadata = drain_metadata(results, drained.applied, describe_target(sync_job))
+            context.log_event(AssetMaterialization(asset_key(sync_job), metadata=metadata))
+
+    @job(
+        name=drain_job_name(sync_job),
+        description=f"Applies the single items of {sync_job.name} that wait in the inbox. A sensor starts it.",
+        executor_def=in_process_executor,
+        tags=run_tags(sync_job, "drain"),
+    )
+    def drain_job() -> None:
+        drain.alias("drain")()
+
+    return drain_job

@@ -1,0 +1,100 @@
+"""Results as Dagster metadata: a pure mapping, so that the asset page plots numbers and lists errors."""
+
+from collections.abc import Mapping, Sequence
+
+from dagster import (
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+)
+
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.targets import TargetDescription
+from sync_pipelines.runner.draining import Applied
+
+ERRORS_SHOWN = 50
+APPLIED_SHOWN = 100
+
+Metadata = Mapping[str, MetadataValue]
+
+
+def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
+    """What an operator sees of a run on the asset's page: the outcome first, then counts, times, errors, the table."""
+    metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
+    metadata |= {name: MetadataValue.int(count) for name, count in results.counts().items()}
+    metadata["duration (s)"] = MetadataValue.float(round(results.duration_ms / 1000, 3))
+    metadata |= {
+        f"{phase} (s)": MetadataValue.float(round(ms / 1000, 3)) for phase, ms in sorted(results.phase_ms.items())
+    }
+    metadata["items per second"] = MetadataValue.float(round(results.items_per_s, 1))
+    metadata |= _remarks(results)
+    metadata["sync run"] = MetadataValue.text(results.run_id)
+    return metadata | target_metadata(target)
+
+
+def drain_metadata(
+    results: SyncResults, applied: Sequence[Applied], target: TargetDescription | None = None
+) -> dict[str, MetadataValue]:
+    """What an operator sees of a drain: the same, and what became of each delivery."""
+    records = [
+        TableRecord({"external id": each.external_id or "", "action": each.action, "message": each.message or ""})
+        for each in applied[:APPLIED_SHOWN]
+    ]
+    schema = _text_schema("external id", "action", "message")
+    title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
+    return {**result_metadata(results, target), title: MetadataValue.table(records, schema)}
+
+
+def failure_metadata(results: SyncResults | None) -> dict[str, MetadataValue]:
+    """What is known of a run that failed as a whole."""
+    return {} if results is None else result_metadata(results)
+
+
+def errors_table(results: SyncResults) -> MetadataValue:
+    """The first errors as a table."""
+    records = [
+        TableRecord(
+            {
+                "position": error.position,
+                "external id": error.external_id or "",
+                "error": error.exception_type,
+                "message": error.message,
+            }
+        )
+        for error in results.errors[:ERRORS_SHOWN]
+    ]
+    columns = [TableColumn("position", "int"), *_text_schema("external id", "error", "message").columns]
+    return MetadataValue.table(records, TableSchema(columns))
+
+
+def target_metadata(target: TargetDescription | None) -> dict[str, MetadataValue]:
+    """Table name, number of rows and columns, under the names that Dagster shows in their own places."""
+    if target is None:
+        return {}
+    metadata: dict[str, MetadataValue] = {"dagster/table_name": MetadataValue.text(target.table_name)}
+    if target.row_count is not None:
+        metadata["dagster/row_count"] = MetadataValue.int(target.row_count)
+    if target.columns:
+        schema = TableSchema([TableColumn(name, kind) for name, kind in target.columns])
+        metadata["dagster/column_schema"] = MetadataValue.table_schema(schema)
+    return metadata
+
+
+def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
+    remarks: dict[str, MetadataValue] = {}
+    if results.errors:
+        shown = min(len(results.errors), ERRORS_SHOWN)
+        title = "errors" if shown == results.error_count else f"errors (first {shown} of {results.error_count})"
+        remarks[title] = errors_table(results)
+    if results.recovered:
+        remarks["recovered"] = MetadataValue.int(results.recovered)
+    if results.notes:
+        remarks["notes"] = MetadataValue.md("\n".join(f"- {note}" for note in results.notes))
+    if results.failure is not None:
+        remarks["failure"] = MetadataValue.text(results.failure)
+    return remarks
+
+
+def _text_schema(*names: str) -> TableSchema:
+    return TableSchema([TableColumn(name, "string") for name in names])

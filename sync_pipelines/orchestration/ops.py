@@ -1,0 +1,115 @@
+"""The three ops of a sync: fetch, diff, apply. They hand over a reference, never the items."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dagster import Config, Failure, In, Nothing, OpDefinition, OpExecutionContext, Out, op
+from pydantic import Field
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.redaction import redact
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import RunError, SyncPipelinesError
+from sync_pipelines.orchestration.metadata import failure_metadata, result_metadata
+from sync_pipelines.orchestration.tags import OUTCOME_TAG
+from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
+from sync_pipelines.runner.target_driver import describe_target
+from sync_pipelines.runner.workspace import open_workspace
+
+AnyJob = SyncJob[Any, Any]
+
+
+class SelectionConfig(Config):
+    """What the launchpad asks for."""
+
+    limit: int | None = Field(default=None, ge=1, description="Take only the first so many items. No deletes then.")
+    only: list[str] = Field(
+        default_factory=list, description="Take only the items with these external ids. No deletes then."
+    )
+
+
+def build_fetch_op(job: AnyJob) -> OpDefinition:
+    """The op that fetches all external items into a snapshot."""
+
+    @op(
+        name=f"{job.dagster_name}__fetch",
+        description=f"Fetches all items of {job.name} into a durable snapshot. Writes nothing to the target.",
+        ins={"source": In(Nothing)},
+        out=Out(SnapshotRef, io_manager_key="handover_io_manager"),
+        tags={"kind": "fetch"},
+    )
+    def fetch(context: OpExecutionContext, config: SelectionConfig) -> SnapshotRef:
+        with _sync_run(context, job) as run:
+            snapshot = run.fetch(limit=config.limit, only=config.only)
+        context.add_output_metadata({"items": snapshot.items, "sync run": snapshot.run_id})
+        return snapshot
+
+    return fetch
+
+
+def build_diff_op(job: AnyJob) -> OpDefinition:
+    """The op that compares the snapshot with the local records."""
+
+    @op(
+        name=f"{job.dagster_name}__diff",
+        description=f"Compares the snapshot of {job.name} with the local records and leaves a plan. Writes nothing.",
+        ins={"snapshot": In(SnapshotRef)},
+        out=Out(PlanRef, io_manager_key="handover_io_manager"),
+        tags={"kind": "diff"},
+    )
+    def diff(context: OpExecutionContext, snapshot: SnapshotRef) -> PlanRef:
+        with _sync_run(context, job) as run:
+            plan = run.diff(snapshot)
+        context.add_output_metadata({"planned writes": plan.writes, "sync run": plan.run_id})
+        return plan
+
+    return diff
+
+
+def build_apply_op(job: AnyJob) -> OpDefinition:
+    """The op that writes what the plan says, and reports."""
+
+    @op(
+        name=f"{job.dagster_name}__apply",
+        description=f"Creates and updates the local records of {job.name} as planned; a failed item stops no other.",
+        ins={"plan": In(PlanRef)},
+        out=Out(Nothing),
+        tags={"kind": "apply"},
+    )
+    def apply(context: OpExecutionContext, plan: PlanRef) -> None:
+        with _sync_run(context, job) as run:
+            results = run.apply(plan)
+        tag_outcome(context, results)
+        context.add_output_metadata(dict(result_metadata(results, describe_target(job))))
+
+    return apply
+
+
+def tag_outcome(context: OpExecutionContext, results: SyncResults) -> None:
+    """Tags the Dagster run with what became of the sync."""
+    context.instance.add_run_tags(context.run_id, {OUTCOME_TAG: results.outcome})
+
+
+@contextmanager
+def _sync_run(context: OpExecutionContext, job: AnyJob) -> Iterator[SyncRun]:
+    with failing_clearly(context), open_workspace() as workspace:
+        yield SyncRun(job, workspace, RunReport(context.log), context.run_id)
+
+
+@contextmanager
+def failing_clearly(context: OpExecutionContext) -> Iterator[None]:
+    """Turns an error of ours into a failure that an operator can read, and tags the run."""
+    try:
+        yield
+    except SyncPipelinesError as error:
+        context.instance.add_run_tags(context.run_id, {OUTCOME_TAG: "failed"})
+        results = error.results if isinstance(error, RunError) else None
+        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+        raise Failure(
+            description=redact(f"{error}{notes}"), metadata=dict(failure_metadata(results)), allow_retries=False
+        ) from error
+    except Exception:
+        context.instance.add_run_tags(context.run_id, {OUTCOME_TAG: "failed"})
+        raise

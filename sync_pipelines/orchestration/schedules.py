@@ -1,0 +1,64 @@
+"""A schedule per sync that has an interval."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from dagster import (
+    DagsterInstance,
+    DefaultScheduleStatus,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+)
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.intervals import Due, Interval
+from sync_pipelines.orchestration.tags import DUE_TAG, KIND_TAG, SYNC_TAG, run_tags
+
+AnyJob = SyncJob[Any, Any]
+
+
+def schedule_name(job: AnyJob, interval: Interval) -> str:
+    """The schedule's name says how often: `erp_inventory_every_5_hours`."""
+    return f"{job.dagster_name}_{interval.label}"
+
+
+def build_schedule(job: AnyJob) -> ScheduleDefinition | None:
+    """The schedule of a sync, running from the start; None for a sync without an interval."""
+    interval = job.interval
+    if interval is None:
+        return None
+    return ScheduleDefinition(
+        name=schedule_name(job, interval),
+        job_name=job.dagster_name,
+        cron_schedule=list(interval.cron_lines) if len(interval.cron_lines) > 1 else interval.cron_lines[0],
+        execution_timezone=interval.timezone,
+        description=f"Runs {job.name} {interval.description}.",
+        default_status=DefaultScheduleStatus.RUNNING,
+        execution_fn=_evaluate(job, interval),
+    )
+
+
+def _evaluate(job: AnyJob, interval: Interval) -> Callable[[ScheduleEvaluationContext], RunRequest | SkipReason]:
+    def evaluate(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
+        last_due_at = None if interval.is_exact else _last_due_at(context.instance, job)
+        decision = interval.decide(context.scheduled_execution_time, last_due_at)
+        if not isinstance(decision, Due):
+            return SkipReason(decision.reason)
+        due_at = decision.due_at.isoformat()
+        return RunRequest(tags={**run_tags(job, "full"), DUE_TAG: due_at})
+
+    return evaluate
+
+
+def _last_due_at(instance: DagsterInstance, job: AnyJob) -> datetime | None:
+    """The occasion of the newest scheduled run, so that one missed while nothing ran is made up for once."""
+    filters = RunsFilter(job_name=job.dagster_name, tags={SYNC_TAG: job.name, KIND_TAG: "full"})
+    for record in instance.get_run_records(filters, limit=50):
+        due_at = record.dagster_run.tags.get(DUE_TAG)
+        if due_at is not None:
+            return datetime.fromisoformat(due_at).astimezone(UTC)
+    return None

@@ -1,0 +1,66 @@
+"""A sensor per sync that wakes the drain when single items wait. It only wakes: the inbox table is the queue."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+)
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.orchestration.jobs import drain_job_name
+from sync_pipelines.orchestration.tags import run_tags
+from sync_pipelines.runner.draining import DrainLimits
+from sync_pipelines.runner.workspace import open_workspace, utc_now
+
+AnyJob = SyncJob[Any, Any]
+
+LOOK_EVERY_S = 5
+_GIVEN_UP_AFTER = timedelta(seconds=DrainLimits().longest_s + 300)
+_UNDER_WAY = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+]
+
+
+def build_sensor(job: AnyJob) -> SensorDefinition:
+    """The sensor of a sync, running from the start."""
+    return SensorDefinition(
+        name=f"{drain_job_name(job)}_sensor",
+        job_name=drain_job_name(job),
+        evaluation_fn=_look(job),
+        minimum_interval_seconds=LOOK_EVERY_S,
+        description=f"Starts {drain_job_name(job)} when single items of {job.name} wait in the inbox.",
+        default_status=DefaultSensorStatus.RUNNING,
+    )
+
+
+def _look(job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipReason]:
+    def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        with open_workspace() as workspace:
+            waiting = workspace.inbox.count(job.name)
+        if not waiting:
+            return SkipReason("no single items are waiting")
+        if _drain_under_way(context.instance, job):
+            return SkipReason(f"{waiting:,} items are waiting; a run that applies them is under way")
+        return RunRequest(tags=run_tags(job, "drain"))
+
+    return look
+
+
+def _drain_under_way(instance: DagsterInstance, job: AnyJob) -> bool:
+    """True if a drain is queued or running; one that has lasted far too long is dead and counts no more."""
+    filters = RunsFilter(
+        job_name=drain_job_name(job), statuses=_UNDER_WAY, created_after=utc_now() - _GIVEN_UP_AFTER
+    )
+    return bool(instance.get_run_records(filters, limit=1))
