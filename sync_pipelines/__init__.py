@@ -69,8 +69,37 @@ _PLACES = {
     "trigger_sync": "orchestration.triggers",
 }
 
-__all__ = [  # noqa: PLE0604, RUF022 - the table above is the list
-    *_PLACES
+__all__ = [
+    "AccountsError",
+    "ConfigurationError",
+    "Duplicate",
+    "FetchError",
+    "FieldChange",
+    "HookError",
+    "Interval",
+    "ItemError",
+    "ItemResult",
+    "Progress",
+    "RetryableError",
+    "RunError",
+    "Settings",
+    "SqlTable",
+    "SyncError",
+    "SyncJob",
+    "SyncPipelinesError",
+    "SyncResults",
+    "TargetError",
+    "Tryton",
+    "csv_file",
+    "frame_pages",
+    "parquet_file",
+    "register_sync_job",
+    "run_sync",
+    "schedule_sync_job",
+    "sync_intervals",
+    "sync_single_item",
+    "trigger_item",
+    "trigger_sync",
 ]
 
 

@@ -21,10 +21,12 @@ def database_url(url: str | URL) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):
+        # The cause is left out: of "postgresql://user:pass/word@host" it is "pass", which is no port number.
         raise ConfigurationError(
-            "the database URL can't be read; write it as postgresql://user:password@host/name or sqlite:///file.sqlite"
-        ) from error
+            "the database URL can't be read; write it as postgresql://user:password@host/name or sqlite:///file.sqlite "
+            "(in the password write %40 for @, %2F for /, %3A for :)"
+        ) from None
     if parsed.drivername in {"postgres", "postgresql"}:
         return parsed.set(drivername="postgresql+psycopg")
     return parsed

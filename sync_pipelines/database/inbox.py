@@ -93,6 +93,8 @@ class Inbox:
     def settled(self, job: str, limit: int = 100) -> list[Settled]:
         """The deliveries that were settled last, newest first."""
         table = self._table
-        query = select(table).where(table.c.job == job, table.c.state != WAITING).order_by(table.c.id.desc()).limit(limit)
+        query = (
+            select(table).where(table.c.job == job, table.c.state != WAITING).order_by(table.c.id.desc()).limit(limit)
+        )
         with self._database.begin() as connection:
             return [Settled(row.id, row.external_id, row.action, row.message) for row in connection.execute(query)]

@@ -110,7 +110,9 @@ class Ledger:
         """Notes that applying begins. True if an earlier attempt had begun and may have been broken off."""
         runs = self.tables.runs
         with self.database.begin() as connection:
-            begun = update(runs).where(runs.c.id == run_id, runs.c.apply_started_at.is_(None)).values(apply_started_at=at)
+            begun = (
+                update(runs).where(runs.c.id == run_id, runs.c.apply_started_at.is_(None)).values(apply_started_at=at)
+            )
             return connection.execute(begun).rowcount == 0
 
     def save_diff_errors(self, run_id: str, errors: Iterable[ErrorRow]) -> None:
@@ -154,7 +156,9 @@ class Ledger:
     def errors(self, run_id: str, limit: int | None = None) -> list[ErrorRow]:
         """The errors of a run in the order of the fetch; those of deletes, which have no position, come last."""
         table = self.tables.run_errors
-        query = select(table).where(table.c.run_id == run_id).order_by(table.c.position < 0, table.c.position, table.c.id)
+        query = (
+            select(table).where(table.c.run_id == run_id).order_by(table.c.position < 0, table.c.position, table.c.id)
+        )
         with self.database.begin() as connection:
             found = connection.execute(query.limit(limit) if limit is not None else query)
             return [ErrorRow(row.position, row.external_id, row.exception_type, row.message) for row in found]

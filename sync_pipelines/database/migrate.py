@@ -78,6 +78,5 @@ def _upgrade(connection: Connection, version: str | None) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise ConfigurationError(
-            f"the ledger has version {version}, which this sync_pipelines does not know; install the newer version that "
-            "made it"
+            f"the ledger has version {version}, which this sync_pipelines does not know; install the one that made it"
         ) from error

@@ -16,8 +16,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import anyio
-from anyio.abc import BlockingPortal
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectSendStream
 
 T = TypeVar("T")

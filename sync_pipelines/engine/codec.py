@@ -100,6 +100,8 @@ def _tagged_other(value: Any, place: str) -> Any:
         return _tagged(value.item(), place)
     if kind.__name__ == "NAType":
         return None
+    if isinstance(value, ItemError):
+        raise value  # a source that found a field it can't read leaves the error in its place
     if isinstance(value, (str, int, float)):
         return next(base(value) for base in (str, int, float) if isinstance(value, base))
     raise ItemError(
@@ -108,7 +110,7 @@ def _tagged_other(value: Any, place: str) -> Any:
     )
 
 
-_TAGGERS: tuple[tuple[type, Callable[[Any, str], Any]], ...] = (
+_TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] = (
     (Enum, _tagged_enum),
     (Decimal, lambda value, _: {_TAG: "decimal", "v": str(value)}),
     (datetime, _tagged_moment),
@@ -117,7 +119,7 @@ _TAGGERS: tuple[tuple[type, Callable[[Any, str], Any]], ...] = (
     (timedelta, lambda value, _: {_TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}),
     (UUID, lambda value, _: {_TAG: "uuid", "v": str(value)}),
     (
-        (bytes, bytearray, memoryview),  # type: ignore[arg-type]  # isinstance takes a tuple as well
+        (bytes, bytearray, memoryview),
         lambda value, _: {_TAG: "bytes", "v": base64.b64encode(bytes(value)).decode("ascii")},
     ),
     (tuple, _tagged_sequence),

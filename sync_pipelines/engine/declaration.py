@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
@@ -66,7 +66,7 @@ class SyncJob(Generic[Item, Local]):
     name: str
     fetch_external: Callable[[], Fetched | Awaitable[Fetched]]
     get_external_id: Callable[[Item], str | Awaitable[str]] | str | None = None
-    find_local: Callable[[str], Local | None | Awaitable[Local | None]] | None = None
+    find_local: Callable[[str], Awaitable[Local | None] | Local | None] | None = None
     create: Callable[[Item], object] | None = None
     update: Callable[[Item, Local], object] | None = None
     delete: Callable[[Local], object] | None = None
@@ -88,7 +88,7 @@ class SyncJob(Generic[Item, Local]):
 
     if not TYPE_CHECKING:
 
-        def __new__(cls, *args: object, **given: object) -> SyncJob:
+        def __new__(cls, *args: object, **given: object) -> Self:
             """Turns a misspelt or missing field into an error that names it."""
             _check_field_names(cls, args, given)
             return super().__new__(cls)
@@ -153,7 +153,7 @@ def _check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, 
     shown = given.get("name", "?")
     if args:
         raise ConfigurationError(f"sync job {shown!r}: SyncJob takes keyword arguments only: SyncJob(name=..., ...)")
-    known = [each.name for each in fields(cls)]  # type: ignore[arg-type]  # the class is a dataclass
+    known = [each.name for each in fields(cls)]
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -192,7 +192,9 @@ def _check_target(job: SyncJob[Any, Any]) -> None:
         also = [*given, *(name for name in ("delete", "list_local") if getattr(job, name) is not None)]
         if also:
             raise _wrong(job, also[0], "a job has a target or per-record functions, not both")
-        if not hasattr(job.target, "open") and not all(callable(getattr(job.target, each, None)) for each in _PER_RECORD):
+        if not hasattr(job.target, "open") and not all(
+            callable(getattr(job.target, each, None)) for each in _PER_RECORD
+        ):
             raise _wrong(job, "target", f"{job.target!r} has no find_local, create and update")
         return
     for name in _PER_RECORD:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sync_pipelines.engine.plan import Outcome
 
@@ -189,11 +189,12 @@ class SyncResults:
         import pandas as pd  # noqa: PLC0415 - the engine must not need pandas
 
         columns = ["outcome", "external_id", "position", "message", "exception_type"]
-        rows: list[tuple[Any, ...]] = [
+        rows: list[tuple[str, str | None, int, str, str]] = [
             ("failed", error.external_id, error.position, error.message, error.exception_type) for error in self.errors
         ]
         rows += [
             ("duplicate", each.external_id, each.position, f"replaced by item {each.kept_position}", "")
             for each in self.duplicates
         ]
-        return pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=columns)
+        rows.sort(key=lambda row: row[2])
+        return pd.DataFrame(rows, columns=columns)

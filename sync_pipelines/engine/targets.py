@@ -81,10 +81,10 @@ class CreatesMany(Protocol[Item_contra]):
         """Writes all records in one transaction."""
 
 
-class UpdatesMany(Protocol[Item_contra, Local]):
+class UpdatesMany(Protocol[Item_contra, Local_contra]):
     """A target that updates many records at once, all of them or, by raising, none."""
 
-    def update_many(self, pairs: Sequence[tuple[Item_contra, Local]]) -> object:
+    def update_many(self, pairs: Sequence[tuple[Item_contra, Local_contra]]) -> object:
         """Writes all records in one transaction."""
 
 

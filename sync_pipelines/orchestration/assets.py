@@ -94,7 +94,11 @@ def build_items_failed_check(job: AnyJob) -> AssetChecksDefinition:
             results = _results_of(workspace, job, context.run.run_id)
         if results is None:
             return AssetCheckResult(passed=True, description="The sync has not run yet.")
-        metadata = {"failed": results.error_count, "fetched": results.fetched, "sync run": results.run_id}
+        metadata: dict[str, Any] = {
+            "failed": results.error_count,
+            "fetched": results.fetched,
+            "sync run": results.run_id,
+        }
         if results.errors:
             metadata["errors"] = errors_table(results)
         return AssetCheckResult(
@@ -113,4 +117,3 @@ def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncR
     if run is None or run.job != job.name:
         run = next(iter(workspace.ledger.latest_runs(job.name, limit=1)), None)
     return results_of_run(workspace, run.id) if run is not None else None
-

@@ -16,9 +16,11 @@ from dagster import (
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.intervals import Due, Interval
-from sync_pipelines.orchestration.tags import DUE_TAG, KIND_TAG, SYNC_TAG, run_tags
+from sync_pipelines.orchestration.tags import DUE_TAG, run_tags
 
 AnyJob = SyncJob[Any, Any]
+
+_SCHEDULE_TAG = "dagster/schedule_name"  # Dagster's own, on every run that a schedule starts
 
 
 def schedule_name(job: AnyJob, interval: Interval) -> str:
@@ -44,7 +46,7 @@ def build_schedule(job: AnyJob) -> ScheduleDefinition | None:
 
 def _evaluate(job: AnyJob, interval: Interval) -> Callable[[ScheduleEvaluationContext], RunRequest | SkipReason]:
     def evaluate(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-        last_due_at = None if interval.is_exact else _last_due_at(context.instance, job)
+        last_due_at = None if interval.is_exact else _last_due_at(context.instance, schedule_name(job, interval))
         decision = interval.decide(context.scheduled_execution_time, last_due_at)
         if not isinstance(decision, Due):
             return SkipReason(decision.reason)
@@ -54,11 +56,8 @@ def _evaluate(job: AnyJob, interval: Interval) -> Callable[[ScheduleEvaluationCo
     return evaluate
 
 
-def _last_due_at(instance: DagsterInstance, job: AnyJob) -> datetime | None:
+def _last_due_at(instance: DagsterInstance, schedule: str) -> datetime | None:
     """The occasion of the newest scheduled run, so that one missed while nothing ran is made up for once."""
-    filters = RunsFilter(job_name=job.dagster_name, tags={SYNC_TAG: job.name, KIND_TAG: "full"})
-    for record in instance.get_run_records(filters, limit=50):
-        due_at = record.dagster_run.tags.get(DUE_TAG)
-        if due_at is not None:
-            return datetime.fromisoformat(due_at).astimezone(UTC)
-    return None
+    newest = instance.get_run_records(RunsFilter(tags={_SCHEDULE_TAG: schedule}), limit=1)
+    due_at = newest[0].dagster_run.tags.get(DUE_TAG) if newest else None
+    return datetime.fromisoformat(due_at).astimezone(UTC) if due_at is not None else None

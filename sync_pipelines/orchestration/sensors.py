@@ -60,7 +60,5 @@ def _look(job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipR
 
 def _drain_under_way(instance: DagsterInstance, job: AnyJob) -> bool:
     """True if a drain is queued or running; one that has lasted far too long is dead and counts no more."""
-    filters = RunsFilter(
-        job_name=drain_job_name(job), statuses=_UNDER_WAY, created_after=utc_now() - _GIVEN_UP_AFTER
-    )
+    filters = RunsFilter(job_name=drain_job_name(job), statuses=_UNDER_WAY, created_after=utc_now() - _GIVEN_UP_AFTER)
     return bool(instance.get_run_records(filters, limit=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,20 +16,35 @@ _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Acti
 
 @dataclass
 class ChunkResult:
-    """What applying a chunk did. Counts are of what was written, not of what was planned."""
+    """What applying a chunk did. Counts are of what was written, not of what was planned.
+
+    Args:
+        outcomes: Place in the chunk -> outcome; without deletes that failed or found nothing to delete.
+        raised: Place in the chunk -> the exception itself.
+        errors: The same for people, in the order of the fetch.
+        failed_deletes: How many deletes failed.
+        recovered: How many entries an attempt that broke off had already written.
+    """
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     raised: dict[int, Exception] = field(default_factory=dict)
     errors: list[SyncError] = field(default_factory=list)
-    gone: int = 0
     failed_deletes: int = 0
     recovered: int = 0
 
     def counts(self) -> Counts:
         """The outcomes, counted."""
-        return Counts.of(self.outcomes.values()) + Counts(
-            failed_deletes=self.failed_deletes, recovered=self.recovered
-        )
+        return Counts.of(self.outcomes.values()) + Counts(failed_deletes=self.failed_deletes, recovered=self.recovered)
+
+    def fail(self, number: int, entry: PlanEntry, error: Exception) -> None:
+        """Keeps the error of an entry."""
+        self.raised[number] = error
+        self.errors.append(SyncError(entry.external_id, message_of(error), exception_type(error), entry.position))
+        self.errors.sort(key=lambda each: each.position)
+        if entry.action is Action.DELETE:
+            self.failed_deletes += 1
+        else:
+            self.outcomes[number] = Outcome.FAILED
 
 
 def apply_chunk(driver: TargetDriver, entries: Sequence[PlanEntry], *, verify: bool) -> ChunkResult:
@@ -43,72 +58,71 @@ def apply_chunk(driver: TargetDriver, entries: Sequence[PlanEntry], *, verify: b
     Raises:
         TargetError: The target as a whole does not answer.
     """
-    result = ChunkResult()
     wanted = [each.external_id for each in entries if verify or each.action is not Action.CREATE]
     found, broken = driver.find(wanted) if wanted else ({}, {})
-    works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
+    chunk = ChunkWriter(driver, entries, verify=verify)
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
-            _fail(result, number, entry, broken[entry.external_id])
+            chunk.result.fail(number, entry, broken[entry.external_id])
         else:
-            _assign(driver, result, works, number, entry, found, verify=verify)
-    write_works(driver, result, works, entries)
-    return result
+            chunk.assign(number, found.get(entry.external_id))
+    return chunk.write()
 
 
-def _assign(  # noqa: PLR0913 - one entry and all that decides on it
-    driver: TargetDriver,
-    result: ChunkResult,
-    works: dict[Action, list[tuple[int, Work]]],
-    number: int,
-    entry: PlanEntry,
-    found: Mapping[str, Any],
-    *,
-    verify: bool,
-) -> None:
-    local = found.get(entry.external_id)
-    if entry.action is Action.DELETE:
+class ChunkWriter:
+    """Decides what each entry of a chunk needs now, and writes it.
+
+    Args:
+        driver: The opened target.
+        entries: The chunk.
+        verify: True if an earlier attempt may have written some of it.
+    """
+
+    def __init__(self, driver: TargetDriver, entries: Sequence[PlanEntry], *, verify: bool = False) -> None:
+        self.result = ChunkResult()
+        self._driver = driver
+        self._entries = entries
+        self._verify = verify
+        self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
+
+    def assign(self, number: int, local: Any | None) -> None:
+        """Decides on an entry, given the local record that is there now."""
+        entry = self._entries[number]
         if local is None:
-            result.gone += 1
+            if entry.action is not Action.DELETE:
+                self._add(Action.CREATE, number, None)
+        elif entry.action is Action.DELETE:
+            self._add(Action.DELETE, number, local)
         else:
-            works[Action.DELETE].append((number, Work(entry.external_id, None, local)))
-        return
-    if local is None:
-        works[Action.CREATE].append((number, Work(entry.external_id, entry.item, None)))
-        return
-    try:
-        changed = driver.compare(entry.item, local).changed
-    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-        _fail(result, number, entry, error)
-        return
-    if changed:
-        works[Action.UPDATE].append((number, Work(entry.external_id, entry.item, local)))
-    else:
-        result.outcomes[number] = Outcome.UNCHANGED
-        result.recovered += int(verify)
+            self._assign_found(number, entry, local)
 
+    def _assign_found(self, number: int, entry: PlanEntry, local: Any) -> None:
+        try:
+            changed = self._driver.compare(entry.item, local).changed
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            self.result.fail(number, entry, error)
+            return
+        if changed:
+            self._add(Action.UPDATE, number, local)
+        else:
+            self.result.outcomes[number] = Outcome.UNCHANGED
+            self.result.recovered += int(self._verify)
 
-def write_works(
-    driver: TargetDriver,
-    result: ChunkResult,
-    works: Mapping[Action, Sequence[tuple[int, Work]]],
-    entries: Sequence[PlanEntry],
-) -> None:
-    """Carries out creates, then updates, then deletes, and notes each outcome in the result."""
-    for action, numbered in works.items():
-        errors = driver.write(action, [work for _, work in numbered])
-        for (number, _), error in zip(numbered, errors, strict=True):
-            if error is not None:
-                _fail(result, number, entries[number], error)
-            else:
-                result.outcomes[number] = _WRITTEN[action]
-    result.errors.sort(key=lambda error: error.position)
+    def _add(self, action: Action, number: int, local: Any | None) -> None:
+        entry = self._entries[number]
+        self._works[action].append((number, Work(entry.external_id, entry.item, local)))
 
+    def write(self) -> ChunkResult:
+        """Carries out creates, then updates, then deletes, and gives all outcomes.
 
-def _fail(result: ChunkResult, number: int, entry: PlanEntry, error: Exception) -> None:
-    result.raised[number] = error
-    result.errors.append(SyncError(entry.external_id, message_of(error), exception_type(error), entry.position))
-    if entry.action is Action.DELETE:
-        result.failed_deletes += 1
-    else:
-        result.outcomes[number] = Outcome.FAILED
+        Raises:
+            TargetError: The target as a whole does not answer.
+        """
+        for action, numbered in self._works.items():
+            errors = self._driver.write(action, [work for _, work in numbered])
+            for (number, _), error in zip(numbered, errors, strict=True):
+                if error is not None:
+                    self.result.fail(number, self._entries[number], error)
+                else:
+                    self.result.outcomes[number] = _WRITTEN[action]
+        return self.result

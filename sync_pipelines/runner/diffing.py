@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -80,11 +80,13 @@ def diff_snapshot(
             entries.add(page.entries)
             settled, done = settled + page.counts(), done + len(rows)
             report.progress(Progress("diff", total, done, total))
-        notes = _plan_deletes(job, files, driver, index, entries, unidentified)
+        reason = _why_no_deletes(job, read_summary(files.snapshot), unidentified)
+        if job.deletes != "off" and reason is None:
+            _plan_deletes(driver, index, entries)
         entries.flush()
         findings.finish({})
         plan.finish({"fetched": total, "settled": settled.to_dict(), "writes": plan.rows})
-    return settled, plan.rows, notes
+    return settled, plan.rows, [f"no deletes: {reason}"] if reason is not None else []
 
 
 def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex) -> int:
@@ -226,36 +228,23 @@ def _write_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> 
     rows: list[tuple[Any, ...]] = [
         (each.position, "failed", each.external_id, each.exception_type, each.message, None) for each in page.failed
     ]
-    rows += [
-        (each.position, "duplicate", each.external_id, None, None, each.kept_position) for each in page.duplicates
-    ]
+    rows += [(each.position, "duplicate", each.external_id, None, None, each.kept_position) for each in page.duplicates]
     findings.write(sorted(rows, key=lambda row: row[0]))
     for error in sorted(page.failed, key=lambda error: error.position):
         report.item_failed(error)
 
 
-def _plan_deletes(
-    job: SyncJob[Any, Any],
-    files: RunFiles,
-    driver: TargetDriver,
-    index: IdIndex,
-    entries: PlanPages,
-    unidentified: int,
-) -> list[str]:
-    """Plans the deletes of local records that the fetch does not have, or says why there are none."""
-    if job.deletes == "off":
-        return []
-    summary = read_summary(files.snapshot)
-    reason = _why_no_deletes(summary, unidentified)
-    if reason is not None:
-        return [f"no deletes: {reason}"]
+def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages) -> None:
+    """Plans the deletes of local records that the fetch does not have."""
     for batch in batches(driver.list_ids(), PAGE_SIZE):
         seen = index.positions(batch)
         entries.add([PlanEntry(Action.DELETE, each) for each in batch if each not in seen])
-    return []
 
 
-def _why_no_deletes(summary: dict[str, Any], unidentified: int) -> str | None:
+def _why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:
+    """Why deletes that the job asks for are withheld; None if they are not, or if it asks for none."""
+    if job.deletes == "off":
+        return None
     if not summary["complete"]:
         return "the run was limited to some items (limit, only)"
     if not summary["items"]:

@@ -99,9 +99,7 @@ class Drain:
             self._report.finished(results)
         return results
 
-    def _drain(
-        self, run_id: str, driver: TargetDriver, limits: DrainLimits, sleep: Callable[[float], object]
-    ) -> None:
+    def _drain(self, run_id: str, driver: TargetDriver, limits: DrainLimits, sleep: Callable[[float], object]) -> None:
         began_s = last_arrival_s = time.monotonic()
         number = 0
         while time.monotonic() - began_s < limits.longest_s:
@@ -121,7 +119,9 @@ class Drain:
         chunk = apply_chunk(driver, page.entries, verify=True)
         counts = page.counts() + chunk.counts()
         if counts.items() != len(deliveries):
-            raise AccountsError(f"{self.job.name}: {len(deliveries)} deliveries, outcomes of {counts.items()}: {counts}")
+            raise AccountsError(
+                f"{self.job.name}: {len(deliveries)} deliveries, outcomes of {counts.items()}: {counts}"
+            )
         errors = sorted([*page.failed, *chunk.errors], key=lambda error: error.position)
         outcomes = {page.entries[index].position: outcome for index, outcome in chunk.outcomes.items()}
         settled = _settled(deliveries, rows, page, outcomes, errors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -75,10 +75,10 @@ def fetch_snapshot(
     return writer.rows, notes
 
 
-def _items(job: SyncJob[Any, Any]) -> Iterator[Any]:
+def _items(job: SyncJob[Any, Any]) -> Generator[Any]:
     came = 0
     try:
-        for item in stream_items(job.fetch_external):
+        for item in stream_items(job.fetch_external, _rows_of_frame):
             yield item
             came += 1
     except ConfigurationError as error:
@@ -89,6 +89,12 @@ def _items(job: SyncJob[Any, Any]) -> Iterator[Any]:
             f"{exception_type(error)}: {message_of(error)}",
             items_fetched=came,
         ) from error
+
+
+def _rows_of_frame(frame: Any) -> Iterator[dict[str, Any]]:
+    from sync_pipelines.sources.frames import rows_of_frame  # noqa: PLC0415 - whoever gives a frame has pandas loaded
+
+    return rows_of_frame(frame)
 
 
 def _identified(job: SyncJob[Any, Any], items: Iterator[Any]) -> Iterator[SnapshotRow]:

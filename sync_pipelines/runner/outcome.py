@@ -30,9 +30,7 @@ def results_of_run(workspace: Workspace, run_id: str) -> SyncResults:
 
 def finish_run(workspace: Workspace, run_id: str, failure: str | None) -> SyncResults:
     """Notes in the ledger that the run has ended, and gives its results."""
-    results = replace(
-        results_of_run(workspace, run_id), failure=failure, completed_at=workspace.clock()
-    )
+    results = replace(results_of_run(workspace, run_id), failure=failure, completed_at=workspace.clock())
     duration_ms = round((results.completed_at - results.started_at).total_seconds() * 1000)
     workspace.ledger.finish_run(
         run_id, outcome=results.outcome, counts=results.counts(), failure=failure, at=results.completed_at

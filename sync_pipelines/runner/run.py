@@ -15,7 +15,7 @@ from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 
 
-def run_sync(
+def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
     job: SyncJob[Any, Any],
     *,
     limit: int | None = None,

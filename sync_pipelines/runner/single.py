@@ -11,8 +11,8 @@ from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.errors import ItemError, TargetError
-from sync_pipelines.runner.applying import ChunkResult, write_works
-from sync_pipelines.runner.target_driver import TargetDriver, Work, open_target
+from sync_pipelines.runner.applying import ChunkWriter
+from sync_pipelines.runner.target_driver import TargetDriver, open_target
 
 
 def sync_single_item(job: SyncJob[Any, Any], item: Any) -> ItemResult:
@@ -62,12 +62,12 @@ def _write(driver: TargetDriver, external_id: str, item: Any) -> Outcome:
     if external_id in broken:
         raise broken[external_id]
     local = found.get(external_id)
-    if not driver.compare(item, local).changed:
-        return Outcome.UNCHANGED
+    if local is None:
+        driver.compare(item, None)  # an item that can't be written fails here, before anything is
     action = Action.CREATE if local is None else Action.UPDATE
-    result = ChunkResult()
-    works = {action: [(0, Work(external_id, item, local))]}
-    write_works(driver, result, works, [PlanEntry(action, external_id, 0, item)])
+    chunk = ChunkWriter(driver, [PlanEntry(action, external_id, 0, item)])
+    chunk.assign(0, local)
+    result = chunk.write()
     if result.raised:
         raise result.raised[0]
     return result.outcomes[0]

@@ -81,7 +81,7 @@ class SyncRun:
             self._report.line(f"fetch: asking the source of {self.job.name}")
             files = self._workspace.store.files_of(run_id)
             items, found = fetch_snapshot(self.job, files, selection, self._report)
-            notes += found
+            notes.extend(found)
             self._report.line(f"fetch: {items:,} items")
         return SnapshotRef(run_id, items)
 
@@ -97,7 +97,7 @@ class SyncRun:
             with open_target(self.job) as driver:
                 settled, writes, found = diff_snapshot(self.job, files, driver, self._report)
             self._ledger.save_diff_errors(snapshot.run_id, map(error_row, read_failed(files)))
-            notes += found
+            notes.extend(found)
             self._report.line(
                 f"diff: {writes:,} to write, {settled.unchanged:,} unchanged, {settled.skipped:,} skipped, "
                 f"{settled.duplicate:,} duplicates, {settled.failed:,} failed"
@@ -160,8 +160,8 @@ class SyncRun:
         results = results_of_run(self._workspace, run_id)
         if not results.accounts_balance:
             raise AccountsError(
-                f"{self.job.name}: the accounts of run {run_id} do not balance: {results.counts()}. This is a defect of "
-                "the engine or of a target that reports what it did not do; please keep the run's files and report it."
+                f"{self.job.name}: the accounts of run {run_id} do not balance: {results.counts()}. This is a defect "
+                "of the engine or of a target that reports what it did not do; please keep the run's files and report it."
             )
 
     @contextmanager
@@ -223,4 +223,3 @@ class SyncRun:
 
 def _told(error: Exception) -> str:
     return f"{exception_type(error)}: {message_of(error)}"
-

@@ -161,9 +161,7 @@ class TargetDriver:
             return self._write_halving(many, action, works)
         return [self._write_one(action, work) for work in works]
 
-    def _write_halving(
-        self, many: Callable[..., Any], action: Action, works: Sequence[Work]
-    ) -> list[Exception | None]:
+    def _write_halving(self, many: Callable[..., Any], action: Action, works: Sequence[Work]) -> list[Exception | None]:
         if not works:
             return []
         try:
@@ -191,8 +189,8 @@ class TargetDriver:
             return retrying(lambda: call(many, argument))
         except RetryableError as error:
             raise TargetError(
-                f"{self._job.name}: the target does not answer: {message_of(error)}. What was applied is accounted for; "
-                "run the sync again when it does."
+                f"{self._job.name}: the target does not answer: {message_of(error)}. What was applied is accounted "
+                "for; run the sync again when it does."
             ) from error
 
     def _one(self, method: str, *args: Any) -> Any:

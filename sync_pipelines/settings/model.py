@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     keep_snapshots_days: float = Field(
         default=7,
         gt=0,
-        description="Days after which snapshots and plans of past runs are removed; until then a run can be re-executed.",
+        description="Days after which files of past runs are removed; until then a run can be re-executed.",
     )
 
     @field_validator("jobs", mode="before")

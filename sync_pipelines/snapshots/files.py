@@ -100,8 +100,8 @@ def _open(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except FileNotFoundError as error:
         raise RunError(
-            f"{path.name} of run {path.parent.name} is not in the snapshot store; it was cleaned up, or this process has "
-            "another data folder (SYNC_PIPELINES_DATA_DIR). Start a new run instead of re-executing this one."
+            f"{path.name} of run {path.parent.name} is not in the snapshot store; it was cleaned up, or this process "
+            "has another data folder (SYNC_PIPELINES_DATA_DIR). Start a new run instead of re-executing this one."
         ) from error
 
 

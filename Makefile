@@ -1,0 +1,59 @@
+# Everything a newcomer types. Needs Python >= 3.11 with pip and venv, and make.
+PYTHON ?= python3
+PORT ?= 3000
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-once demo-change dev test lint types imports spelling check clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: $(VENV)/installed-demo  ## start a real ERP, sync it through Dagster, serve the UI until Ctrl-C
+	@exec $(BIN)/python -m demo.run --port $(PORT)
+
+demo-once: $(VENV)/installed-demo  ## the same without the UI: ends after the runs
+	@exec $(BIN)/python -m demo.run --port $(PORT) --once
+
+demo-change: $(VENV)/installed-demo  ## change the ERP of the running demo
+	@exec $(BIN)/python -m demo.change
+
+dev: $(VENV)/installed-dev  ## Dagster alone, on your own jobs and settings
+	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
+
+test: $(VENV)/installed-dev  ## all tests, PostgreSQL and the real ERP included
+	@exec $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/installed-dev  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev  ## types, strictly
+	$(BIN)/mypy
+
+imports: $(VENV)/installed-dev  ## which room may import which
+	$(BIN)/lint-imports
+
+spelling: $(VENV)/installed-dev  ## spelling
+	$(BIN)/codespell
+
+check: lint types imports spelling test  ## what CI runs
+
+clean:  ## remove what runs, tests and the demo left behind
+	rm -rf .sync_pipelines .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-demo: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing what the demo needs into $(VENV) ..."
+	@$(PIP) --editable '.[erp]'
+	@touch $@
+
+$(VENV)/installed-dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing everything, tests and tools included, into $(VENV) ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/installed-demo
