@@ -21,5 +21,6 @@ JOB: SyncJob[StockLevel, Any] = SyncJob(
     description="How much of each product lies in each warehouse, by the moves that are done.",
     asset_key="shop/stock_levels",
     source_asset="erp/stock",
-    kinds=("tryton",),
+    group="shop",
+    kinds=("tryton", "sql"),
 )

@@ -31,5 +31,6 @@ JOB: SyncJob[Product, Any] = SyncJob(
     description="All products of the ERP, deactivated ones too, with their list prices.",
     asset_key="shop/products",
     source_asset="erp/products",
-    kinds=("tryton",),
+    group="shop",
+    kinds=("tryton", "sql"),
 )

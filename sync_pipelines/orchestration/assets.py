@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetCheckExecutionContext,
     AssetCheckResult,
     AssetChecksDefinition,
@@ -20,12 +21,14 @@ from dagster import (
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.orchestration.metadata import errors_table
+from sync_pipelines.orchestration.metadata import check_metadata
 from sync_pipelines.orchestration.ops import SelectionConfig, build_apply_op, build_diff_op, build_fetch_op
 from sync_pipelines.runner.outcome import results_of_run
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 
 AnyJob = SyncJob[Any, Any]
+
+_ITEMS_FAILED = "items_failed"
 
 
 def asset_key(job: AnyJob) -> AssetKey:
@@ -74,7 +77,8 @@ def build_source_specs(jobs: Sequence[AnyJob]) -> list[AssetSpec]:
         AssetSpec(
             key,
             description=f"In the external system; read by the sync {', '.join(job.name for job in reading)}.",
-            group_name=reading[0].group,
+            # in a group of its own: the lineage shows only the last part of a key, and both sides may be "products"
+            group_name=key.path[0] if len(key.path) > 1 else "sources",
             kinds={"source"},
         )
         for key, reading in readers.items()
@@ -86,7 +90,7 @@ def build_items_failed_check(job: AnyJob) -> AssetChecksDefinition:
 
     @asset_check(
         asset=asset_key(job),
-        name="items_failed",
+        name=_ITEMS_FAILED,
         description="Warns when items of the last run failed. The others were applied.",
     )
     def items_failed(context: AssetCheckExecutionContext) -> AssetCheckResult:
@@ -94,21 +98,30 @@ def build_items_failed_check(job: AnyJob) -> AssetChecksDefinition:
             results = _results_of(workspace, job, context.run.run_id)
         if results is None:
             return AssetCheckResult(passed=True, description="The sync has not run yet.")
-        metadata: dict[str, Any] = {
-            "failed": results.error_count,
-            "fetched": results.fetched,
-            "sync run": results.run_id,
-        }
-        if results.errors:
-            metadata["errors"] = errors_table(results)
         return AssetCheckResult(
             passed=not results.error_count,
             severity=AssetCheckSeverity.WARN,
-            description=f"{results.error_count:,} of {results.fetched:,} items failed.",
-            metadata=metadata,
+            description=_told(results),
+            metadata=check_metadata(results),
         )
 
     return items_failed
+
+
+def items_failed_evaluation(job: AnyJob, results: SyncResults) -> AssetCheckEvaluation:
+    """The same check, for a drain to report together with what it applied."""
+    return AssetCheckEvaluation(
+        asset_key=asset_key(job),
+        check_name=_ITEMS_FAILED,
+        passed=not results.error_count,
+        severity=AssetCheckSeverity.WARN,
+        description=_told(results),
+        metadata=check_metadata(results),
+    )
+
+
+def _told(results: SyncResults) -> str:
+    return f"{results.error_count:,} of {results.fetched:,} items failed."
 
 
 def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncResults | None:

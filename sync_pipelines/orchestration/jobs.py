@@ -16,7 +16,7 @@ from dagster import (
 )
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.orchestration.assets import asset_key
+from sync_pipelines.orchestration.assets import asset_key, items_failed_evaluation
 from sync_pipelines.orchestration.metadata import drain_metadata
 from sync_pipelines.orchestration.ops import failing_clearly, tag_outcome
 from sync_pipelines.orchestration.tags import run_tags
@@ -63,6 +63,9 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         if drained.applied:
             metadata = drain_metadata(results, drained.applied, describe_target(sync_job))
             context.log_event(AssetMaterialization(asset_key(sync_job), metadata=metadata))
+            context.log_event(
+                items_failed_evaluation(sync_job, results)  # type: ignore[arg-type]  # accepted, but not annotated
+            )
 
     @job(
         name=drain_job_name(sync_job),

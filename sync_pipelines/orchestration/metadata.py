@@ -51,6 +51,16 @@ def failure_metadata(results: SyncResults | None) -> dict[str, MetadataValue]:
     return {} if results is None else result_metadata(results)
 
 
+def check_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+    """What the check on failed items shows."""
+    metadata: dict[str, MetadataValue] = {
+        "failed": MetadataValue.int(results.error_count),
+        "fetched": MetadataValue.int(results.fetched),
+        "sync run": MetadataValue.text(results.run_id),
+    }
+    return metadata | ({"errors": errors_table(results)} if results.errors else {})
+
+
 def errors_table(results: SyncResults) -> MetadataValue:
     """The first errors as a table."""
     records = [

@@ -161,7 +161,7 @@ class SyncRun:
         if not results.accounts_balance:
             raise AccountsError(
                 f"{self.job.name}: the accounts of run {run_id} do not balance: {results.counts()}. This is a defect "
-                "of the engine or of a target that reports what it did not do; please keep the run's files and report it."
+                "of the engine or of a target that reports what it did not do; keep the run's files and report it."
             )
 
     @contextmanager
