@@ -6,15 +6,14 @@ import json
 import sys
 
 from demo.erp import RunningErp, change
-from demo.run import FOLDER, SYNCS, console
+from demo.run import FOLDER, SYNCS, console, is_running
 from sync_pipelines.errors import SyncPipelinesError
 
 
 def main() -> int:
     """Makes the changes and says what they were. Gives the exit code."""
-    try:
-        note = json.loads((FOLDER / "running.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    note = _note_of_running_demo()
+    if note is None:
         console.print("No demo is running; start it in another terminal with `make demo`.")
         return 1
     try:
@@ -26,6 +25,16 @@ def main() -> int:
     url = f"http://127.0.0.1:{note['dagster_port']}"
     console.print(f"Now run {' or '.join(SYNCS)} again: {url}/jobs, or wait for the schedule.")
     return 0
+
+
+def _note_of_running_demo() -> dict[str, int] | None:
+    if not is_running():
+        return None
+    try:
+        note: dict[str, int] = json.loads((FOLDER / "running.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return note
 
 
 if __name__ == "__main__":

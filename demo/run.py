@@ -152,6 +152,18 @@ def _only_one() -> Iterator[None]:
         yield
 
 
+def is_running() -> bool:
+    """True while a demo runs; one that was killed counts no more, whatever files it left."""
+    try:
+        with (FOLDER / "lock").open("r", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def _told(lock: IO[str]) -> str:
     lock.seek(0)
     pid = lock.read().strip()

@@ -1,14 +1,14 @@
 """Every error of the package, sorted by what the runner does when it meets one.
 
-    SyncPipelinesError
-    ├── ConfigurationError        stop: a person must edit a declaration, a setting or a table
-    ├── RetryableError            back off and try again; after the last attempt it counts as what it interrupted
-    ├── ItemError                 keep it with its external id, go on with the others
-    └── RunError                  the run as a whole has failed
-        ├── FetchError            the source broke off; nothing was applied
-        ├── TargetError           the target broke off; what was applied is accounted for, run again to go on
-        ├── AccountsError         the outcomes do not add up to the items fetched
-        └── HookError             a hook of the job failed
+SyncPipelinesError
+├── ConfigurationError        stop: a person must edit a declaration, a setting or a table
+├── RetryableError            back off and try again; after the last attempt it counts as what it interrupted
+├── ItemError                 keep it with its external id, go on with the others
+└── RunError                  the run as a whole has failed
+    ├── FetchError            the source broke off; nothing was applied
+    ├── TargetError           the target broke off; what was applied is accounted for, run again to go on
+    ├── AccountsError         the outcomes do not add up to the items fetched
+    └── HookError             a hook of the job failed
 """
 
 from __future__ import annotations

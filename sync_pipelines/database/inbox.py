@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import func, insert, select, update
 
-from sync_pipelines.database.ledger import Ledger, aware
+from sync_pipelines.database.ledger import Ledger, aware, storable
 
 WAITING = "waiting"
 APPLIED = "applied"
@@ -83,7 +83,7 @@ class Inbox:
                     .values(
                         state=FAILED if each.action is None else APPLIED,
                         attempts=table.c.attempts + 1,
-                        external_id=each.external_id,
+                        external_id=storable(each.external_id),
                         action=each.action,
                         message=each.message,
                         finished_at=at,

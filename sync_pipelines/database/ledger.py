@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Row, delete, event, func, insert, sel
 from sync_pipelines.database.connections import create_database, database_url
 from sync_pipelines.database.migrate import migrate
 from sync_pipelines.database.tables import LedgerTables, ledger_tables
+from sync_pipelines.errors import ConfigurationError
 
 _INSERT_ROWS = 1_000
 
@@ -145,7 +146,7 @@ class Ledger:
                 "run_id": run_id,
                 "phase": phase,
                 "position": each.position,
-                "external_id": each.external_id,
+                "external_id": storable(each.external_id),
                 "exception_type": each.exception_type,
                 "message": each.message,
             }
@@ -190,7 +191,7 @@ def open_ledger(url: str) -> Iterator[Ledger]:
     """
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(parsed.database).parent)
     database = create_database(parsed)
     if database.dialect.name == "sqlite":
         event.listen(database, "connect", _leave_transactions_to_us)
@@ -200,6 +201,21 @@ def open_ledger(url: str) -> Iterator[Ledger]:
         yield Ledger(database)
     finally:
         database.dispose()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder {folder} of the ledger can't be made: {error.strerror}. "
+            "Check SYNC_PIPELINES_DATA_DIR and SYNC_PIPELINES_LEDGER_URL."
+        ) from error
+
+
+def storable(text: str | None) -> str | None:
+    """The text without NUL, which PostgreSQL can't keep; it is shown as `\\x00`."""
+    return text.replace("\x00", "\\x00") if text else text
 
 
 def aware(moment: datetime) -> datetime:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import inspect
 import os
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, aclosing
 from functools import cache
@@ -38,11 +39,12 @@ def iterate(values: AsyncIterable[T]) -> Iterator[T]:
     """Iterates over an async iterable from plain code, a bounded number of elements ahead.
 
     The whole iteration runs in one task, as generators that hold a cancel scope or a task group need. Closing the
-    iterator half-way closes the generator.
+    iterator half-way closes the generator, and waits until it is closed.
     """
     send, receive = anyio.create_memory_object_stream[list[T]](1)
     portal = _portal(os.getpid())
-    producer = portal.start_task_soon(_produce, values, send)
+    ended = threading.Event()
+    producer = portal.start_task_soon(_produce, values, send, ended)
     try:
         while True:
             try:
@@ -54,21 +56,30 @@ def iterate(values: AsyncIterable[T]) -> Iterator[T]:
     finally:
         portal.call(receive.aclose)
         producer.cancel()
+        ended.wait()
 
 
-async def _produce(values: AsyncIterable[T], send: MemoryObjectSendStream[list[T]]) -> None:
+async def _produce(values: AsyncIterable[T], send: MemoryObjectSendStream[list[T]], ended: threading.Event) -> None:
     batch: list[T] = []
-    async with send:
-        iterator = aiter(values)
-        try:
-            async for value in iterator:
-                batch.append(value)
-                if len(batch) >= _BATCH or isinstance(value, list):
-                    await send.send(batch)
-                    batch = []
-        finally:
-            await _deliver_rest(send, batch)
-            await _close(iterator)
+    try:
+        async with send:
+            iterator = aiter(values)
+            try:
+                async for value in iterator:
+                    batch.append(value)
+                    if len(batch) >= _BATCH or _is_page(value):
+                        await send.send(batch)
+                        batch = []
+            finally:
+                await _deliver_rest(send, batch)
+                await _close(iterator)
+    finally:
+        ended.set()
+
+
+def _is_page(value: Any) -> bool:
+    """True for a list, a tuple or a DataFrame, of which no second one is to be held."""
+    return isinstance(value, (list, tuple)) or hasattr(value, "itertuples")
 
 
 async def _deliver_rest(send: MemoryObjectSendStream[list[T]], batch: list[T]) -> None:

@@ -84,20 +84,24 @@ def _tagged_sequence(value: Any, place: str) -> Any:
     return {_TAG: "tuple", "v": [_tagged(each, place) for each in value]}
 
 
-def _tagged_enum(value: Enum, _place: str) -> Any:
-    return {_TAG: "enum", "c": _remember(type(value)), "v": value.name}
+def _tagged_enum(value: Enum, place: str) -> Any:
+    kind = type(value)
+    if kind.__members__.get(value.name) is value:
+        return {_TAG: "enum", "c": _remember(kind), "v": value.name}
+    return {_TAG: "flag", "c": _remember(kind), "v": _tagged(value.value, place)}  # several flags have no name
 
 
 def _tagged_other(value: Any, place: str) -> Any:
     kind = type(value)
     if hasattr(kind, "model_fields") and hasattr(kind, "model_construct"):
-        given = {**value.__dict__, **(value.__pydantic_extra__ or {})}
-        return {_TAG: "model", "c": _remember(kind), "s": sorted(value.model_fields_set), "v": _tagged(given, place)}
+        return {_TAG: "model", "c": _remember(kind), "v": _tagged(_state_of_model(value), place)}
     if dataclasses.is_dataclass(kind):
         given = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
         return {_TAG: "object", "c": _remember(kind), "v": _tagged(given, place)}
     if hasattr(value, "dtype") and hasattr(value, "item") and not value.shape:
-        return _tagged(value.item(), place)
+        # in nanoseconds, numpy's own item() would give a number for a moment
+        moment = kind.__name__ in {"datetime64", "timedelta64"}
+        return _tagged(value.astype(f"{kind.__name__}[us]").item() if moment else value.item(), place)
     if kind.__name__ == "NAType":
         return None
     if isinstance(value, ItemError):
@@ -108,6 +112,17 @@ def _tagged_other(value: Any, place: str) -> Any:
         f"{place} holds a {kind.__module__}.{kind.__qualname__}, which a snapshot can't keep; "
         "give dicts, dataclasses or pydantic models of plain values, dates, decimals, bytes, UUIDs and enums"
     )
+
+
+def _state_of_model(model: Any) -> dict[str, Any]:
+    """What pydantic's own pickling keeps, less the private attributes that were never set."""
+    state: dict[str, Any] = model.__getstate__()
+    private = {name: value for name, value in (state["__pydantic_private__"] or {}).items() if _is_set(value)}
+    return {**state, "__pydantic_private__": private or None}
+
+
+def _is_set(value: Any) -> bool:
+    return type(value).__name__ != "PydanticUndefinedType"
 
 
 _TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] = (
@@ -158,11 +173,14 @@ def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
     value = found["v"]
     if kind == "enum":
         return found_class[value]
+    if kind == "flag":
+        return found_class(value)
     if kind == "namedtuple":
         return found_class._make(value)
-    if kind == "model":
-        return found_class.model_construct(_fields_set=set(found["s"]), **value)
     restored = object.__new__(found_class)
+    if kind == "model":
+        restored.__setstate__(value)
+        return restored
     for name, each in value.items():
         object.__setattr__(restored, name, each)
     return restored

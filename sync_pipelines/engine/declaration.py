@@ -20,6 +20,11 @@ Fetched = Iterable[Any] | AsyncIterable[Any]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _KEY_PART = re.compile(r"[A-Za-z0-9_]+")
+# What Dagster takes, said when the declaration is made instead of when all definitions fail to load.
+_OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+_MAX_KINDS = 3
 _HOOKS = (
     "find_local", "create", "update", "delete", "list_local", "should_skip", "has_changed", "on_start", "on_complete",
 )  # fmt: skip
@@ -134,7 +139,7 @@ def checked_external_id(value: Any) -> str:
     """
     if value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value:  # noqa: PLR0124 - NaN
         raise ItemError("the item has no external id (None)")
-    if isinstance(value, bool):
+    if isinstance(value, (bool, bytes, Mapping, list, tuple, set, frozenset)):
         raise ItemError(f"the external id is {value!r}; an id is text or a number")
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a pandas column with a gap turns 7 into 7.0
@@ -203,12 +208,18 @@ def _check_target(job: SyncJob[Any, Any]) -> None:
 
 
 def _check_deletes(job: SyncJob[Any, Any]) -> None:
-    if job.deletes not in {"off", "hard"}:
+    if job.deletes not in ("off", "hard"):  # noqa: PLR6201 - what is no text may not be hashable either
         raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off' or 'hard'")
-    if job.deletes == "hard" and job.target is None:
+    if job.deletes == "off":
+        return
+    if job.target is None:
         for name in ("delete", "list_local"):
             if getattr(job, name) is None:
                 raise _wrong(job, name, "is missing; deletes='hard' needs delete and list_local")
+    elif not hasattr(job.target, "open"):
+        for names in (("delete", "delete_many"), ("list_local",)):
+            if not any(callable(getattr(job.target, name, None)) for name in names):
+                raise _wrong(job, "deletes", f"'hard' needs a target with {names[0]}, which {job.target!r} lacks")
 
 
 def _check_presentation(job: SyncJob[Any, Any]) -> None:
@@ -218,13 +229,25 @@ def _check_presentation(job: SyncJob[Any, Any]) -> None:
             raise _wrong(job, name, f"{key!r} must be words joined by '/': 'shop/variants'")
     if not isinstance(job.group, str) or not _KEY_PART.fullmatch(job.group):
         raise _wrong(job, "group", f"{job.group!r} must be letters, digits and '_'")
-    for name in ("owners", "kinds"):
-        value = getattr(job, name)
-        if isinstance(value, str) or not all(isinstance(each, str) for each in value):
-            raise _wrong(job, name, f"{value!r} must be a list of texts")
     if not isinstance(job.description, str):
         raise _wrong(job, "description", f"{job.description!r} must be text")
+    _check_labels(job)
+
+
+def _check_labels(job: SyncJob[Any, Any]) -> None:
+    for name in ("owners", "kinds"):
+        value = getattr(job, name)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+            raise _wrong(job, name, f"{value!r} must be a list of texts")
+    for owner in job.owners:
+        if not _OWNER.fullmatch(owner):
+            raise _wrong(job, "owners", f"{owner!r} must be an e-mail address or 'team:name'")
+    if len(job.kinds) > _MAX_KINDS or not all(kind and _TAG_VALUE.fullmatch(kind) for kind in job.kinds):
+        raise _wrong(job, "kinds", f"{job.kinds!r} must be up to three words of letters, digits, '_', '.' and '-'")
     if not isinstance(job.tags, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, str) for key, value in job.tags.items()
+        isinstance(key, str) and _TAG_KEY.fullmatch(key) and isinstance(value, str) and _TAG_VALUE.fullmatch(value)
+        for key, value in job.tags.items()
     ):
-        raise _wrong(job, "tags", f"{job.tags!r} must map texts to texts")
+        raise _wrong(
+            job, "tags", f"{job.tags!r} must map texts to texts, each up to 63 letters, digits, '_', '.' and '-'"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 MAX_MESSAGE_CHARS = 2_000
+_LOOKED_AT_CHARS = 2 * MAX_MESSAGE_CHARS  # of a message of megabytes
 
 _PATTERNS = (
     # the password in scheme://user:password@host
@@ -45,6 +46,8 @@ def message_of(error: BaseException) -> str:
         text = str(original).strip()
     except Exception:  # noqa: BLE001 - a broken __str__ of somebody's exception must not stop a sync
         text = ""
+    if len(text) > _LOOKED_AT_CHARS:
+        text = text[:_LOOKED_AT_CHARS].rsplit(maxsplit=1)[0] + "…"  # half a secret would not be known as one
     text = redact(text or type(original).__name__).encode("utf-8", "replace").decode("utf-8").replace("\x00", "\\x00")
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dagster import Definitions, in_process_executor
+from dagster import Definitions, ExecutorDefinition, in_process_executor
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.orchestration.assets import build_asset, build_items_failed_check, build_source_specs
@@ -13,13 +13,15 @@ from sync_pipelines.orchestration.schedules import build_schedule
 from sync_pipelines.orchestration.sensors import build_sensor
 
 
-def build_definitions(sync_jobs: Sequence[SyncJob[Any, Any]]) -> Definitions:
+def build_definitions(
+    sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition = in_process_executor
+) -> Definitions:
     """Gives each sync its asset, check, jobs, schedule and sensor.
-
-    The executor is in-process: on the default one, which "Materialize" would use, a run takes five times as long.
 
     Args:
         sync_jobs: E.g. those that the registry finds.
+        executor: Runs the ops. Any works, because they hand over by reference; on Dagster's default one, with a process
+            per op, a run takes five times as long as in one process.
     """
     schedules = [build_schedule(job) for job in sync_jobs]
     return Definitions(
@@ -29,5 +31,5 @@ def build_definitions(sync_jobs: Sequence[SyncJob[Any, Any]]) -> Definitions:
         schedules=[schedule for schedule in schedules if schedule is not None],
         sensors=[build_sensor(job) for job in sync_jobs],
         resources={"handover_io_manager": handover_io_manager},
-        executor=in_process_executor,
+        executor=executor,
     )

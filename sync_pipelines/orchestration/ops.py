@@ -1,5 +1,6 @@
 """The three ops of a sync: fetch, diff, apply. They hand over a reference, never the items."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from dagster import Config, Failure, In, Nothing, OpDefinition, OpExecutionConte
 from pydantic import Field
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.redaction import redact
+from sync_pipelines.engine.redaction import exception_type, message_of, redact
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError, SyncPipelinesError
 from sync_pipelines.orchestration.metadata import failure_metadata, result_metadata
@@ -100,16 +101,19 @@ def _sync_run(context: OpExecutionContext, job: AnyJob) -> Iterator[SyncRun]:
 
 @contextmanager
 def failing_clearly(context: OpExecutionContext) -> Iterator[None]:
-    """Turns an error of ours into a failure that an operator can read, and tags the run."""
+    """Turns an error into a failure that an operator can read, and tags the run; the trace goes to the debug log."""
     try:
         yield
-    except SyncPipelinesError as error:
+    except Exception as error:  # noqa: BLE001 - an op's edge: whatever it is, it becomes a clear failure of the run
         context.instance.add_run_tags(context.run_id, {OUTCOME_TAG: "failed"})
+        context.log.debug(redact(traceback.format_exc()))
         results = error.results if isinstance(error, RunError) else None
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-        raise Failure(
-            description=redact(f"{error}{notes}"), metadata=dict(failure_metadata(results)), allow_retries=False
-        ) from error
-    except Exception:
-        context.instance.add_run_tags(context.run_id, {OUTCOME_TAG: "failed"})
-        raise
+        # without the cause: Dagster would store its text, which may hold secrets, as it is
+        raise Failure(_told(error), metadata=dict(failure_metadata(results)), allow_retries=False) from None
+
+
+def _told(error: Exception) -> str:
+    told = (
+        message_of(error) if isinstance(error, SyncPipelinesError) else f"{exception_type(error)}: {message_of(error)}"
+    )
+    return redact("\n".join([told, *getattr(error, "__notes__", ())]))

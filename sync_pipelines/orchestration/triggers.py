@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sync_pipelines.engine.redaction import redact
+from sync_pipelines.engine.redaction import message_of, redact
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.model import Settings, load_settings
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 
 TIMEOUT_S = 60
+_UNKNOWN_JOB = {"JobNotFoundError", "PipelineNotFoundError"}
 
 
 def trigger_sync(name: str, *, settings: Settings | None = None) -> str:
@@ -52,14 +53,15 @@ def _client(url: str) -> "DagsterGraphQLClient":
 
 
 def _clear_error(name: str, url: str, error: "DagsterGraphQLClientError") -> SyncPipelinesError:
-    told = " ".join(redact(str(each)) for each in error.args)
-    if "NotFoundError" in told:
+    kind, *details = [str(each) for each in error.args] or [""]
+    if kind in _UNKNOWN_JOB:
         return ConfigurationError(
             f"the code location that Dagster at {redact(url)} has loaded has no sync {name!r}; its file must be in a "
             "package of SYNC_PIPELINES_JOBS there, and the code location reloaded"
         )
-    if "connecting to url" in told or "Server error" in told:
-        return RetryableError(
-            f"Dagster at {redact(url)} does not answer; start it, or set SYNC_PIPELINES_DAGSTER_URL to where it is"
-        )
-    return ConfigurationError(f"Dagster at {redact(url)} refused to run {name!r}: {told}")
+    if details:  # Dagster has answered, with the kind of its refusal and the reason
+        return ConfigurationError(f"Dagster at {redact(url)} refused to run {name!r}: {redact(' '.join(details))}")
+    cause = f" ({message_of(error.__cause__)})" if error.__cause__ else ""
+    return RetryableError(
+        f"Dagster at {redact(url)} does not answer; start it, or set SYNC_PIPELINES_DAGSTER_URL to where it is{cause}"
+    )

@@ -8,6 +8,7 @@ from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import checked_external_id
 from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.single import item_error
 from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 
@@ -28,7 +29,11 @@ def trigger_item(name: str, item: Any, *, settings: Settings | None = None) -> i
         ItemError: The item has no external id, or can't be kept.
     """
     job = find_job(name)
-    checked_external_id(resolve(job.identify(item)))
-    text = encode(item)
+    external_id: str | None = None
+    try:
+        external_id = checked_external_id(resolve(job.identify(item)))
+        text = encode(item)
+    except Exception as error:
+        raise item_error(external_id, error) from error
     with open_workspace(settings) as workspace:
         return workspace.inbox.store(job.name, text, workspace.clock())

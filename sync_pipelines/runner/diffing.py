@@ -14,6 +14,7 @@ from sync_pipelines.engine.plan import Action, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
+from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.runner.id_index import IdIndex
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
@@ -101,6 +102,8 @@ def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex) -> int:
             canonical = canonical_or_error(driver, external_id)
             if isinstance(canonical, str):
                 known.append((canonical, position))
+            elif not isinstance(canonical, ItemError):  # of an id that does not convert there can be no record
+                unidentified += 1
         index.add(known)
     return unidentified
 
@@ -160,7 +163,13 @@ def _without_skipped(
 ) -> list[Candidate]:
     candidates: list[Candidate] = []
     for position, external_id, text in winners:
-        item = decode(text)
+        try:
+            item = decode(text)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            page.fail(position, external_id, error)
+            continue
         try:
             skipped = job.should_skip is not None and bool(call(job.should_skip, item))
         except Exception as error:  # noqa: BLE001 - one bad item never stops the others
@@ -238,7 +247,9 @@ def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages) -> N
     """Plans the deletes of local records that the fetch does not have."""
     for batch in batches(driver.list_ids(), PAGE_SIZE):
         seen = index.positions(batch)
-        entries.add([PlanEntry(Action.DELETE, each) for each in batch if each not in seen])
+        missing = [each for each in dict.fromkeys(batch) if each not in seen]
+        index.add([(each, -1) for each in missing])  # a target may list a record twice
+        entries.add([PlanEntry(Action.DELETE, each) for each in missing])
 
 
 def _why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:

@@ -35,7 +35,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if self.limit is not None and (isinstance(self.limit, bool) or self.limit < 1):
+        if self.limit is not None and (not isinstance(self.limit, int) or self.limit is True or self.limit < 1):
             raise ConfigurationError(f"limit: {self.limit!r} must be a whole number from 1, or None for all items")
 
     @property
@@ -46,7 +46,7 @@ class Selection:
 
 def select(limit: int | None, only: Collection[str]) -> Selection:
     """Makes a selection, with a clear error for a text where a list of texts belongs."""
-    if isinstance(only, str) or not all(isinstance(each, str) for each in only):
+    if isinstance(only, str) or not isinstance(only, Collection) or not all(isinstance(each, str) for each in only):
         raise ConfigurationError(f"only: {only!r} must be a list of external ids (texts)")
     return Selection(limit, frozenset(only))
 

@@ -44,18 +44,18 @@ def error_row(error: SyncError) -> ErrorRow:
 
 
 def _counts(workspace: Workspace, run: RunRow, files: RunFiles) -> tuple[Counts, int]:
-    counts, fetched = Counts(), None
+    applied = sum((Counts(**chunk) for chunk in workspace.ledger.chunks(run.id).values()), Counts())
     if files.plan.exists():
         summary = read_summary(files.plan)
-        counts, fetched = Counts(**summary["settled"]), int(summary["fetched"])
-    elif files.snapshot.exists():
-        fetched = int(read_summary(files.snapshot)["items"])
-    for chunk in workspace.ledger.chunks(run.id).values():
-        counts += Counts(**chunk)
-    if fetched is None:
-        # a drain has no files, of a finished run they may be gone; the ledger has the sums
-        fetched = run.counts.get("fetched", counts.items())
-    return counts, fetched
+        return Counts(**summary["settled"]) + applied, int(summary["fetched"])
+    if files.snapshot.exists():
+        return applied, int(read_summary(files.snapshot)["items"])
+    if run.counts:  # of a finished run the files may be gone; the ledger has the sums
+        sums = {name: count for name, count in run.counts.items() if name != "fetched"}
+        items_failed = sums["failed"] - applied.failed_deletes
+        rest = {"failed_deletes": applied.failed_deletes, "recovered": applied.recovered}
+        return Counts(**{**sums, "failed": items_failed, **rest}), run.counts["fetched"]
+    return applied, applied.items()  # a drain has no files
 
 
 def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts, fetched: int) -> SyncResults:

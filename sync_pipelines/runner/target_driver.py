@@ -14,7 +14,7 @@ from sync_pipelines.engine.pages import stream_elements
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.targets import TargetDescription
-from sync_pipelines.errors import RetryableError, SyncPipelinesError, TargetError
+from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, SyncPipelinesError, TargetError
 from sync_pipelines.runner.retrying import retrying
 
 _FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
@@ -51,6 +51,7 @@ def open_target(job: SyncJob[Any, Any]) -> Iterator[TargetDriver]:
     elif hasattr(job.target, "open"):
         opened = job.target.open(lambda item: checked_external_id(resolve(job.identify(item))))
         with _reached(job, opened) as target:
+            _require_methods(job, target)
             yield TargetDriver(job, target)
     else:
         yield TargetDriver(job, job.target)
@@ -66,6 +67,15 @@ def _reached(job: SyncJob[Any, Any], opened: Any) -> Iterator[Any]:
         yield target
     finally:
         opened.__exit__(None, None, None)
+
+
+def _require_methods(job: SyncJob[Any, Any], target: Any) -> None:
+    needed = [("find_local", "find_many"), ("create", "create_many"), ("update", "update_many")]
+    if job.deletes != "off":
+        needed += [("delete", "delete_many"), ("list_local", "list_local")]
+    for one, many in needed:
+        if not any(callable(getattr(target, name, None)) for name in (one, many)):
+            raise ConfigurationError(f"{job.name}: target: the opened {type(target).__name__} has no {one}")
 
 
 def describe_target(job: SyncJob[Any, Any]) -> TargetDescription | None:
@@ -87,11 +97,11 @@ class TargetDriver:
 
     def __init__(self, job: SyncJob[Any, Any], target: Any) -> None:
         self._job = job
-        self._target = target
+        self.target = target
         self._has_changed = job.has_changed or self._offered("has_changed")
 
     def _offered(self, method: str) -> Callable[..., Any] | None:
-        found = getattr(self._target, method, None)
+        found = getattr(self.target, method, None)
         return found if callable(found) else None
 
     def canonical_id(self, external_id: str) -> str:
@@ -108,9 +118,19 @@ class TargetDriver:
         """The canonical external ids of all local records."""
         list_local = self._offered("list_local")
         if list_local is None:
-            raise TargetError(f"{self._job.name}: the target has no list_local, which deletes need")
-        for external_id in stream_elements(call(list_local)):
-            yield self.canonical_id(checked_external_id(external_id))
+            raise ConfigurationError(f"{self._job.name}: target: has no list_local, which deletes need")
+        try:
+            for given in stream_elements(call(list_local)):
+                yield from self._canonical_local_id(given)
+        except RetryableError as error:
+            raise self._does_not_answer(error) from error
+
+    def _canonical_local_id(self, given: Any) -> Iterator[str]:
+        """The canonical id of a local record; none for one that no item can mean, such as the empty text."""
+        try:
+            yield self.canonical_id(checked_external_id(given))
+        except ItemError:
+            return
 
     def find(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
         """Looks records up by canonical id. Gives those that exist, and the error of each look-up that failed."""
@@ -188,10 +208,13 @@ class TargetDriver:
         try:
             return retrying(lambda: call(many, argument))
         except RetryableError as error:
-            raise TargetError(
-                f"{self._job.name}: the target does not answer: {message_of(error)}. What was applied is accounted "
-                "for; run the sync again when it does."
-            ) from error
+            raise self._does_not_answer(error) from error
+
+    def _does_not_answer(self, error: RetryableError) -> TargetError:
+        return TargetError(
+            f"{self._job.name}: the target does not answer: {message_of(error)}. What was applied is accounted "
+            "for; run the sync again when it does."
+        )
 
     def _one(self, method: str, *args: Any) -> Any:
         function = self._offered(method)

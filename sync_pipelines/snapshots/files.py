@@ -12,7 +12,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sync_pipelines.errors import RunError
+from sync_pipelines.errors import ConfigurationError, RunError
 
 _SUMMARY = b"sync_pipelines.summary"
 Row = tuple[Any, ...]
@@ -35,7 +35,7 @@ class PageWriter:
 
     def __enter__(self) -> Self:
         """Begins the file, over one that an earlier attempt left unfinished."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(self.path.parent)
         self._writer = pq.ParquetWriter(self._unfinished, self._schema, compression="zstd", compression_level=1)
         return self
 
@@ -102,6 +102,15 @@ def _open(path: Path) -> pq.ParquetFile:
         raise RunError(
             f"{path.name} of run {path.parent.name} is not in the snapshot store; it was cleaned up, or this process "
             "has another data folder (SYNC_PIPELINES_DATA_DIR). Start a new run instead of re-executing this one."
+        ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the snapshot folder {folder} can't be made: {error.strerror}. Check SYNC_PIPELINES_DATA_DIR."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,5 +111,8 @@ class SnapshotStore:
 
 
 def _touched_at_s(folder: Path) -> float:
-    times = [path.stat().st_mtime for path in (folder, *folder.iterdir()) if path.exists()]
-    return max(times, default=0.0)
+    """When a folder or a file in it was last written; of one that another process is removing just now, never."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except FileNotFoundError:
+        return math.inf

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,27 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
+from demo.erp import RunningErp, change, set_up
 from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources.tryton import Product, Tryton, TrytonError
 
-pytest.importorskip("trytond", reason="the extra `erp` is not installed")
-
-from demo.erp import RunningErp, change, set_up
-
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("erp")
-    set_up(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def server(folder: Path) -> Iterator[RunningErp]:
-    with RunningErp(folder) as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,0 +1,98 @@
+"""Which item field goes into which column: the four ways of saying `columns`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sync_pipelines.engine.items import field_names, read_field
+from sync_pipelines.errors import ConfigurationError, ItemError
+
+Reader = Callable[[Any], Any]
+Columns = Mapping[str, str | Reader] | list[str] | tuple[str, ...] | Callable[[Any], Mapping[str, Any]] | None
+
+
+class ItemMapping:
+    """Reads from an item what is to be written.
+
+    Args:
+        columns: As `SqlTable` takes it.
+
+    Raises:
+        ConfigurationError: `columns` has a form that is none of the four.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._function = columns if callable(columns) else None
+        self._readers = None if columns is None or callable(columns) else _readers(columns)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The columns that are written, None if only an item can tell."""
+        return None if self._readers is None else tuple(self._readers)
+
+    def read(self, item: Any, writable: Callable[[str], bool]) -> dict[str, Any]:
+        """Gives local column -> the item's value, as the item holds it.
+
+        Args:
+            item: The item.
+            writable: Says whether a name is a column of the table that can be written.
+
+        Raises:
+            ItemError: The item lacks a field, or the function names a column that the table lacks.
+        """
+        if self._readers is not None:
+            return {column: reader(item) for column, reader in self._readers.items()}
+        if self._function is None:
+            return {name: read_field(item, name) for name in field_names(item) if writable(name)}
+        return self._called(item, writable)
+
+    def read_key(self, item: Any, column: str) -> Any:
+        """Gives the item's value for a key column: as mapped, else the field of the same name.
+
+        Raises:
+            ItemError: The item has no such field.
+        """
+        if self._readers is not None:
+            return self._readers[column](item) if column in self._readers else read_field(item, column)
+        if self._function is not None and column in (given := self._called(item, lambda _name: True)):
+            return given[column]
+        return read_field(item, column)
+
+    def _called(self, item: Any, writable: Callable[[str], bool]) -> dict[str, Any]:
+        given = self._function(item) if self._function is not None else {}
+        if not isinstance(given, Mapping):
+            raise ItemError(f"the function given as columns returned {type(given).__name__}, not a mapping")
+        for name in given:
+            if not writable(name):
+                raise ItemError(f"the function given as columns names {name!r}, which is no column that can be written")
+        return dict(given)
+
+
+def _readers(columns: Any) -> dict[str, Reader]:
+    if isinstance(columns, Mapping):
+        pairs = list(columns.items())
+    elif isinstance(columns, list | tuple):
+        pairs = [(name, name) for name in columns]
+    else:
+        raise _wrong(columns)
+    if not pairs:
+        raise ConfigurationError("SqlTable: columns is empty; leave it out to write every field that is a column")
+    for name, source in pairs:
+        if not isinstance(name, str) or not name or not (callable(source) or (isinstance(source, str) and source)):
+            raise _wrong(columns)
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"SqlTable: columns names a column twice: {columns!r}")
+    return {name: source if callable(source) else _field_reader(source) for name, source in pairs}
+
+
+def _field_reader(field: str) -> Reader:
+    return lambda item: read_field(item, field)
+
+
+def _wrong(columns: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"SqlTable: columns={columns!r} is not understood; give a mapping of local column to item field or function, a "
+        "list of names, a function from item to a mapping, or nothing"
+    )

@@ -1,0 +1,304 @@
+"""The target that a `SqlTable` opens: finds, compares and writes rows, in bulk, each batch in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync_pipelines.engine.plan import FieldChange
+from sync_pipelines.engine.targets import Identify, TargetDescription
+from sync_pipelines.errors import ItemError
+from sync_pipelines.targets.columns import ColumnCodec, IdPart, id_of
+from sync_pipelines.targets.failures import passing_failures
+from sync_pipelines.targets.plain import shortened
+from sync_pipelines.targets.reflection import ReflectedTable
+from sync_pipelines.targets.storage import AsGiven
+
+Row = dict[str, Any]
+"""A local record: column -> canonical value, key columns included."""
+
+ReadItem = Callable[[Any, Callable[[str], bool]], Mapping[str, Any]]
+
+# PostgreSQL takes 65,535 bound values in a statement, SQLite 32,766.
+_VALUES_PER_LOOKUP = 10_000
+_IDS_PER_PAGE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class WritePolicy:
+    """What of a row is written when.
+
+    Args:
+        key: The key columns.
+        written: The columns that are written, None if only an item can tell.
+        compare: The columns that decide whether a row has changed, None for all.
+        create_only: The columns that are written on create only.
+    """
+
+    key: tuple[str, ...]
+    written: tuple[str, ...] | None
+    compare: frozenset[str] | None
+    create_only: frozenset[str]
+
+
+class OpenedSqlTable:
+    """One table, for the time of a run. Its methods may be called from several threads.
+
+    Args:
+        database: Where the table is.
+        reflected: The table as it is there.
+        policy: What is written when.
+        read_item: Item, and a function that says which columns can be written -> column -> the item's value.
+        identify: Gives an item's external id.
+    """
+
+    def __init__(
+        self,
+        database: sa.Engine,
+        reflected: ReflectedTable,
+        policy: WritePolicy,
+        read_item: ReadItem,
+        identify: Identify,
+    ) -> None:
+        self._database = database
+        self._reflected = reflected
+        self._table = reflected.table
+        self._policy = policy
+        self._read_item = read_item
+        self._identify = identify
+        self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
+        self._key_columns = [self._table.c[name] for name in policy.key]
+        self._writable = frozenset(reflected.codecs) - reflected.generated
+        shown = reflected.codecs if policy.written is None else (*policy.key, *policy.written)
+        self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
+
+    def canonical_id(self, external_id: str) -> str:
+        """The external id as the key columns would give it back: "7" for "007" and an integer key.
+
+        Raises:
+            ItemError: It does not convert to the key columns' types.
+        """
+        return self._id_of_key(self._key_of_id(external_id))
+
+    def find_local(self, external_id: str) -> Row | None:
+        """The row of that external id, or None.
+
+        Raises:
+            ItemError: The id does not convert to the key columns' types.
+        """
+        return self.find_many([external_id]).get(self.canonical_id(external_id))
+
+    def find_many(self, external_ids: Sequence[str]) -> dict[str, Row]:
+        """The rows that exist, by canonical external id.
+
+        Raises:
+            ItemError: An id does not convert to the key columns' types.
+        """
+        keys = list({self._id_of_key(key): key for key in map(self._key_of_id, external_ids)}.values())
+        columns = [self._table.c[codec.name] for codec in self._shown]
+        size = _VALUES_PER_LOOKUP // len(self._key)
+        found: dict[str, Row] = {}
+        with passing_failures(self._database), self._database.connect() as connection:
+            for start in range(0, len(keys), size):
+                statement = sa.select(*columns).where(self._is_among(keys[start : start + size]))
+                for values in connection.execute(statement):
+                    row = {
+                        codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)
+                    }
+                    found[self._id_of_key([row[codec.name] for codec in self._key])] = row
+        return found
+
+    def changes(self, item: Any, local: Mapping[str, Any] | None) -> dict[str, FieldChange]:
+        """The columns that a create (`local` is None) or an update would write, old and new; empty if up to date.
+
+        Raises:
+            ItemError: The item can't be written; the message names column and value.
+        """
+        if local is None:
+            return {name: FieldChange(None, new) for name, new in self._row_of(item).items()}
+        different: dict[str, FieldChange] = {}
+        for name, value in self._read_item(item, self._writable.__contains__).items():
+            if name in self._policy.key or name in self._policy.create_only:
+                continue
+            codec = self._reflected.codecs[name]
+            new = codec.from_item(value)
+            if not codec.same(local[name], new):
+                different[name] = FieldChange(local[name], new)
+        compare = self._policy.compare
+        return different if compare is None or not compare.isdisjoint(different) else {}
+
+    def create(self, item: Any) -> None:
+        """Inserts the item's row. Raises as `create_many`."""
+        self.create_many([item])
+
+    def create_many(self, items: Sequence[Any]) -> None:
+        """Inserts a row for each item, all of them or none.
+
+        Raises:
+            ItemError: An item can't be written.
+            RetryableError: The database can't be reached, is locked, or broke a deadlock.
+            sqlalchemy.exc.DBAPIError: The database refuses a row.
+        """
+        batches: dict[frozenset[str], list[Row]] = {}
+        for row in map(self._row_of, items):
+            batches.setdefault(frozenset(row), []).append(row)
+        with self._transaction() as connection:
+            for rows in batches.values():
+                connection.execute(sa.insert(self._table), rows)
+
+    def update(self, item: Any, local: Mapping[str, Any]) -> None:
+        """Writes the columns that differ. Raises as `update_many`."""
+        self.update_many([(item, local)])
+
+    def update_many(self, pairs: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+        """Writes of each pair of item and row the columns that differ, all pairs or none.
+
+        Raises:
+            ItemError: An item can't be written, or a row is not there any more.
+            RetryableError: The database can't be reached, is locked, or broke a deadlock.
+            sqlalchemy.exc.DBAPIError: The database refuses a row.
+        """
+        batches: dict[tuple[str, ...], list[Row]] = {}
+        for item, local in pairs:
+            if changes := self.changes(item, local):
+                new = {f"new_{number}": change.new for number, change in enumerate(changes.values())}
+                batches.setdefault(tuple(changes), []).append(self._where_values(local) | new)
+        with self._transaction() as connection:
+            for columns, rows in batches.items():
+                names: dict[str, Any] = {column: sa.bindparam(f"new_{number}") for number, column in enumerate(columns)}
+                self._change_each(connection, sa.update(self._table).where(self._is_row()).values(names), rows)
+
+    def delete(self, local: Mapping[str, Any]) -> None:
+        """Deletes the row. Raises as `delete_many`."""
+        self.delete_many([local])
+
+    def delete_many(self, locals_: Sequence[Mapping[str, Any]]) -> None:
+        """Deletes the rows, all of them or none.
+
+        Raises:
+            ItemError: A row is not there any more.
+            RetryableError: The database can't be reached, is locked, or broke a deadlock.
+            sqlalchemy.exc.DBAPIError: The database refuses to delete a row.
+        """
+        with self._transaction() as connection:
+            rows = [self._where_values(local) for local in locals_]
+            self._change_each(connection, sa.delete(self._table).where(self._is_row()), rows)
+
+    def list_local(self) -> Iterator[str]:
+        """The canonical external ids of all rows, streamed; rows without a key are nobody's and left out.
+
+        Raises:
+            RetryableError: The database can't be reached.
+        """
+        rows = self._keys_in_pages() if self._database.dialect.name == "sqlite" else self._keys_in_stream()
+        for row in rows:
+            key = [codec.from_database(value) for codec, value in zip(self._key, row, strict=True)]
+            yield self._id_of_key(key)
+
+    def _keys_in_stream(self) -> Iterator[Sequence[Any]]:
+        columns = self._key_columns
+        statement = sa.select(*columns).where(*(column.is_not(None) for column in columns))
+        with (
+            passing_failures(self._database),
+            self._database.connect() as connection,
+            connection.execution_options(yield_per=_IDS_PER_PAGE).execute(statement) as result,
+        ):
+            yield from result
+
+    def _keys_in_pages(self) -> Iterator[Sequence[Any]]:
+        """Reads on from the last key with each page: on SQLite a half-read result would keep everybody from writing."""
+        columns, size = self._key_columns, len(self._key)
+        bare = [sa.type_coerce(column, AsGiven()) for column in columns]  # as it lies there, to go on from exactly
+        statement = sa.select(*columns, *bare).where(*(column.is_not(None) for column in columns))
+        statement = statement.order_by(*bare).limit(_IDS_PER_PAGE)
+        page: Sequence[Sequence[Any]] = self._page(statement)
+        while page:
+            yield from (row[:size] for row in page)
+            after = sa.tuple_(*bare) > sa.tuple_(*(sa.literal(value, AsGiven()) for value in page[-1][size:]))
+            page = self._page(statement.where(after))
+
+    def _page(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
+        with passing_failures(self._database), self._database.connect() as connection:
+            return connection.execute(statement).all()
+
+    def describe(self) -> TargetDescription:
+        """The table's name, columns and number of rows, which it counts."""
+        with passing_failures(self._database), self._database.connect() as connection:
+            count = connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one()
+        columns = tuple((name, codec.type_name) for name, codec in self._reflected.codecs.items())
+        return TargetDescription(self._reflected.label, columns, count)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        with passing_failures(self._database), self._database.begin() as connection:
+            yield connection
+
+    def _row_of(self, item: Any) -> Row:
+        """The row that a create writes."""
+        external_id = self._identify(item)
+        row = {codec.name: value for codec, value in zip(self._key, self._key_of_id(external_id), strict=True)}
+        given = self._read_item(item, self._writable.__contains__)
+        for name, value in given.items():
+            row[name] = self._reflected.codecs[name].from_item(value)
+        written = [row[codec.name] for codec in self._key]
+        if None in written or self._id_of_key(written) != self.canonical_id(external_id):
+            raise ItemError(
+                f"the item's external id is {external_id!r}, but its key columns would be {shortened(written)}: "
+                "get_external_id and columns must say the same",
+                external_id=external_id,
+            )
+        return row
+
+    def _key_of_id(self, external_id: str) -> list[Any]:
+        parts = [external_id] if len(self._key) == 1 else self._parts(external_id)
+        return [codec.key_from_id(part) for codec, part in zip(self._key, parts, strict=True)]
+
+    def _parts(self, external_id: str) -> list[Any]:
+        try:
+            parts = json.loads(external_id, parse_float=str)
+        except ValueError:
+            parts = None
+        if not isinstance(parts, list) or len(parts) != len(self._key):
+            names = ", ".join(codec.name for codec in self._key)
+            raise ItemError(
+                f"the external id {shortened(external_id)} is not a JSON array of the key columns ({names})",
+                external_id=external_id,
+            )
+        return parts
+
+    def _id_of_key(self, key: Sequence[Any]) -> str:
+        parts: list[IdPart] = [codec.id_part(value) for codec, value in zip(self._key, key, strict=True)]
+        return id_of(parts)
+
+    def _is_among(self, keys: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
+        if len(self._key) == 1:
+            return self._key_columns[0].in_([key[0] for key in keys])
+        return sa.tuple_(*self._key_columns).in_([tuple(key) for key in keys])
+
+    def _is_row(self) -> sa.ColumnElement[bool]:
+        return sa.and_(*(column == sa.bindparam(f"key_{number}") for number, column in enumerate(self._key_columns)))
+
+    def _where_values(self, local: Mapping[str, Any]) -> Row:
+        return {f"key_{number}": local[codec.name] for number, codec in enumerate(self._key)}
+
+    def _change_each(self, connection: sa.Connection, statement: Any, rows: Sequence[Row]) -> None:
+        """Runs the statement for each row and makes sure that each was there."""
+        if not rows:
+            return
+        if self._database.dialect.supports_sane_multi_rowcount:
+            hit = connection.execute(statement, rows).rowcount
+        else:
+            hit = sum(connection.execute(statement, row).rowcount for row in rows)
+        if hit != len(rows):
+            which = self._id_of_key(list(rows[0].values())[: len(self._key)]) if len(rows) == 1 else None
+            raise ItemError(
+                f"the local record {which!r} is not there any more: somebody deleted it or changed its key"
+                if which is not None
+                else f"{len(rows) - hit} of {len(rows)} local records are not there any more",
+                external_id=which,
+            )

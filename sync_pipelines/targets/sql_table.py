@@ -1,0 +1,195 @@
+"""The declaration of a target that is one database table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import URL, Engine, Table
+
+from sync_pipelines.database.connections import create_database, database_url
+from sync_pipelines.engine.targets import Identify
+from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.settings.model import load_settings
+from sync_pipelines.targets.columns import id_of, id_part
+from sync_pipelines.targets.mapping import ItemMapping
+from sync_pipelines.targets.opened_table import OpenedSqlTable, WritePolicy
+from sync_pipelines.targets.plain import plain, shortened
+from sync_pipelines.targets.reflection import ReflectedTable, reflect_table
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SqlTable:
+    """A target that is one database table, declared instead of written. Declaring it connects to nothing.
+
+    Args:
+        table: The table's name, `"variants"` or `"shop.variants"`, or a SQLAlchemy `Table`, whose Python types (Enum
+            classes, type decorators) and Python-side defaults are then used.
+        key: The column whose value is the external id, or several columns. A primary key, unique constraint or unique
+            index must make it unique.
+        columns: What is written: a mapping of local column -> item field or function of the item, a list of names that
+            are both, a function from item to a mapping of local column -> value, or None for every item field that is
+            a column of the table.
+        database: A SQLAlchemy `Engine` or a URL; by default the configured database, read when a run starts.
+        compare: The columns that decide whether a found row has changed, by default all that are written.
+        create_only: Columns that are written when a row is created and never again.
+
+    Raises:
+        ConfigurationError: A field is wrong; the message names it and its value.
+    """
+
+    table: str | Table
+    key: str | Sequence[str]
+    columns: Mapping[str, str | Callable[[Any], Any]] | Sequence[str] | Callable[[Any], Mapping[str, Any]] | None = None
+    # A URL may hold a password, which a repr must not show.
+    database: Engine | URL | str | None = field(default=None, repr=False)
+    compare: Sequence[str] | None = None
+    create_only: Sequence[str] = ()
+    _mapping: ItemMapping = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_table(self.table)
+        _check_database(self.database)
+        _names("key", self.key)
+        columns: Any = dict(self.columns) if isinstance(self.columns, Mapping) else self.columns
+        object.__setattr__(self, "_mapping", ItemMapping(columns))
+        compare = () if self.compare is None else _names("compare", self.compare, may_be_empty=True)
+        create_only = _names("create_only", self.create_only, may_be_empty=True)
+        self._check_written("compare", compare)
+        self._check_written("create_only", create_only)
+        if both := set(compare) & set(create_only):
+            raise ConfigurationError(f"SqlTable: {sorted(both)} can't be both in compare and in create_only")
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The names of the key columns."""
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    def external_id(self, item: Any) -> str:
+        """The item's external id, from the fields of its key columns; of several key columns their JSON array.
+
+        Raises:
+            ItemError: A field is missing, None or empty.
+        """
+        parts = []
+        for column in self.key_columns:
+            value = plain(self._mapping.read_key(item, column))
+            if value is None or (isinstance(value, str) and not value.strip()):
+                raise ItemError(f"the item has no external id: key column {column!r} would be {shortened(value)}")
+            try:
+                parts.append(id_part(value))
+            except (TypeError, ValueError) as error:
+                raise ItemError(
+                    f"key column {column!r}: {shortened(value)} can't be an external id: {error}"
+                ) from error
+        return id_of(parts)
+
+    @contextmanager
+    def open(self, identify: Identify) -> Iterator[OpenedSqlTable]:
+        """Connects, checks the declaration against the table, and yields the target to work on.
+
+        Args:
+            identify: Gives an item's external id.
+
+        Raises:
+            ConfigurationError: The table, a column or the key's uniqueness is missing; nothing has been written.
+            RetryableError: The database can't be reached.
+        """
+        if isinstance(self.database, Engine):
+            yield self._opened(self.database, identify)
+            return
+        database = create_database(self.database if self.database is not None else load_settings().local_url())
+        try:
+            yield self._opened(database, identify)
+        finally:
+            database.dispose()
+
+    def _opened(self, database: Engine, identify: Identify) -> OpenedSqlTable:
+        reflected = reflect_table(database, self.table)
+        self._check_columns(reflected)
+        _check_key(reflected, self.key_columns)
+        policy = WritePolicy(
+            key=self.key_columns,
+            written=self._mapping.names,
+            compare=None if self.compare is None else frozenset(_names("compare", self.compare, may_be_empty=True)),
+            create_only=frozenset(_names("create_only", self.create_only, may_be_empty=True)),
+        )
+        return OpenedSqlTable(database, reflected, policy, self._mapping.read, identify)
+
+    def _check_written(self, where: str, names: Sequence[str]) -> None:
+        written = self._mapping.names
+        for name in names:
+            if name in self.key_columns:
+                raise ConfigurationError(f"SqlTable: {where} names the key column {name!r}, which never changes")
+            if written is not None and name not in written:
+                raise ConfigurationError(
+                    f"SqlTable: {where} names {name!r}, which is not written; written are: {', '.join(written)}"
+                )
+
+    def _check_columns(self, reflected: ReflectedTable) -> None:
+        compare: Any = () if self.compare is None else self.compare
+        named = {"key": self.key_columns, "columns": self._mapping.names or ()}
+        named |= {"compare": _names("compare", compare, may_be_empty=True)}
+        named |= {"create_only": _names("create_only", self.create_only, may_be_empty=True)}
+        for where, names in named.items():
+            for name in names:
+                if name not in reflected.codecs:
+                    raise ConfigurationError(
+                        f"SqlTable: {where} names the column {name!r}, which the table {reflected.label!r} lacks; "
+                        f"{reflected.close_names(name)}"
+                    )
+                if name in reflected.generated:
+                    raise ConfigurationError(
+                        f"SqlTable: {where} names the column {name!r} of {reflected.label!r}, which the database "
+                        "generates and nobody can write; leave it out"
+                    )
+
+
+def _check_table(table: Any) -> None:
+    if isinstance(table, Table):
+        return
+    parts = table.split(".") if isinstance(table, str) else []
+    if not 1 <= len(parts) <= 2 or not all(part.strip() for part in parts):  # noqa: PLR2004 - schema and table
+        raise ConfigurationError(
+            f"SqlTable: table={table!r} is not understood; give 'table', 'schema.table' or a SQLAlchemy Table "
+            "(also for a name with a dot in it)"
+        )
+
+
+def _check_database(database: Any) -> None:
+    if isinstance(database, str | URL):
+        database_url(database)
+    elif database is not None and not isinstance(database, Engine):
+        raise ConfigurationError(
+            f"SqlTable: database is a {type(database).__name__}; give a SQLAlchemy Engine, a URL, or nothing"
+        )
+
+
+def _names(where: str, given: Any, *, may_be_empty: bool = False) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if (
+        not isinstance(names, Sequence | set | frozenset)
+        or not all(isinstance(name, str) and name for name in names)
+        or len(set(names)) < len(names)
+        or not (names or may_be_empty)
+    ):
+        raise ConfigurationError(f"SqlTable: {where}={given!r} is not understood; give a column's name or several")
+    return tuple(names)
+
+
+def _check_key(reflected: ReflectedTable, key: tuple[str, ...]) -> None:
+    if loose := sorted(set(key) & reflected.loose):
+        raise ConfigurationError(
+            f"SqlTable: the key column {loose[0]!r} of {reflected.label!r} has a collation that finds different texts "
+            "equal; a key needs one that tells them apart"
+        )
+    if any(unique and unique <= set(key) for unique in reflected.unique_keys):
+        return
+    columns = ", ".join(key)
+    name = f"{reflected.table.name}_{'_'.join(key)}_key"
+    raise ConfigurationError(
+        f"SqlTable: the key ({columns}) of {reflected.label!r} is not unique, so a record could not be told from "
+        f"another; run: CREATE UNIQUE INDEX {name} ON {reflected.label} ({columns})"
+    )

@@ -1,0 +1,128 @@
+"""Conversion of dates, times and durations: naive means UTC, and rounding is PostgreSQL's."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+_MICROSECOND = timedelta(microseconds=1)
+_DAY_US = 24 * 60 * 60 * 1_000_000
+# PostgreSQL counts from here and rounds away from it.
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_PYTHON_DURATION = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?", re.ASCII)
+_ISO_DURATION: TypeAdapter[timedelta] = TypeAdapter(timedelta)
+_MICROSECOND_DIGITS = 6
+
+
+def to_datetime(value: Any, *, aware: bool, precision: int | None) -> datetime:
+    """Gives the moment in UTC.
+
+    Args:
+        value: A datetime (naive means UTC), a date (its midnight, UTC) or ISO 8601 text.
+        aware: True for an aware result, False for naive UTC.
+        precision: Digits of the second that the column keeps, 0 to 6; None keeps all.
+    """
+    moment = _as_datetime(value)
+    moment = moment.replace(tzinfo=UTC, fold=0) if moment.tzinfo is None else moment.astimezone(UTC)
+    if precision is not None and precision < _MICROSECOND_DIGITS:
+        since = (moment - _EPOCH) // _MICROSECOND
+        moment = _EPOCH + (-1 if since < 0 else 1) * _rounded(abs(since), precision) * _MICROSECOND
+    return moment if aware else moment.replace(tzinfo=None)
+
+
+def to_date(value: Any) -> date:
+    """Gives the calendar day; of a datetime its own day, in its own zone."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            return _as_datetime(text).date()
+    return _as_datetime(value).date()
+
+
+def to_time(value: Any, *, aware: bool, precision: int | None) -> time:
+    """Gives the time of day in UTC.
+
+    Args:
+        value: A time (naive means UTC) or ISO 8601 text.
+        aware: True for an aware result, False for a naive one.
+        precision: Digits of the second that the column keeps, 0 to 6; None keeps all.
+
+    Raises:
+        ValueError: The time rounds up to 24:00, which Python can't hold; or has a zone without a fixed offset.
+    """
+    moment = time.fromisoformat(value.strip()) if isinstance(value, str) else value
+    if not isinstance(moment, time):
+        raise TypeError("it is not a time of day")
+    microseconds = (timedelta(hours=moment.hour, minutes=moment.minute, seconds=moment.second) // _MICROSECOND) + (
+        moment.microsecond
+    )
+    if moment.tzinfo is not None:
+        offset = moment.utcoffset()
+        if offset is None:
+            raise ValueError("its zone has no offset without a date")
+        microseconds = (microseconds - offset // _MICROSECOND) % _DAY_US
+    microseconds = _rounded(microseconds, precision)
+    if microseconds >= _DAY_US:
+        raise ValueError("it rounds up to 24:00")
+    return (_EPOCH + microseconds * _MICROSECOND).time().replace(tzinfo=UTC if aware else None)
+
+
+def to_interval(value: Any, *, precision: int | None) -> timedelta:
+    """Gives the duration.
+
+    Args:
+        value: A timedelta, its text, or an ISO 8601 duration. A number does not convert, for it has no unit.
+        precision: Digits of the second that the column keeps, 0 to 6; None keeps all.
+    """
+    if isinstance(value, str):
+        value = _duration(value.strip())
+    if not isinstance(value, timedelta):
+        raise TypeError("it is not a duration: give a timedelta")
+    within_day = value.seconds * 1_000_000 + value.microseconds
+    return timedelta(days=value.days, microseconds=_rounded(within_day, precision))
+
+
+def _duration(text: str) -> timedelta:
+    match = _PYTHON_DURATION.fullmatch(text)
+    if match is None:
+        try:
+            return _ISO_DURATION.validate_python(text)
+        except ValidationError:
+            raise ValueError("it is not a duration") from None
+    days, hours, minutes, seconds, fraction = match.groups(default="0")
+    return timedelta(
+        days=int(days),
+        hours=int(hours),
+        minutes=int(minutes),
+        seconds=int(seconds),
+        microseconds=int(fraction.ljust(_MICROSECOND_DIGITS, "0")),
+    )
+
+
+def _as_datetime(value: Any) -> datetime:
+    if isinstance(value, str):
+        return datetime.fromisoformat(value.strip())
+    if isinstance(value, datetime):
+        # Built anew, because pandas' subclass carries nanoseconds along.
+        return datetime.combine(date(value.year, value.month, value.day), _time_of(value))
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise TypeError("it is not a date or time")
+
+
+def _time_of(value: datetime) -> time:
+    return time(
+        value.hour, value.minute, value.second, value.microsecond, tzinfo=value.tzinfo, fold=getattr(value, "fold", 0)
+    )
+
+
+def _rounded(microseconds: int, precision: int | None) -> int:
+    if precision is None or precision >= _MICROSECOND_DIGITS:
+        return microseconds
+    unit: int = 10 ** (_MICROSECOND_DIGITS - precision)
+    return (microseconds + unit // 2) // unit * unit

@@ -1,0 +1,237 @@
+"""What Dagster sees of the syncs: names, schedules, sensors, lineage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    Definitions,
+    RunRequest,
+    SkipReason,
+    build_schedule_context,
+    build_sensor_context,
+)
+
+from sync_pipelines import sync_intervals
+from sync_pipelines.engine.codec import encode
+from sync_pipelines.orchestration.build import build_definitions
+from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines_tests.orchestration.shop import Shop
+
+REPOSITORY = Path(__file__).parents[2]
+
+SHIPPED = {
+    "assets": {
+        "erp/products": [],
+        "erp/stock": [],
+        "shop/products": ["erp/products"],
+        "shop/stock_levels": ["erp/stock"],
+    },
+    "checks": ["shop/products:items_failed", "shop/stock_levels:items_failed"],
+    "jobs": ["erp_inventory", "erp_inventory_items", "erp_products", "erp_products_items"],
+    "schedules": {
+        "erp_inventory_every_hour": ["0 * * * *", "UTC", "erp_inventory", "RUNNING"],
+        "erp_products_daily_at_0530": ["30 5 * * *", "Europe/Berlin", "erp_products", "RUNNING"],
+    },
+    "sensors": {
+        "erp_inventory_items_sensor": ["erp_inventory_items", 5, "RUNNING"],
+        "erp_products_items_sensor": ["erp_products_items", 5, "RUNNING"],
+    },
+}
+
+SURVEY = """
+import json
+from sync_pipelines.definitions import defs
+from dagster import AssetKey
+graph = defs.resolve_asset_graph()
+repository = defs.get_repository_def()
+print(json.dumps({
+    "assets": {k.to_user_string(): sorted(p.to_user_string() for p in graph.get(k).parent_keys)
+               for k in sorted(graph.get_all_asset_keys())},
+    "checks": sorted(f"{k.asset_key.to_user_string()}:{k.name}" for k in graph.asset_check_keys),
+    "jobs": sorted(n for n in repository.job_names if not n.startswith("__")),
+    "schedules": {s.name: [s.cron_schedule, s.execution_timezone, s.job_name, s.default_status.value]
+                  for s in repository.schedule_defs},
+    "sensors": {s.name: [s.job_name, s.minimum_interval_seconds, s.default_status.value]
+                for s in repository.sensor_defs},
+}))
+"""
+
+
+def test_the_shipped_definitions_load_with_an_empty_environment_and_are_these(tmp_path: Path) -> None:
+    """Names of jobs, schedules and assets are what operators, dashboards and history hang on."""
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
+
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SURVEY],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == SHIPPED
+    assert list(tmp_path.iterdir()) == []  # loading writes nothing
+
+
+def test_one_file_in_the_jobs_package_is_all_a_new_sync_takes(tmp_path: Path) -> None:
+    package = tmp_path / "our_jobs"
+    package.mkdir()
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    (package / "crm_customers.py").write_text(
+        "from sync_pipelines import SyncJob, sync_intervals\n"
+        "records = {}\n"
+        "JOB = SyncJob(name='crm-customers', fetch_external=lambda: [], get_external_id='id',\n"
+        "              find_local=records.get, create=print, update=print, schedule=sync_intervals.minutes(90))\n",
+        encoding="utf-8",
+    )
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(tmp_path)]),
+        "PATH": os.defpath,
+        "SYNC_PIPELINES_JOBS": "our_jobs",
+    }
+
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SURVEY],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert found.returncode == 0, found.stderr
+    survey = json.loads(found.stdout)
+    assert survey["jobs"] == ["crm_customers", "crm_customers_items"]
+    assert survey["assets"] == {"crm_customers": ["crm_customers_source"], "crm_customers_source": []}
+    assert list(survey["schedules"]) == ["crm_customers_every_90_minutes"]
+    assert isinstance(survey["schedules"]["crm_customers_every_90_minutes"][0], list)
+
+
+def test_two_syncs_may_read_the_same_source_asset(shop: Shop) -> None:
+    definitions = build_definitions([shop.job(), shop.job(name="erp-prices", asset_key="shop/prices")])
+
+    graph = definitions.resolve_asset_graph()
+
+    assert graph.get(AssetKey(["erp", "stock"])).child_keys == {
+        AssetKey(["shop", "stock"]),
+        AssetKey(["shop", "prices"]),
+    }
+
+
+def schedule(definitions: Definitions, name: str) -> Any:
+    return definitions.resolve_schedule_def(name)
+
+
+def test_a_schedule_runs_from_the_start_and_says_how_often(shop: Shop) -> None:
+    definitions = build_definitions([shop.job(schedule=sync_intervals.hours(5))])
+
+    found = schedule(definitions, "erp_stock_every_5_hours")
+
+    assert found.default_status is DefaultScheduleStatus.RUNNING
+    assert found.description == "Runs erp-stock every 5 hours, counted from 1970-01-01 UTC."
+
+
+def evaluate(definitions: Definitions, name: str, at: datetime, instance: DagsterInstance) -> Any:
+    context = build_schedule_context(
+        instance=instance, scheduled_execution_time=at, repository_def=definitions.get_repository_def()
+    )
+    data = schedule(definitions, name).evaluate_tick(context)
+    return data.run_requests[0] if data.run_requests else SkipReason(data.skip_message)
+
+
+def test_a_tick_that_is_no_occasion_is_skipped_naming_the_next_run(shop: Shop, instance: DagsterInstance) -> None:
+    definitions = build_definitions([shop.job(schedule=sync_intervals.hours(5))])
+    # 1970-01-01 + 5 h * n: 2026-11-23 10:00 UTC is one of them
+    due = evaluate(definitions, "erp_stock_every_5_hours", datetime(2026, 11, 23, 10, tzinfo=UTC), instance)
+    skipped = evaluate(definitions, "erp_stock_every_5_hours", datetime(2026, 11, 23, 11, tzinfo=UTC), instance)
+
+    assert isinstance(due, RunRequest)
+    assert due.tags["sync"] == "erp-stock"
+    assert isinstance(skipped, SkipReason)
+    assert skipped.skip_message == "every 5 hours: next run at 2026-11-23 15:00 UTC"
+
+
+def test_after_an_outage_a_counted_schedule_makes_up_for_what_it_missed_once(
+    shop: Shop, instance: DagsterInstance
+) -> None:
+    name = "erp_stock_every_5_hours"
+    definitions = build_definitions([shop.job(schedule=sync_intervals.hours(5))])
+    first = evaluate(definitions, name, datetime(2026, 11, 20, 12, tzinfo=UTC), instance)
+    _remember_run(instance, name, first)
+
+    late = evaluate(definitions, name, datetime(2026, 11, 23, 11, tzinfo=UTC), instance)
+    assert isinstance(late, RunRequest)
+    assert late.tags["sync/due_at"] == "2026-11-23T10:00:00+00:00"
+    _remember_run(instance, name, late)
+
+    assert isinstance(evaluate(definitions, name, datetime(2026, 11, 23, 12, tzinfo=UTC), instance), SkipReason)
+
+
+def _remember_run(instance: DagsterInstance, schedule_name: str, request: RunRequest) -> None:
+    instance.add_run(DagsterRun(job_name="erp_stock", tags={**request.tags, "dagster/schedule_name": schedule_name}))
+
+
+def look(definitions: Definitions, instance: DagsterInstance) -> Any:
+    sensor = definitions.resolve_sensor_def("erp_stock_items_sensor")
+    assert sensor.default_status is DefaultSensorStatus.RUNNING
+    context = build_sensor_context(instance=instance, repository_def=definitions.get_repository_def())
+    data = sensor.evaluate_tick(context)
+    return data.run_requests[0] if data.run_requests else SkipReason(data.skip_message)
+
+
+def store(*items: dict[str, Any]) -> None:
+    with open_workspace() as workspace:
+        for item in items:
+            workspace.inbox.store("erp-stock", encode(item), workspace.clock())
+
+
+def test_the_sensor_wakes_one_drain_and_no_second_beside_it(shop: Shop, instance: DagsterInstance) -> None:
+    definitions = build_definitions([shop.job()])
+    assert "no single items are waiting" in look(definitions, instance).skip_message
+
+    store({"sku": "A-1", "stock": 5})
+    request = look(definitions, instance)
+    assert isinstance(request, RunRequest)
+    assert request.run_key is None  # Dagster would remember a key for ever
+
+    instance.add_run(DagsterRun(job_name="erp_stock_items", status=DagsterRunStatus.STARTED))
+    assert "under way" in look(definitions, instance).skip_message
+
+
+def test_a_drain_applies_what_waits_and_reports_on_the_asset(shop: Shop, instance: DagsterInstance) -> None:
+    store({"sku": "A-1", "stock": 5}, {"sku": "A-1", "stock": 6}, {"sku": "A-2", "bad": True})
+    definitions = build_definitions([shop.job()])
+
+    result = definitions.resolve_job_def("erp_stock_items").execute_in_process(instance=instance)
+
+    event = instance.get_latest_materialization_event(AssetKey(["shop", "stock"]))
+    assert result.success
+    assert shop.records == {"A-1": {"sku": "A-1", "stock": 6}}
+    assert event is not None
+    found = {name: value.value for name, value in event.asset_materialization.metadata.items()}  # type: ignore[union-attr]
+    assert (found["created"], found["failed"], found["duplicate"]) == (1, 1, 1)
+    assert [record.data["action"] for record in found["deliveries"].records] == ["duplicate", "created", "failed"]
+    assert "no single items are waiting" in look(definitions, instance).skip_message
+
+
+@pytest.mark.parametrize("schedule", [None, "0 6 * * 1-5"])
+def test_a_schedule_is_there_only_if_the_job_has_one(shop: Shop, schedule: str | None) -> None:
+    repository = build_definitions([shop.job(schedule=schedule)]).get_repository_def()
+
+    assert len(repository.schedule_defs) == (schedule is not None)
