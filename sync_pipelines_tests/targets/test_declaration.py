@@ -1,0 +1,90 @@
+"""What a wrong `SqlTable` says when it is declared, without any database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.targets.sql_table import SqlTable
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"table": ""}, "table=''"),
+        ({"table": "a.b.c"}, "table='a.b.c'"),
+        ({"table": 5}, "table=5"),
+        ({"key": ""}, "key=''"),
+        ({"key": 5}, "key=5"),
+        ({"key": []}, r"key=\[\]"),
+        ({"key": ["a", "a"]}, r"key=\['a', 'a'\]"),
+        ({"key": ["a", 1]}, r"key=\['a', 1\]"),
+        ({"key": None}, "key=None"),
+        ({"columns": 5}, "columns=5"),
+        ({"columns": "stock"}, "columns='stock'"),
+        ({"columns": {}}, "columns is empty"),
+        ({"columns": []}, "columns is empty"),
+        ({"columns": ["a", "a"]}, "twice"),
+        ({"columns": {"stock": 5}}, "columns=.*'stock': 5"),
+        ({"columns": {5: "stock"}}, "columns=.*5: 'stock'"),
+        ({"columns": [None]}, r"columns=\[None\]"),
+        ({"compare": ["price"]}, "compare names 'price'.*written are: stock, note"),
+        ({"compare": 7}, "compare=7"),
+        ({"create_only": ["price"]}, "create_only names 'price'"),
+        ({"create_only": ["sku"]}, "create_only names the key column 'sku'"),
+        ({"compare": ["sku"]}, "compare names the key column 'sku'"),
+        ({"compare": ["note"], "create_only": ["note"]}, "'note'.*both"),
+        ({"database": 5}, "database is a int"),
+        ({"database": "no url"}, "database URL can't be read"),
+    ],
+)
+def test_a_wrong_declaration_names_field_and_value(fields: dict[str, Any], message: str) -> None:
+    given = {"table": "variants", "key": "sku", "columns": ["stock", "note"]} | fields
+    with pytest.raises(ConfigurationError, match=message):
+        SqlTable(**given)
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:s3cret@host:port/db", "postgresql://me@host:s3cret/db", "s3cret"])
+def test_a_url_that_cannot_be_read_does_not_show_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        SqlTable(table="variants", key="sku", database=url)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_the_forms_of_a_declaration_that_are_right() -> None:
+    declared = sa.Table("variants", sa.MetaData(), sa.Column("sku", sa.Text))
+    for fields in (
+        {"table": "shop.variants"},
+        {"table": declared},
+        {"key": ("sku", "place")},
+        {"columns": {"stock": "quantity", "note": str}},
+        {"columns": lambda item: item},
+        {"columns": ("stock",), "compare": "stock"},
+        {"create_only": {"stock"}},
+        {"database": "postgresql://me@host/db"},
+        {"database": sa.URL.create("sqlite")},
+    ):
+        SqlTable(**{"table": "variants", "key": "sku"} | fields)
+
+
+def test_declaring_reads_no_environment_and_connects_to_nothing() -> None:
+    script = (
+        "from sync_pipelines.targets.sql_table import SqlTable; "
+        "SqlTable(table='t', key='k', database='postgresql://nobody@nowhere.invalid/x'); SqlTable(table='t', key='k')"
+    )
+    subprocess.run([sys.executable, "-c", script], env={}, check=True, timeout=60)
+
+
+def test_a_declaration_is_frozen_and_keeps_its_own_columns() -> None:
+    columns = {"stock": "quantity"}
+    table = SqlTable(table="variants", key="sku", columns=columns)
+    columns["price"] = "price"
+    with pytest.raises(AttributeError):
+        table.table = "other"  # type: ignore[misc]  # the point of the test
+    assert table._mapping.names == ("stock",)
