@@ -7,6 +7,8 @@ SyncPipelinesError
 └── RunError                  the run as a whole has failed
     ├── FetchError            the source broke off; nothing was applied
     ├── TargetError           the target broke off; what was applied is accounted for, run again to go on
+    ├── SyncBusyError         another run of this sync is under way; nothing was done
+    ├── LeaseLostError        another run has taken over from this one, which had stalled
     ├── AccountsError         the outcomes do not add up to the items fetched
     └── HookError             a hook of the job failed
 """
@@ -86,6 +88,14 @@ class FetchError(RunError):
 
 class TargetError(RunError):
     """The target broke off half-way; what was applied is accounted for, and running again goes on from there."""
+
+
+class SyncBusyError(RunError):
+    """Another run of this sync is under way; this one has done nothing."""
+
+
+class LeaseLostError(RunError):
+    """This run stalled for so long that another one has taken over; it has stopped writing."""
 
 
 class AccountsError(RunError):

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import func, insert, select, update
 
-from sync_pipelines.database.ledger import Ledger, aware, storable
+from sync_pipelines.database.ledger import Ledger, storable
 
 WAITING = "waiting"
 APPLIED = "applied"
@@ -70,7 +70,7 @@ class Inbox:
         table = self._table
         query = select(table).where(table.c.job == job, table.c.state == WAITING).order_by(table.c.id).limit(limit)
         with self._database.begin() as connection:
-            return [Delivery(row.id, row.item, aware(row.received_at)) for row in connection.execute(query)]
+            return [Delivery(row.id, row.item, row.received_at) for row in connection.execute(query)]
 
     def settle(self, settled: Iterable[Settled], at: datetime) -> None:
         """Notes what became of deliveries, all in one transaction."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,12 +14,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, event, func, insert, select, update
 
-from sync_pipelines.database.connections import create_database, database_url
+from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url
 from sync_pipelines.database.migrate import migrate
 from sync_pipelines.database.tables import LedgerTables, ledger_tables
 from sync_pipelines.errors import ConfigurationError
 
 _INSERT_ROWS = 1_000
+_BETWEEN_ATTEMPTS_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,25 @@ class Ledger:
         query = select(runs).where(condition).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
         with self.database.begin() as connection:
             return [_run_row(row) for row in connection.execute(query)]
+
+    def newer_applied_run(self, run_id: str) -> str | None:
+        """The id of a full run of the same sync that began later than this one and has begun to apply; None if none."""
+        runs = self.tables.runs
+        own = select(runs.c.job, runs.c.started_at).where(runs.c.id == run_id).subquery()
+        query = (
+            select(runs.c.id)
+            .where(
+                runs.c.job == own.c.job,
+                runs.c.kind == "full",
+                runs.c.id != run_id,
+                runs.c.started_at > own.c.started_at,
+                runs.c.apply_started_at.is_not(None),
+            )
+            .limit(1)
+        )
+        with self.database.begin() as connection:
+            found: str | None = connection.execute(query).scalar()
+            return found
 
     def save_phase(
         self, run_id: str, phase: str, duration_ms: int, *, notes: Sequence[str] = (), dagster_run_id: str | None = None
@@ -214,7 +236,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def storable(text: str | None) -> str | None:
-    """The text without NUL, which PostgreSQL can't keep; it is shown as `\\x00`."""
+    """The text with its NUL characters, which PostgreSQL can't keep, written as an escape."""
     return text.replace("\x00", "\\x00") if text else text
 
 
@@ -225,7 +247,21 @@ def aware(moment: datetime) -> datetime:
 
 def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL").close()
+    _write_ahead(connection)
+
+
+def _write_ahead(connection: Any) -> None:
+    """Sets the journal mode. Of processes that do so at once on a fresh file SQLite refuses all but one, unwaited."""
+    give_up_at_s = time.monotonic() + SQLITE_BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at_s:
+                raise
+            time.sleep(_BETWEEN_ATTEMPTS_S)
+        else:
+            return
 
 
 def _begin_immediate(connection: Connection) -> None:
@@ -240,8 +276,8 @@ def _run_row(row: Row[Any]) -> RunRow:
         kind=row.kind,
         dagster_run_id=row.dagster_run_id,
         options=row.options,
-        started_at=aware(row.started_at),
-        completed_at=aware(row.completed_at) if row.completed_at else None,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
         outcome=row.outcome,
         counts=row.counts or {},
         phase_ms=row.phase_ms or {},

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sync_pipelines.database.tables import POSTGRES_SCHEMA, SQLITE_PREFIX
 from sync_pipelines.errors import ConfigurationError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test holds it against the files."""
 
 _LOCK = 7_305_812_094  # any number that nobody else uses as an advisory lock

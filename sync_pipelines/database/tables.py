@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
     DateTime,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -16,11 +18,30 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
 )
 
 POSTGRES_SCHEMA = "sync_pipelines"
 """Dagster puts `runs`, `jobs` and `alembic_version` into `public`; ours live beside it."""
 SQLITE_PREFIX = "sync_"
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware moment. SQLite keeps only the wall clock, so that all are kept in UTC and given back in it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Moment -> the same in UTC."""
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """What the database keeps -> aware, in UTC."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
 
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
@@ -34,6 +55,7 @@ class LedgerTables:
     run_errors: Table
     run_chunks: Table
     inbox: Table
+    leases: Table
 
 
 def ledger_tables(dialect_name: str) -> LedgerTables:
@@ -48,6 +70,7 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         run_errors=_run_errors(metadata, prefix, run),
         run_chunks=_run_chunks(metadata, prefix, run),
         inbox=_inbox(metadata, prefix),
+        leases=_leases(metadata, prefix),
     )
 
 
@@ -60,9 +83,9 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         Column("kind", String(16), nullable=False),  # full or drain
         Column("dagster_run_id", String(64)),
         Column("options", JSON, nullable=False),  # limit, only
-        Column("started_at", DateTime(timezone=True), nullable=False),
-        Column("apply_started_at", DateTime(timezone=True)),
-        Column("completed_at", DateTime(timezone=True)),
+        Column("started_at", Moment, nullable=False),
+        Column("apply_started_at", Moment),
+        Column("completed_at", Moment),
         Column("outcome", String(16)),
         Column("counts", JSON),
         Column("phase_ms", JSON),
@@ -94,7 +117,7 @@ def _run_chunks(metadata: MetaData, prefix: str, run: str) -> Table:
         Column("run_id", String(36), ForeignKey(run, ondelete="CASCADE"), primary_key=True),
         Column("number", Integer, primary_key=True, autoincrement=False),
         Column("counts", JSON, nullable=False),
-        Column("applied_at", DateTime(timezone=True), nullable=False),
+        Column("applied_at", Moment, nullable=False),
     )
 
 
@@ -105,12 +128,26 @@ def _inbox(metadata: MetaData, prefix: str) -> Table:
         Column("id", _SERIAL, primary_key=True),
         Column("job", Text, nullable=False),
         Column("item", Text, nullable=False),  # the engine's JSON
-        Column("received_at", DateTime(timezone=True), nullable=False),
+        Column("received_at", Moment, nullable=False),
         Column("state", String(16), nullable=False),  # waiting, applied, failed
         Column("attempts", Integer, nullable=False),
         Column("external_id", Text),
         Column("action", String(16)),
         Column("message", Text),
-        Column("finished_at", DateTime(timezone=True)),
+        Column("finished_at", Moment),
         Index(f"ix_{prefix}inbox_job_state_id", "job", "state", "id"),
+    )
+
+
+def _leases(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}leases",
+        metadata,
+        Column("job", String(200), primary_key=True),
+        Column("holder", String(36)),  # a run; null when nobody has it
+        Column("token", BigInteger, nullable=False),
+        Column("expires_at", DateTime(timezone=True), nullable=False),
+        Column("dagster_run_id", String(64)),
+        Column("described", Text, nullable=False),
+        Column("process", Text, nullable=False),
     )

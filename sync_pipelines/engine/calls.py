@@ -1,6 +1,6 @@
 """Calls plain and `async` functions alike, also from inside a running event loop.
 
-All `async` functions of a process run on one event loop in a thread of its own, so that a client that belongs to a loop
+All `async` functions of a sync run on one event loop in a thread of its own, so that a client that belongs to a loop
 (an `httpx.AsyncClient` in a job file, say) keeps working from fetch to apply and from one call to the next.
 Plain functions run in the caller's thread.
 """
@@ -23,6 +23,9 @@ from anyio.streams.memory import MemoryObjectSendStream
 T = TypeVar("T")
 
 _BATCH = 500
+_opening = threading.Lock()
+_levels: dict[int, int] = {}
+"""Thread of an event loop -> how many loops below it wait for it."""
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:
@@ -32,7 +35,7 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
 
 def resolve(value: Any) -> Any:
     """Waits for the value if it is awaitable, else gives it back."""
-    return _portal(os.getpid()).call(_wait_for, value) if inspect.isawaitable(value) else value
+    return _portal().call(_wait_for, value) if inspect.isawaitable(value) else value
 
 
 def iterate(values: AsyncIterable[T]) -> Iterator[T]:
@@ -42,7 +45,7 @@ def iterate(values: AsyncIterable[T]) -> Iterator[T]:
     iterator half-way closes the generator, and waits until it is closed.
     """
     send, receive = anyio.create_memory_object_stream[list[T]](1)
-    portal = _portal(os.getpid())
+    portal = _portal()
     ended = threading.Event()
     producer = portal.start_task_soon(_produce, values, send, ended)
     try:
@@ -101,10 +104,22 @@ async def _wait_for(value: Awaitable[T]) -> T:
     return await value
 
 
+def _portal() -> BlockingPortal:
+    """The door of the event loop that this thread may wait for.
+
+    An `async` function that comes back here, say a hook that runs another sync, blocks its own loop; what it calls runs
+    on a loop one level deeper.
+    """
+    level = _levels.get(threading.get_ident(), -1) + 1
+    with _opening:
+        return _portal_of(os.getpid(), level)
+
+
 @cache
-def _portal(_process_id: int) -> BlockingPortal:
-    """The event loop's door; a forked process opens one of its own."""
+def _portal_of(_process_id: int, level: int) -> BlockingPortal:
+    """Opens a loop; a forked process opens one of its own."""
     stack = ExitStack()
     portal = stack.enter_context(start_blocking_portal())
+    _levels[portal.call(threading.get_ident)] = level
     atexit.register(stack.close)
     return portal

@@ -94,7 +94,9 @@ def _tagged_enum(value: Enum, place: str) -> Any:
 def _tagged_other(value: Any, place: str) -> Any:
     kind = type(value)
     if hasattr(kind, "model_fields") and hasattr(kind, "model_construct"):
-        return {_TAG: "model", "c": _remember(kind), "v": _tagged(_state_of_model(value), place)}
+        state = value.__getstate__()  # what pydantic's own pickling keeps: fields, extra, set and private ones
+        fields = _tagged(state.pop("__dict__"), place)
+        return {_TAG: "model", "c": _remember(kind), "v": fields, "s": _tagged(state, place)}
     if dataclasses.is_dataclass(kind):
         given = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
         return {_TAG: "object", "c": _remember(kind), "v": _tagged(given, place)}
@@ -112,17 +114,6 @@ def _tagged_other(value: Any, place: str) -> Any:
         f"{place} holds a {kind.__module__}.{kind.__qualname__}, which a snapshot can't keep; "
         "give dicts, dataclasses or pydantic models of plain values, dates, decimals, bytes, UUIDs and enums"
     )
-
-
-def _state_of_model(model: Any) -> dict[str, Any]:
-    """What pydantic's own pickling keeps, less the private attributes that were never set."""
-    state: dict[str, Any] = model.__getstate__()
-    private = {name: value for name, value in (state["__pydantic_private__"] or {}).items() if _is_set(value)}
-    return {**state, "__pydantic_private__": private or None}
-
-
-def _is_set(value: Any) -> bool:
-    return type(value).__name__ != "PydanticUndefinedType"
 
 
 _TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] = (
@@ -179,7 +170,7 @@ def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
         return found_class._make(value)
     restored = object.__new__(found_class)
     if kind == "model":
-        restored.__setstate__(value)
+        restored.__setstate__({**found["s"], "__dict__": value})
         return restored
     for name, each in value.items():
         object.__setattr__(restored, name, each)

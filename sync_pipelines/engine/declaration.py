@@ -208,7 +208,7 @@ def _check_target(job: SyncJob[Any, Any]) -> None:
 
 
 def _check_deletes(job: SyncJob[Any, Any]) -> None:
-    if job.deletes not in ("off", "hard"):  # noqa: PLR6201 - what is no text may not be hashable either
+    if job.deletes not in ("off", "hard"):  # a set would not do: what is no text may not be hashable
         raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off' or 'hard'")
     if job.deletes == "off":
         return

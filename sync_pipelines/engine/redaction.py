@@ -9,13 +9,13 @@ _LOOKED_AT_CHARS = 2 * MAX_MESSAGE_CHARS  # of a message of megabytes
 
 _PATTERNS = (
     # the password in scheme://user:password@host
-    (re.compile(r"(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*:)[^\s@]+(?=@)"), r"\g<keep>***"),
+    (re.compile(r"(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*:)(?:[^\s/]+|[^\s@]+)(?=@)"), r"\g<keep>***"),
     # Authorization: Bearer ..., Basic ..., Session ...
     (re.compile(r"(?P<keep>\b(?:bearer|basic|session)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\g<keep>***"),
     # password=..., "token": "...", api_key: ...
     (
         re.compile(
-            r"(?P<keep>\b(?:[a-z]+[_-])*(?:password|passwd|pwd|secret|token|api[_-]?key)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}]+",
+            r"(?P<keep>\b[a-z_-]*(?:password|passwd|pwd|secret|token|api[_-]?key)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}]+",
             re.IGNORECASE,
         ),
         r"\g<keep>***",

@@ -9,6 +9,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.orchestration.assets import build_asset, build_items_failed_check, build_source_specs
 from sync_pipelines.orchestration.handover import handover_io_manager
 from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job
+from sync_pipelines.orchestration.recovery import build_recovery_sensor
 from sync_pipelines.orchestration.schedules import build_schedule
 from sync_pipelines.orchestration.sensors import build_sensor
 
@@ -29,7 +30,7 @@ def build_definitions(
         asset_checks=[build_items_failed_check(job) for job in sync_jobs],
         jobs=[*(build_sync_job(job) for job in sync_jobs), *(build_drain_job(job) for job in sync_jobs)],
         schedules=[schedule for schedule in schedules if schedule is not None],
-        sensors=[build_sensor(job) for job in sync_jobs],
+        sensors=[*(build_sensor(job) for job in sync_jobs), build_recovery_sensor()],
         resources={"handover_io_manager": handover_io_manager},
         executor=executor,
     )

@@ -57,7 +57,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
     )
     def drain(context: OpExecutionContext) -> None:
         with failing_clearly(context), open_workspace() as workspace:
-            drained = Drain(sync_job, workspace, RunReport(context.log), context.run_id)
+            drained = Drain(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
             results = drained.run()
         tag_outcome(context, results)
         if drained.applied:

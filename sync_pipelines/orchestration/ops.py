@@ -96,7 +96,7 @@ def tag_outcome(context: OpExecutionContext, results: SyncResults) -> None:
 @contextmanager
 def _sync_run(context: OpExecutionContext, job: AnyJob) -> Iterator[SyncRun]:
     with failing_clearly(context), open_workspace() as workspace:
-        yield SyncRun(job, workspace, RunReport(context.log), context.run_id)
+        yield SyncRun(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from typing import Any
 
 from dagster import (
     DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
     DefaultScheduleStatus,
     RunRequest,
     RunsFilter,
@@ -50,10 +52,25 @@ def _evaluate(job: AnyJob, interval: Interval) -> Callable[[ScheduleEvaluationCo
         decision = interval.decide(context.scheduled_execution_time, last_due_at)
         if not isinstance(decision, Due):
             return SkipReason(decision.reason)
+        if _waits_already(context.instance, job):
+            return SkipReason(f"a run of {job.name} waits in the queue already; it will fetch everything new as well")
         due_at = decision.due_at.isoformat()
         return RunRequest(tags={**run_tags(job, "full"), DUE_TAG: due_at})
 
     return evaluate
+
+
+def _waits_already(instance: DagsterInstance, job: AnyJob) -> bool:
+    """True if a whole run of the sync has not started yet: one run makes up for any number of ticks."""
+    waiting = RunsFilter(job_name=job.dagster_name, statuses=[DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED])
+    return any(not _is_limited(record.dagster_run) for record in instance.get_run_records(waiting))
+
+
+def _is_limited(run: DagsterRun) -> bool:
+    """True if somebody launched it for some items only."""
+    ops: dict[str, Any] = dict(run.run_config).get("ops", {})  # type: ignore[assignment]  # typed as object
+    configs = (each.get("config", {}) for each in ops.values())
+    return any(config.get("limit") is not None or config.get("only") for config in configs)
 
 
 def _last_due_at(instance: DagsterInstance, schedule: str) -> datetime | None:

@@ -20,15 +20,15 @@ class ChunkResult:
 
     Args:
         outcomes: Place in the chunk -> outcome; without deletes that failed or found nothing to delete.
-        raised: Place in the chunk -> the exception itself.
-        errors: The same for people, in the order of the fetch.
+        errors: What failed, in the order of the fetch.
+        first_raised: The first exception itself; the others go, since each holds on to its frames.
         failed_deletes: How many deletes failed.
         recovered: How many entries an attempt that broke off had already written.
     """
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
-    raised: dict[int, Exception] = field(default_factory=dict)
     errors: list[SyncError] = field(default_factory=list)
+    first_raised: Exception | None = None
     failed_deletes: int = 0
     recovered: int = 0
 
@@ -38,7 +38,8 @@ class ChunkResult:
 
     def fail(self, number: int, entry: PlanEntry, error: Exception) -> None:
         """Keeps the error of an entry."""
-        self.raised[number] = error
+        if self.first_raised is None:
+            self.first_raised = error
         self.errors.append(SyncError(entry.external_id, message_of(error), exception_type(error), entry.position))
         self.errors.sort(key=lambda each: each.position)
         if entry.action is Action.DELETE:

@@ -19,6 +19,7 @@ from sync_pipelines.errors import AccountsError
 from sync_pipelines.runner.applying import apply_chunk
 from sync_pipelines.runner.diffing import PageDiff, canonical_or_error, diff_page
 from sync_pipelines.runner.fetching import SnapshotRow, snapshot_row
+from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
@@ -58,6 +59,7 @@ class Drain:
         workspace: Ledger with the inbox, clock.
         report: The run log.
         dagster_run_id: The Dagster run that drains, if any.
+        wait_s: Seconds to wait at most for another run of the same sync.
     """
 
     def __init__(
@@ -66,29 +68,41 @@ class Drain:
         workspace: Workspace,
         report: RunReport | None = None,
         dagster_run_id: str | None = None,
+        wait_s: float = 0.0,
     ) -> None:
         self.job = job
         self.applied: list[Applied] = []
         self._workspace = workspace
         self._report = report or RunReport()
         self._dagster_run_id = dagster_run_id
+        self._wait_s = wait_s
 
     def run(self, limits: DrainLimits | None = None, sleep: Callable[[float], object] = time.sleep) -> SyncResults:
         """Drains the inbox until it stays empty. Calls no run hooks.
 
         Raises:
+            SyncBusyError: Another run of this sync is still under way.
             TargetError: The target does not answer; what is not applied stays waiting.
             ConfigurationError: The target does not fit its database.
         """
         run_id = str(uuid4())
+        held = take_lease(self._workspace, self.job.name, run_id, self._dagster_run_id, self._wait_s)
+        try:
+            return self._run_leased(run_id, held, limits or DrainLimits(), sleep)
+        finally:
+            self._workspace.leases.release(held.lease)
+
+    def _run_leased(
+        self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
+    ) -> SyncResults:
         started_at, began_s = self._workspace.clock(), time.monotonic()
         self._workspace.ledger.start_run(
             RunRow(run_id, self.job.name, "drain", self._dagster_run_id, options={}, started_at=started_at)
         )
         failure: str | None = "interrupted"
         try:
-            with open_target(self.job) as driver:
-                self._drain(run_id, driver, limits or DrainLimits(), sleep)
+            with renewing(held), open_target(self.job, held) as driver:
+                self._drain(run_id, driver, limits, sleep)
             failure = None
         except Exception as error:
             failure = f"{exception_type(error)}: {message_of(error)}"

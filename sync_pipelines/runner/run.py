@@ -23,6 +23,7 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
     on_progress: OnProgress | None = None,
     settings: Settings | None = None,
     log: logging.Logger | None = None,
+    wait_s: float = 0.0,
 ) -> SyncResults:
     """Runs a sync now and gives its results. Items that fail are in the results; the others go on.
 
@@ -35,15 +36,17 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
         on_progress: Called with a `Progress` after every page and chunk.
         settings: By default those of the environment.
         log: Where the run log goes; by default the logger `sync_pipelines`.
+        wait_s: Seconds to wait at most while another run of this sync is under way, wherever it runs.
 
     Raises:
+        SyncBusyError: Another run of this sync is still under way; nothing was done.
         ConfigurationError: A declaration, a setting or a table is wrong; nothing was written.
         FetchError: The source broke off; nothing was applied. Carries `items_fetched`.
         TargetError: The target broke off; what was applied is accounted for in `results`.
         HookError: `on_start` failed (nothing was fetched) or `on_complete` (everything was applied).
     """
     with open_workspace(settings) as workspace:
-        run = SyncRun(job, workspace, RunReport(log, on_progress))
+        run = SyncRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s)
         results = run.apply(run.diff(run.fetch(limit=limit, only=only)))
         workspace.store.files_of(results.run_id).remove()
     return results

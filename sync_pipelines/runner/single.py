@@ -68,6 +68,6 @@ def _write(driver: TargetDriver, external_id: str, item: Any) -> Outcome:
     chunk = ChunkWriter(driver, [PlanEntry(action, external_id, 0, item)])
     chunk.assign(0, local)
     result = chunk.write()
-    if result.raised:
-        raise result.raised[0]
+    if result.first_raised is not None:
+        raise result.first_raised
     return result.outcomes[0]

@@ -18,7 +18,8 @@ from sync_pipelines.engine.results import Counts, SyncError, SyncResults
 from sync_pipelines.errors import AccountsError, HookError, RunError
 from sync_pipelines.runner.applying import apply_chunk
 from sync_pipelines.runner.diffing import diff_snapshot, read_failed, read_plan
-from sync_pipelines.runner.fetching import fetch_snapshot, select
+from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
+from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run, results_of_run
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import open_target
@@ -50,6 +51,7 @@ class SyncRun:
         workspace: Ledger, snapshot store and clock.
         report: The run log.
         dagster_run_id: The Dagster run that carries out the phases, if any.
+        wait_s: Seconds to wait at most for another run of the same sync.
     """
 
     def __init__(
@@ -58,24 +60,27 @@ class SyncRun:
         workspace: Workspace,
         report: RunReport | None = None,
         dagster_run_id: str | None = None,
+        wait_s: float = 0.0,
     ) -> None:
         self.job = job
         self._workspace = workspace
         self._ledger = workspace.ledger
         self._report = report or RunReport()
         self._dagster_run_id = dagster_run_id
+        self._wait_s = wait_s
 
     def fetch(self, *, limit: int | None = None, only: Collection[str] = ()) -> SnapshotRef:
         """Begins a run: calls `on_start` and fetches all items into a snapshot.
 
         Raises:
+            SyncBusyError: Another run of this sync is under way.
             FetchError: The source broke off; nothing is applied.
             HookError: `on_start` failed; nothing was fetched.
             ConfigurationError: The declaration or the selection is wrong.
         """
         selection = select(limit, only)
-        run_id = self._start({"limit": limit, "only": sorted(selection.only)})
-        with self._phase(run_id, "fetch") as notes:
+        run_id = str(uuid4())
+        with self._leased(run_id, keep=True), self._phase(run_id, "fetch", selection) as notes:
             self._workspace.clean_up()
             self._on_start()
             self._report.line(f"fetch: asking the source of {self.job.name}")
@@ -93,7 +98,8 @@ class SyncRun:
             TargetError: The target does not answer.
         """
         files = self._workspace.store.files_of(snapshot.run_id)
-        with self._phase(snapshot.run_id, "diff") as notes:
+        with self._leased(snapshot.run_id, keep=True), self._phase(snapshot.run_id, "diff") as notes:
+            self._require_newest(snapshot.run_id)
             with open_target(self.job) as driver:
                 settled, writes, found = diff_snapshot(self.job, files, driver, self._report)
             self._ledger.save_diff_errors(snapshot.run_id, map(error_row, read_failed(files)))
@@ -112,16 +118,42 @@ class SyncRun:
             AccountsError: The outcomes do not add up.
             HookError: `on_complete` failed, after the applying was done.
         """
-        with self._phase(plan.run_id, "apply"):
-            self._apply_chunks(plan)
-            self._require_balance(plan.run_id)
-        results = self._finish(plan.run_id, None)
-        self._report.finished(results)
-        self._on_complete(results)
+        with self._leased(plan.run_id, keep=False) as held:
+            with self._phase(plan.run_id, "apply"):
+                self._require_newest(plan.run_id)
+                self._apply_chunks(plan, held)
+                self._require_balance(plan.run_id)
+            results = self._finish(plan.run_id, None)
+            self._report.finished(results)
+            self._on_complete(results)
         return results
 
-    def _start(self, options: dict[str, Any]) -> str:
-        run_id = str(uuid4())
+    @contextmanager
+    def _leased(self, run_id: str, *, keep: bool) -> Iterator[HeldLease]:
+        """Has the lease of the sync for the time of a phase; keeps it for the next one unless this one fails."""
+        held = take_lease(self._workspace, self.job.name, run_id, self._dagster_run_id, self._wait_s)
+        kept = False
+        try:
+            with renewing(held):
+                yield held
+            kept = keep
+        finally:
+            if kept:
+                self._workspace.leases.hand_over(held.lease, self._workspace.lease)
+            else:
+                self._workspace.leases.release(held.lease)
+
+    def _require_newest(self, run_id: str) -> None:
+        """Refuses to write what was fetched before a newer run wrote, which a re-execution may ask for."""
+        newer = self._ledger.newer_applied_run(run_id)
+        if newer is not None:
+            raise RunError(
+                f"{self.job.name}: the newer run {newer} has applied since this one fetched; its items may be older "
+                "than the local records. Start a new run instead of re-executing this one."
+            )
+
+    def _start(self, run_id: str, selection: Selection) -> None:
+        options = {"limit": selection.limit, "only": sorted(selection.only)}
         self._ledger.start_run(
             RunRow(
                 id=run_id,
@@ -132,9 +164,8 @@ class SyncRun:
                 started_at=self._workspace.clock(),
             )
         )
-        return run_id
 
-    def _apply_chunks(self, plan: PlanRef) -> None:
+    def _apply_chunks(self, plan: PlanRef, held: HeldLease) -> None:
         files = self._workspace.store.files_of(plan.run_id)
         fetched = int(read_summary(files.plan)["fetched"])
         applied = self._ledger.chunks(plan.run_id)
@@ -142,7 +173,7 @@ class SyncRun:
         if verify:
             self._report.line(f"apply: going on after an attempt that broke off; {len(applied):,} chunks were applied")
         done = 0
-        with open_target(self.job) as driver:
+        with open_target(self.job, held) as driver:
             for number, entries in enumerate(read_plan(files)):
                 if number not in applied:
                     result = apply_chunk(driver, entries, verify=verify)
@@ -165,8 +196,10 @@ class SyncRun:
             )
 
     @contextmanager
-    def _phase(self, run_id: str, phase: str) -> Iterator[list[str]]:
+    def _phase(self, run_id: str, phase: str, begin: Selection | None = None) -> Iterator[list[str]]:
         """Times a phase; if it fails, the ledger and `on_complete` hear of it before the error goes on."""
+        if begin is not None:
+            self._start(run_id, begin)
         notes: list[str] = []
         began_s = time.monotonic()
         try:

@@ -14,7 +14,8 @@ from sync_pipelines.engine.pages import stream_elements
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.targets import TargetDescription
-from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, SyncPipelinesError, TargetError
+from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, RunError, TargetError
+from sync_pipelines.runner.leasing import HeldLease
 from sync_pipelines.runner.retrying import retrying
 
 _FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
@@ -38,8 +39,12 @@ class Work:
 
 
 @contextmanager
-def open_target(job: SyncJob[Any, Any]) -> Iterator[TargetDriver]:
+def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterator[TargetDriver]:
     """Opens the job's target, or wraps its per-record functions.
+
+    Args:
+        job: The sync job.
+        held: The run's lease, which is checked before every write.
 
     Raises:
         ConfigurationError: The target does not fit its database; nothing has been written.
@@ -47,14 +52,16 @@ def open_target(job: SyncJob[Any, Any]) -> Iterator[TargetDriver]:
     """
     if job.target is None:
         given = {name: getattr(job, name) for name in _FUNCTIONS if getattr(job, name) is not None}
-        yield TargetDriver(job, SimpleNamespace(**given))
+        yield TargetDriver(job, SimpleNamespace(**given), held)
     elif hasattr(job.target, "open"):
         opened = job.target.open(lambda item: checked_external_id(resolve(job.identify(item))))
         with _reached(job, opened) as target:
+            if held is not None and hasattr(target, "fence_with"):
+                target.fence_with(held.fence)
             _require_methods(job, target)
-            yield TargetDriver(job, target)
+            yield TargetDriver(job, target, held)
     else:
-        yield TargetDriver(job, job.target)
+        yield TargetDriver(job, job.target, held)
 
 
 @contextmanager
@@ -83,7 +90,7 @@ def describe_target(job: SyncJob[Any, Any]) -> TargetDescription | None:
     try:
         with open_target(job) as driver:
             return driver.describe()
-    except SyncPipelinesError:
+    except Exception:  # noqa: BLE001 - a description is no reason to fail a run that has done its work
         return None
 
 
@@ -93,10 +100,12 @@ class TargetDriver:
     Args:
         job: The sync job, for its name and its `has_changed`.
         target: An opened target, or anything with some of the methods that `sync_pipelines.engine.targets` lists.
+        held: The run's lease, which is checked before every write.
     """
 
-    def __init__(self, job: SyncJob[Any, Any], target: Any) -> None:
+    def __init__(self, job: SyncJob[Any, Any], target: Any, held: HeldLease | None = None) -> None:
         self._job = job
+        self._held = held
         self.target = target
         self._has_changed = job.has_changed or self._offered("has_changed")
 
@@ -175,6 +184,7 @@ class TargetDriver:
 
         Raises:
             TargetError: The target as a whole does not answer.
+            LeaseLostError: Another run has taken over.
         """
         many = self._offered(f"{action.value}_many")
         if many is not None:
@@ -184,9 +194,10 @@ class TargetDriver:
     def _write_halving(self, many: Callable[..., Any], action: Action, works: Sequence[Work]) -> list[Exception | None]:
         if not works:
             return []
+        self._check_lease()
         try:
             self._at_once(many, [_arguments(action, work) for work in works])
-        except TargetError:
+        except RunError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one record
             if len(works) == 1:
@@ -198,11 +209,16 @@ class TargetDriver:
 
     def _write_one(self, action: Action, work: Work) -> Exception | None:
         arguments = _arguments(action, work)
+        self._check_lease()
         try:
             self._one(action.value, *(arguments if action is Action.UPDATE else (arguments,)))
         except Exception as error:  # noqa: BLE001 - one bad item never stops the others
             return error
         return None
+
+    def _check_lease(self) -> None:
+        if self._held is not None:
+            self._held.check()
 
     def _at_once(self, many: Callable[..., Any], argument: Any) -> Any:
         try:

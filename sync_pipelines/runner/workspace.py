@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sync_pipelines.database.inbox import Inbox
+from sync_pipelines.database.leases import Leases
 from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.snapshots.store import SnapshotStore
@@ -28,13 +29,22 @@ class Workspace:
         ledger: The opened ledger.
         store: Where snapshots and plans are.
         keep_snapshots: How long files of past runs stay.
+        lease: How long a run that died or stalled keeps others of its sync from starting.
+        wait_s: Seconds that a run started by Dagster waits for another one of its sync.
         clock: Gives the time, aware.
     """
 
     ledger: Ledger
     store: SnapshotStore
     keep_snapshots: timedelta
+    lease: timedelta = timedelta(seconds=60)
+    wait_s: float = 900.0
     clock: Clock = utc_now
+
+    @property
+    def leases(self) -> Leases:
+        """Who may run what."""
+        return Leases(self.ledger)
 
     @property
     def inbox(self) -> Inbox:
@@ -60,5 +70,10 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
     settings = settings or load_settings()
     with open_ledger(settings.ledger_database_url()) as ledger:
         yield Workspace(
-            ledger, SnapshotStore(settings.snapshot_dir()), timedelta(days=settings.keep_snapshots_days), clock
+            ledger,
+            SnapshotStore(settings.snapshot_dir()),
+            keep_snapshots=timedelta(days=settings.keep_snapshots_days),
+            lease=timedelta(seconds=settings.lease_s),
+            wait_s=settings.wait_s,
+            clock=clock,
         )

@@ -37,6 +37,16 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:3000",
         description="Where the Dagster webserver answers; `trigger_sync` sends runs there.",
     )
+    lease_s: float = Field(
+        default=60,
+        gt=0,
+        description="Seconds after which a run that died or stalled no longer keeps others of its sync from starting.",
+    )
+    wait_s: float = Field(
+        default=900,
+        ge=0,
+        description="Seconds that a run started by Dagster waits at most for another run of the same sync.",
+    )
     keep_snapshots_days: float = Field(
         default=7,
         gt=0,

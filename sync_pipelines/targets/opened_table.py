@@ -71,6 +71,7 @@ class OpenedSqlTable:
         self._policy = policy
         self._read_item = read_item
         self._identify = identify
+        self._fence: Callable[[sa.Connection], object] | None = None
         self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
         self._key_columns = [self._table.c[name] for name in policy.key]
         self._writable = frozenset(reflected.codecs) - reflected.generated
@@ -236,7 +237,13 @@ class OpenedSqlTable:
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
         with passing_failures(self._database), self._database.begin() as connection:
+            if self._fence is not None:
+                self._fence(connection)
             yield connection
+
+    def fence_with(self, fence: Callable[[sa.Connection], object]) -> None:
+        """Lets every write transaction begin with that call, which raises if this run may not write any more."""
+        self._fence = fence
 
     def _row_of(self, item: Any) -> Row:
         """The row that a create writes."""

@@ -1,0 +1,176 @@
+"""The commands with their arguments. What they do is imported when one is called, so that `--help` comes at once."""
+
+# ruff: noqa: PLC0415 - for that reason
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sync_pipelines.cli.program import Command, Program, end, remember_debug
+
+app = typer.Typer(
+    name="sync-pipelines",
+    cls=Program,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 clean; 1 partial or failed; 2 usage or configuration; 3 guarded; 130 or 143 stopped.",
+)
+
+command = partial(app.command, cls=Command)
+
+JobName = Annotated[str, typer.Argument(metavar="NAME", help="The sync job's name, e.g. erp-inventory.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=remember_debug, help="Show where an error comes from (a traceback).")
+]
+
+
+def main() -> None:
+    """The entry point of the command `sync-pipelines`."""
+    end(lambda: app(prog_name="sync-pipelines"))
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if not value:
+        return
+    try:
+        typer.echo(f"sync-pipelines {metadata.version('sync-pipelines')}")
+    except metadata.PackageNotFoundError:
+        typer.echo("sync-pipelines (run from its source folder, not installed)")
+    raise typer.Exit
+
+
+@app.callback()
+def _program(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    _debug: Debug = False,
+) -> None:
+    """Keeps local tables in step with external systems: runs syncs, and shows what they did."""
+
+
+@command("list")
+def _list(*, as_json: Json = False, _debug: Debug = False) -> None:
+    """List the sync jobs: schedule, source, target, last run."""
+    from sync_pipelines.cli.listing import list_jobs
+
+    list_jobs(as_json=as_json)
+
+
+@command("check")
+def _check(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Sync jobs; without a name, all.")
+    ] = None,
+    *,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Check settings, ledger, job files and tables. Says what to do; asks no source, writes no local record."""
+    from sync_pipelines.cli.checking import check
+
+    raise typer.Exit(check(names or [], as_json=as_json))
+
+
+@command("run")
+def _run(
+    name: JobName,
+    *,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first items. No deletes then.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="ID", help="Take only the item with this external id; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Run a sync now, in this process. Ctrl-C stops it cleanly; the next run goes on."""
+    from sync_pipelines.cli.running import run
+
+    raise typer.Exit(run(name, limit=limit, only=only or [], as_json=as_json))
+
+
+@command("item")
+def _item(
+    name: JobName,
+    item: Annotated[str, typer.Argument(metavar="JSON", help="The item as a JSON object; - reads it from stdin.")],
+    *,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Bring one local record up to an item, at once."""
+    from sync_pipelines.cli.single import apply_one
+
+    apply_one(name, item, as_json=as_json)
+
+
+@command("trigger")
+def _trigger(name: JobName, *, as_json: Json = False, _debug: Debug = False) -> None:
+    """Put a run on Dagster's queue. Prints the id of the Dagster run."""
+    from sync_pipelines.cli.triggering import trigger
+
+    trigger(name, as_json=as_json)
+
+
+@command("new")
+def _new(  # noqa: PLR0913 - the options of the command
+    name: JobName,
+    *,
+    table: Annotated[str | None, typer.Option(help="Take columns and key from this table.")] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", exists=True, dir_okay=False, help="Take the fields from this item or these items."
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Where to write; else the first jobs package."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Write a commented job file to fill in."""
+    from sync_pipelines.cli.scaffolding import Wish, write_job_file
+
+    write_job_file(Wish(name, table, sample, folder, force), as_json=as_json)
+
+
+@command("runs")
+def _runs(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sync job; without a name, all.")] = None,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """List the runs that the ledger remembers, the newest first."""
+    from sync_pipelines.cli.showing import list_runs
+
+    list_runs(name, limit=limit, as_json=as_json)
+
+
+@command("show")
+def _show(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="The id of a run or its beginning, or the id of its Dagster run.")
+    ],
+    *,
+    errors: Annotated[int, typer.Option(min=0, help="How many of the failed items.")] = 20,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Show what the ledger has of a run. That is options, counts, times, notes, failure and failed items."""
+    from sync_pipelines.cli.showing import show_run
+
+    show_run(run, errors=errors, as_json=as_json)

@@ -1,0 +1,90 @@
+"""`run`: a sync now, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json, show_line
+from sync_pipelines.cli.program import exit_code_of
+from sync_pipelines.cli.run_progress import watch_run
+from sync_pipelines.cli.wording import counts_text, duration, short_id
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import RunError
+from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.run import run_sync
+
+
+def run(name: str, *, limit: int | None, only: Sequence[str], as_json: bool) -> int:
+    """Runs the sync, shows its results, and gives the exit code.
+
+    Raises:
+        ConfigurationError: There is no such job, or a declaration, a setting or a table is wrong.
+        RunError: The run failed as a whole; what is known of it is shown.
+        KeyboardInterrupt: The operator stopped it; the error says how to go on.
+    """
+    job = find_job(name)
+    try:
+        with watch_run(name) as on_progress:
+            results = run_sync(job, limit=limit, only=only, on_progress=on_progress)
+    except RunError as error:
+        if isinstance(error.results, SyncResults):
+            _show(error.results, as_json=as_json)
+        raise
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"What {name} had applied stays; run it again to go on from a consistent state.")
+        raise
+    _show(results, as_json=as_json)
+    return exit_code_of(results.outcome)
+
+
+def _show(results: SyncResults, *, as_json: bool) -> None:
+    if as_json:
+        show_json(_document(results))
+    elif is_terminal():
+        _show_facts(results)
+    else:
+        show_line(results.summary())
+        for note in results.notes:
+            show_line(f"note: {note}")
+    if not as_json:
+        remark(f"all about this run: sync-pipelines show {short_id(results.run_id)}")
+
+
+def _show_facts(results: SyncResults) -> None:
+    facts = {
+        "sync": results.name,
+        "outcome": results.outcome,
+        "items": counts_text(results.counts()),
+        "recovered": f"{results.recovered:,}" if results.recovered else "",
+        "duration": f"{duration(results.duration_ms)}, {results.items_per_s:,.0f} items/s",
+        "failure": results.failure or "",
+    }
+    show_facts(facts | {f"note {number}": note for number, note in enumerate(results.notes, start=1)})
+
+
+def _document(results: SyncResults) -> dict[str, Any]:
+    return {
+        "job": results.name,
+        "run_id": results.run_id,
+        "outcome": results.outcome,
+        "started_at": results.started_at.isoformat(),
+        "completed_at": results.completed_at.isoformat(),
+        "duration_ms": results.duration_ms,
+        "items_per_s": round(results.items_per_s, 1),
+        "counts": results.counts(),
+        "recovered": results.recovered,
+        "phase_ms": dict(results.phase_ms),
+        "notes": list(results.notes),
+        "failure": results.failure,
+        "error_count": results.error_count,
+        "errors": [
+            {
+                "position": error.position,
+                "external_id": error.external_id,
+                "exception_type": error.exception_type,
+                "message": error.message,
+            }
+            for error in results.errors
+        ],
+    }

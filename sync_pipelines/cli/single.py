@@ -1,0 +1,43 @@
+"""`item`: one item through the very same path."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from sync_pipelines.cli.output import show_json, show_line
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.single import sync_single_item
+
+
+def apply_one(name: str, given: str, *, as_json: bool) -> None:
+    """Applies an item and shows what became of it.
+
+    Args:
+        name: The sync job's name.
+        given: The item as JSON text, or `-` for stdin.
+        as_json: Show a document for machines.
+
+    Raises:
+        ConfigurationError: There is no such job, the text is no JSON object, or the target does not fit.
+        ItemError: The item failed.
+        TargetError: The target does not answer.
+    """
+    item = _item(sys.stdin.read() if given == "-" else given)
+    result = sync_single_item(find_job(name), item)
+    if as_json:
+        show_json({"job": name, "action": result.action, "external_id": result.external_id})
+    else:
+        show_line(f"{result.action} {result.external_id}")
+
+
+def _item(text: str) -> dict[str, Any]:
+    try:
+        item = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f'the item is not JSON: {error}; write it like \'{{"sku": "A-1"}}\'') from error
+    if not isinstance(item, dict):
+        raise ConfigurationError(f"the item is a JSON {type(item).__name__}; give one object with the item's fields")
+    return item

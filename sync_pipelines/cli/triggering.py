@@ -1,0 +1,20 @@
+"""`trigger`: a run on Dagster's queue. The only command that imports Dagster."""
+
+from __future__ import annotations
+
+from sync_pipelines.cli.output import show_json, show_line
+from sync_pipelines.orchestration.triggers import trigger_sync
+
+
+def trigger(name: str, *, as_json: bool) -> None:
+    """Puts a run on the queue and shows its id.
+
+    Raises:
+        ConfigurationError: The code location that Dagster has loaded has no such sync.
+        RetryableError: Dagster's web server does not answer.
+    """
+    dagster_run_id = trigger_sync(name)
+    if as_json:
+        show_json({"job": name, "dagster_run_id": dagster_run_id})
+    else:
+        show_line(dagster_run_id)

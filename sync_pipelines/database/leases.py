@@ -1,0 +1,156 @@
+"""Leases: at most one run of a sync at a time, whoever starts it, also after a holder died or stalled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from sync_pipelines.database.ledger import Ledger, aware
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a lease.
+
+    Args:
+        run_id: A run in the ledger.
+        dagster_run_id: The Dagster run that carries it out, if any.
+        described: Host and process, for people.
+        process: The process, for finding out whether it lives; empty if that can't be told.
+    """
+
+    run_id: str
+    dagster_run_id: str | None = None
+    described: str = ""
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a sync, until it expires or is given back.
+
+    Args:
+        job: The sync job's name.
+        holder: Who has it.
+        token: Grows with each holder; whoever writes with an older one has lost the lease.
+        expires_at: When it ends unless it is renewed, aware, by the clock of the ledger's database.
+    """
+
+    job: str
+    holder: Holder
+    token: int
+    expires_at: datetime
+
+
+class Leases:
+    """The leases of all sync jobs. Times are those of the ledger's database, so that machines need not agree.
+
+    Args:
+        ledger: The ledger that has them.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._database: Engine = ledger.database
+        self._table = ledger.tables.leases
+
+    def acquire(self, job: str, holder: Holder, ttl: timedelta) -> Lease | None:
+        """Takes the lease if nobody has it, if it has expired, or if this run has it already; else gives None."""
+        try:
+            with self._database.begin() as connection:
+                return self._acquire(connection, job, holder, ttl)
+        except IntegrityError:  # somebody else took the very first lease of this job at the same moment
+            return None
+
+    def _acquire(self, connection: Connection, job: str, holder: Holder, ttl: timedelta) -> Lease | None:
+        table, now = self._table, _now(connection)
+        row = connection.execute(select(table).where(table.c.job == job).with_for_update()).one_or_none()
+        is_ours = row is not None and row.holder == holder.run_id
+        if row is not None and row.holder is not None and aware(row.expires_at) > now and not is_ours:
+            return None
+        token = 1 if row is None else row.token + (not is_ours)
+        values = {
+            "holder": holder.run_id,
+            "token": token,
+            "expires_at": now + ttl,
+            "dagster_run_id": holder.dagster_run_id,
+            "described": holder.described,
+            "process": holder.process,
+        }
+        if row is None:
+            connection.execute(insert(table).values(job=job, **values))
+        else:
+            connection.execute(update(table).where(table.c.job == job).values(values))
+        return Lease(job, holder, token, now + ttl)
+
+    def renew(self, lease: Lease, ttl: timedelta) -> bool:
+        """Lengthens the lease; False if it is somebody else's by now."""
+        with self._database.begin() as connection:
+            return self._update(connection, lease, {"expires_at": _now(connection) + ttl})
+
+    def is_fenced(self, connection: Connection, lease: Lease) -> bool:
+        """False if the lease is somebody else's by now; asked inside the transaction that is about to write.
+
+        In the ledger's own PostgreSQL the row stays locked until that transaction ends, so that nobody can take the
+        lease before its rows are there. In another database there is nothing to ask: True.
+        """
+        if connection.dialect.name != "postgresql" or connection.engine.url.set(password=None, drivername="p") != (
+            self._database.url.set(password=None, drivername="p")
+        ):
+            return True
+        table = self._table
+        token = connection.execute(
+            select(table.c.token).where(table.c.job == lease.job).with_for_update(read=True)
+        ).scalar()
+        return token == lease.token
+
+    def hand_over(self, lease: Lease, ttl: timedelta) -> None:
+        """Keeps the lease for the next process of the same run: that this one ends is then no sign of death."""
+        with self._database.begin() as connection:
+            self._update(connection, lease, {"process": "", "expires_at": _now(connection) + ttl})
+
+    def release(self, lease: Lease) -> None:
+        """Gives the lease back; does nothing if it is somebody else's by now."""
+        with self._database.begin() as connection:
+            self._update(connection, lease, {"holder": None, "dagster_run_id": None})
+
+    def _update(self, connection: Connection, lease: Lease, values: dict[str, Any]) -> bool:
+        table = self._table
+        ours = (table.c.job == lease.job, table.c.token == lease.token, table.c.holder == lease.holder.run_id)
+        return connection.execute(update(table).where(*ours).values(values)).rowcount == 1
+
+    def of_job(self, job: str) -> Lease | None:
+        """The lease of a job if somebody has it, expired or not."""
+        return next((lease for lease in self.held() if lease.job == job), None)
+
+    def expired(self) -> list[Lease]:
+        """Leases whose holder has neither renewed them nor given them back: it died or stalled."""
+        with self._database.begin() as connection:
+            now = _now(connection)
+        return [lease for lease in self.held() if lease.expires_at <= now]
+
+    def held(self) -> list[Lease]:
+        """All leases that somebody has, expired or not."""
+        table = self._table
+        with self._database.begin() as connection:
+            rows = connection.execute(select(table).where(table.c.holder.is_not(None)).order_by(table.c.job))
+            return [
+                Lease(
+                    row.job,
+                    Holder(row.holder, row.dagster_run_id, row.described, row.process),
+                    row.token,
+                    aware(row.expires_at),
+                )
+                for row in rows
+            ]
+
+
+def _now(connection: Connection) -> datetime:
+    """The database's own time. SQLite is on this machine, so its clock is ours."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return now

@@ -1,0 +1,36 @@
+"""The runs of all syncs, for whoever looks back at them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, select
+
+from sync_pipelines.database.ledger import Ledger, RunRow
+
+
+class RunHistory:
+    """Reads the runs that the ledger keeps.
+
+    Args:
+        ledger: The ledger that has them.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._table = ledger.tables.runs
+
+    def latest(self, limit: int) -> list[RunRow]:
+        """The newest runs of all sync jobs, newest first."""
+        runs = self._table
+        return self._rows(select(runs.c.id).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit))
+
+    def starting_with(self, prefix: str, limit: int) -> list[RunRow]:
+        """The runs whose ids start like that, newest first."""
+        runs = self._table
+        query = select(runs.c.id).where(runs.c.id.startswith(prefix, autoescape=True))
+        return self._rows(query.order_by(runs.c.started_at.desc(), runs.c.id).limit(limit))
+
+    def _rows(self, query: Select[str]) -> list[RunRow]:
+        with self._ledger.database.begin() as connection:
+            ids = connection.execute(query).scalars().all()
+        found = (self._ledger.run(run_id) for run_id in ids)
+        return [run for run in found if run is not None]

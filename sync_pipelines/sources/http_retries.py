@@ -1,0 +1,89 @@
+"""When to ask a web server again, and how long to wait before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TypeVar
+
+import httpx
+import stamina
+
+from sync_pipelines.errors import RetryableError
+
+T = TypeVar("T")
+
+_FIRST_WAIT_S = 0.5
+_ASK_LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait and how often to try.
+
+    Args:
+        timeout_s: Seconds to wait for a connection, and for each piece of an answer.
+        attempts: How often a request is tried in all; 1 means no retry.
+        longest_wait_s: Seconds to wait at most between two attempts; if the server asks for more, the error goes to the
+            caller at once.
+    """
+
+    timeout_s: float
+    attempts: int
+    longest_wait_s: float
+
+    def retrying(self, attempt: Callable[[], T]) -> T:
+        """Calls the function; on `RetryableError` waits (as long as the error says, else ever longer) and calls again.
+
+        Raises:
+            RetryableError: The last attempt failed as well; the message says how many there were.
+            Exception: Whatever else the function raises, at once.
+        """
+        made = 0
+        try:
+            for again in stamina.retry_context(
+                on=self._backoff,
+                attempts=self.attempts,
+                timeout=None,
+                wait_initial=_FIRST_WAIT_S,
+                wait_max=self.longest_wait_s,
+            ):
+                with again:
+                    made += 1
+                    return attempt()
+        except RetryableError as error:
+            times = "once" if made == 1 else f"{made} times"
+            raise RetryableError(f"{error} (tried {times})", retry_after_s=error.retry_after_s) from error.__cause__
+        raise AssertionError("unreachable: the loop returns or raises")
+
+    def _backoff(self, error: Exception) -> bool | float:
+        if not isinstance(error, RetryableError):
+            return False
+        if error.retry_after_s is None:
+            return True
+        return error.retry_after_s if error.retry_after_s <= self.longest_wait_s else False
+
+
+def asks_to_come_back(response: httpx.Response) -> bool:
+    """True if the same request may well succeed later."""
+    return response.status_code in _ASK_LATER or response.is_server_error
+
+
+def retry_after_s(response: httpx.Response) -> float | None:
+    """The seconds of a Retry-After header, which is a number or a date; None without one or with nonsense.
+
+    Source:
+        RFC 9110, section 10.2.3.
+    """
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,177 @@
+"""One fetch's HTTP connection of a REST source: time limits, retries, redirects, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from sync_pipelines.errors import ConfigurationError, RetryableError
+from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, retry_after_s
+from sync_pipelines.sources.json_text import parse_json
+from sync_pipelines.sources.rest_auth import RestAuth
+from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_urls import bare, within_server
+
+_MAX_REDIRECTS = 5
+_WHAT_TO_CHECK: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "; check auth=... and its secret",
+    HTTPStatus.FORBIDDEN: "; check what these credentials may read",
+    HTTPStatus.NOT_FOUND: "; check the url",
+}
+
+
+class RestConnection:
+    """A connection pool to the server of one URL. Opened with `with`.
+
+    Args:
+        origin: A URL of the server; credentials go to no other.
+        patience: Time limits and number of attempts.
+        auth: Who is asking.
+        headers: Sent with each request.
+        transport: Replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        origin: httpx.URL,
+        patience: Patience,
+        auth: RestAuth | None,
+        headers: Mapping[str, str],
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.secrets = Secrets()
+        self._origin = origin
+        self._patience = patience
+        self._stack = ExitStack()
+        flow = auth.open(self.secrets) if auth else None
+        # A company's proxy, which httpx finds in the environment, is of no use on the way to this same machine.
+        direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
+        self._client = httpx.Client(
+            auth=flow,
+            headers={"Accept": "application/json", "User-Agent": "sync-pipelines", **headers},
+            timeout=patience.timeout_s,
+            transport=transport,
+            trust_env=transport is None,
+            mounts=direct if transport is None else None,
+        )
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.secrets.kept_out_of_logs())
+        self._stack.enter_context(self._client)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def get(self, url: httpx.URL) -> httpx.Response:
+        """Asks for a URL of the server, again where that may help, and follows redirects within the server.
+
+        Raises:
+            RetryableError: The server could not be reached or asked to wait, in all attempts.
+            ConfigurationError: The server refuses, or redirects elsewhere.
+        """
+        return self._patience.retrying(lambda: self._get(url))
+
+    def read_json(self, response: httpx.Response, *, decimals: bool) -> Any:
+        """Reads the JSON of an answer.
+
+        Raises:
+            ConfigurationError: It is none.
+        """
+        shown = self.secrets.shown(response.url)
+        if not response.content.strip():
+            raise ConfigurationError(f"{shown} answered {response.status_code} with an empty body instead of JSON")
+        try:
+            return parse_json(_text(response), decimals=decimals)
+        except ValueError as error:
+            kind = self.secrets.excerpt(response.headers.get("content-type", "no content type"))
+            hint = "is it a login page or a proxy's? check url and auth" if "html" in kind else "check the url"
+            raise ConfigurationError(
+                f"{shown} answered with {kind} of {len(response.content):,} bytes that is no JSON "
+                f"({type(error).__name__ if isinstance(error, UnicodeError) else error}); {hint}"
+            ) from error
+
+    def within_server(self, base: httpx.URL, reference: httpx.URL | str, told_by: str) -> httpx.URL:
+        """Resolves a URL that the server gave, which must be on the server itself.
+
+        Args:
+            base: Where it was given.
+            reference: The URL, perhaps relative.
+            told_by: What gave it, for the message.
+
+        Raises:
+            ConfigurationError: It is no URL, or on another server, which must not get our credentials.
+        """
+        shown = self.secrets.excerpt(str(reference))
+        try:
+            url = within_server(self._origin, base, reference)
+        except ValueError as error:
+            raise ConfigurationError(f"{told_by} is no URL: {shown!r}") from error
+        if url is None:
+            raise ConfigurationError(
+                f"{told_by} leads to {shown}, another server than that of {bare(self._origin)}: it is not asked, since "
+                "it would get the credentials; if it is the right one, give its address as url"
+            )
+        return url
+
+    def _get(self, url: httpx.URL) -> httpx.Response:
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = self._send(url)
+            if not response.has_redirect_location:
+                return self._checked(response)
+            told_by = f"the redirect of {self.secrets.shown(url)} ({response.status_code})"
+            url = self.within_server(url, response.headers["location"], told_by)
+        raise ConfigurationError(f"{self.secrets.shown(url)} redirects more than {_MAX_REDIRECTS} times; check the url")
+
+    def _send(self, url: httpx.URL) -> httpx.Response:
+        where = f"{self.secrets.shown(url)} did not answer"
+        try:
+            return self._client.get(url)
+        except httpx.TimeoutException as error:
+            reason = f"within {self._patience.timeout_s:g} s ({type(error).__name__})"
+            raise RetryableError(f"{where} {reason}") from error
+        except httpx.LocalProtocolError:
+            # The cause is left out: it holds the header's value.
+            raise ConfigurationError(f"{self.secrets.shown(url)}: a header of the request is not valid") from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            reason = self.secrets.excerpt(str(error)) or "no reason given"
+            raise RetryableError(f"{where}: {type(error).__name__}: {reason}") from error
+
+    def _checked(self, response: httpx.Response) -> httpx.Response:
+        if response.is_success:
+            return response
+        shown = self.secrets.shown(response.url)
+        said = self.secrets.excerpt(f"{response.status_code} {response.reason_phrase}")
+        if asks_to_come_back(response):
+            raise RetryableError(f"{shown} answered {said}", retry_after_s=retry_after_s(response))
+        what_to_check = _WHAT_TO_CHECK.get(response.status_code, "")
+        raise ConfigurationError(f"{shown} refuses: {said}{what_to_check}{self._reason(response)}")
+
+    def _reason(self, response: httpx.Response) -> str:
+        """What the server says about its refusal; a page for browsers says nothing to us."""
+        if "html" in response.headers.get("content-type", "") or not response.content:
+            return ""
+        try:
+            text = json.dumps(response.json(), ensure_ascii=False)
+        except ValueError:
+            text = response.text
+        return f"; it said: {self.secrets.excerpt(text)}"
+
+
+def _text(response: httpx.Response) -> str | bytes:
+    """The body as text if the server names its encoding, else as bytes, which for JSON are UTF-8 (RFC 8259, 8.1)."""
+    charset = response.charset_encoding
+    if charset is None:
+        return response.content
+    try:
+        return response.content.decode("utf-8-sig" if charset.lower() in {"utf-8", "utf8"} else charset)
+    except LookupError:
+        return response.content

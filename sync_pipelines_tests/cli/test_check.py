@@ -1,0 +1,152 @@
+"""`check`: what is in order, what is not, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+Invoke = Callable[..., Result]
+Document = Callable[..., Any]
+
+
+def problems(found: Any) -> dict[str, str]:
+    assert found["ok"] is False
+    for finding in found["findings"]:
+        assert bool(finding["to_do"]) == (not finding["ok"])
+    return {each["subject"]: each["message"] for each in found["findings"] if not each["ok"]}
+
+
+def test_all_is_well_ends_with_0(place: Any) -> None:
+    place.write_stock_job()
+    done = place.run("check")
+    assert done.returncode == 0
+    lines = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert lines == ["what", "settings", "ledger", "job files", "stock"]
+    assert "table variants with key sku" in done.stdout
+    assert done.stderr.startswith("all is well; the sources were not asked")
+
+
+def test_a_problem_ends_with_2_and_says_what_to_do(place: Any) -> None:
+    place.write_stock_job()
+    place.sql("DROP TABLE variants")
+    place.sql("CREATE TABLE variant (sku TEXT PRIMARY KEY)")
+    done = place.run("check")
+    assert done.returncode == 2
+    assert "has no table 'variants'; did you mean variant?" in done.stdout
+    assert "\nto do: stock: correct the job file, or the table\n" in done.stdout
+    assert done.stderr == "1 to mend\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("CREATE TABLE variants (sku TEXT PRIMARY KEY, stck INTEGER)", "did you mean stck?"),
+        ("CREATE TABLE variants (sku TEXT, stock INTEGER)", "CREATE UNIQUE INDEX variants_sku_key ON variants (sku)"),
+    ],
+)
+def test_columns_and_key_are_checked(place: Any, document: Document, table: str, message: str) -> None:
+    place.write_stock_job()
+    place.sql("DROP TABLE variants")
+    place.sql(table)
+    assert message in problems(document("check", exit_code=2))["stock"]
+
+
+def test_a_check_writes_no_local_record(place: Any, invoke: Invoke) -> None:
+    place.write_stock_job()
+    assert invoke("check").exit_code == 0
+    assert place.sql("SELECT count(*) FROM variants") == [(0,)]
+    assert place.runs() == []
+
+
+def test_only_the_named_jobs_are_checked(place: Any, document: Document) -> None:
+    place.write_stock_job()
+    place.write_job(
+        "other",
+        """
+        from sync_pipelines import SqlTable, SyncJob
+        JOB = SyncJob(name="other", fetch_external=list, target=SqlTable(table="nowhere", key="id", columns=["id"]))
+        """,
+    )
+    assert document("check", "stock")["ok"]
+    assert list(problems(document("check", exit_code=2))) == ["other"]
+    assert list(problems(document("check", "stock", "other", exit_code=2))) == ["other"]
+
+
+def test_an_unknown_name_is_a_problem(place: Any, document: Document) -> None:
+    place.write_stock_job()
+    found = problems(document("check", "stok", exit_code=2))
+    assert "there is no such sync job; there are: " in found["stok"]
+
+
+def test_a_broken_package_does_not_hide_the_others(place: Any, document: Document, monkeypatch: Any) -> None:
+    place.write_stock_job()
+    (place.root / f"{place.package}_too").mkdir()
+    (place.root / f"{place.package}_too" / "wrong.py").write_text("import nowhere_to_be_found")
+    monkeypatch.setenv("SYNC_PIPELINES_JOBS", f"{place.package}_too,{place.package}")
+    found = document("check", exit_code=2)
+    assert "wrong can't be imported" in problems(found)["job files"]
+    assert "stock" in [each["subject"] for each in found["findings"] if each["ok"]]
+
+
+def test_two_jobs_of_one_name_in_two_packages_are_a_problem(place: Any, document: Document, monkeypatch: Any) -> None:
+    place.write_stock_job()
+    (place.root / f"{place.package}_too").mkdir()
+    (place.root / f"{place.package}_too" / "stock.py").write_text((place.jobs / "stock.py").read_text())
+    monkeypatch.setenv("SYNC_PIPELINES_JOBS", f"{place.package},{place.package}_too")
+    assert "names must be unique" in problems(document("check", exit_code=2))["job files"]
+
+
+def test_a_wrong_setting_is_a_problem(document: Document, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS", "-1")
+    assert "SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS" in problems(document("check", exit_code=2))["settings"]
+
+
+def test_databases_that_do_not_answer_are_named_without_their_password(place: Any, monkeypatch: Any) -> None:
+    place.write_stock_job()
+    place.environment["SYNC_PIPELINES_DATABASE_URL"] = "postgresql://shop:geheim@127.0.0.1:1/shop"
+    done = place.run("check")
+    assert done.returncode == 2
+    states = {line.split("  ")[0]: line.split()[1] for line in done.stdout.splitlines() if not line.startswith("to do")}
+    assert (states["ledger"], states["stock"]) == ("problem", "problem")
+    assert "to do: ledger: start the ledger's database" in done.stdout
+    assert "to do: stock: start the database, or correct SYNC_PIPELINES_DATABASE_URL" in done.stdout
+    assert "geheim" not in done.stdout + done.stderr
+
+
+def test_a_target_that_raises_what_it_likes_does_not_hide_the_others(place: Any, document: Document) -> None:
+    place.write_stock_job()
+    place.write_job(
+        "odd",
+        """
+        from sync_pipelines import SyncJob
+
+        class Odd:
+            def open(self, identify):
+                raise RuntimeError("not today")
+
+        JOB = SyncJob(name="odd", fetch_external=list, get_external_id="id", target=Odd())
+        """,
+    )
+    found = document("check", exit_code=2)
+    assert problems(found) == {"odd": "RuntimeError: not today"}
+    assert "stock" in [each["subject"] for each in found["findings"] if each["ok"]]
+
+
+def test_functions_of_a_job_are_not_called(place: Any, document: Document) -> None:
+    place.write_job(
+        "crm",
+        """
+        from sync_pipelines import SyncJob
+
+        def never(*_):
+            raise AssertionError("a check must not call this")
+
+        FUNCTIONS = dict.fromkeys(["fetch_external", "find_local", "create", "update"], never)
+        JOB = SyncJob(name="crm", get_external_id="id", **FUNCTIONS)
+        """,
+    )
+    found = document("check", "crm")["findings"]
+    assert found[-1]["message"] == "functions of the job: there is nothing to open"

@@ -1,0 +1,63 @@
+"""`item`: one item at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+Invoke = Callable[..., Result]
+ITEM = '{"sku": "A-1", "quantity": 5}'
+
+
+def test_an_item_is_applied_and_its_action_printed(place: Any) -> None:
+    place.write_stock_job()
+    done = place.run("item", "stock", ITEM)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "created A-1\n", "")
+    assert place.sql("SELECT * FROM variants") == [("A-1", 5)]
+
+
+def test_the_item_may_come_from_stdin(place: Any) -> None:
+    place.write_stock_job()
+    done = place.run("item", "stock", "-", stdin=ITEM)
+    assert (done.returncode, done.stdout) == (0, "created A-1\n")
+
+
+def test_the_action_tells_what_became_of_it(place: Any, invoke: Invoke, document: Callable[..., Any]) -> None:
+    place.write_stock_job()
+    assert invoke("item", "stock", ITEM).stdout == "created A-1\n"
+    assert invoke("item", "stock", ITEM).stdout == "unchanged A-1\n"
+    updated = document("item", "stock", '{"sku": "A-1", "quantity": 6}')
+    assert updated == {"job": "stock", "action": "updated", "external_id": "A-1"}
+
+
+def test_an_item_that_fails_ends_with_1_and_its_own_message(place: Any, invoke: Invoke) -> None:
+    place.write_stock_job()
+    result = invoke("item", "stock", '{"sku": "A-1", "quantity": -5}')
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: item 'A-1': IntegrityError: CHECK constraint failed: stock >= 0\n"
+    assert place.sql("SELECT * FROM variants") == []
+
+
+def test_an_item_without_an_id_ends_with_1(place: Any, invoke: Invoke) -> None:
+    place.write_stock_job()
+    result = invoke("item", "stock", '{"quantity": 5}')
+    assert result.exit_code == 1
+    assert "the item has no field 'sku'" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["{sku: 1}", "", "[1]", '"A-1"', "null"])
+def test_what_is_no_json_object_ends_with_2(place: Any, invoke: Invoke, text: str) -> None:
+    place.write_stock_job()
+    result = invoke("item", "stock", text)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: the item is ")
+
+
+def test_an_unknown_job_ends_with_2(place: Any, invoke: Invoke) -> None:
+    place.write_stock_job()
+    result = invoke("item", "stok", ITEM)
+    assert result.exit_code == 2
+    assert "there is no sync job 'stok'; there are: " in result.stderr

@@ -1,0 +1,81 @@
+"""`list`: the sync jobs and how their last runs went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from typer.testing import Result
+
+Invoke = Callable[..., Result]
+Document = Callable[..., Any]
+
+
+def named(document: Any, name: str) -> Any:
+    return next(job for job in document["jobs"] if job["name"] == name)
+
+
+def test_each_job_is_a_line_with_schedule_source_and_target(place: Any, invoke: Invoke) -> None:
+    place.write_stock_job()
+    result = invoke("list")
+    assert result.exit_code == 0
+    line = next(line for line in result.stdout.splitlines() if line.startswith("stock "))
+    assert line.split("  ") == ["stock", "every hour", "erp/stock", "table variants", "never"]
+
+
+def test_the_last_run_is_shown_with_its_outcome_and_time(place: Any, invoke: Invoke, document: Document) -> None:
+    place.write_stock_job()
+    place.sql("INSERT INTO variants VALUES ('A-2', 7)")
+    assert invoke("run", "stock").exit_code == 0
+    run = place.runs()[0]
+    line = next(line for line in invoke("list").stdout.splitlines() if line.startswith("stock "))
+    assert line.endswith(f"clean     {run.started_at.astimezone():%Y-%m-%d %H:%M:%S}")
+    last = named(document("list"), "stock")["last_run"]
+    assert (last["id"], last["outcome"], last["counts"]["updated"]) == (run.id, "clean", 1)
+    assert last["started_at"] == run.started_at.isoformat()
+
+
+def test_the_document_tells_schedule_and_places(place: Any, document: Document) -> None:
+    place.write_stock_job()
+    assert named(document("list"), "stock") == {
+        "name": "stock",
+        "description": "",
+        "schedule": {"description": "every hour", "cron_lines": ["0 * * * *"], "timezone": "UTC"},
+        "source": "erp/stock",
+        "target": "table variants",
+        "last_run": None,
+    }
+
+
+def test_a_job_of_functions_without_schedule_is_shown_as_such(place: Any, document: Document) -> None:
+    place.write_job(
+        "crm",
+        """
+        from sync_pipelines import SyncJob
+
+        def customers():
+            return []
+
+        FIELDS = {"get_external_id": "id", "find_local": str, "create": str, "update": max}
+        JOB = SyncJob(name="named", fetch_external=customers, **FIELDS)
+        OTHER = SyncJob(name="unnamed", fetch_external=lambda: [], **FIELDS)
+        """,
+    )
+    found = document("list")
+    assert named(found, "named")["schedule"] is None
+    assert named(found, "named")["source"] == "crm.customers"
+    assert named(found, "unnamed")["source"] == "unnamed_source"
+    assert named(found, "named")["target"] == "functions of the job"
+
+
+def test_an_empty_place_says_how_to_begin(place: Any) -> None:
+    done = place.run("list")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "sync-pipelines new NAME" in done.stderr
+
+
+def test_a_job_file_that_fails_is_named(place: Any, invoke: Invoke) -> None:
+    place.write_job("broken", "1 / 0")
+    result = invoke("list")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{place.package}.broken can't be imported: ZeroDivisionError" in result.stderr

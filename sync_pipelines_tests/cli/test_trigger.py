@@ -1,0 +1,81 @@
+"""`trigger`: a run on Dagster's queue, through its web server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
+
+import pytest
+from typer.testing import Result
+
+Invoke = Callable[..., Result]
+RUN_ID = "0f7c1f5e-1111-4222-8333-444455556666"
+NODE = {"name": "__repository__", "location": {"name": "shop"}, "pipelines": [{"name": "erp_stock"}]}
+
+
+class DagsterStandIn(BaseHTTPRequestHandler):
+    """Answers the two questions that a trigger asks of Dagster."""
+
+    asked: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body.get("variables"))
+        if "launchPipelineExecution" in body["query"]:
+            run = {"runId": RUN_ID}
+            data: Any = {"launchPipelineExecution": {"__typename": "LaunchRunSuccess", "run": run}}
+        else:
+            data = {"repositoriesOrError": {"__typename": "RepositoryConnection", "nodes": [NODE]}}
+        answer = json.dumps({"data": data}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def dagster_url(monkeypatch: Any, invoke: Invoke) -> Iterator[str]:
+    """The address of a stand-in for Dagster's web server, set."""
+    DagsterStandIn.asked.clear()
+    with HTTPServer(("127.0.0.1", 0), DagsterStandIn) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("SYNC_PIPELINES_DAGSTER_URL", url)
+        yield url
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.usefixtures("dagster_url")
+def test_the_run_id_is_all_that_is_printed(invoke: Invoke) -> None:
+    result = invoke("trigger", "erp-stock")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{RUN_ID}\n", "")
+    assert DagsterStandIn.asked[-1]["executionParams"]["selector"]["pipelineName"] == "erp_stock"
+
+
+@pytest.mark.usefixtures("dagster_url")
+def test_the_document_has_the_run_id(document: Callable[..., Any]) -> None:
+    assert document("trigger", "erp-stock") == {"job": "erp-stock", "dagster_run_id": RUN_ID}
+
+
+@pytest.mark.usefixtures("dagster_url")
+def test_a_job_that_dagster_lacks_ends_with_2(invoke: Invoke) -> None:
+    result = invoke("trigger", "erp-stok")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "has no sync 'erp-stok'" in result.stderr
+
+
+def test_a_dagster_that_does_not_answer_ends_with_1(place: Any) -> None:
+    place.environment["SYNC_PIPELINES_DAGSTER_URL"] = "http://127.0.0.1:1"
+    done = place.run("trigger", "erp-stock")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: Dagster at http://127.0.0.1:1 does not answer; start it, or set SYNC_PIPELINES_")

@@ -1,0 +1,76 @@
+"""What the runner's tests are written with: settings in a folder of their own, and a job over twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.runner.run import run_sync
+from sync_pipelines.runner.workspace import Workspace, open_workspace
+from sync_pipelines.settings.model import Settings
+from sync_pipelines.testing import MemorySource, MemoryTarget
+
+Item = dict[str, Any]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings that keep everything in a folder of the test."""
+    return Settings(data_dir=tmp_path / "data", database_url=None, ledger_url=None)
+
+
+@pytest.fixture
+def workspace(settings: Settings) -> Iterator[Workspace]:
+    """The ledger and snapshot store of those settings."""
+    with open_workspace(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def target() -> MemoryTarget:
+    """An empty target."""
+    return MemoryTarget()
+
+
+@pytest.fixture
+def job(target: MemoryTarget) -> Callable[..., SyncJob[Any, Any]]:
+    """Makes a job of items (or a `fetch_external`) into the target."""
+
+    def make(items: Any = (), **fields: Any) -> SyncJob[Any, Any]:
+        fetch = items if callable(items) else MemorySource(items)
+        given = {"name": "stock", "fetch_external": fetch, "get_external_id": "sku", "target": target}
+        return SyncJob(**{**given, **fields})
+
+    return make
+
+
+@pytest.fixture
+def sync(job: Callable[..., SyncJob[Any, Any]], settings: Settings) -> Callable[..., SyncResults]:
+    """Runs a sync of items into the target; checks that its accounts balance."""
+
+    def run(items: Iterable[Item] | Callable[[], Any] = (), **fields: Any) -> SyncResults:
+        options = {name: fields.pop(name) for name in ("limit", "only", "on_progress", "log") if name in fields}
+        results = run_sync(job(items, **fields), settings=settings, **options)
+        assert results.accounts_balance
+        return results
+
+    return run
+
+
+@pytest.fixture
+def counts() -> Callable[[SyncResults], dict[str, int]]:
+    """The counts of a result that are not zero."""
+    return lambda results: {name: count for name, count in results.counts().items() if count}
+
+
+@pytest.fixture
+def no_waits() -> Iterator[None]:
+    """Tries again as often as ever, but without waiting."""
+    with stamina.set_testing(True, attempts=100, cap=True):
+        yield

@@ -1,0 +1,64 @@
+"""Memory does not grow with the number of items."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.runner.run import run_sync
+from sync_pipelines.settings.model import Settings
+
+
+def pages(items: int, *, same_id: bool) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, items, 500):
+        yield [
+            {"sku": "same" if same_id else f"A{number:07}", "name": "x" * 40, "stock": number}
+            for number in range(start, start + 500)
+        ]
+
+
+def peak_bytes(folder: Path, items: int, kind: str) -> int:
+    """The most memory that Python's objects took during a run of so many items."""
+
+    def create(item: Any) -> None:
+        if kind == "failing":
+            raise ValueError(f"no room for {item['sku']}")
+
+    job = SyncJob[Any, Any](
+        name="large",
+        fetch_external=lambda: pages(items, same_id=kind == "duplicates"),
+        get_external_id="sku",
+        find_local=lambda sku: None,
+        create=create,
+        update=lambda item, local: None,
+    )
+    gc.collect()
+    tracemalloc.start()
+    try:
+        results = run_sync(job, settings=Settings(data_dir=folder))
+        assert (results.fetched, results.accounts_balance) == (items, True)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "few", "many", "slack_bytes"),
+    [
+        ("created", 3_000, 12_000, 500_000),  # a set of the ids alone would take 1 MB more
+        ("duplicates", 3_000, 12_000, 500_000),
+        ("failing", 6_000, 12_000, 4_000_000),  # exceptions hold on to frames until they are collected
+    ],
+)
+def test_many_items_take_no_more_memory_than_few(
+    tmp_path: Path, kind: str, few: int, many: int, slack_bytes: int
+) -> None:
+    peak_bytes(tmp_path, 1_000, kind)  # imports and caches
+    small, large = peak_bytes(tmp_path, few, kind), peak_bytes(tmp_path, many, kind)
+    assert large < small + slack_bytes, f"{small:,} bytes for {few:,} items, {large:,} for {many:,}"
