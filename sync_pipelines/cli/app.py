@@ -90,13 +90,16 @@ def _run(
         list[str] | None,
         typer.Option("--only", metavar="ID", help="Take only the item with this external id; may be repeated."),
     ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait while another run of it is under way.")
+    ] = 0,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
     """Run a sync now, in this process. Ctrl-C stops it cleanly; the next run goes on."""
-    from sync_pipelines.cli.running import run
+    from sync_pipelines.cli.running import Choice, run
 
-    raise typer.Exit(run(name, limit=limit, only=only or [], as_json=as_json))
+    raise typer.Exit(run(name, Choice(limit, only or [], wait), as_json=as_json))
 
 
 @command("item")

@@ -25,7 +25,6 @@ _CORRECT_FILE = "correct the job file"
 _CORRECT_JOB = "correct the job file, or the table"
 _REACH_TARGET = "start the database, or correct SYNC_PIPELINES_DATABASE_URL or the target's `database`"
 _ALL_WELL = "all is well; the sources were not asked: sync-pipelines run NAME --limit 1 does that"
-_LOOK = "look where it comes from: sync-pipelines --debug run NAME --limit 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def _check_target(job: AnyJob) -> Finding:
     except TargetError as error:
         return _problem(job.name, error, _REACH_TARGET)
     except Exception as error:  # noqa: BLE001 - a target may raise what it likes; the other checks go on
-        return _problem(job.name, error, _LOOK)
+        return _problem(job.name, error, f"see where it comes from: sync-pipelines run {job.name} --limit 1 --debug")
     if not hasattr(job.target, "open"):
         return Finding(job.name, ok=True, message=f"{target_text(job)}: there is nothing to open")
     key = getattr(job.target, "key_columns", ())

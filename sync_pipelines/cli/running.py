@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json, show_line
 from sync_pipelines.cli.program import exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
-from sync_pipelines.cli.wording import counts_text, duration, short_id
+from sync_pipelines.cli.wording import counts_text, duration, error_document, short_id
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.run import run_sync
 
 
-def run(name: str, *, limit: int | None, only: Sequence[str], as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which items to take, and how many seconds to wait while another run of the sync is under way."""
+
+    limit: int | None
+    only: Sequence[str]
+    wait_s: float
+
+
+def run(name: str, choice: Choice, *, as_json: bool) -> int:
     """Runs the sync, shows its results, and gives the exit code.
 
     Raises:
         ConfigurationError: There is no such job, or a declaration, a setting or a table is wrong.
+        SyncBusyError: Another run of this sync is under way; nothing was done.
         RunError: The run failed as a whole; what is known of it is shown.
         KeyboardInterrupt: The operator stopped it; the error says how to go on.
     """
     job = find_job(name)
     try:
         with watch_run(name) as on_progress:
-            results = run_sync(job, limit=limit, only=only, on_progress=on_progress)
+            results = run_sync(job, limit=choice.limit, only=choice.only, on_progress=on_progress, wait_s=choice.wait_s)
     except RunError as error:
         if isinstance(error.results, SyncResults):
             _show(error.results, as_json=as_json)
@@ -78,13 +89,5 @@ def _document(results: SyncResults) -> dict[str, Any]:
         "notes": list(results.notes),
         "failure": results.failure,
         "error_count": results.error_count,
-        "errors": [
-            {
-                "position": error.position,
-                "external_id": error.external_id,
-                "exception_type": error.exception_type,
-                "message": error.message,
-            }
-            for error in results.errors
-        ],
+        "errors": [error_document(error) for error in results.errors],
     }

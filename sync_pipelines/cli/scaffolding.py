@@ -57,12 +57,15 @@ def write_job_file(wish: Wish, *, as_json: bool) -> None:
     _write(path, job_file_text(sketch), force=wish.force)
     if as_json:
         show_json({"job": wish.name, "path": str(path), "table": sketch.table, "key": list(sketch.key)})
-        return
+    else:
+        _tell(wish, path)
+
+
+def _tell(wish: Wish, path: Path) -> None:
+    elsewhere = "" if wish.folder is None else " (SYNC_PIPELINES_JOBS must name the package of that folder)"
+    steps = f"sync-pipelines check {wish.name}; sync-pipelines run {wish.name} --limit 10"
     show_line(str(path))
-    remark(
-        f"next: fill in fetch there; sync-pipelines check {wish.name}; sync-pipelines run {wish.name} --limit 10"
-        + ("" if wish.folder is None else " (SYNC_PIPELINES_JOBS must name the package of that folder)")
-    )
+    remark(f"next: fill in fetch there; {steps}{elsewhere}")
 
 
 def _check_name(name: str) -> None:

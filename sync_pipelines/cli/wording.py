@@ -10,6 +10,7 @@ from sync_pipelines.engine.declaration import SyncJob
 
 if TYPE_CHECKING:
     from sync_pipelines.database.ledger import ErrorRow, RunRow
+    from sync_pipelines.engine.results import SyncError
 
 UNFINISHED = "unfinished"
 """Shown of a run that has no outcome: it is at work, or its process died."""
@@ -77,7 +78,7 @@ def run_document(run: RunRow) -> dict[str, Any]:
     }
 
 
-def error_document(error: ErrorRow) -> dict[str, Any]:
+def error_document(error: ErrorRow | SyncError) -> dict[str, Any]:
     """A failed item for machines."""
     return {
         "position": error.position,

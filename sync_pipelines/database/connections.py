@@ -32,6 +32,11 @@ def database_url(url: str | URL) -> URL:
     return parsed
 
 
+def shown_url(url: URL) -> str:
+    """The URL for people: without password and without the query, which may hold one as well."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def create_database(url: str | URL) -> Engine:
     """Makes a SQLAlchemy engine that waits for locks instead of failing, and enforces foreign keys on SQLite.
 
@@ -42,13 +47,13 @@ def create_database(url: str | URL) -> Engine:
         ConfigurationError: The URL can't be read or names a driver that is not installed.
     """
     parsed = database_url(url)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"hide_parameters": True}  # in error texts: they may be personal data
     if parsed.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": SQLITE_BUSY_TIMEOUT_S}
     try:
         database = create_engine(parsed, **options)
     except (ArgumentError, ImportError) as error:
-        raise ConfigurationError(f"no driver for the database {parsed.render_as_string()}: {error}") from error
+        raise ConfigurationError(f"no driver for the database {shown_url(parsed)}: {error}") from error
     if database.dialect.name == "sqlite":
         event.listen(database, "connect", _prepare_sqlite)
     return database

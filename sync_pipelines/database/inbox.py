@@ -48,13 +48,13 @@ class Inbox:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self._database = ledger.database
+        self._ledger = ledger
         self._table = ledger.tables.inbox
 
     def store(self, job: str, item: str, at: datetime) -> int:
         """Stores an item durably and gives its number."""
         row = {"job": job, "item": item, "received_at": at, "state": WAITING, "attempts": 0}
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             key = connection.execute(insert(self._table).values(row)).inserted_primary_key
         return int(key[0]) if key else 0
 
@@ -62,20 +62,20 @@ class Inbox:
         """How many deliveries of the job are in that state."""
         table = self._table
         query = select(func.count()).where(table.c.job == job, table.c.state == state)
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             return int(connection.scalar(query) or 0)
 
     def oldest_waiting(self, job: str, limit: int) -> list[Delivery]:
         """The deliveries that have waited longest. They stay waiting until they are settled."""
         table = self._table
         query = select(table).where(table.c.job == job, table.c.state == WAITING).order_by(table.c.id).limit(limit)
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             return [Delivery(row.id, row.item, row.received_at) for row in connection.execute(query)]
 
     def settle(self, settled: Iterable[Settled], at: datetime) -> None:
         """Notes what became of deliveries, all in one transaction."""
         table = self._table
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             for each in settled:
                 connection.execute(
                     update(table)
@@ -96,5 +96,5 @@ class Inbox:
         query = (
             select(table).where(table.c.job == job, table.c.state != WAITING).order_by(table.c.id.desc()).limit(limit)
         )
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             return [Settled(row.id, row.external_id, row.action, row.message) for row in connection.execute(query)]

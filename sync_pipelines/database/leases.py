@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sync_pipelines.database.ledger import Ledger, aware
@@ -54,13 +54,13 @@ class Leases:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self._database: Engine = ledger.database
+        self._ledger = ledger
         self._table = ledger.tables.leases
 
     def acquire(self, job: str, holder: Holder, ttl: timedelta) -> Lease | None:
         """Takes the lease if nobody has it, if it has expired, or if this run has it already; else gives None."""
         try:
-            with self._database.begin() as connection:
+            with self._ledger.transaction() as connection:
                 return self._acquire(connection, job, holder, ttl)
         except IntegrityError:  # somebody else took the very first lease of this job at the same moment
             return None
@@ -88,7 +88,7 @@ class Leases:
 
     def renew(self, lease: Lease, ttl: timedelta) -> bool:
         """Lengthens the lease; False if it is somebody else's by now."""
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             return self._update(connection, lease, {"expires_at": _now(connection) + ttl})
 
     def is_fenced(self, connection: Connection, lease: Lease) -> bool:
@@ -98,7 +98,7 @@ class Leases:
         lease before its rows are there. In another database there is nothing to ask: True.
         """
         if connection.dialect.name != "postgresql" or connection.engine.url.set(password=None, drivername="p") != (
-            self._database.url.set(password=None, drivername="p")
+            self._ledger.database.url.set(password=None, drivername="p")
         ):
             return True
         table = self._table
@@ -109,12 +109,12 @@ class Leases:
 
     def hand_over(self, lease: Lease, ttl: timedelta) -> None:
         """Keeps the lease for the next process of the same run: that this one ends is then no sign of death."""
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             self._update(connection, lease, {"process": "", "expires_at": _now(connection) + ttl})
 
     def release(self, lease: Lease) -> None:
         """Gives the lease back; does nothing if it is somebody else's by now."""
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             self._update(connection, lease, {"holder": None, "dagster_run_id": None})
 
     def _update(self, connection: Connection, lease: Lease, values: dict[str, Any]) -> bool:
@@ -128,14 +128,14 @@ class Leases:
 
     def expired(self) -> list[Lease]:
         """Leases whose holder has neither renewed them nor given them back: it died or stalled."""
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             now = _now(connection)
         return [lease for lease in self.held() if lease.expires_at <= now]
 
     def held(self) -> list[Lease]:
         """All leases that somebody has, expired or not."""
         table = self._table
-        with self._database.begin() as connection:
+        with self._ledger.transaction() as connection:
             rows = connection.execute(select(table).where(table.c.holder.is_not(None)).order_by(table.c.job))
             return [
                 Lease(

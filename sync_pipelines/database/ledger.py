@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, event, func, insert, select, update
+from sqlalchemy.exc import InterfaceError, OperationalError
 
-from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url
+from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url, shown_url
 from sync_pipelines.database.migrate import migrate
 from sync_pipelines.database.tables import LedgerTables, ledger_tables
-from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.errors import ConfigurationError, RunError
 
 _INSERT_ROWS = 1_000
 _BETWEEN_ATTEMPTS_S = 0.01
@@ -62,9 +63,25 @@ class Ledger:
         self.database = database
         self.tables: LedgerTables = ledger_tables(database.dialect.name)
 
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction; a ledger that does not answer fails the run in a clear sentence.
+
+        Raises:
+            RunError: The ledger does not answer.
+        """
+        try:
+            with self.database.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError) as error:
+            raise RunError(
+                f"the ledger {shown_url(self.database.url)} does not answer: {error.orig}. What was applied stays; run "
+                "the sync again when the ledger is back."
+            ) from error
+
     def start_run(self, run: RunRow) -> None:
         """Notes that a run has begun."""
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 insert(self.tables.runs).values(
                     id=run.id,
@@ -84,14 +101,16 @@ class Ledger:
         """The newest runs of a sync job, newest first."""
         return self._runs(self.tables.runs.c.job == job, limit)
 
-    def run_of_dagster(self, dagster_run_id: str) -> RunRow | None:
-        """The newest run that the Dagster run carried out, or went on with."""
-        return next(iter(self._runs(self.tables.runs.c.dagster_run_id == dagster_run_id, 1)), None)
+    def run_of_dagster(self, dagster_run_id: str, job: str | None = None) -> RunRow | None:
+        """The newest run (of that job) that the Dagster run carried out, or went on with."""
+        runs = self.tables.runs
+        condition = runs.c.dagster_run_id == dagster_run_id
+        return next(iter(self._runs(condition if job is None else condition & (runs.c.job == job), 1)), None)
 
     def _runs(self, condition: Any, limit: int) -> list[RunRow]:
         runs = self.tables.runs
         query = select(runs).where(condition).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             return [_run_row(row) for row in connection.execute(query)]
 
     def newer_applied_run(self, run_id: str) -> str | None:
@@ -109,7 +128,7 @@ class Ledger:
             )
             .limit(1)
         )
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             found: str | None = connection.execute(query).scalar()
             return found
 
@@ -118,7 +137,7 @@ class Ledger:
     ) -> None:
         """Notes how long a phase took and what a person should know of it. A repeated phase counts anew."""
         runs = self.tables.runs
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             row = connection.execute(select(runs.c.phase_ms, runs.c.notes).where(runs.c.id == run_id)).one()
             known = [*(row.notes or [])]
             values: dict[str, Any] = {
@@ -132,23 +151,30 @@ class Ledger:
     def begin_apply(self, run_id: str, at: datetime) -> bool:
         """Notes that applying begins. True if an earlier attempt had begun and may have been broken off."""
         runs = self.tables.runs
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             begun = (
                 update(runs).where(runs.c.id == run_id, runs.c.apply_started_at.is_(None)).values(apply_started_at=at)
             )
             return connection.execute(begun).rowcount == 0
 
+    def forget_chunks(self, run_id: str) -> bool:
+        """Forgets the progress of a plan that a new one replaces. True if some of the old one had been applied."""
+        chunks, errors = self.tables.run_chunks, self.tables.run_errors
+        with self.transaction() as connection:
+            connection.execute(delete(errors).where(errors.c.run_id == run_id, errors.c.phase == "apply"))
+            return connection.execute(delete(chunks).where(chunks.c.run_id == run_id)).rowcount > 0
+
     def save_diff_errors(self, run_id: str, errors: Iterable[ErrorRow]) -> None:
         """Keeps the items that failed before anything was written, in place of those of an earlier attempt."""
         table = self.tables.run_errors
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             connection.execute(delete(table).where(table.c.run_id == run_id, table.c.phase == "diff"))
             self._insert_errors(connection, run_id, "diff", errors)
 
     def chunks(self, run_id: str) -> dict[int, dict[str, int]]:
         """The counts of the chunks that are applied, by number."""
         table = self.tables.run_chunks
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             found = connection.execute(select(table.c.number, table.c.counts).where(table.c.run_id == run_id))
             return {row.number: row.counts for row in found}
 
@@ -156,7 +182,7 @@ class Ledger:
         self, run_id: str, number: int, counts: Mapping[str, int], errors: Iterable[ErrorRow], at: datetime
     ) -> None:
         """Notes that a chunk of the plan is applied, with the errors of its items."""
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             row = {"run_id": run_id, "number": number, "counts": dict(counts), "applied_at": at}
             connection.execute(insert(self.tables.run_chunks).values(row))
             self._insert_errors(connection, run_id, "apply", errors)
@@ -182,14 +208,14 @@ class Ledger:
         query = (
             select(table).where(table.c.run_id == run_id).order_by(table.c.position < 0, table.c.position, table.c.id)
         )
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             found = connection.execute(query.limit(limit) if limit is not None else query)
             return [ErrorRow(row.position, row.external_id, row.exception_type, row.message) for row in found]
 
     def count_errors(self, run_id: str) -> int:
         """How many errors the ledger has of a run."""
         table = self.tables.run_errors
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             return int(connection.scalar(select(func.count()).where(table.c.run_id == run_id)) or 0)
 
     def finish_run(
@@ -197,7 +223,7 @@ class Ledger:
     ) -> None:
         """Notes how a run ended."""
         values = {"outcome": outcome, "counts": dict(counts), "failure": failure, "completed_at": at}
-        with self.database.begin() as connection:
+        with self.transaction() as connection:
             connection.execute(update(self.tables.runs).where(self.tables.runs.c.id == run_id).values(values))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from sync_pipelines.database.connections import shown_url
 from sync_pipelines.database.tables import POSTGRES_SCHEMA, SQLITE_PREFIX
 from sync_pipelines.errors import ConfigurationError
 
@@ -33,7 +34,7 @@ def migrate(database: Engine) -> None:
             _lock(connection)
             _upgrade(connection, _version(connection))
     except SQLAlchemyError as error:
-        shown = database.url.render_as_string(hide_password=True)
+        shown = shown_url(database.url)
         raise ConfigurationError(
             f"the ledger {shown} can't be opened: {getattr(error, 'orig', None) or error}. "
             "Check SYNC_PIPELINES_LEDGER_URL, SYNC_PIPELINES_DATABASE_URL and SYNC_PIPELINES_DATA_DIR."

@@ -35,7 +35,12 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
 
 def resolve(value: Any) -> Any:
     """Waits for the value if it is awaitable, else gives it back."""
-    return _portal().call(_wait_for, value) if inspect.isawaitable(value) else value
+    if not inspect.isawaitable(value):
+        return value
+    result, stopped = _portal().call(_wait_for, value)
+    if stopped is not None:
+        raise stopped
+    return result
 
 
 def iterate(values: AsyncIterable[T]) -> Iterator[T]:
@@ -100,8 +105,11 @@ async def _close(iterator: AsyncIterator[Any]) -> None:
                 pass
 
 
-async def _wait_for(value: Awaitable[T]) -> T:
-    return await value
+async def _wait_for(value: Awaitable[T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return await value, None
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as stopped:
+        return None, stopped  # raised here, it would end the loop that all others need
 
 
 def _portal() -> BlockingPortal:
@@ -121,5 +129,11 @@ def _portal_of(_process_id: int, level: int) -> BlockingPortal:
     stack = ExitStack()
     portal = stack.enter_context(start_blocking_portal())
     _levels[portal.call(threading.get_ident)] = level
-    atexit.register(stack.close)
+    atexit.register(_close_if_ours, os.getpid(), stack)
     return portal
+
+
+def _close_if_ours(process_id: int, stack: ExitStack) -> None:
+    """A forked process inherits the wish to close the loop, but not the loop's thread: it would wait for ever."""
+    if os.getpid() == process_id:
+        stack.close()

@@ -10,10 +10,13 @@ import base64
 import dataclasses
 import importlib
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +24,7 @@ from sync_pipelines.errors import ConfigurationError, ItemError
 
 _TAG = "$"
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_BY_TEXT = (IPv4Address, IPv6Address, IPv4Network, IPv6Network, PurePath)
 _classes: dict[str, type] = {}
 """Classes met in this process, so that one defined inside a function can be found again."""
 
@@ -99,15 +103,28 @@ def _tagged_other(value: Any, place: str) -> Any:
         return {_TAG: "model", "c": _remember(kind), "v": fields, "s": _tagged(state, place)}
     if dataclasses.is_dataclass(kind):
         given = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
+        given |= getattr(value, "__dict__", {})  # what __post_init__ added
         return {_TAG: "object", "c": _remember(kind), "v": _tagged(given, place)}
-    if hasattr(value, "dtype") and hasattr(value, "item") and not value.shape:
-        # in nanoseconds, numpy's own item() would give a number for a moment
-        moment = kind.__name__ in {"datetime64", "timedelta64"}
-        return _tagged(value.astype(f"{kind.__name__}[us]").item() if moment else value.item(), place)
-    if kind.__name__ == "NAType":
-        return None
+    if hasattr(kind, "unicode_string"):
+        return {_TAG: "text", "c": _remember(kind), "v": str(value)}  # a URL of pydantic's
     if isinstance(value, ItemError):
         raise value  # a source that found a field it can't read leaves the error in its place
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return _tagged_numpy(value, place)
+    return _tagged_last(value, place)
+
+
+def _tagged_numpy(value: Any, place: str) -> Any:
+    """A number, moment or array of numpy's; in nanoseconds, its own `tolist` would give a number for a moment."""
+    if value.dtype.kind in "mM":
+        value = value.astype(f"{value.dtype.kind}8[us]")
+    return _tagged(value.tolist(), place)
+
+
+def _tagged_last(value: Any, place: str) -> Any:
+    kind = type(value)
+    if kind.__name__ == "NAType":
+        return None
     if isinstance(value, (str, int, float)):
         return next(base(value) for base in (str, int, float) if isinstance(value, base))
     raise ItemError(
@@ -131,7 +148,11 @@ _TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] 
     (tuple, _tagged_sequence),
     (frozenset, lambda value, place: {_TAG: "frozenset", "v": [_tagged(each, place) for each in value]}),
     (set, lambda value, place: {_TAG: "set", "v": [_tagged(each, place) for each in value]}),
-    (list, lambda value, place: [_tagged(each, place) for each in value]),
+    (
+        _BY_TEXT,
+        lambda value, _: {_TAG: "text", "c": _remember(type(value)), "v": str(value)},
+    ),
+    ((list, deque), lambda value, place: [_tagged(each, place) for each in value]),
     (Mapping, lambda value, place: _tagged_dict(dict(value), place)),
 )
 
@@ -168,6 +189,8 @@ def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
         return found_class(value)
     if kind == "namedtuple":
         return found_class._make(value)
+    if kind == "text":
+        return found_class(value)
     restored = object.__new__(found_class)
     if kind == "model":
         restored.__setstate__({**found["s"], "__dict__": value})
@@ -202,7 +225,10 @@ def _class_named(name: str) -> type:
 
 def _remembered(found: Any, name: str) -> type:
     keeps = isinstance(found, type) and (
-        issubclass(found, (Enum, tuple)) or dataclasses.is_dataclass(found) or hasattr(found, "model_construct")
+        issubclass(found, (Enum, tuple, *_BY_TEXT))
+        or dataclasses.is_dataclass(found)
+        or hasattr(found, "model_construct")
+        or hasattr(found, "unicode_string")
     )
     if not keeps:
         raise ConfigurationError(f"{name} is no dataclass, pydantic model, named tuple or enum")

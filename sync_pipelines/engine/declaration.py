@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import keyword
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import date
+from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from uuid import UUID
 
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
@@ -19,12 +24,16 @@ Local = TypeVar("Local")
 Fetched = Iterable[Any] | AsyncIterable[Any]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-_KEY_PART = re.compile(r"[A-Za-z0-9_]+")
+_KEY_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
+_GROUP = re.compile(r"[A-Za-z0-9_]+")
+# what Dagster does not allow as a name
+_RESERVED = {*keyword.kwlist, *"bool conf config context dict float input int meta output self str type".split()}
 # What Dagster takes, said when the declaration is made instead of when all definitions fail to load.
 _OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _MAX_KINDS = 3
+_ID_TYPES = (str, int, float, Decimal, UUID, date)
 _HOOKS = (
     "find_local", "create", "update", "delete", "list_local", "should_skip", "has_changed", "on_start", "on_complete",
 )  # fmt: skip
@@ -57,8 +66,10 @@ class SyncJob(Generic[Item, Local]):
         deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         description: What an operator should know; shown in the UI. Markdown.
-        asset_key: Key of the Dagster asset, parts joined by `/`, e.g. `"shop/variants"`; by default the job's name.
-        source_asset: Key of the external asset upstream; by default the job's name with `_source`.
+        asset_key: Key of the Dagster asset, at least two words joined by `/`, e.g. `"shop/variants"`; by default group and
+            name of the job: `"sync/erp_inventory"`.
+        source_asset: Key of the external asset upstream; by default `"sources/erp_inventory"`. May be another job's
+            `asset_key`: then this sync reads what that one writes.
         group: Dagster's asset group.
         owners: Who answers for this sync: e-mail addresses or `team:name`.
         kinds: Up to three words that Dagster shows as badges, e.g. `("tryton", "sqlite")`.
@@ -97,6 +108,14 @@ class SyncJob(Generic[Item, Local]):
             """Turns a misspelt or missing field into an error that names it."""
             _check_field_names(cls, args, given)
             return super().__new__(cls)
+
+    def __copy__(self) -> Self:
+        """A declaration never changes."""
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        """A declaration never changes."""
+        return self
 
     def __post_init__(self) -> None:
         """Checks the declaration."""
@@ -139,8 +158,12 @@ def checked_external_id(value: Any) -> str:
     """
     if value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value:  # noqa: PLR0124 - NaN
         raise ItemError("the item has no external id (None)")
-    if isinstance(value, (bool, bytes, Mapping, list, tuple, set, frozenset)):
-        raise ItemError(f"the external id is {value!r}; an id is text or a number")
+    if isinstance(value, Enum):
+        value = value.value
+    if getattr(getattr(value, "dtype", None), "kind", "") in {"i", "u", "f"}:
+        value = value.item()  # a number of numpy's
+    if isinstance(value, bool) or not isinstance(value, _ID_TYPES):
+        raise ItemError(f"the external id is a {type(value).__name__}; an id is text or a number")
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a pandas column with a gap turns 7 into 7.0
     text = str(value).strip() if not isinstance(value, str) else value
@@ -172,6 +195,8 @@ def _check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, 
 def _check_name(job: SyncJob[Any, Any]) -> None:
     if not isinstance(job.name, str) or not _NAME.fullmatch(job.name):
         raise _wrong(job, "name", f"{job.name!r} must be lower case words and digits joined by '-': 'erp-inventory'")
+    if job.name in _RESERVED:
+        raise _wrong(job, "name", f"Dagster allows no job named {job.name!r}; add a word, as in 'crm-{job.name}'")
 
 
 def _check_callables(job: SyncJob[Any, Any]) -> None:
@@ -222,12 +247,20 @@ def _check_deletes(job: SyncJob[Any, Any]) -> None:
                 raise _wrong(job, "deletes", f"'hard' needs a target with {names[0]}, which {job.target!r} lacks")
 
 
+def _is_key(key: object) -> bool:
+    """One word alone would be the name of a graph in Dagster, where jobs have their names too."""
+    parts = key.split("/") if isinstance(key, str) else []
+    return len(parts) > 1 and all(_KEY_PART.fullmatch(part) for part in parts)
+
+
 def _check_presentation(job: SyncJob[Any, Any]) -> None:
     for name in ("asset_key", "source_asset"):
         key = getattr(job, name)
-        if key is not None and not (isinstance(key, str) and all(_KEY_PART.fullmatch(part) for part in key.split("/"))):
-            raise _wrong(job, name, f"{key!r} must be words joined by '/': 'shop/variants'")
-    if not isinstance(job.group, str) or not _KEY_PART.fullmatch(job.group):
+        if key is not None and not _is_key(key):
+            raise _wrong(job, name, f"{key!r} must be at least two words joined by '/', such as 'shop/variants'")
+    if job.asset_key is not None and job.asset_key == job.source_asset:
+        raise _wrong(job, "source_asset", f"{job.source_asset!r} is the asset_key as well; a sync can't read itself")
+    if not isinstance(job.group, str) or not _GROUP.fullmatch(job.group):
         raise _wrong(job, "group", f"{job.group!r} must be letters, digits and '_'")
     if not isinstance(job.description, str):
         raise _wrong(job, "description", f"{job.description!r} must be text")

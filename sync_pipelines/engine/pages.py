@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import closing
 from typing import Any
 
@@ -10,6 +11,8 @@ from sync_pipelines.engine.calls import call, iterate
 from sync_pipelines.errors import ConfigurationError
 
 PAGE_SIZE = 1_000
+
+_PAGES = (list, deque, Iterator, KeysView, ValuesView)
 
 RowsOfFrame = Callable[[Any], Iterable[Any]]
 
@@ -73,7 +76,7 @@ def _iterator(fetched: Any) -> Iterator[Any]:
 
 
 def _page(element: Any) -> Iterable[Any]:
-    if isinstance(element, list) or (isinstance(element, tuple) and not hasattr(element, "_fields")):
+    if isinstance(element, _PAGES) or (isinstance(element, tuple) and not hasattr(element, "_fields")):
         return element
     if element is None or isinstance(element, (str, bytes, int, float)):
         raise ConfigurationError(
@@ -83,7 +86,7 @@ def _page(element: Any) -> Iterable[Any]:
 
 
 def _is_frame(value: Any) -> bool:
-    return type(value).__name__ == "DataFrame" and hasattr(value, "itertuples")
+    return hasattr(value, "itertuples") and any(kind.__name__ == "DataFrame" for kind in type(value).__mro__)
 
 
 def _shown(value: Any) -> str:

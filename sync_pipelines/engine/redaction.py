@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 MAX_MESSAGE_CHARS = 2_000
 _LOOKED_AT_CHARS = 2 * MAX_MESSAGE_CHARS  # of a message of megabytes
 
+_LONGEST_CHAIN = 10
+_MEMBERS_SHOWN = 5
+
 _PATTERNS = (
     # the password in scheme://user:password@host
     (re.compile(r"(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*:)(?:[^\s/]+|[^\s@]+)(?=@)"), r"\g<keep>***"),
+    # a token in https://token@host
+    (re.compile(r"(?P<keep>\bhttps?://)[^\s:/@]{8,}(?=@)"), r"\g<keep>***"),
     # Authorization: Bearer ..., Basic ..., Session ...
-    (re.compile(r"(?P<keep>\b(?:bearer|basic|session)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\g<keep>***"),
+    (re.compile(r"(?P<keep>\b(?:bearer|basic|session|token)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\g<keep>***"),
     # password=..., "token": "...", api_key: ...
     (
         re.compile(
@@ -42,14 +48,33 @@ def message_of(error: BaseException) -> str:
     personal data.
     """
     original = _innermost(error)
-    try:
-        text = str(original).strip()
-    except Exception:  # noqa: BLE001 - a broken __str__ of somebody's exception must not stop a sync
-        text = ""
+    text = _text_of(original)
     if len(text) > _LOOKED_AT_CHARS:
         text = text[:_LOOKED_AT_CHARS].rsplit(maxsplit=1)[0] + "…"  # half a secret would not be known as one
     text = redact(text or type(original).__name__).encode("utf-8", "replace").decode("utf-8").replace("\x00", "\\x00")
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def trace_of(error: BaseException) -> str:
+    """Where the exception and its causes came from, each with its own redacted message; no source of secrets."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(parts) < _LONGEST_CHAIN:
+        frames = redact("".join(traceback.format_tb(current.__traceback__)))
+        parts.insert(0, f"{frames}{exception_type(current)}: {message_of(current)}")
+        current = current.__cause__ or current.__context__
+    return "\n\nwhich led to\n\n".join(parts)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error).strip()
+    except Exception:  # noqa: BLE001 - a broken __str__ of somebody's exception must not stop a sync
+        text = ""
+    if isinstance(error, BaseExceptionGroup):
+        members = (f"{exception_type(each)}: {message_of(each)}" for each in error.exceptions[:_MEMBERS_SHOWN])
+        text = f"{text}: {'; '.join(members)}"
+    return text
 
 
 def _innermost(error: BaseException) -> BaseException:

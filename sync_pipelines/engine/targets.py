@@ -1,7 +1,8 @@
 """What the engine asks of a target: three methods, and wider ones that it uses when they are offered.
 
 The smallest target has `find_local`, `create` and `update` (`Target`). Each further protocol here is optional; the
-engine looks for its method by name and prefers the wider one. Every method may be plain or `async`.
+engine looks for its method by name and prefers the wider one. Every method may be plain or `async`, except `open`,
+which is plain.
 """
 
 from __future__ import annotations

@@ -33,12 +33,12 @@ _ITEMS_FAILED = "items_failed"
 
 def asset_key(job: AnyJob) -> AssetKey:
     """The key of the asset that a sync keeps up to date."""
-    return AssetKey((job.asset_key or job.dagster_name).split("/"))
+    return AssetKey((job.asset_key or f"{job.group}/{job.dagster_name}").split("/"))
 
 
 def source_key(job: AnyJob) -> AssetKey:
     """The key of the external asset that a sync reads."""
-    return AssetKey((job.source_asset or f"{job.dagster_name}_source").split("/"))
+    return AssetKey((job.source_asset or f"sources/{job.dagster_name}").split("/"))
 
 
 def build_asset(job: AnyJob) -> AssetsDefinition:
@@ -70,15 +70,17 @@ def _to_fetch(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def build_source_specs(jobs: Sequence[AnyJob]) -> list[AssetSpec]:
     """The external assets upstream, each once however many syncs read it."""
+    written = {asset_key(job) for job in jobs}
     readers: dict[AssetKey, list[AnyJob]] = {}
     for job in jobs:
-        readers.setdefault(source_key(job), []).append(job)
+        if source_key(job) not in written:  # else this sync reads what another one writes
+            readers.setdefault(source_key(job), []).append(job)
     return [
         AssetSpec(
             key,
             description=f"In the external system; read by the sync {', '.join(job.name for job in reading)}.",
             # in a group of its own: the lineage shows only the last part of a key, and both sides may be "products"
-            group_name=key.path[0] if len(key.path) > 1 else "sources",
+            group_name=key.path[0],
             kinds={"source"},
         )
         for key, reading in readers.items()
@@ -126,7 +128,7 @@ def _told(results: SyncResults) -> str:
 
 def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncResults | None:
     """The results of the Dagster run; of a run that only checks, those of the sync's last run."""
-    run = workspace.ledger.run_of_dagster(dagster_run_id)
-    if run is None or run.job != job.name:
+    run = workspace.ledger.run_of_dagster(dagster_run_id, job.name)
+    if run is None:
         run = next(iter(workspace.ledger.latest_runs(job.name, limit=1)), None)
     return results_of_run(workspace, run.id) if run is not None else None

@@ -6,9 +6,10 @@ from typing import Any
 from dagster import Definitions, ExecutorDefinition, in_process_executor
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.orchestration.assets import build_asset, build_items_failed_check, build_source_specs
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.orchestration.assets import asset_key, build_asset, build_items_failed_check, build_source_specs
 from sync_pipelines.orchestration.handover import handover_io_manager
-from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job
+from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job, drain_job_name
 from sync_pipelines.orchestration.recovery import build_recovery_sensor
 from sync_pipelines.orchestration.schedules import build_schedule
 from sync_pipelines.orchestration.sensors import build_sensor
@@ -23,7 +24,11 @@ def build_definitions(
         sync_jobs: E.g. those that the registry finds.
         executor: Runs the ops. Any works, because they hand over by reference; on Dagster's default one, with a process
             per op, a run takes five times as long as in one process.
+
+    Raises:
+        ConfigurationError: Two jobs would have the same name or the same asset in Dagster.
     """
+    require_distinct_names(sync_jobs)
     schedules = [build_schedule(job) for job in sync_jobs]
     return Definitions(
         assets=[*build_source_specs(sync_jobs), *(build_asset(job) for job in sync_jobs)],
@@ -34,3 +39,20 @@ def build_definitions(
         resources={"handover_io_manager": handover_io_manager},
         executor=executor,
     )
+
+
+def require_distinct_names(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
+    """Makes sure that every name in Dagster means one thing, and names the two jobs and the field if not."""
+    owners: dict[str, str] = {}
+    for job in sync_jobs:
+        taken = {
+            f"Dagster job {job.dagster_name}": "name",
+            f"Dagster job {drain_job_name(job)}": "name",
+            f"asset {asset_key(job).to_user_string()}": "asset_key",
+        }
+        for name, field in taken.items():
+            other = owners.setdefault(name, job.name)
+            if other != job.name:
+                raise ConfigurationError(
+                    f"sync job {job.name!r}: {field}: {other!r} has the {name} already; change one"
+                )

@@ -52,7 +52,7 @@ class HandoverIOManager(IOManager):
 
     def _path(self, context: OutputContext) -> Path:
         run_id, *rest = context.get_identifier()
-        return self._root.joinpath(run_id, "-".join(rest)).with_suffix(".json")
+        return self._root / run_id / f"{'-'.join(rest)}.json"
 
 
 @io_manager(description="Hands references to snapshots and plans from op to op, through the snapshot store.")

@@ -18,7 +18,7 @@ from dagster import (
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.orchestration.assets import asset_key, items_failed_evaluation
 from sync_pipelines.orchestration.metadata import drain_metadata
-from sync_pipelines.orchestration.ops import failing_clearly, tag_outcome
+from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.draining import Drain
 from sync_pipelines.runner.reporting import RunReport
@@ -50,7 +50,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
     """The Dagster job that applies what waits in the inbox, in batches, until it is empty."""
 
     @op(
-        name=f"{sync_job.dagster_name}__drain",
+        name=op_name(sync_job, "drain"),
         description=f"Applies the single items of {sync_job.name} that wait in the inbox, newest per id.",
         out=Out(Nothing),
         tags={"kind": "apply"},
@@ -59,7 +59,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         with failing_clearly(context), open_workspace() as workspace:
             drained = Drain(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
             results = drained.run()
-        tag_outcome(context, results)
+        tag_outcome(context, results.outcome)
         if drained.applied:
             metadata = drain_metadata(results, drained.applied, describe_target(sync_job))
             context.log_event(AssetMaterialization(asset_key(sync_job), metadata=metadata))

@@ -1,6 +1,5 @@
 """The three ops of a sync: fetch, diff, apply. They hand over a reference, never the items."""
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,17 +8,21 @@ from dagster import Config, Failure, In, Nothing, OpDefinition, OpExecutionConte
 from pydantic import Field
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.redaction import exception_type, message_of, redact
-from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
 from sync_pipelines.errors import RunError, SyncPipelinesError
 from sync_pipelines.orchestration.metadata import failure_metadata, result_metadata
-from sync_pipelines.orchestration.tags import OUTCOME_TAG
+from sync_pipelines.orchestration.tags import OUTCOME_TAG, OUTCOMES
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.runner.target_driver import describe_target
 from sync_pipelines.runner.workspace import open_workspace
 
 AnyJob = SyncJob[Any, Any]
+
+
+def op_name(job: AnyJob, op_kind: str) -> str:
+    """The name of an op's definition; three underscores, because no asset key and no job name can have them."""
+    return f"{job.dagster_name}___{op_kind}"
 
 
 class SelectionConfig(Config):
@@ -35,7 +38,7 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
     """The op that fetches all external items into a snapshot."""
 
     @op(
-        name=f"{job.dagster_name}__fetch",
+        name=op_name(job, "fetch"),
         description=f"Fetches all items of {job.name} into a durable snapshot. Writes nothing to the target.",
         ins={"source": In(Nothing)},
         out=Out(SnapshotRef, io_manager_key="handover_io_manager"),
@@ -54,7 +57,7 @@ def build_diff_op(job: AnyJob) -> OpDefinition:
     """The op that compares the snapshot with the local records."""
 
     @op(
-        name=f"{job.dagster_name}__diff",
+        name=op_name(job, "diff"),
         description=f"Compares the snapshot of {job.name} with the local records and leaves a plan. Writes nothing.",
         ins={"snapshot": In(SnapshotRef)},
         out=Out(PlanRef, io_manager_key="handover_io_manager"),
@@ -73,7 +76,7 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
     """The op that writes what the plan says, and reports."""
 
     @op(
-        name=f"{job.dagster_name}__apply",
+        name=op_name(job, "apply"),
         description=f"Creates and updates the local records of {job.name} as planned; a failed item stops no other.",
         ins={"plan": In(PlanRef)},
         out=Out(Nothing),
@@ -82,15 +85,18 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
     def apply(context: OpExecutionContext, plan: PlanRef) -> None:
         with _sync_run(context, job) as run:
             results = run.apply(plan)
-        tag_outcome(context, results)
+        tag_outcome(context, results.outcome)
         context.add_output_metadata(dict(result_metadata(results, describe_target(job))))
 
     return apply
 
 
-def tag_outcome(context: OpExecutionContext, results: SyncResults) -> None:
-    """Tags the Dagster run with what became of the sync."""
-    context.instance.add_run_tags(context.run_id, {OUTCOME_TAG: results.outcome})
+def tag_outcome(context: OpExecutionContext, outcome: str) -> None:
+    """Tags the Dagster run with what became of the sync; of several syncs in one run the worst counts."""
+    run = context.instance.get_run_by_id(context.run_id)
+    known = run.tags.get(OUTCOME_TAG, outcome) if run else outcome
+    worst = max(known, outcome, key=OUTCOMES.index)
+    context.instance.add_run_tags(context.run_id, {OUTCOME_TAG: worst})
 
 
 @contextmanager
@@ -105,8 +111,8 @@ def failing_clearly(context: OpExecutionContext) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - an op's edge: whatever it is, it becomes a clear failure of the run
-        context.instance.add_run_tags(context.run_id, {OUTCOME_TAG: "failed"})
-        context.log.debug(redact(traceback.format_exc()))
+        tag_outcome(context, "failed")
+        context.log.debug(trace_of(error))
         results = error.results if isinstance(error, RunError) else None
         # without the cause: Dagster would store its text, which may hold secrets, as it is
         raise Failure(_told(error), metadata=dict(failure_metadata(results)), allow_retries=False) from None

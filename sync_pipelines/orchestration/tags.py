@@ -8,6 +8,8 @@ SYNC_TAG = "sync"
 """Holds the sync's name; the run queue lets one run per value go at a time (`dagster.yaml`)."""
 OUTCOME_TAG = "sync/outcome"
 """Holds `clean`, `partial` or `failed`."""
+OUTCOMES = ("clean", "partial", "guarded", "failed")
+"""From best to worst."""
 DUE_TAG = "sync/due_at"
 """Holds the occasion that a scheduled run is for, in ISO 8601."""
 KIND_TAG = "sync/kind"

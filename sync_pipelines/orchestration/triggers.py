@@ -28,8 +28,10 @@ def trigger_sync(name: str, *, settings: Settings | None = None) -> str:
         ConfigurationError: The code location that Dagster has loaded has no such sync.
         RetryableError: Dagster's web server does not answer.
     """
-    from dagster_graphql import DagsterGraphQLClientError  # noqa: PLC0415 - slow to import, and seldom needed
-
+    try:
+        from dagster_graphql import DagsterGraphQLClientError  # noqa: PLC0415 - slow to import, and seldom needed
+    except ImportError as error:
+        raise ConfigurationError("trigger_sync needs Dagster: pip install 'sync-pipelines[dagster]'") from error
     url = (settings or load_settings()).dagster_url
     try:
         return str(_client(url).submit_job_execution(name.replace("-", "_"), run_config={}))

@@ -54,7 +54,9 @@ def schedule_sync_job(name: str, interval: Interval | str) -> None:
     """
     found = as_interval(interval)
     if _recorded.intervals.setdefault(name, found) != found:
-        raise ConfigurationError(f"sync job {name!r} is scheduled twice: {_recorded.intervals[name]} and {found}")
+        raise ConfigurationError(
+            f"sync job {name!r} is scheduled twice: {_recorded.intervals[name].title} and {found.title}"
+        )
 
 
 def find_jobs(packages: Sequence[str] | None = None) -> dict[str, AnyJob]:
@@ -96,7 +98,7 @@ def _modules(package: str) -> Iterator[ModuleType]:
     yield found
     for info in pkgutil.iter_modules(getattr(found, "__path__", ()), f"{package}."):
         if not info.name.rpartition(".")[2].startswith("_"):
-            yield _import(info.name)
+            yield from _modules(info.name)
 
 
 def _import(name: str) -> ModuleType:
@@ -111,7 +113,12 @@ def _import(name: str) -> ModuleType:
 
 
 def _jobs_in(module: ModuleType) -> Iterator[AnyJob]:
-    yield from {id(value): value for value in vars(module).values() if isinstance(value, SyncJob)}.values()
+    """The jobs that a file names, alone or in a list."""
+    found: dict[int, AnyJob] = {}
+    for value in vars(module).values():
+        candidates = value if isinstance(value, (list, tuple)) else (value,)
+        found |= {id(each): each for each in candidates if isinstance(each, SyncJob)}
+    yield from found.values()
 
 
 def _add(jobs: dict[str, AnyJob], job: AnyJob, place: str) -> None:
@@ -123,8 +130,10 @@ def _scheduled(jobs: dict[str, AnyJob], name: str, interval: Interval) -> AnyJob
     job = jobs.get(name)
     if job is None:
         raise ConfigurationError(f"schedule_sync_job: there is no sync job {name!r}; there are: {', '.join(jobs)}")
-    if job.interval not in {None, interval}:
-        raise ConfigurationError(f"sync job {name!r} has the schedule {job.interval} and was given {interval} as well")
+    if job.interval is not None and job.interval != interval:
+        raise ConfigurationError(
+            f"sync job {name!r} is scheduled twice: {job.interval.title} in its file, and {interval.title}"
+        )
     return dataclasses.replace(job, schedule=interval)
 
 

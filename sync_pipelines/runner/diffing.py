@@ -10,7 +10,7 @@ from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, PlanEntry
+from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
@@ -36,6 +36,7 @@ class Candidate:
     position: int
     external_id: str
     item: Any
+    text: str
 
 
 @dataclass
@@ -176,7 +177,7 @@ def _without_skipped(
             page.fail(position, external_id, error)
             continue
         kept = page.skipped if skipped else candidates
-        kept.append(Candidate(position, external_id, item))
+        kept.append(Candidate(position, external_id, item, text))
     return candidates
 
 
@@ -191,7 +192,7 @@ def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page:
         return
     action = Action.CREATE if local is None else Action.UPDATE
     page.entries.append(
-        PlanEntry(action, candidate.external_id, candidate.position, candidate.item, comparison.changes)
+        PlanEntry(action, candidate.external_id, candidate.position, candidate.item, comparison.changes, candidate.text)
     )
 
 
@@ -220,17 +221,20 @@ class PlanPages:
 
 
 def _plan_row(entry: PlanEntry) -> tuple[Any, ...]:
-    changes = {name: [change.old, change.new] for name, change in entry.changes.items()}
-    item = encode(entry.item) if entry.action is not Action.DELETE else None
-    return entry.position, entry.action.value, entry.external_id, item, _encoded_or_none(changes)
+    return entry.position, entry.action.value, entry.external_id, entry.text, _encoded_changes(entry.changes)
 
 
-def _encoded_or_none(changes: dict[str, Any]) -> str | None:
-    """Changes are for people; a local value that JSON can't hold is shown as text rather than failing the item."""
+def _encoded_changes(changes: Mapping[str, FieldChange]) -> str:
+    """The changes for people: a value that JSON can't hold is shown as text rather than failing the item."""
+    return encode({name: [_shown(change.old), _shown(change.new)] for name, change in changes.items()})
+
+
+def _shown(value: Any) -> Any:
     try:
-        return encode(changes)
+        encode(value)
     except Exception:  # noqa: BLE001 - see above
-        return encode({name: [repr(each) for each in pair] for name, pair in changes.items()})
+        return object.__repr__(value)
+    return value
 
 
 def _write_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> None:

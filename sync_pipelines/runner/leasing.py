@@ -69,8 +69,8 @@ class HeldLease:
 
     def _lost_error(self) -> LeaseLostError:
         return LeaseLostError(
-            f"{self.lease.job}: this run stalled for longer than its lease of {self.ttl.total_seconds():g} s, and another "
-            "run has taken over; it stops without writing any more. Nothing needs to be done."
+            f"{self.lease.job}: this run stalled for longer than its lease of {self.ttl.total_seconds():g} s, and "
+            "another run has taken over; it stops without writing any more. Nothing needs to be done."
         )
 
 

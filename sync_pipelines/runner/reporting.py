@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.progress import OnProgress, Progress
 from sync_pipelines.engine.results import SyncError, SyncResults
 
@@ -46,7 +47,7 @@ class RunReport:
     def progress(self, progress: Progress) -> None:
         """Tells the callback at once, the log every ten seconds."""
         if self._on_progress is not None:
-            self._on_progress(progress)
+            call(self._on_progress, progress)
         if self._elapsed_s() - self._told_at_s >= PROGRESS_EVERY_S:
             of_total = f" of {progress.total:,}" if progress.total is not None else ""
             self.line(f"{progress.phase}: {progress.done:,}{of_total} done")

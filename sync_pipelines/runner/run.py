@@ -9,6 +9,7 @@ from typing import Any
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.progress import OnProgress
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.runner.workspace import open_workspace
@@ -45,6 +46,8 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
         TargetError: The target broke off; what was applied is accounted for in `results`.
         HookError: `on_start` failed (nothing was fetched) or `on_complete` (everything was applied).
     """
+    if not isinstance(job, SyncJob):
+        raise ConfigurationError(f"run_sync: {job!r} is no SyncJob; of a job in the registry give find_job(name)")
     with open_workspace(settings) as workspace:
         run = SyncRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s)
         results = run.apply(run.diff(run.fetch(limit=limit, only=only)))

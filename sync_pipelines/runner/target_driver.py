@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -66,14 +66,14 @@ def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterat
 
 @contextmanager
 def _reached(job: SyncJob[Any, Any], opened: Any) -> Iterator[Any]:
-    try:
-        target = opened.__enter__()
-    except RetryableError as error:
-        raise TargetError(f"{job.name}: the target can't be reached: {message_of(error)}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            target = stack.enter_context(opened)
+        except RetryableError as error:
+            raise TargetError(f"{job.name}: the target can't be reached: {message_of(error)}") from error
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{job.name}: {error}") from error
         yield target
-    finally:
-        opened.__exit__(None, None, None)
 
 
 def _require_methods(job: SyncJob[Any, Any], target: Any) -> None:
@@ -137,9 +137,11 @@ class TargetDriver:
     def _canonical_local_id(self, given: Any) -> Iterator[str]:
         """The canonical id of a local record; none for one that no item can mean, such as the empty text."""
         try:
-            yield self.canonical_id(checked_external_id(given))
-        except ItemError:
+            canonical = self.canonical_id(checked_external_id(given))
+            canonical.encode("utf-8")
+        except (ItemError, UnicodeEncodeError):
             return
+        yield canonical
 
     def find(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
         """Looks records up by canonical id. Gives those that exist, and the error of each look-up that failed."""

@@ -15,6 +15,7 @@ from sync_pipelines.engine.redaction import redact
 
 _HIDDEN = "***"
 _LONGEST_TEXT = 300
+_LOOKED_AT = 4_000
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
 # Query parameters that hold secrets by their names, such as the signatures of next links.
 _SECRET_PARAMETER = re.compile(
@@ -43,8 +44,10 @@ class Secrets:
 
     def excerpt(self, text: str) -> str:
         """What may be shown of a text from outside: on one line, without secrets, at most 300 characters."""
-        # Blotted out before it is cut: half a secret would not be known as one.
-        text = " ".join(redact(self.blot_out(text)).split())
+        # Blotted out before it is cut, since half a secret would not be known as one. Of megabytes the beginning will
+        # do; what of a secret lies across the first cut goes with the second.
+        text = self.blot_out(text[: 2 * _LOOKED_AT])[:_LOOKED_AT]
+        text = " ".join(redact(text).split())
         return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
     def shown(self, url: httpx.URL) -> str:

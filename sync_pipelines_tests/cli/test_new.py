@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from typer.testing import Result
 
 from sync_pipelines.cli.job_file import Sketch, job_file_text, quoted
+from sync_pipelines.cli.scaffolding import _write
 from sync_pipelines.cli.sketching import Column, LocalTable, sketch_sync
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.errors import ConfigurationError
 
 Invoke = Callable[..., Result]
 Document = Callable[..., Any]
@@ -48,11 +50,12 @@ def write_sample(place: Any, content: Any) -> str:
     return str(path)
 
 
-def test_a_new_file_is_a_valid_job_in_the_jobs_folder(place: Any) -> None:
+def test_a_new_file_is_a_valid_job_in_the_jobs_folder(place: Any, monkeypatch: Any) -> None:
     done = place.run("new", "crm-customers")
     path = place.jobs / "crm_customers.py"
     assert (done.returncode, done.stdout) == (0, f"{path}\n")
     assert "sync-pipelines run crm-customers --limit 10" in done.stderr
+    monkeypatch.syspath_prepend(place.root)
     assert job_in(path, place).name == "crm-customers"
 
 
@@ -141,6 +144,14 @@ def test_a_file_that_is_there_is_not_overwritten(place: Any, invoke: Invoke) -> 
     assert path.read_text() == "# somebody's work\n"
     assert invoke("new", "crm-customers", "--force").exit_code == 0
     assert path.read_text().startswith('"""The sync `crm-customers`')
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "crm.py"
+    path.write_text("# somebody's work\n")
+    with pytest.raises(ConfigurationError, match="can't be written: File exists"):
+        _write(path, "other", force=False)
+    assert path.read_text() == "# somebody's work\n"
 
 
 @pytest.mark.parametrize("name", ["crm-stock", "crm_stock"])

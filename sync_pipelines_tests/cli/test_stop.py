@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -113,6 +114,21 @@ def test_a_stopped_run_with_json_leaves_stdout_empty(place: Any) -> None:
     assert (process.returncode, stdout) == (130, "")
 
 
+def test_a_second_run_says_that_one_is_under_way_or_waits_for_it(place: Any) -> None:
+    first = start_hanging(place, "fetch", "slow")
+    (place.root / "hang").unlink()
+    refused = place.run("run", "slow")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("error: slow: another run of this sync is under way")
+    with place.start("run", "slow", "--wait", "30") as waiting:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(timeout=2)
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=15)
+        stdout, _ = waiting.communicate(timeout=15)
+    assert stdout.startswith("slow: clean: 100 fetched = 100 created")
+
+
 def test_a_job_that_swallows_the_first_signal_ends_at_the_second(place: Any) -> None:
     place.write_job(
         "stubborn",
@@ -137,9 +153,7 @@ def test_a_job_that_swallows_the_first_signal_ends_at_the_second(place: Any) -> 
     place.wait_for("hangs")
     process.send_signal(signal.SIGINT)
     place.wait_for("swallowed")
-    process.send_signal(signal.SIGINT)  # at once: a terminal and a wrapper may both send the same Ctrl-C
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=1.2)
+    time.sleep(1.1)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=15)
     assert process.returncode == -signal.SIGINT
@@ -174,6 +188,19 @@ def test_a_signal_raises_in_the_main_thread() -> None:
         with pytest.raises(Stopped) as stopped, stop_on_signals():
             os.kill(os.getpid(), signal.SIGTERM)
         assert (stopped.value.exit_code, stopped.value.cause) == (143, "SIGTERM")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_the_same_ctrl_c_sent_twice_is_one_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal and a wrapper such as `make` may both send it."""
+    monkeypatch.setattr("sync_pipelines.cli.stopping.time.monotonic", lambda: 7.0)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with stop_on_signals():
+            with pytest.raises(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
 

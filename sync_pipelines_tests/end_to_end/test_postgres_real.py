@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
 import pytest
 import yaml
+from pydantic import SecretStr
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.engine import make_url
 
@@ -60,7 +61,7 @@ class Deployed(RunningDagster):
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Deployed:
+    def __enter__(self) -> Self:
         for name in UNITS:
             process = self._start(name)
             self._stack.callback(stop, process)
@@ -103,7 +104,7 @@ class Deployed(RunningDagster):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_own_signals,
+                preexec_fn=_own_signals,  # noqa: PLW1509 - nothing here has threads that hold locks yet
             )
 
 
@@ -189,7 +190,7 @@ def stage(seeded: Path, one_url: str, tmp_path_factory: pytest.TempPathFactory) 
         environment = clean_environment(REPOSITORY, {**erp.environment(), **own})
         with Deployed(home, environment) as dagster:
             dagster.wait_until_it_answers()
-            settings = Settings(database_url=one_url, data_dir=home / "data", dagster_url=dagster.url)
+            settings = Settings(database_url=SecretStr(one_url), data_dir=home / "data", dagster_url=dagster.url)
             yield Stage(erp, dagster, settings, database, home)
     database.dispose()
 
@@ -245,7 +246,10 @@ def test_ledger_and_dagster_do_not_meet_in_one_schema(stage: Stage) -> None:
 
 def test_the_health_checks_of_the_how_to_say_yes_while_it_runs_and_no_when_it_does_not(stage: Stage) -> None:
     assert httpx.get(f"{stage.dagster.url}/server_info", trust_env=False).status_code == 200
-    assert stage.dagster.check("dagster", "api", "grpc-health-check", "--port", f"{stage.dagster.code_port}").returncode == 0
+    assert (
+        stage.dagster.check("dagster", "api", "grpc-health-check", "--port", f"{stage.dagster.code_port}").returncode
+        == 0
+    )
     until = time.monotonic() + 60
     while (alive := stage.dagster.check("dagster-daemon", "liveness-check")).returncode and time.monotonic() < until:
         time.sleep(1)
@@ -279,13 +283,15 @@ def test_the_password_is_in_no_file_no_log_and_no_command_line(stage: Stage) -> 
     ],
 )
 def test_whatever_driver_the_one_url_names_dagster_gets_its_own(given: str) -> None:
-    found = make_url(dagster_database_url(Settings(database_url=given)))
+    found = make_url(dagster_database_url(Settings(database_url=SecretStr(given))))
 
     assert found == make_url("postgresql+psycopg2://me:secret@/shop?host=/run/pg")
 
 
 def test_dagster_goes_where_the_ledger_is() -> None:
-    settings = Settings(database_url="sqlite:///shop.sqlite", ledger_url="postgresql://me@db/ledger")
+    settings = Settings(
+        database_url=SecretStr("sqlite:///shop.sqlite"), ledger_url=SecretStr("postgresql://me@db/ledger")
+    )
 
     assert dagster_database_url(settings) == "postgresql+psycopg2://me@db/ledger"
 

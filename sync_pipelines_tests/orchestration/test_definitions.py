@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from dagster import (
     build_sensor_context,
 )
 
-from sync_pipelines import sync_intervals
+from sync_pipelines import ConfigurationError, sync_intervals
+from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.orchestration.build import build_definitions
 from sync_pipelines.runner.workspace import open_workspace
@@ -49,6 +50,7 @@ SHIPPED = {
     "sensors": {
         "erp_inventory_items_sensor": ["erp_inventory_items", 5, "RUNNING"],
         "erp_products_items_sensor": ["erp_products_items", 5, "RUNNING"],
+        "sync_recovery_sensor": [None, 10, "RUNNING"],
     },
 }
 
@@ -65,7 +67,8 @@ print(json.dumps({
     "jobs": sorted(n for n in repository.job_names if not n.startswith("__")),
     "schedules": {s.name: [s.cron_schedule, s.execution_timezone, s.job_name, s.default_status.value]
                   for s in repository.schedule_defs},
-    "sensors": {s.name: [s.job_name, s.minimum_interval_seconds, s.default_status.value]
+    "sensors": {s.name: [s.targets[0].job_name if s.targets else None, s.minimum_interval_seconds,
+                         s.default_status.value]
                 for s in repository.sensor_defs},
 }))
 """
@@ -118,7 +121,7 @@ def test_one_file_in_the_jobs_package_is_all_a_new_sync_takes(tmp_path: Path) ->
     assert found.returncode == 0, found.stderr
     survey = json.loads(found.stdout)
     assert survey["jobs"] == ["crm_customers", "crm_customers_items"]
-    assert survey["assets"] == {"crm_customers": ["crm_customers_source"], "crm_customers_source": []}
+    assert survey["assets"] == {"sources/crm_customers": [], "sync/crm_customers": ["sources/crm_customers"]}
     assert list(survey["schedules"]) == ["crm_customers_every_90_minutes"]
     assert isinstance(survey["schedules"]["crm_customers_every_90_minutes"][0], list)
 
@@ -184,7 +187,13 @@ def test_after_an_outage_a_counted_schedule_makes_up_for_what_it_missed_once(
 
 
 def _remember_run(instance: DagsterInstance, schedule_name: str, request: RunRequest) -> None:
-    instance.add_run(DagsterRun(job_name="erp_stock", tags={**request.tags, "dagster/schedule_name": schedule_name}))
+    instance.add_run(
+        DagsterRun(
+            job_name="erp_stock",
+            status=DagsterRunStatus.SUCCESS,
+            tags={**request.tags, "dagster/schedule_name": schedule_name},
+        )
+    )
 
 
 def look(definitions: Definitions, instance: DagsterInstance) -> Any:
@@ -235,3 +244,96 @@ def test_a_schedule_is_there_only_if_the_job_has_one(shop: Shop, schedule: str |
     repository = build_definitions([shop.job(schedule=schedule)]).get_repository_def()
 
     assert len(repository.schedule_defs) == (schedule is not None)
+
+
+def test_a_job_without_an_asset_key_loads_and_runs(shop: Shop, instance: DagsterInstance) -> None:
+    """The smallest declaration there is: the README's first example."""
+    definitions = build_definitions([shop.job(name="erp", asset_key=None, source_asset=None)])
+
+    Definitions.validate_loadable(definitions)
+    result = definitions.resolve_job_def("erp").execute_in_process(instance=instance)
+
+    assert result.success
+    assert instance.get_latest_materialization_event(AssetKey(["sync", "erp"])) is not None
+
+
+def test_one_sync_may_read_what_another_one_writes(shop: Shop) -> None:
+    definitions = build_definitions(
+        [shop.job(), shop.job(name="shop-search", asset_key="search/stock", source_asset="shop/stock")]
+    )
+
+    graph = definitions.resolve_asset_graph()
+
+    assert graph.get(AssetKey(["search", "stock"])).parent_keys == {AssetKey(["shop", "stock"])}
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ({"name": "erp-stock-items", "asset_key": "shop/other"}, "name: 'erp-stock' has the Dagster job"),
+        ({"name": "erp-other"}, "asset_key: 'erp-stock' has the asset shop/stock already"),
+        ({"name": "erp_stock", "asset_key": "shop/other"}, "name: 'erp-stock' has the Dagster job erp_stock already"),
+    ],
+)
+def test_two_jobs_that_would_collide_in_dagster_are_both_named(shop: Shop, second: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        build_definitions([shop.job(), shop.job(**second)])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("asset_key", "stock"), ("asset_key", "shop__x/y"), ("name", "import"), ("name", "config")]
+)
+def test_names_that_dagster_can_not_take_are_refused_where_they_are_declared(
+    shop: Shop, field: str, value: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{field}: "):
+        shop.job(**{field: value})
+
+
+def test_a_tick_is_skipped_while_a_run_waits_in_the_queue(shop: Shop, instance: DagsterInstance) -> None:
+    definitions = build_definitions([shop.job(schedule=sync_intervals.hours(1))])
+    name, at = "erp_stock_every_hour", datetime(2026, 11, 23, 10, tzinfo=UTC)
+    limited = {"ops": {"shop__stock": {"config": {"limit": 5, "only": []}}}}
+    instance.add_run(DagsterRun(job_name="erp_stock", status=DagsterRunStatus.NOT_STARTED, run_config=limited))
+    assert isinstance(evaluate(definitions, name, at, instance), RunRequest)
+
+    instance.add_run(DagsterRun(job_name="erp_stock", status=DagsterRunStatus.NOT_STARTED))
+    assert "waits in the queue already" in evaluate(definitions, name, at, instance).skip_message
+
+
+def recover(definitions: Definitions, instance: DagsterInstance) -> str:
+    sensor = definitions.resolve_sensor_def("sync_recovery_sensor")
+    context = build_sensor_context(instance=instance, repository_def=definitions.get_repository_def())
+    return str(sensor.evaluate_tick(context).skip_message)
+
+
+def test_a_run_whose_process_died_is_marked_failed_and_gives_its_lease_back(
+    shop: Shop, instance: DagsterInstance
+) -> None:
+    definitions = build_definitions([shop.job()])
+    dead = instance.add_run(
+        DagsterRun(job_name="erp_stock", status=DagsterRunStatus.STARTED, tags={"sync": "erp-stock"})
+    )
+    with open_workspace() as workspace:
+        workspace.leases.acquire("erp-stock", Holder("run-1", dead.run_id), timedelta(0))
+
+    assert dead.run_id in recover(definitions, instance)
+
+    found = instance.get_run_by_id(dead.run_id)
+    assert found is not None
+    assert found.status is DagsterRunStatus.FAILURE
+    assert found.tags["sync/outcome"] == "failed"
+    with open_workspace() as workspace:
+        assert workspace.leases.held() == []
+
+
+def test_a_run_that_is_alive_is_left_alone(shop: Shop, instance: DagsterInstance) -> None:
+    definitions = build_definitions([shop.job()])
+    alive = instance.add_run(
+        DagsterRun(job_name="erp_stock", status=DagsterRunStatus.STARTED, tags={"sync": "erp-stock"})
+    )
+    with open_workspace() as workspace:
+        workspace.leases.acquire("erp-stock", Holder("run-1", alive.run_id), timedelta(minutes=1))
+
+    assert recover(definitions, instance) == "every run that Dagster shows as started is alive"
+    assert instance.get_run_by_id(alive.run_id).status is DagsterRunStatus.STARTED  # type: ignore[union-attr]

@@ -256,3 +256,50 @@ def test_re_execution_from_failure_applies_without_fetching_again(
         row = workspace.ledger.run_of_dagster(again.run_id)
     assert row is not None
     assert row.outcome == "clean"
+
+
+def test_of_several_syncs_in_one_run_the_worst_outcome_is_the_tag(shop: Shop, instance: DagsterInstance) -> None:
+    other = Shop()
+    other.items = [{"sku": "B-1", "bad": True}]
+    definitions = build_definitions([shop.job(), other.job(name="erp-prices", asset_key="shop/a_prices")])
+    implicit = definitions.resolve_implicit_global_asset_job_def()
+
+    result = implicit.execute_in_process(instance=instance)
+
+    assert result.success
+    assert instance.get_run_by_id(result.run_id).tags["sync/outcome"] == "partial"  # type: ignore[union-attr]
+
+
+def test_re_execution_of_diff_alone_finds_the_snapshot_and_the_rest_of_the_work(
+    instance: DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each op's reference has a file of its own, and a new plan does not count the old one's chunks as its own."""
+    monkeypatch.setenv("CALLS_LOG", str(tmp_path / "calls"))
+    count = create_variants()
+    job = reconstructable(single_process_job)
+    with execute_job(job, instance) as first:
+        assert not first.success
+    options = ReexecutionOptions(first.run_id, ["shop__stock.diff", "shop__stock.apply"])
+
+    with execute_job(job, instance, reexecution_options=options) as again:
+        assert again.success
+        (event,) = [event for event in again.all_events if event.is_step_materialization]
+        metadata = {name: value.value for name, value in event.materialization.metadata.items()}
+
+    assert count() == 2500
+    assert (metadata["created"], metadata["unchanged"]) == (0, 2500)
+
+
+def test_what_a_driver_says_about_parameters_stays_out_of_dagsters_log(shop: Shop, instance: DagsterInstance) -> None:
+    def create(item: dict[str, Any]) -> None:
+        raise RuntimeError(f"token=abcdefghijkl in {item['sku']}")
+
+    def complete(_results: Any) -> None:
+        raise RuntimeError("password=hunter2 was refused")
+
+    result = run(build_definitions([shop.job(create=create, on_complete=complete)]), instance, raise_on_error=False)
+
+    told = "\n".join(str(record) for record in instance.all_logs(result.run_id))
+    assert "was refused" in told
+    assert "hunter2" not in told
+    assert "abcdefghijkl" not in told

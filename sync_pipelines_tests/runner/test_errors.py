@@ -55,7 +55,10 @@ class UnpicklableError(Exception):
         (ValueError("first line\nsecond line"), "first line\nsecond line"),
         (ValueError(""), "ValueError"),
         (ValueError("nul \x00 and half a pair \ud800"), "nul \\x00 and half a pair ?"),
-        (ExceptionGroup("several", [ValueError("one"), KeyError("two")]), "several (2 sub-exceptions)"),
+        (
+            ExceptionGroup("several", [ValueError("one"), KeyError("two")]),
+            "several (2 sub-exceptions): ValueError: one; KeyError: 'two'",
+        ),
         (ValueError("token=abcdefghij"), "token=***"),
         (RecursionError("too deep"), "too deep"),
         (MemoryError(), "MemoryError"),

@@ -110,7 +110,7 @@ def expected_records(world: World, items: list[Item]) -> dict[str, int]:
     return {str(sku): stock for sku, stock in last.items() if sku not in world.bad()}
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds, items_of_a_fetch)
 def test_accounts_balance_and_the_target_equals_the_source(world: World, items: list[Item]) -> None:
     before = {sku: {"sku": sku, "stock": stock} for sku, stock in world.before.items()}
@@ -185,7 +185,7 @@ def per_record_job(database: sa.Engine, fetch: Any) -> SyncJob[Any, Any]:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(items_of_a_fetch, min_size=1, max_size=3))
 def test_per_record_functions_and_a_table_target_give_the_same_database_and_counts(fetches: list[list[Item]]) -> None:
     """Run after run, with duplicates, items without an id and rows that the database refuses."""

