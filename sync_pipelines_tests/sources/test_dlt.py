@@ -163,15 +163,37 @@ def test_element_that_is_no_dict_fails_alone():
         encode(bad)
 
 
-@pytest.mark.parametrize(
-    ("given", "names"), [(numbers, ["numbers"]), (awaited, ["awaited"]), (transformed, ["numbers"])]
-)
-def test_resource_is_closed_when_a_fetch_is_broken_off(given, names):
+@dlt.resource
+def endless():
+    try:
+        for number in range(10**9):
+            yield {"sku": number}
+    finally:
+        closed.append("endless")
+
+
+@dlt.resource
+async def endless_awaited():
+    try:
+        for number in range(10**9):
+            yield {"sku": number}
+    finally:
+        closed.append("endless")
+
+
+@dlt.transformer(data_from=endless)
+def endless_transformed(item):
+    yield item
+
+
+@pytest.mark.parametrize("given", [endless, endless_awaited, endless_transformed])
+def test_resource_is_closed_when_a_fetch_is_broken_off(given):
+    """Also its thread and its event loop; dlt itself would leave them to the end of the process."""
     before = threading.active_count()
     with closing(dlt_resource(given, page_size=1)()) as pages:
         next(pages)
         assert closed == []
-    assert closed == names
+    assert closed == ["endless"]
     assert threading.active_count() == before
 
 

@@ -172,10 +172,11 @@ def test_value_that_the_database_can_not_make_is_its_own_error_too(postgres):
 
 
 def test_parameters_are_not_in_errors(shop):
+    query = "SELECT nothing FROM products WHERE note = :note"
+    talkative = sa.create_engine(shop.url)
     with pytest.raises(ConfigurationError) as caught:
-        items(
-            sql_query("SELECT nothing FROM products WHERE note = :note", database=shop, parameters={"note": "hunter22"})
-        )
+        items(sql_query(query, database=talkative, parameters={"note": "hunter22"}))
+    talkative.dispose()
     assert "hunter22" not in "".join(traceback.format_exception(caught.value))
 
 
