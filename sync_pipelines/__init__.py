@@ -33,14 +33,31 @@ if TYPE_CHECKING:
     from sync_pipelines.runner.run import run_sync
     from sync_pipelines.runner.single import sync_single_item
     from sync_pipelines.settings.model import Settings
+    from sync_pipelines.sources.dlt import dlt_resource
     from sync_pipelines.sources.files import csv_file, parquet_file
     from sync_pipelines.sources.frames import frame_pages
+    from sync_pipelines.sources.json_lines import json_lines
+    from sync_pipelines.sources.rest import RestSource
+    from sync_pipelines.sources.rest_auth import ApiKeyAuth, BasicAuth, BearerAuth
+    from sync_pipelines.sources.rest_oauth import OAuthClientCredentials
+    from sync_pipelines.sources.rest_paging import (
+        CursorPaging,
+        LinkHeaderPaging,
+        NextUrlPaging,
+        OffsetPaging,
+        PageNumberPaging,
+    )
+    from sync_pipelines.sources.sql_query import sql_query
     from sync_pipelines.sources.tryton import Tryton
     from sync_pipelines.targets.sql_table import SqlTable
 
 _PLACES = {
     "AccountsError": "errors",
+    "ApiKeyAuth": "sources.rest_auth",
+    "BasicAuth": "sources.rest_auth",
+    "BearerAuth": "sources.rest_auth",
     "ConfigurationError": "errors",
+    "CursorPaging": "sources.rest_paging",
     "Duplicate": "engine.results",
     "FetchError": "errors",
     "FieldChange": "engine.plan",
@@ -49,7 +66,13 @@ _PLACES = {
     "ItemError": "errors",
     "ItemResult": "engine.results",
     "LeaseLostError": "errors",
+    "LinkHeaderPaging": "sources.rest_paging",
+    "NextUrlPaging": "sources.rest_paging",
+    "OAuthClientCredentials": "sources.rest_oauth",
+    "OffsetPaging": "sources.rest_paging",
+    "PageNumberPaging": "sources.rest_paging",
     "Progress": "engine.progress",
+    "RestSource": "sources.rest",
     "RetryableError": "errors",
     "RunError": "errors",
     "Settings": "settings.model",
@@ -62,11 +85,14 @@ _PLACES = {
     "TargetError": "errors",
     "Tryton": "sources.tryton",
     "csv_file": "sources.files",
+    "dlt_resource": "sources.dlt",
     "frame_pages": "sources.frames",
+    "json_lines": "sources.json_lines",
     "parquet_file": "sources.files",
     "register_sync_job": "registry.registry",
     "run_sync": "runner.run",
     "schedule_sync_job": "registry.registry",
+    "sql_query": "sources.sql_query",
     "sync_intervals": "engine.intervals",
     "sync_single_item": "runner.single",
     "trigger_item": "registry.single_items",
@@ -75,7 +101,11 @@ _PLACES = {
 
 __all__ = [
     "AccountsError",
+    "ApiKeyAuth",
+    "BasicAuth",
+    "BearerAuth",
     "ConfigurationError",
+    "CursorPaging",
     "Duplicate",
     "FetchError",
     "FieldChange",
@@ -84,7 +114,13 @@ __all__ = [
     "ItemError",
     "ItemResult",
     "LeaseLostError",
+    "LinkHeaderPaging",
+    "NextUrlPaging",
+    "OAuthClientCredentials",
+    "OffsetPaging",
+    "PageNumberPaging",
     "Progress",
+    "RestSource",
     "RetryableError",
     "RunError",
     "Settings",
@@ -97,11 +133,14 @@ __all__ = [
     "TargetError",
     "Tryton",
     "csv_file",
+    "dlt_resource",
     "frame_pages",
+    "json_lines",
     "parquet_file",
     "register_sync_job",
     "run_sync",
     "schedule_sync_job",
+    "sql_query",
     "sync_intervals",
     "sync_single_item",
     "trigger_item",

@@ -160,10 +160,8 @@ def secured(self: Handler) -> None:
         link = self.url(**{"from": start + 3, **{k: quote(v, safe="") for k, v in self.query.items() if k != "from"}})
         self.answer(ITEMS[start : start + 3], **({"link": f'<{link}>; rel="next"'} if start + 3 < len(ITEMS) else {}))
         return
-    self.answer(
-        {"error": "who are you?", "echo": given, "words": [str(value).split() for value in given.values()]},
-        self.options.get("status", 401),
-    )
+    bare = str(given.get("authorization")).rpartition(" ")[2]
+    self.answer({"error": "who are you?", "bare": bare, "echo": given}, self.options.get("status", 401))
 
 
 def token(self: Handler) -> None:

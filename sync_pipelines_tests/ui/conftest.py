@@ -1,4 +1,4 @@
-"""The stage for the tests of the UI: a real ERP, a real `dagster dev`, a history of runs, and Chromium to look at it."""
+"""The stage for the tests of the UI: a real ERP, a real `dagster dev`, a history of runs, and Chromium to look."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def chromium() -> Iterator[BrowserContext]:
 
 
 @pytest.fixture(scope="session")
-def history(seeded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:  # noqa: F811 - as fixtures go
+def history(seeded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """Creates, updates, an item that fails and a fetch that breaks off, seen by a Dagster that still runs."""
     home = tmp_path_factory.mktemp("seen")
     for name in ("workspace.yaml", "dagster.yaml"):

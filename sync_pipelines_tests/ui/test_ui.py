@@ -1,4 +1,4 @@
-"""What an operator reads in Dagster's UI after a few days: runs that changed things, an item that failed, a bad night."""
+"""What an operator reads in Dagster's UI: runs that changed things, an item that failed, a fetch that broke off."""
 
 from __future__ import annotations
 
@@ -132,7 +132,17 @@ def test_the_asset_page_plots_counts_and_durations(reader: Reader, history: Hist
     reader.page.set_viewport_size({"width": 1300, "height": 1900})
     reader.opens("/assets/shop/products?view=overview", "asset-before", "Row count", "255", "Metadata")
     reader.page.get_by_text("Plots", exact=True).first.click()
-    names = ("created", "updated", "unchanged", "failed", "fetched", "fetch (s)", "diff (s)", "apply (s)", "duration (s)")
+    names = (
+        "created",
+        "updated",
+        "unchanged",
+        "failed",
+        "fetched",
+        "fetch (s)",
+        "diff (s)",
+        "apply (s)",
+        "duration (s)",
+    )
 
     shown = reader.sees("asset", *names)
 
