@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-once demo-change dev test lint types imports spelling check clean
+.PHONY: help demo demo-once demo-change dev test test-ui docs lint types imports spelling check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,7 +24,13 @@ dev: $(VENV)/installed-dev  ## Dagster alone, on your own jobs and settings
 	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: $(VENV)/installed-dev  ## all tests, PostgreSQL and the real ERP included
-	@exec $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	@exec $(BIN)/python -m pytest -m "not ui" --cov --cov-report=term:skip-covered
+
+test-ui: $(VENV)/installed-dev  ## what an operator sees, read in a real browser; needs Chromium
+	@exec $(BIN)/python -m pytest -m ui
+
+docs: $(VENV)/installed-dev  ## build the documentation into site/
+	@$(BIN)/mkdocs build --quiet --strict
 
 lint: $(VENV)/installed-dev  ## style
 	$(BIN)/ruff check .
@@ -39,10 +45,10 @@ imports: $(VENV)/installed-dev  ## which room may import which
 spelling: $(VENV)/installed-dev  ## spelling
 	$(BIN)/codespell
 
-check: lint types imports spelling test  ## what CI runs
+check: lint types imports spelling docs test  ## what CI runs
 
 clean:  ## remove what runs, tests and the demo left behind
-	rm -rf .sync_pipelines .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf site .sync_pipelines .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

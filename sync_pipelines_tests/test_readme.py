@@ -62,7 +62,7 @@ def test_every_command_that_is_named_exists() -> None:
 
 
 def test_every_function_and_class_in_backticks_is_public() -> None:
-    called = set(re.findall(r"`([A-Za-z_]+)\(", README)) 
+    called = set(re.findall(r"`([A-Za-z_]+)\(", README))
 
     assert {"trigger_sync", "trigger_item", "sync_single_item"} <= called
     assert called <= set(sync_pipelines.__all__)

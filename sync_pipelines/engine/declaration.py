@@ -27,7 +27,10 @@ _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _KEY_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
 _GROUP = re.compile(r"[A-Za-z0-9_]+")
 # what Dagster does not allow as a name
-_RESERVED = {*keyword.kwlist, *"bool conf config context dict float input int meta output self str type".split()}
+_RESERVED = {
+    *keyword.kwlist,
+    *["bool", "conf", "config", "context", "dict", "float", "input", "int", "meta", "output", "self", "str", "type"],
+}
 # What Dagster takes, said when the declaration is made instead of when all definitions fail to load.
 _OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
@@ -66,8 +69,8 @@ class SyncJob(Generic[Item, Local]):
         deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         description: What an operator should know; shown in the UI. Markdown.
-        asset_key: Key of the Dagster asset, at least two words joined by `/`, e.g. `"shop/variants"`; by default group and
-            name of the job: `"sync/erp_inventory"`.
+        asset_key: Key of the Dagster asset, at least two words joined by `/`, e.g. `"shop/variants"`; by default group
+            and name of the job: `"sync/erp_inventory"`.
         source_asset: Key of the external asset upstream; by default `"sources/erp_inventory"`. May be another job's
             `asset_key`: then this sync reads what that one writes.
         group: Dagster's asset group.

@@ -139,6 +139,24 @@ def test_a_drain_that_was_killed_between_writing_and_settling_does_no_harm(
     assert {run.outcome for run in workspace.ledger.latest_runs("stock")} == {"failed", "clean"}
 
 
+def test_a_record_that_appears_while_a_drain_decides_is_not_created_twice(
+    workspace: Workspace, job: Make, deliver: Deliver
+) -> None:
+    """A full run may write the same record; the drain looks once more before it creates."""
+
+    class Busy(MemoryTarget):
+        def find_many(self, external_ids: Any) -> Any:
+            found = super().find_many(external_ids)
+            self.records.setdefault("A", item("A"))
+            return found
+
+    deliver(item("A", 2))
+    target = Busy()
+    results = Drain(job(target=target), workspace).run(AT_ONCE)
+    assert (results.updated, results.error_count) == (1, 0)
+    assert target.records == {"A": item("A", 2)}
+
+
 @pytest.mark.usefixtures("no_waits")
 def test_a_target_that_does_not_answer_leaves_everything_waiting(
     job: Make, workspace: Workspace, deliver: Deliver
