@@ -30,7 +30,7 @@ test-ui: $(VENV)/installed-dev  ## what an operator sees, read in a real browser
 	@exec $(BIN)/python -m pytest -m ui
 
 docs: $(VENV)/installed-dev  ## build the documentation into site/
-	@$(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/installed-dev  ## style
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,8 @@ Debug = Annotated[
 
 def main() -> None:
     """The entry point of the command `sync-pipelines`."""
+    # an installed command does not see the current folder, where a company's jobs package is; `python -m` does
+    sys.path.insert(0, str(Path.cwd()))
     end(lambda: app(prog_name="sync-pipelines"))
 
 

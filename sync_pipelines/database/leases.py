@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from sync_pipelines.database.ledger import Ledger, aware
+from sync_pipelines.database.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Leases:
         table, now = self._table, _now(connection)
         row = connection.execute(select(table).where(table.c.job == job).with_for_update()).one_or_none()
         is_ours = row is not None and row.holder == holder.run_id
-        if row is not None and row.holder is not None and aware(row.expires_at) > now and not is_ours:
+        if row is not None and row.holder is not None and row.expires_at > now and not is_ours:
             return None
         token = 1 if row is None else row.token + (not is_ours)
         values = {
@@ -142,7 +142,7 @@ class Leases:
                     row.job,
                     Holder(row.holder, row.dagster_run_id, row.described, row.process),
                     row.token,
-                    aware(row.expires_at),
+                    row.expires_at,
                 )
                 for row in rows
             ]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -264,11 +264,6 @@ def _make_folder(folder: Path) -> None:
 def storable(text: str | None) -> str | None:
     """The text with its NUL characters, which PostgreSQL can't keep, written as an escape."""
     return text.replace("\x00", "\\x00") if text else text
-
-
-def aware(moment: datetime) -> datetime:
-    """SQLite gives back naive times; the ledger's are UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _leave_transactions_to_us(connection: Any, _record: Any) -> None:

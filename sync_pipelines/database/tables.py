@@ -146,7 +146,7 @@ def _leases(metadata: MetaData, prefix: str) -> Table:
         Column("job", String(200), primary_key=True),
         Column("holder", String(36)),  # a run; null when nobody has it
         Column("token", BigInteger, nullable=False),
-        Column("expires_at", DateTime(timezone=True), nullable=False),
+        Column("expires_at", Moment, nullable=False),
         Column("dagster_run_id", String(64)),
         Column("described", Text, nullable=False),
         Column("process", Text, nullable=False),

@@ -37,7 +37,12 @@ def resolve(value: Any) -> Any:
     """Waits for the value if it is awaitable, else gives it back."""
     if not inspect.isawaitable(value):
         return value
-    result, stopped = _portal().call(_wait_for, value)
+    future = _portal().start_task_soon(_wait_for, value)
+    try:
+        result, stopped = future.result()
+    except BaseException:
+        future.cancel()  # on Ctrl-C, say: what nobody waits for must not go on writing
+        raise
     if stopped is not None:
         raise stopped
     return result

@@ -7,6 +7,7 @@ Plain JSON values stand for themselves; every other value is an object with the 
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -103,8 +104,7 @@ def _tagged_other(value: Any, place: str) -> Any:
         return {_TAG: "model", "c": _remember(kind), "v": fields, "s": _tagged(state, place)}
     if dataclasses.is_dataclass(kind):
         given = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
-        given |= getattr(value, "__dict__", {})  # what __post_init__ added
-        return {_TAG: "object", "c": _remember(kind), "v": _tagged(given, place)}
+        return {_TAG: "object", "c": _remember(kind), "v": {**_tagged(given, place), **_added(value, given, place)}}
     if hasattr(kind, "unicode_string"):
         return {_TAG: "text", "c": _remember(kind), "v": str(value)}  # a URL of pydantic's
     if isinstance(value, ItemError):
@@ -112,6 +112,16 @@ def _tagged_other(value: Any, place: str) -> Any:
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         return _tagged_numpy(value, place)
     return _tagged_last(value, place)
+
+
+def _added(value: Any, given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What `__post_init__` or a cached property put beside a dataclass's fields, as far as it can be kept."""
+    added: dict[str, Any] = {}
+    for name, each in getattr(value, "__dict__", {}).items():
+        if name not in given:
+            with contextlib.suppress(ItemError):
+                added[name] = _tagged(each, place)
+    return added
 
 
 def _tagged_numpy(value: Any, place: str) -> Any:

@@ -22,5 +22,6 @@ JOB: SyncJob[StockLevel, Any] = SyncJob(
     asset_key="shop/stock_levels",
     source_asset="erp/stock",
     group="shop",
+    owners=("team:shop",),
     kinds=("tryton", "sql"),
 )

@@ -32,5 +32,6 @@ JOB: SyncJob[Product, Any] = SyncJob(
     asset_key="shop/products",
     source_asset="erp/products",
     group="shop",
+    owners=("team:shop",),
     kinds=("tryton", "sql"),
 )

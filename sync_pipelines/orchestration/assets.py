@@ -21,6 +21,7 @@ from dagster import (
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.orchestration.keys import asset_key, source_key
 from sync_pipelines.orchestration.metadata import check_metadata
 from sync_pipelines.orchestration.ops import SelectionConfig, build_apply_op, build_diff_op, build_fetch_op
 from sync_pipelines.runner.outcome import results_of_run
@@ -29,16 +30,6 @@ from sync_pipelines.runner.workspace import Workspace, open_workspace
 AnyJob = SyncJob[Any, Any]
 
 _ITEMS_FAILED = "items_failed"
-
-
-def asset_key(job: AnyJob) -> AssetKey:
-    """The key of the asset that a sync keeps up to date."""
-    return AssetKey((job.asset_key or f"{job.group}/{job.dagster_name}").split("/"))
-
-
-def source_key(job: AnyJob) -> AssetKey:
-    """The key of the external asset that a sync reads."""
-    return AssetKey((job.source_asset or f"sources/{job.dagster_name}").split("/"))
 
 
 def build_asset(job: AnyJob) -> AssetsDefinition:

@@ -7,9 +7,10 @@ from dagster import Definitions, ExecutorDefinition, in_process_executor
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.orchestration.assets import asset_key, build_asset, build_items_failed_check, build_source_specs
+from sync_pipelines.orchestration.assets import build_asset, build_items_failed_check, build_source_specs
 from sync_pipelines.orchestration.handover import handover_io_manager
 from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job, drain_job_name
+from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.recovery import build_recovery_sensor
 from sync_pipelines.orchestration.schedules import build_schedule
 from sync_pipelines.orchestration.sensors import build_sensor

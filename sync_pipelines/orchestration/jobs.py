@@ -16,7 +16,8 @@ from dagster import (
 )
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.orchestration.assets import asset_key, items_failed_evaluation
+from sync_pipelines.orchestration.assets import items_failed_evaluation
+from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import drain_metadata
 from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
 from sync_pipelines.orchestration.tags import run_tags

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dagster import Config, Failure, In, Nothing, OpDefinition, OpExecutionContext, Out, op
+from dagster import AssetMaterialization, Config, Failure, In, Nothing, OpDefinition, OpExecutionContext, Out, op
 from pydantic import Field
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
 from sync_pipelines.errors import RunError, SyncPipelinesError
+from sync_pipelines.orchestration.keys import source_key
 from sync_pipelines.orchestration.metadata import failure_metadata, result_metadata
 from sync_pipelines.orchestration.tags import OUTCOME_TAG, OUTCOMES
 from sync_pipelines.runner.reporting import RunReport
@@ -48,6 +49,9 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
         with _sync_run(context, job) as run:
             snapshot = run.fetch(limit=config.limit, only=config.only)
         context.add_output_metadata({"items": snapshot.items, "sync run": snapshot.run_id})
+        context.log_event(
+            AssetMaterialization(source_key(job), description="Fetched.", metadata={"items": snapshot.items})
+        )
         return snapshot
 
     return fetch

@@ -86,7 +86,7 @@ def _items(job: SyncJob[Any, Any]) -> Generator[Any]:
     except Exception as error:
         raise FetchError(
             f"{job.name}: the source broke off after {came:,} items, nothing was applied: "
-            f"{exception_type(error)}: {message_of(error)}",
+            f"{exception_type(error)}: {message_of(error)}. Run the sync again when the source is well.",
             items_fetched=came,
         ) from error
 

@@ -174,6 +174,8 @@ class SyncRun:
         verify = self._ledger.begin_apply(plan.run_id, self._workspace.clock())
         if verify:
             self._report.line(f"apply: going on after an attempt that broke off; {len(applied):,} chunks were applied")
+        if plan.writes:
+            self._report.line(f"apply: writing {plan.writes:,} records")
         done = 0
         with open_target(self.job, held) as driver:
             for number, entries in enumerate(read_plan(files)):

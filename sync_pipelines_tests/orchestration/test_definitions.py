@@ -234,7 +234,7 @@ def test_a_drain_applies_what_waits_and_reports_on_the_asset(shop: Shop, instanc
     assert shop.records == {"A-1": {"sku": "A-1", "stock": 6}}
     assert event is not None
     found = {name: value.value for name, value in event.asset_materialization.metadata.items()}  # type: ignore[union-attr]
-    assert (found["created"], found["failed"], found["duplicate"]) == (1, 1, 1)
+    assert [found[f"single items {name}"] for name in ("fetched", "created", "failed", "duplicate")] == [3, 1, 1, 1]
     assert [record.data["action"] for record in found["deliveries"].records] == ["duplicate", "created", "failed"]
     assert "no single items are waiting" in look(definitions, instance).skip_message
 

@@ -1,0 +1,19 @@
+"""The keys of a sync's assets."""
+
+from typing import Any
+
+from dagster import AssetKey
+
+from sync_pipelines.engine.declaration import SyncJob
+
+AnyJob = SyncJob[Any, Any]
+
+
+def asset_key(job: AnyJob) -> AssetKey:
+    """The key of the asset that a sync keeps up to date."""
+    return AssetKey((job.asset_key or f"{job.group}/{job.dagster_name}").split("/"))
+
+
+def source_key(job: AnyJob) -> AssetKey:
+    """The key of the external asset that a sync reads."""
+    return AssetKey((job.source_asset or f"sources/{job.dagster_name}").split("/"))
