@@ -27,12 +27,15 @@ from sync_pipelines_tests.orchestration.crossing import create_variants, single_
 from sync_pipelines_tests.orchestration.shop import Shop
 
 
+STOCK = AssetKey(["shop", "stock"])
+
+
 def run(definitions: Definitions, instance: DagsterInstance, **options: Any) -> ExecuteInProcessResult:
     return definitions.resolve_job_def("erp_stock").execute_in_process(instance=instance, **options)
 
 
 def metadata_of(result: ExecuteInProcessResult) -> dict[str, Any]:
-    (event,) = result.get_asset_materialization_events()
+    (event,) = [event for event in result.get_asset_materialization_events() if event.asset_key == STOCK]
     return {name: value.value for name, value in event.materialization.metadata.items()}
 
 
@@ -303,3 +306,14 @@ def test_what_a_driver_says_about_parameters_stays_out_of_dagsters_log(shop: Sho
     assert "was refused" in told
     assert "hunter2" not in told
     assert "abcdefghijkl" not in told
+
+
+def test_the_fetch_shows_on_the_source_asset(shop: Shop, instance: DagsterInstance) -> None:
+    """A source that nobody ever reports on looks broken in the lineage."""
+    run(build_definitions([shop.job()]), instance)
+
+    event = instance.get_latest_materialization_event(AssetKey(["erp", "stock"]))
+
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["items"].value == 5
