@@ -26,7 +26,6 @@ from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines_tests.orchestration.crossing import create_variants, single_process_job, spread_out_job
 from sync_pipelines_tests.orchestration.shop import Shop
 
-
 STOCK = AssetKey(["shop", "stock"])
 
 
