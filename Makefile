@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-once demo-change dev test test-ui docs lint types imports spelling check clean
+.PHONY: help demo demo-once demo-change dev test coverage test-ui docs lint types imports spelling check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ dev: $(VENV)/installed-dev  ## Dagster alone, on your own jobs and settings
 	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: $(VENV)/installed-dev  ## all tests, PostgreSQL and the real ERP included
+	@exec $(BIN)/python -m pytest -m "not ui"
+
+coverage: $(VENV)/installed-dev  ## all tests, and which lines and branches they reach
 	@exec $(BIN)/python -m pytest -m "not ui" --cov --cov-report=term:skip-covered
 
 test-ui: $(VENV)/installed-dev  ## what an operator sees, read in a real browser; needs Chromium

@@ -74,6 +74,7 @@ def test_a_clean_run_ends_with_0_and_keeps_the_streams_apart(place: Any) -> None
         "fetch: asking the source of stock",
         "fetch: 2 items",
         "diff: 2 to write, 0 unchanged, 0 skipped, 0 duplicates, 0 failed",
+        "apply: writing 2 records",
         f"all about this run: sync-pipelines show {run.id[:8]}",
     ]
     assert place.sql("SELECT * FROM variants ORDER BY sku") == [("A-1", 5), ("A-2", 0)]

@@ -124,7 +124,8 @@ def test_the_log_reads_as_a_report(sync: Sync, caplog: pytest.LogCaptureFixture)
     assert lines[0] == "fetch: asking the source of stock"
     assert lines[1] == "fetch: 30 items"
     assert lines[2] == "diff: 30 to write, 0 unchanged, 0 skipped, 0 duplicates, 0 failed"
-    assert lines[3] == "item 0 'A0' failed: ValueError: no"
+    assert lines[3] == "apply: writing 30 records"
+    assert lines[4] == "item 0 'A0' failed: ValueError: no"
     assert len([line for line in lines if "failed: ValueError" in line]) == 20
     assert lines[-2] == "further items failed; they are counted, and the ledger lists them all"
     assert lines[-1].startswith("stock: partial: 30 fetched = 5 created, 25 failed in ")
