@@ -132,6 +132,25 @@ class Ledger:
             found: str | None = connection.execute(query).scalar()
             return found
 
+    def forget_runs(self, before: datetime) -> int:
+        """Forgets runs that began before that time, with their errors, except the newest of each sync job.
+
+        Returns:
+            How many runs were forgotten.
+        """
+        runs = self.tables.runs
+        others = runs.alias("others")
+        newest = select(func.max(others.c.started_at)).where(others.c.job == runs.c.job).scalar_subquery()
+        with self.transaction() as connection:
+            old = connection.scalars(select(runs.c.id).where(runs.c.started_at < before, runs.c.started_at < newest))
+            ids = old.all()
+            for start in range(0, len(ids), _INSERT_ROWS):
+                part = ids[start : start + _INSERT_ROWS]
+                for table in (self.tables.run_errors, self.tables.run_chunks):
+                    connection.execute(delete(table).where(table.c.run_id.in_(part)))
+                connection.execute(delete(runs).where(runs.c.id.in_(part)))
+        return len(ids)
+
     def save_phase(
         self, run_id: str, phase: str, duration_ms: int, *, notes: Sequence[str] = (), dagster_run_id: str | None = None
     ) -> None:

@@ -29,7 +29,7 @@ def result_metadata(results: SyncResults, target: TargetDescription | None = Non
     }
     metadata["items per second"] = MetadataValue.float(round(results.items_per_s, 1))
     metadata |= _remarks(results)
-    metadata["sync run"] = MetadataValue.text(results.run_id)
+    metadata["more about it"] = more_about(results.run_id)
     return metadata | target_metadata(target)
 
 
@@ -46,7 +46,7 @@ def drain_metadata(
     schema = _text_schema("external id", "action", "message")
     title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
     metadata[title] = MetadataValue.table(records, schema)
-    metadata["sync run"] = MetadataValue.text(results.run_id)
+    metadata["more about it"] = more_about(results.run_id)
     return metadata | target_metadata(target)
 
 
@@ -60,9 +60,14 @@ def check_metadata(results: SyncResults) -> dict[str, MetadataValue]:
     metadata: dict[str, MetadataValue] = {
         "failed": MetadataValue.int(results.error_count),
         "fetched": MetadataValue.int(results.fetched),
-        "sync run": MetadataValue.text(results.run_id),
+        "more about it": more_about(results.run_id),
     }
     return metadata | ({"errors": errors_table(results)} if results.errors else {})
+
+
+def more_about(run_id: str) -> MetadataValue:
+    """The command that shows everything the ledger has of a run."""
+    return MetadataValue.text(f"sync-pipelines show {run_id[:8]}")
 
 
 def errors_table(results: SyncResults) -> MetadataValue:

@@ -11,7 +11,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
 from sync_pipelines.errors import RunError, SyncPipelinesError
 from sync_pipelines.orchestration.keys import source_key
-from sync_pipelines.orchestration.metadata import failure_metadata, result_metadata
+from sync_pipelines.orchestration.metadata import failure_metadata, more_about, result_metadata
 from sync_pipelines.orchestration.tags import OUTCOME_TAG, OUTCOMES
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
@@ -48,7 +48,7 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
     def fetch(context: OpExecutionContext, config: SelectionConfig) -> SnapshotRef:
         with _sync_run(context, job) as run:
             snapshot = run.fetch(limit=config.limit, only=config.only)
-        context.add_output_metadata({"items": snapshot.items, "sync run": snapshot.run_id})
+        context.add_output_metadata({"items": snapshot.items, "more about it": more_about(snapshot.run_id)})
         context.log_event(
             AssetMaterialization(source_key(job), description="Fetched.", metadata={"items": snapshot.items})
         )
@@ -70,7 +70,7 @@ def build_diff_op(job: AnyJob) -> OpDefinition:
     def diff(context: OpExecutionContext, snapshot: SnapshotRef) -> PlanRef:
         with _sync_run(context, job) as run:
             plan = run.diff(snapshot)
-        context.add_output_metadata({"planned writes": plan.writes, "sync run": plan.run_id})
+        context.add_output_metadata({"planned writes": plan.writes, "more about it": more_about(plan.run_id)})
         return plan
 
     return diff

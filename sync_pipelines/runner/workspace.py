@@ -29,6 +29,7 @@ class Workspace:
         ledger: The opened ledger.
         store: Where snapshots and plans are.
         keep_snapshots: How long files of past runs stay.
+        keep_runs: How long the ledger knows a run.
         lease: How long a run that died or stalled keeps others of its sync from starting.
         wait_s: Seconds that a run started by Dagster waits for another one of its sync.
         clock: Gives the time, aware.
@@ -37,6 +38,7 @@ class Workspace:
     ledger: Ledger
     store: SnapshotStore
     keep_snapshots: timedelta
+    keep_runs: timedelta = timedelta(days=365)
     lease: timedelta = timedelta(seconds=60)
     wait_s: float = 900.0
     clock: Clock = utc_now
@@ -52,7 +54,8 @@ class Workspace:
         return Inbox(self.ledger)
 
     def clean_up(self) -> None:
-        """Removes the files of runs older than the settings keep them."""
+        """Removes the files of runs, and the runs themselves, that are older than the settings keep them."""
+        self.ledger.forget_runs(self.clock() - self.keep_runs)
         self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp())
 
 
@@ -73,6 +76,7 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             ledger,
             SnapshotStore(settings.snapshot_dir()),
             keep_snapshots=timedelta(days=settings.keep_snapshots_days),
+            keep_runs=timedelta(days=settings.keep_runs_days),
             lease=timedelta(seconds=settings.lease_s),
             wait_s=settings.wait_s,
             clock=clock,

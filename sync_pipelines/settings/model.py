@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         description="Days after which files of past runs are removed; until then a run can be re-executed.",
     )
 
+    keep_runs_days: float = Field(
+        default=365,
+        gt=0,
+        description="Days after which the ledger forgets a run with its errors. The newest run of each sync stays.",
+    )
+
     @field_validator("jobs", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
