@@ -7,8 +7,6 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +17,7 @@ import stamina
 
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.tryton import TrytonSettings
+from sync_pipelines.sources.http_retries import retry_after_s
 from sync_pipelines.sources.tryton_wire import from_wire, to_wire
 
 _LOGIN = "common.db.login"
@@ -199,7 +198,7 @@ class TrytonConnection:
         return response
 
     def _come_back_later(self, name: str, response: httpx.Response) -> RetryableError:
-        said, wait_s = f"{response.status_code} {response.reason_phrase}", _retry_after_s(response)
+        said, wait_s = f"{response.status_code} {response.reason_phrase}", retry_after_s(response)
         if name == _LOGIN and response.status_code == HTTPStatus.TOO_MANY_REQUESTS and wait_s is None:
             # The server counts the bad logins of the last minutes, and an attempt while it refuses counts as well.
             said += f" after too many bad logins of {self._settings.user!r}; check TRYTON_PASSWORD"
@@ -255,20 +254,3 @@ class TrytonConnection:
 
 def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST_EXCERPT else f"{text[:_LONGEST_EXCERPT]}..."
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    """The seconds of a Retry-After header, which is a number or a date; None without one or with nonsense.
-
-    Source:
-        RFC 9110, section 10.2.3.
-    """
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -29,7 +29,8 @@ from sync_pipelines import ConfigurationError, sync_intervals
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.orchestration.build import build_definitions
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner import workspace as workspace_room
+from sync_pipelines.runner.workspace import open_workspace, utc_now
 from sync_pipelines_tests.orchestration.shop import Shop
 
 REPOSITORY = Path(__file__).parents[2]
@@ -337,3 +338,18 @@ def test_a_run_that_is_alive_is_left_alone(shop: Shop, instance: DagsterInstance
 
     assert recover(definitions, instance) == "every run that Dagster shows as started is alive"
     assert instance.get_run_by_id(alive.run_id).status is DagsterRunStatus.STARTED  # type: ignore[union-attr]
+
+
+def test_a_run_that_never_took_a_lease_is_given_up_only_after_the_longest_wait(
+    shop: Shop, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be waiting for its turn; one that died in its start-up does so for ever."""
+    definitions = build_definitions([shop.job()])
+    started = DagsterRun(job_name="erp_stock", status=DagsterRunStatus.STARTED, tags={"sync": "erp-stock"})
+    waiting = instance.add_run(started)
+    assert recover(definitions, instance) == "every run that Dagster shows as started is alive"
+
+    later = utc_now() + timedelta(hours=1)
+    monkeypatch.setattr(workspace_room.open_workspace.__wrapped__, "__defaults__", (None, lambda: later))
+
+    assert waiting.run_id in recover(definitions, instance)
