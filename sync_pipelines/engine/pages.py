@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import closing
+from itertools import islice
 from typing import Any
 
 from sync_pipelines.engine.calls import call, iterate
@@ -57,13 +58,8 @@ def stream_elements(given: Any) -> Generator[Any]:
 
 def batches(items: Iterable[Any], size: int = PAGE_SIZE) -> Iterator[list[Any]]:
     """Cuts a stream into lists of at most `size`."""
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) >= size:
-            yield batch
-            batch = []
-    if batch:
+    stream = iter(items)
+    while batch := list(islice(stream, size)):
         yield batch
 
 

@@ -1,6 +1,6 @@
 """Results as Dagster metadata: a pure mapping, so that the asset page plots numbers and lists errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dagster import (
     MetadataValue,
@@ -15,8 +15,6 @@ from sync_pipelines.runner.draining import Applied
 
 ERRORS_SHOWN = 50
 APPLIED_SHOWN = 100
-
-Metadata = Mapping[str, MetadataValue]
 
 
 def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:

@@ -41,7 +41,6 @@ class ChunkResult:
         if self.first_raised is None:
             self.first_raised = error
         self.errors.append(SyncError(entry.external_id, message_of(error), exception_type(error), entry.position))
-        self.errors.sort(key=lambda each: each.position)
         if entry.action is Action.DELETE:
             self.failed_deletes += 1
         else:
@@ -126,4 +125,5 @@ class ChunkWriter:
                     self.result.fail(number, self._entries[number], error)
                 else:
                     self.result.outcomes[number] = _WRITTEN[action]
+        self.result.errors.sort(key=lambda error: error.position)
         return self.result

@@ -226,7 +226,10 @@ def _plan_row(entry: PlanEntry) -> tuple[Any, ...]:
 
 def _encoded_changes(changes: Mapping[str, FieldChange]) -> str:
     """The changes for people: a value that JSON can't hold is shown as text rather than failing the item."""
-    return encode({name: [_shown(change.old), _shown(change.new)] for name, change in changes.items()})
+    try:
+        return encode({name: [change.old, change.new] for name, change in changes.items()})
+    except Exception:  # noqa: BLE001 - whatever a local value raises, the item can be written
+        return encode({name: [_shown(change.old), _shown(change.new)] for name, change in changes.items()})
 
 
 def _shown(value: Any) -> Any:

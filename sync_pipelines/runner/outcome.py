@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
@@ -90,11 +89,3 @@ def _duplicates(files: RunFiles) -> tuple[Duplicate, ...]:
 
 def _sync_error(row: ErrorRow) -> SyncError:
     return SyncError(row.external_id, row.message, row.exception_type, row.position)
-
-
-def table_of_results(results: list[SyncResults]) -> list[dict[str, Any]]:
-    """One mapping per run for a table: name, outcome, counts, duration."""
-    return [
-        {"name": each.name, "outcome": each.outcome, **each.counts(), "duration_s": round(each.duration_ms / 1000, 2)}
-        for each in results
-    ]

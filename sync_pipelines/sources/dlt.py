@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size, in_pages
+from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
 from sync_pipelines.sources.unreadable import UnreadableItem
 
 
@@ -55,7 +56,7 @@ class _DltResource:
     def __call__(self) -> Iterator[Page]:
         dlt = _dlt()
         with _explained():
-            yield from in_pages(_items(_single_resource(dlt, self.resource), self.page_size), self.page_size)
+            yield from batches(_items(_single_resource(dlt, self.resource), self.page_size), self.page_size)
 
 
 def _dlt() -> Any:

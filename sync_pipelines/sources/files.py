@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
-from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size, in_pages
+from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,7 +129,7 @@ class _CsvFile:
             records = _Records(self.path, self.encoding, reader)
             names = self._checked_header(records)
             items = (self._item(names, values, f"{self.path}, line {records.line}") for values in records)
-            yield from in_pages(items, self.page_size)
+            yield from batches(items, self.page_size)
 
     def _checked_header(self, records: _Records) -> list[str]:
         names = next(records, None)

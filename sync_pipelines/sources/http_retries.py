@@ -45,7 +45,7 @@ class Patience:
         made = 0
         try:
             for again in stamina.retry_context(
-                on=self._backoff,
+                on=self.backoff,
                 attempts=self.attempts,
                 timeout=None,
                 wait_initial=_FIRST_WAIT_S,
@@ -59,7 +59,8 @@ class Patience:
             raise RetryableError(f"{error} (tried {times})", retry_after_s=error.retry_after_s) from error.__cause__
         raise AssertionError("unreachable: the loop returns or raises")
 
-    def _backoff(self, error: Exception) -> bool | float:
+    def backoff(self, error: Exception) -> bool | float:
+        """Tells the retry library whether to go on, and for how long to wait if the server named a time."""
         if not isinstance(error, RetryableError):
             return False
         if error.retry_after_s is None:

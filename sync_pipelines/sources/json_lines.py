@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
 from sync_pipelines.sources.json_text import Pairs, parse_json
-from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size, in_pages
+from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
 from sync_pipelines.sources.unreadable import UnreadableItem
 
 _LONGEST_LINE_BYTES = 1 << 26
@@ -74,7 +75,7 @@ class _JsonLines:
 
     def __call__(self) -> Iterator[Page]:
         with _opened(self.path) as file:
-            yield from in_pages(self._items(file), self.page_size)
+            yield from batches(self._items(file), self.page_size)
 
     def _items(self, file: BinaryIO) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(_lines(file), 1):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sync_pipelines.errors import ConfigurationError
@@ -27,10 +26,3 @@ def check_page_size(page_size: object) -> None:
     # `type`, not `isinstance`: True is an int to Python and a slip to everybody else.
     if type(page_size) is not int or page_size < 1:
         raise ConfigurationError(f"page_size={page_size!r}: give a positive whole number of items")
-
-
-def in_pages(items: Iterable[dict[str, Any]], page_size: int) -> Iterator[Page]:
-    """Cuts a stream of items into pages; the last one may be shorter, none is empty."""
-    stream = iter(items)
-    while page := list(islice(stream, page_size)):
-        yield page

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.tryton import load_tryton_settings
-from sync_pipelines.sources.tryton_rpc import Patience, TrytonConnection, TrytonError
+from sync_pipelines.sources.http_retries import Patience
+from sync_pipelines.sources.tryton_rpc import TrytonConnection, TrytonError
 
 __all__ = ["Product", "StockLevel", "Tryton", "TrytonError"]
 

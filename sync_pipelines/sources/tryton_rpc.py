@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +16,7 @@ import stamina
 
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.tryton import TrytonSettings
-from sync_pipelines.sources.http_retries import retry_after_s
+from sync_pipelines.sources.http_retries import Patience, retry_after_s
 from sync_pipelines.sources.tryton_wire import from_wire, to_wire
 
 _LOGIN = "common.db.login"
@@ -47,22 +46,6 @@ class TrytonError(ConfigurationError):
 
 def _rebuild_error(message: str, kind: str, details: tuple[str, ...]) -> TrytonError:
     return TrytonError(message, kind=kind, details=details)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait and how often to try.
-
-    Args:
-        timeout_s: Seconds to wait for a connection, and for each piece of an answer.
-        attempts: How often a call is tried in all; 1 means no retry.
-        longest_wait_s: Seconds that we are ready to wait when the server names a time; if it asks for more, the
-            error goes to the caller at once.
-    """
-
-    timeout_s: float
-    attempts: int
-    longest_wait_s: float
 
 
 class TrytonConnection:
@@ -117,18 +100,10 @@ class TrytonConnection:
             ConfigurationError: Login, database, address or the answer's form is wrong.
             RetryableError: The server could not be reached or asked to wait, in all attempts.
         """
-        for attempt in stamina.retry_context(on=self._backoff, attempts=self._patience.attempts, timeout=None):
+        for attempt in stamina.retry_context(on=self._patience.backoff, attempts=self._patience.attempts, timeout=None):
             with attempt:
                 return self._call_in_session(f"model.{model}.{method}", arguments, context or {})
         raise AssertionError("unreachable")
-
-    def _backoff(self, error: Exception) -> bool | float:
-        """Tells the retry library whether to go on, and for how long to wait if the server named a time."""
-        if not isinstance(error, RetryableError):
-            return False
-        if error.retry_after_s is None:
-            return True
-        return error.retry_after_s if error.retry_after_s <= self._patience.longest_wait_s else False
 
     def _call_in_session(self, name: str, arguments: tuple[Any, ...], context: Mapping[str, Any]) -> Any:
         if not self._headers:

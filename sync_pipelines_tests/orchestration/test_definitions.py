@@ -75,21 +75,22 @@ print(json.dumps({
 """
 
 
+def survey(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """What a fresh process finds in the definitions."""
+    line = [sys.executable, "-W", "ignore", "-c", SURVEY]
+    found = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    seen: dict[str, Any] = json.loads(found.stdout)
+    return seen
+
+
 def test_the_shipped_definitions_load_with_an_empty_environment_and_are_these(tmp_path: Path) -> None:
     """Names of jobs, schedules and assets are what operators, dashboards and history hang on."""
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
 
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SURVEY],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = survey(tmp_path, environment)
 
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == SHIPPED
+    assert found == SHIPPED
     assert list(tmp_path.iterdir()) == []  # loading writes nothing
 
 
@@ -110,21 +111,12 @@ def test_one_file_in_the_jobs_package_is_all_a_new_sync_takes(tmp_path: Path) ->
         "SYNC_PIPELINES_JOBS": "our_jobs",
     }
 
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SURVEY],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = survey(tmp_path, environment)
 
-    assert found.returncode == 0, found.stderr
-    survey = json.loads(found.stdout)
-    assert survey["jobs"] == ["crm_customers", "crm_customers_items"]
-    assert survey["assets"] == {"sources/crm_customers": [], "sync/crm_customers": ["sources/crm_customers"]}
-    assert list(survey["schedules"]) == ["crm_customers_every_90_minutes"]
-    assert isinstance(survey["schedules"]["crm_customers_every_90_minutes"][0], list)
+    assert found["jobs"] == ["crm_customers", "crm_customers_items"]
+    assert found["assets"] == {"sources/crm_customers": [], "sync/crm_customers": ["sources/crm_customers"]}
+    assert list(found["schedules"]) == ["crm_customers_every_90_minutes"]
+    assert isinstance(found["schedules"]["crm_customers_every_90_minutes"][0], list)
 
 
 def test_two_syncs_may_read_the_same_source_asset(shop: Shop) -> None:
