@@ -85,15 +85,15 @@ def _tagged_moment(value: datetime, _place: str) -> Any:
 
 def _tagged_sequence(value: Any, place: str) -> Any:
     if hasattr(value, "_fields"):
-        return {_TAG: "namedtuple", "c": _remember(type(value)), "v": [_tagged(each, place) for each in value]}
+        return {_TAG: "namedtuple", "c": remember_class(type(value)), "v": [_tagged(each, place) for each in value]}
     return {_TAG: "tuple", "v": [_tagged(each, place) for each in value]}
 
 
 def _tagged_enum(value: Enum, place: str) -> Any:
     kind = type(value)
     if kind.__members__.get(value.name) is value:
-        return {_TAG: "enum", "c": _remember(kind), "v": value.name}
-    return {_TAG: "flag", "c": _remember(kind), "v": _tagged(value.value, place)}  # several flags have no name
+        return {_TAG: "enum", "c": remember_class(kind), "v": value.name}
+    return {_TAG: "flag", "c": remember_class(kind), "v": _tagged(value.value, place)}  # several flags have no name
 
 
 def _tagged_other(value: Any, place: str) -> Any:
@@ -101,12 +101,12 @@ def _tagged_other(value: Any, place: str) -> Any:
     if hasattr(kind, "model_fields") and hasattr(kind, "model_construct"):
         state = value.__getstate__()  # what pydantic's own pickling keeps: fields, extra, set and private ones
         fields = _tagged(state.pop("__dict__"), place)
-        return {_TAG: "model", "c": _remember(kind), "v": fields, "s": _tagged(state, place)}
+        return {_TAG: "model", "c": remember_class(kind), "v": fields, "s": _tagged(state, place)}
     if dataclasses.is_dataclass(kind):
         given = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
-        return {_TAG: "object", "c": _remember(kind), "v": {**_tagged(given, place), **_added(value, given, place)}}
+        return {_TAG: "object", "c": remember_class(kind), "v": {**_tagged(given, place), **_added(value, given, place)}}
     if hasattr(kind, "unicode_string"):
-        return {_TAG: "text", "c": _remember(kind), "v": str(value)}  # a URL of pydantic's
+        return {_TAG: "text", "c": remember_class(kind), "v": str(value)}  # a URL of pydantic's
     if isinstance(value, ItemError):
         raise value  # a source that found a field it can't read leaves the error in its place
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
@@ -160,7 +160,7 @@ _TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] 
     (set, lambda value, place: {_TAG: "set", "v": [_tagged(each, place) for each in value]}),
     (
         _BY_TEXT,
-        lambda value, _: {_TAG: "text", "c": _remember(type(value)), "v": str(value)},
+        lambda value, _: {_TAG: "text", "c": remember_class(type(value)), "v": str(value)},
     ),
     ((list, deque), lambda value, place: [_tagged(each, place) for each in value]),
     (Mapping, lambda value, place: _tagged_dict(dict(value), place)),
@@ -188,7 +188,7 @@ def _restore(found: dict[str, Any]) -> Any:
     value = found["v"]
     if kind in _RESTORERS:
         return _RESTORERS[kind](value)
-    return _restore_object(kind, _class_named(found["c"]), found)
+    return _restore_object(kind, class_named(found["c"]), found)
 
 
 def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
@@ -210,13 +210,19 @@ def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
     return restored
 
 
-def _remember(kind: type) -> str:
+def remember_class(kind: type) -> str:
+    """The name by which `class_named` finds the class again."""
     name = f"{kind.__module__}:{kind.__qualname__}"
     _classes[name] = kind
     return name
 
 
-def _class_named(name: str) -> type:
+def class_named(name: str) -> type:
+    """The class of that name.
+
+    Raises:
+        ConfigurationError: It can't be imported in this process.
+    """
     if name in _classes:
         return _classes[name]
     module_name, _, qualified = name.partition(":")
@@ -230,10 +236,10 @@ def _class_named(name: str) -> type:
             f"the class {name} of an item can't be imported in this process; define it at the top level of a module "
             "that fetch, diff and apply can all import"
         ) from error
-    return _remembered(found, name)
+    return _checked(found, name)
 
 
-def _remembered(found: Any, name: str) -> type:
+def _checked(found: Any, name: str) -> type:
     keeps = isinstance(found, type) and (
         issubclass(found, (Enum, tuple, *_BY_TEXT))
         or dataclasses.is_dataclass(found)
@@ -242,5 +248,5 @@ def _remembered(found: Any, name: str) -> type:
     )
     if not keeps:
         raise ConfigurationError(f"{name} is no dataclass, pydantic model, named tuple or enum")
-    _remember(found)
+    remember_class(found)
     return found  # type: ignore[no-any-return]  # checked just above

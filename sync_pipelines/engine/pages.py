@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import closing
@@ -12,6 +13,7 @@ from sync_pipelines.engine.calls import call, iterate
 from sync_pipelines.errors import ConfigurationError
 
 PAGE_SIZE = 1_000
+_LONGEST_PAGE_S = 5.0
 
 _PAGES = (list, deque, Iterator, KeysView, ValuesView)
 
@@ -32,13 +34,70 @@ def stream_items(fetch_external: Callable[[], Any], rows_of_frame: RowsOfFrame) 
         ConfigurationError: What came back is neither items nor pages.
         Exception: Whatever the source raises, unchanged.
     """
+    with closing(_stretches(fetch_external, rows_of_frame)) as stretches:
+        for stretch in stretches:
+            yield from stretch
+
+
+def stream_pages(
+    fetch_external: Callable[[], Any],
+    rows_of_frame: RowsOfFrame,
+    size: Callable[[], int],
+    elapsed_s: Callable[[], float] = time.monotonic,
+) -> Generator[list[Any]]:
+    """Calls `fetch_external` as `stream_items` does, and yields lists of items.
+
+    A source that is slow gets a page every few seconds, however few items it has given; one that breaks off gets its
+    last items out before its error is raised.
+
+    Args:
+        fetch_external: The job's function.
+        rows_of_frame: Makes items of a pandas DataFrame.
+        size: Says how many items a page has at most.
+        elapsed_s: A clock that only goes forward, in seconds.
+
+    Raises:
+        ConfigurationError: What came back is neither items nor pages.
+        Exception: Whatever the source raises, unchanged.
+    """
+    page: list[Any] = []
+    until_s = elapsed_s() + _LONGEST_PAGE_S
+    with closing(_stretches(fetch_external, rows_of_frame)) as stretches:
+        try:
+            for stretch in stretches:
+                rest = iter(stretch)
+                # items that come singly may be one dict, filled anew each time
+                page.extend(map(_own, stretch) if type(stretch) is tuple else islice(rest, size() - len(page)))
+                while len(page) >= size():
+                    yield page
+                    page = list(islice(rest, size())) if type(stretch) is not tuple else []
+                if page and elapsed_s() >= until_s:
+                    yield page
+                    page = []
+                until_s = until_s if page else elapsed_s() + _LONGEST_PAGE_S
+        except GeneratorExit:
+            raise
+        except Exception:
+            if page:
+                yield page
+            raise
+    if page:
+        yield page
+
+
+def _own(item: Any) -> Any:
+    return item.copy() if type(item) is dict else item
+
+
+def _stretches(fetch_external: Callable[[], Any], rows_of_frame: RowsOfFrame) -> Generator[Iterable[Any]]:
+    """Yields what the source gives: a page as it is, a single item as a tuple of one."""
     fetched = call(fetch_external)
     if _is_frame(fetched):
-        yield from rows_of_frame(fetched)
+        yield rows_of_frame(fetched)
         return
     with closing(stream_elements(fetched)) as source:
         for element in source:
-            yield from rows_of_frame(element) if _is_frame(element) else _page(element)
+            yield rows_of_frame(element) if _is_frame(element) else _page(element)
 
 
 def stream_elements(given: Any) -> Generator[Any]:

@@ -46,7 +46,6 @@ class PlanEntry:
         position: Place of the item in the fetch, starting at 0; -1 for a delete, which has no item.
         item: The item to write, None for a delete.
         changes: Field -> old and new value, as far as the target names its fields.
-        text: The item's JSON as the snapshot has it, which no function of the job can have altered.
     """
 
     action: Action
@@ -54,4 +53,3 @@ class PlanEntry:
     position: int = -1
     item: Any = None
     changes: Mapping[str, FieldChange] = field(default_factory=dict)
-    text: str | None = None

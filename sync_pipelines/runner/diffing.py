@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sync_pipelines.engine.calls import call
-from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
+from sync_pipelines.engine.plan import Action, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
-from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.id_index import IdIndex
+from sync_pipelines.runner.plan_files import PlanPages, write_findings
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
-from sync_pipelines.snapshots.files import PageWriter, read_pages, read_summary
+from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.snapshot import SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
 
 
@@ -36,7 +37,6 @@ class Candidate:
     position: int
     external_id: str
     item: Any
-    text: str
 
 
 @dataclass
@@ -71,18 +71,18 @@ def diff_snapshot(
     Returns:
         The outcomes settled already, how many writes are planned, and notes for a person.
     """
-    total = int(read_summary(files.snapshot)["items"])
+    total = int(files.snapshot.summary()["items"])
     settled, done = Counts(), 0
-    with IdIndex(files.scratch) as index, files.write_plan() as (plan, findings):
+    with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
         unidentified = _index_ids(files, driver, index)
         entries = PlanPages(plan)
-        for rows in read_pages(files.snapshot):
+        for rows in _rows_in_pages(files):
             page = diff_page(job, driver, index, rows)
-            _write_findings(findings, page, report)
+            tell_findings(findings, page, report)
             entries.add(page.entries)
             settled, done = settled + page.counts(), done + len(rows)
             report.progress(Progress("diff", total, done, total))
-        reason = _why_no_deletes(job, read_summary(files.snapshot), unidentified)
+        reason = why_no_deletes(job, files.snapshot.summary(), unidentified)
         if job.deletes != "off" and reason is None:
             _plan_deletes(driver, index, entries)
         entries.flush()
@@ -91,12 +91,24 @@ def diff_snapshot(
     return settled, plan.rows, [f"no deletes: {reason}"] if reason is not None else []
 
 
+def _rows_in_pages(files: RunFiles) -> Iterator[list[SnapshotRow]]:
+    for page in files.snapshot.pages():
+        yield from (each.rows() for each in page.slices(PAGE_SIZE))
+
+
+def tell_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> None:
+    """Keeps what the diff of a page found, and shows the first errors."""
+    write_findings(findings, page.failed, page.duplicates)
+    for error in sorted(page.failed, key=lambda error: error.position):
+        report.item_failed(error)
+
+
 def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex) -> int:
     """Notes the last position of each id; gives how many items have none that can be read."""
     unidentified = 0
-    for rows in read_pages(files.snapshot, ["position", "external_id"]):
+    for page in files.snapshot.pages(fields=False):
         known: list[tuple[str, int]] = []
-        for position, external_id in rows:
+        for position, external_id in zip(page.positions(), page.external_ids(), strict=True):
             if external_id is None:
                 unidentified += 1
                 continue
@@ -118,7 +130,7 @@ def canonical_or_error(driver: TargetDriver, external_id: str) -> str | Exceptio
 
 
 def diff_page(
-    job: SyncJob[Any, Any], driver: TargetDriver, index: FindsPositions, rows: Sequence[tuple[Any, ...]]
+    job: SyncJob[Any, Any], driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow]
 ) -> PageDiff:
     """Decides on a page of a snapshot.
 
@@ -126,7 +138,7 @@ def diff_page(
         job: The sync job.
         driver: The opened target.
         index: Says where the last item of an id is.
-        rows: Rows as `SNAPSHOT` has them.
+        rows: Rows of a snapshot.
     """
     page = PageDiff()
     candidates = _without_skipped(job, _winners(driver, index, rows, page), page)
@@ -140,44 +152,36 @@ def diff_page(
 
 
 def _winners(
-    driver: TargetDriver, index: FindsPositions, rows: Sequence[tuple[Any, ...]], page: PageDiff
-) -> list[tuple[int, str, str]]:
-    """Position, canonical id and item text of the rows that count; sets aside failed items and duplicates."""
-    canonical = {row[1]: canonical_or_error(driver, row[1]) for row in rows if row[1] is not None}
+    driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow], page: PageDiff
+) -> list[Candidate]:
+    """The rows that count, as candidates; sets aside failed items and duplicates."""
+    canonical = {
+        row.external_id: canonical_or_error(driver, row.external_id) for row in rows if row.external_id is not None
+    }
     last = index.positions([each for each in canonical.values() if isinstance(each, str)])
-    winners: list[tuple[int, str, str]] = []
-    for position, external_id, item, exception_name, message in rows:
-        known = canonical.get(external_id)
-        if isinstance(known, str) and last[known] != position:
-            page.duplicates.append(Duplicate(known, position, last[known]))
-        elif message is not None:
-            page.failed.append(SyncError(external_id, message, exception_name, position))
+    winners: list[Candidate] = []
+    for row in rows:
+        known = canonical.get(row.external_id) if row.external_id is not None else None
+        if isinstance(known, str) and last[known] != row.position:
+            page.duplicates.append(Duplicate(known, row.position, last[known]))
+        elif row.message is not None:
+            page.failed.append(SyncError(row.external_id, row.message, row.exception_type or "", row.position))
         elif isinstance(known, str):
-            winners.append((position, known, item))
+            winners.append(Candidate(row.position, known, row.item))
         elif known is not None:
-            page.fail(position, external_id, known)
+            page.fail(row.position, row.external_id, known)
     return winners
 
 
-def _without_skipped(
-    job: SyncJob[Any, Any], winners: Sequence[tuple[int, str, str]], page: PageDiff
-) -> list[Candidate]:
+def _without_skipped(job: SyncJob[Any, Any], winners: Sequence[Candidate], page: PageDiff) -> list[Candidate]:
     candidates: list[Candidate] = []
-    for position, external_id, text in winners:
+    for each in winners:
         try:
-            item = decode(text)
-        except ConfigurationError:
-            raise
+            skipped = job.should_skip is not None and bool(call(job.should_skip, each.item))
         except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-            page.fail(position, external_id, error)
+            page.fail(each.position, each.external_id, error)
             continue
-        try:
-            skipped = job.should_skip is not None and bool(call(job.should_skip, item))
-        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-            page.fail(position, external_id, error)
-            continue
-        kept = page.skipped if skipped else candidates
-        kept.append(Candidate(position, external_id, item, text))
+        (page.skipped if skipped else candidates).append(each)
     return candidates
 
 
@@ -192,62 +196,8 @@ def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page:
         return
     action = Action.CREATE if local is None else Action.UPDATE
     page.entries.append(
-        PlanEntry(action, candidate.external_id, candidate.position, candidate.item, comparison.changes, candidate.text)
+        PlanEntry(action, candidate.external_id, candidate.position, candidate.item, comparison.changes)
     )
-
-
-class PlanPages:
-    """Collects plan entries into full pages, which become the chunks that apply commits.
-
-    Args:
-        writer: The plan file.
-    """
-
-    def __init__(self, writer: PageWriter) -> None:
-        self._writer = writer
-        self._waiting: list[tuple[Any, ...]] = []
-
-    def add(self, entries: Sequence[PlanEntry]) -> None:
-        """Adds entries in their order."""
-        self._waiting += [_plan_row(entry) for entry in entries]
-        while len(self._waiting) >= PAGE_SIZE:
-            self._writer.write(self._waiting[:PAGE_SIZE])
-            del self._waiting[:PAGE_SIZE]
-
-    def flush(self) -> None:
-        """Writes the last page."""
-        self._writer.write(self._waiting)
-        self._waiting.clear()
-
-
-def _plan_row(entry: PlanEntry) -> tuple[Any, ...]:
-    return entry.position, entry.action.value, entry.external_id, entry.text, _encoded_changes(entry.changes)
-
-
-def _encoded_changes(changes: Mapping[str, FieldChange]) -> str:
-    """The changes for people: a value that JSON can't hold is shown as text rather than failing the item."""
-    try:
-        return encode({name: [change.old, change.new] for name, change in changes.items()})
-    except Exception:  # noqa: BLE001 - whatever a local value raises, the item can be written
-        return encode({name: [_shown(change.old), _shown(change.new)] for name, change in changes.items()})
-
-
-def _shown(value: Any) -> Any:
-    try:
-        encode(value)
-    except Exception:  # noqa: BLE001 - see above
-        return object.__repr__(value)
-    return value
-
-
-def _write_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> None:
-    rows: list[tuple[Any, ...]] = [
-        (each.position, "failed", each.external_id, each.exception_type, each.message, None) for each in page.failed
-    ]
-    rows += [(each.position, "duplicate", each.external_id, None, None, each.kept_position) for each in page.duplicates]
-    findings.write(sorted(rows, key=lambda row: row[0]))
-    for error in sorted(page.failed, key=lambda error: error.position):
-        report.item_failed(error)
 
 
 def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages) -> None:
@@ -259,7 +209,7 @@ def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages) -> N
         entries.add([PlanEntry(Action.DELETE, each) for each in missing])
 
 
-def _why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:
+def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:
     """Why deletes that the job asks for are withheld; None if they are not, or if it asks for none."""
     if job.deletes == "off":
         return None
@@ -272,28 +222,3 @@ def _why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidenti
     return None
 
 
-def read_plan(files: RunFiles) -> Iterator[list[PlanEntry]]:
-    """Yields the chunks of the run's plan. The fields' changes are left out: apply decides by the item."""
-    for rows in read_pages(files.plan, ["position", "action", "external_id", "item"]):
-        yield [
-            PlanEntry(Action(action), external_id, position, decode(item) if item is not None else None)
-            for position, action, external_id, item in rows
-        ]
-
-
-def read_duplicates(files: RunFiles, limit: int) -> list[Duplicate]:
-    """The first duplicates of the run, in the order of the fetch."""
-    found: list[Duplicate] = []
-    for rows in read_pages(files.findings, ["position", "kind", "external_id", "kept_position"]):
-        found += [Duplicate(row[2], row[0], row[3]) for row in rows if row[1] == "duplicate"]
-        if len(found) >= limit:
-            break
-    return found[:limit]
-
-
-def read_failed(files: RunFiles) -> Iterator[SyncError]:
-    """The items that failed before anything was written."""
-    for rows in read_pages(files.findings):
-        for position, kind, external_id, exception_name, message, _ in rows:
-            if kind == "failed":
-                yield SyncError(external_id, message, exception_name, position)

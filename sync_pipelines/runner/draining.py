@@ -18,12 +18,13 @@ from sync_pipelines.engine.results import Counts, SyncError, SyncResults
 from sync_pipelines.errors import AccountsError
 from sync_pipelines.runner.applying import apply_chunk
 from sync_pipelines.runner.diffing import PageDiff, canonical_or_error, diff_page
-from sync_pipelines.runner.fetching import SnapshotRow, snapshot_row
+from sync_pipelines.runner.fetching import snapshot_row
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.snapshots.snapshot import SnapshotRow
 
 BATCH_SIZE = 500
 _POLL_S = 0.25
@@ -156,7 +157,7 @@ def _row(job: SyncJob[Any, Any], position: int, delivery: Delivery) -> SnapshotR
     try:
         item = decode(delivery.item)
     except Exception as error:  # noqa: BLE001 - one bad delivery never stops the others
-        return position, None, None, exception_type(error), message_of(error)
+        return SnapshotRow(position, None, None, exception_type(error), message_of(error))
     return snapshot_row(job, position, item)
 
 
@@ -165,10 +166,10 @@ class _LastOf:
 
     def __init__(self, driver: TargetDriver, rows: Sequence[SnapshotRow]) -> None:
         self._last: dict[str, int] = {}
-        for position, external_id, *_ in rows:
-            canonical = canonical_or_error(driver, external_id) if external_id is not None else None
+        for row in rows:
+            canonical = canonical_or_error(driver, row.external_id) if row.external_id is not None else None
             if isinstance(canonical, str):
-                self._last[canonical] = position
+                self._last[canonical] = row.position
 
     def positions(self, ids: Sequence[str]) -> dict[str, int]:
         """The last position of each id."""
@@ -190,7 +191,7 @@ def _settled(
     return [
         Settled(
             id=delivery.id,
-            external_id=rows[position][1],
+            external_id=rows[position].external_id,
             action=None if position in messages else actions[position].value,
             message=messages.get(position),
         )

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from sync_pipelines.engine.calls import resolve
-from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
-from sync_pipelines.engine.pages import PAGE_SIZE, batches, stream_items
+from sync_pipelines.engine.pages import stream_pages
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError, FetchError
 from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotRow, SnapshotWriter
 from sync_pipelines.snapshots.store import RunFiles
-
-SnapshotRow = tuple[int, str | None, str | None, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +62,28 @@ def fetch_snapshot(
         ConfigurationError: The source says that a person must act, or gives no items at all.
     """
     missing = set(selection.only)
-    with files.write_snapshot() as writer, closing(_items(job)) as items:
-        taken = _select(_identified(job, items), selection)
-        for rows in batches(taken, PAGE_SIZE):
-            writer.write(rows)
-            missing.difference_update(row[1] for row in rows if row[1] is not None)
+    with files.write_snapshot() as writer, closing(_pages(job, selection, writer)) as pages:
+        for page in pages:
+            missing.difference_update(page.external_ids)
+            writer.write(page)
             report.progress(Progress("fetch", writer.rows, writer.rows))
+            if selection.limit is not None and writer.rows >= selection.limit:
+                break
         writer.finish({"items": writer.rows, "complete": selection.is_everything})
     notes = [f"not found in the source: {', '.join(sorted(missing)[:20])}"] if missing else []
     return writer.rows, notes
 
 
-def _items(job: SyncJob[Any, Any]) -> Generator[Any]:
+def _pages(job: SyncJob[Any, Any], selection: Selection, writer: SnapshotWriter) -> Generator[FetchedPage]:
+    """The pages of the source as far as they are selected."""
+    most = selection.limit if selection.limit is not None and not selection.only else None
     came = 0
     try:
-        for item in stream_items(job.fetch_external, _rows_of_frame):
-            yield item
-            came += 1
+        with closing(stream_pages(job.fetch_external, _rows_of_frame, lambda: writer.page_size(most))) as pages:
+            for items in pages:
+                page = _select(identified(job, came, items), selection, writer.rows)
+                came += len(items)
+                yield page
     except ConfigurationError as error:
         raise ConfigurationError(f"{job.name}: fetch_external: {error}") from error
     except Exception as error:
@@ -97,23 +100,61 @@ def _rows_of_frame(frame: Any) -> Iterator[dict[str, Any]]:
     return rows_of_frame(frame)
 
 
-def _identified(job: SyncJob[Any, Any], items: Iterator[Any]) -> Iterator[SnapshotRow]:
-    for position, item in enumerate(items):
-        yield snapshot_row(job, position, item)
+def _select(page: FetchedPage, selection: Selection, taken: int) -> FetchedPage:
+    places: Sequence[int] = range(len(page.items))
+    if selection.only:
+        places = [place for place, external_id in enumerate(page.external_ids) if external_id in selection.only]
+    if selection.limit is not None:
+        places = places[: selection.limit - taken]
+    return page if len(places) == len(page.items) else page.only(places)
+
+
+def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> FetchedPage:
+    """The items with their external ids; an item without one that can be read has failed.
+
+    Args:
+        job: The sync job.
+        first: Place of the first item in the fetch.
+        items: The items.
+    """
+    positions = range(first, first + len(items))
+    texts = _texts_of_field(job.get_external_id, items) if isinstance(job.get_external_id, str) else None
+    if texts is not None:
+        return FetchedPage(positions, texts, items)
+    page = FetchedPage(positions, [None] * len(items), items)
+    for place, item in enumerate(items):
+        try:
+            page.external_ids[place] = _external_id(job, item)
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            page.errors[place] = error
+    return page
+
+
+def _external_id(job: SyncJob[Any, Any], item: Any) -> str:
+    given = checked_external_id(resolve(job.identify(item)))
+    given.encode("utf-8")
+    return given
+
+
+def _texts_of_field(name: str, items: Sequence[Any]) -> list[str | None] | None:
+    """The ids of a page of dicts whose field is a text in each; None if one needs a closer look."""
+    if set(map(type, items)) != {dict}:
+        return None
+    texts = [item.get(name) for item in items]
+    if set(map(type, texts)) != {str} or not all(map(str.strip, texts)):
+        return None
+    try:
+        "".join(texts).encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+    return texts
 
 
 def snapshot_row(job: SyncJob[Any, Any], position: int, item: Any) -> SnapshotRow:
-    """The row that keeps an item, or what is wrong with it."""
+    """An item as a snapshot gives it back, or what is wrong with it."""
     external_id: str | None = None
     try:
-        given = checked_external_id(resolve(job.identify(item)))
-        given.encode("utf-8")
-        external_id = given
-        return position, external_id, encode(item), None, None
+        external_id = _external_id(job, item)
+        return SnapshotRow(position, external_id, decode(encode(item)))
     except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-        return position, external_id, None, exception_type(error), message_of(error)
-
-
-def _select(rows: Iterator[SnapshotRow], selection: Selection) -> Iterator[SnapshotRow]:
-    chosen = (row for row in rows if row[1] in selection.only) if selection.only else rows
-    return islice(chosen, selection.limit)
+        return SnapshotRow(position, external_id, None, exception_type(error), message_of(error))

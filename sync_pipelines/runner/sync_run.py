@@ -17,10 +17,11 @@ from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, SyncError, SyncResults
 from sync_pipelines.errors import AccountsError, HookError, RunError
 from sync_pipelines.runner.applying import apply_chunk
-from sync_pipelines.runner.diffing import diff_snapshot, read_failed, read_plan
+from sync_pipelines.runner.diffing import diff_snapshot
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run, results_of_run
+from sync_pipelines.runner.plan_files import read_failed, read_plan
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import open_target
 from sync_pipelines.runner.workspace import Workspace
@@ -178,11 +179,11 @@ class SyncRun:
             self._report.line(f"apply: writing {plan.writes:,} records")
         done = 0
         with open_target(self.job, held) as driver:
-            for number, entries in enumerate(read_plan(files)):
-                if number not in applied:
-                    result = apply_chunk(driver, entries, verify=verify)
-                    self._save_chunk(plan.run_id, number, result.counts(), result.errors)
-                done += len(entries)
+            for chunk in read_plan(files, applied):
+                if chunk.entries:
+                    result = apply_chunk(driver, chunk.entries, verify=verify)
+                    self._save_chunk(plan.run_id, chunk.number, result.counts(), result.errors)
+                done += chunk.size
                 self._report.progress(Progress("apply", fetched, done, plan.writes))
 
     def _save_chunk(self, run_id: str, number: int, counts: Counts, errors: list[SyncError]) -> None:

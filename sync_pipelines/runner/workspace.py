@@ -74,7 +74,7 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
     with open_ledger(settings.ledger_database_url()) as ledger:
         yield Workspace(
             ledger,
-            SnapshotStore(settings.snapshot_dir()),
+            SnapshotStore(settings.snapshot_dir(), settings.work_dir()),
             keep_snapshots=timedelta(days=settings.keep_snapshots_days),
             keep_runs=timedelta(days=settings.keep_runs_days),
             lease=timedelta(seconds=settings.lease_s),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from upath import UPath
 
 from sync_pipelines.errors import ConfigurationError
 
@@ -47,6 +48,17 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that a run started by Dagster waits at most for another run of the same sync.",
     )
+    snapshot_url: str | None = Field(
+        default=None,
+        description="Where snapshots and plans lie, if not in the data folder: a folder, or an object store such as "
+        "`s3://bucket/sync` (with fsspec's package for it installed).",
+    )
+    work_schema: str = Field(
+        default="sync_pipelines_work",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
+        description="Schema of the working tables of a sync in the PostgreSQL of its target; made when it is missing. "
+        "Where the role may not, temporary tables serve.",
+    )
     keep_snapshots_days: float = Field(
         default=7,
         gt=0,
@@ -75,9 +87,13 @@ class Settings(BaseSettings):
         local = self.local_url()
         return local if local.startswith("postgres") else self._embedded("ledger")
 
-    def snapshot_dir(self) -> Path:
-        """The folder of snapshots and plans, absolute."""
-        return self.data_dir.resolve() / "snapshots"
+    def snapshot_dir(self) -> UPath:
+        """The folder of snapshots and plans: absolute, or in an object store."""
+        return UPath(self.snapshot_url) if self.snapshot_url else UPath(self.data_dir.resolve() / "snapshots")
+
+    def work_dir(self) -> Path:
+        """The folder of working files, on this machine."""
+        return self.data_dir.resolve() / "work"
 
     def _embedded(self, name: str) -> str:
         return f"sqlite:///{self.data_dir.resolve() / name}.sqlite"

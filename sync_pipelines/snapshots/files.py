@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from sync_pipelines.errors import ConfigurationError, RunError
 
 _SUMMARY = b"sync_pipelines.summary"
 Row = tuple[Any, ...]
+
+
+def is_local(path: Path | UPath) -> bool:
+    """True for a path of this machine's file system, False for one in an object store."""
+    return isinstance(path, Path)
 
 
 class PageWriter:
@@ -26,40 +33,49 @@ class PageWriter:
         schema: Its columns.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: UPath, schema: pa.Schema) -> None:
         self.path = path
         self.rows = 0
         self._schema = schema
         self._unfinished = path.with_name(path.name + ".part")
         self._writer: pq.ParquetWriter | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Begins the file, over one that an earlier attempt left unfinished."""
-        _make_folder(self.path.parent)
-        self._writer = pq.ParquetWriter(self._unfinished, self._schema, compression="zstd", compression_level=1)
+        make_folder(self.path.parent)
+        where = os.fspath(self._unfinished) if is_local(self._unfinished) else self._unfinished.open("wb")
+        if not isinstance(where, str):
+            self._stack.enter_context(where)
+        self._writer = pq.ParquetWriter(where, self._schema, compression="zstd", compression_level=1)
         return self
 
     def write(self, rows: Sequence[Row]) -> None:
         """Writes one page (a row group of its own). No rows, no page."""
         if not rows:
             return
-        if self._writer is None:
-            raise RunError(f"{self.path.name} is not open")
         columns = list(zip(*rows, strict=True))
         arrays = [pa.array(column, type=each.type) for column, each in zip(columns, self._schema, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-        self.rows += len(rows)
+        self.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+
+    def write_table(self, table: pa.Table) -> None:
+        """Writes one page that is a table of the file's columns."""
+        self._open_writer().write_table(table)
+        self.rows += len(table)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Completes the file with a summary and gives it its name, durably."""
+        writer = self._open_writer()
+        writer.add_key_value_metadata({_SUMMARY: json.dumps(summary).encode()})
+        writer.close()
+        self._stack.close()
+        self._writer = None
+        give_name(self._unfinished, self.path)
+
+    def _open_writer(self) -> pq.ParquetWriter:
         if self._writer is None:
             raise RunError(f"{self.path.name} is not open")
-        self._writer.add_key_value_metadata({_SUMMARY: json.dumps(summary).encode()})
-        self._writer.close()
-        self._writer = None
-        _make_durable(self._unfinished)
-        self._unfinished.replace(self.path)
-        _make_durable(self.path.parent)
+        return self._writer
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -67,54 +83,112 @@ class PageWriter:
         """Removes what was not finished."""
         if self._writer is not None:
             self._writer.close()
+            self._stack.close()
             self._writer = None
             self._unfinished.unlink(missing_ok=True)
 
 
-def read_pages(path: Path, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
+def read_pages(path: UPath, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
     """Yields the pages of a complete file, each a list of rows, one page in memory at a time.
 
     Raises:
         RunError: The file is not there (any more).
     """
-    with _open(path) as file:
+    with open_parquet(path) as file:
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, columns=list(columns) if columns else None)
             yield list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def read_summary(path: Path) -> dict[str, Any]:
+def read_summary(path: UPath) -> dict[str, Any]:
     """The summary that `finish` was given.
 
     Raises:
         RunError: The file is not there (any more).
     """
-    with _open(path) as file:
-        found = (file.metadata.metadata or {}).get(_SUMMARY, b"{}")
-    summary: dict[str, Any] = json.loads(found)
+    with open_parquet(path) as file:
+        return summary_of(file)
+
+
+def summary_of(file: pq.ParquetFile) -> dict[str, Any]:
+    """The summary of an opened file."""
+    summary: dict[str, Any] = json.loads((file.metadata.metadata or {}).get(_SUMMARY, b"{}"))
     return summary
 
 
-def _open(path: Path) -> pq.ParquetFile:
+@contextmanager
+def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
+    """Opens a complete file.
+
+    Raises:
+        RunError: The file is not there (any more).
+    """
+    with ExitStack() as stack:
+        try:
+            where = os.fspath(path) if is_local(path) else stack.enter_context(path.open("rb"))
+            file = stack.enter_context(pq.ParquetFile(where))
+        except FileNotFoundError as error:
+            raise missing_file(path) from error
+        yield file
+
+
+def write_json(path: UPath, form: Mapping[str, Any]) -> None:
+    """Writes a small file that appears under its name only when it is complete."""
+    make_folder(path.parent)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(form), encoding="utf-8")
+    give_name(unfinished, path)
+
+
+def read_json(path: UPath) -> dict[str, Any]:
+    """Reads what `write_json` wrote.
+
+    Raises:
+        RunError: The file is not there (any more).
+    """
     try:
-        return pq.ParquetFile(path)
+        form: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(
-            f"{path.name} of run {path.parent.name} is not in the snapshot store; it was cleaned up, or this process "
-            "has another data folder (SYNC_PIPELINES_DATA_DIR). Start a new run instead of re-executing this one."
-        ) from error
+        raise missing_file(path) from error
+    return form
 
 
-def _make_folder(folder: Path) -> None:
+def missing_file(path: UPath) -> RunError:
+    """What to say when a file of a run is gone."""
+    return RunError(
+        f"{path.name} of run {path.parent.name} is not in the snapshot store; it was cleaned up, or this process "
+        "has another data folder (SYNC_PIPELINES_DATA_DIR). Start a new run instead of re-executing this one."
+    )
+
+
+def make_folder(folder: UPath) -> None:
+    """Makes a folder in the snapshot store.
+
+    Raises:
+        ConfigurationError: It can't be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"the snapshot folder {folder} can't be made: {error.strerror}. Check SYNC_PIPELINES_DATA_DIR."
+            f"the snapshot folder {folder} can't be made: {error.strerror or error}. Check SYNC_PIPELINES_DATA_DIR "
+            "and SYNC_PIPELINES_SNAPSHOT_URL."
         ) from error
 
 
-def _make_durable(path: Path) -> None:
+def give_name(unfinished: UPath, path: UPath) -> None:
+    """Gives a finished file its name, durably; an object store keeps what it has taken."""
+    if is_local(path):
+        _make_durable(unfinished)
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()
+    unfinished.rename(path)
+    if is_local(path):
+        _make_durable(path.parent)
+
+
+def _make_durable(path: UPath) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

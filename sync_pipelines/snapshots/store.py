@@ -10,24 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+from upath import UPath
 
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.files import PageWriter, is_local
+from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotWriter
 
-SNAPSHOT = pa.schema(
-    [
-        ("position", pa.int64()),
-        ("external_id", pa.string()),  # as the source gave it; null where it can't be read
-        ("item", pa.string()),  # the engine's JSON; null where the item can't be kept
-        ("exception_type", pa.string()),  # why the item failed already
-        ("message", pa.string()),
-    ]
-)
 PLAN = pa.schema(
     [
         ("position", pa.int64()),
         ("action", pa.string()),
-        ("external_id", pa.string()),  # as the target's key gives it back
-        ("item", pa.string()),
+        ("external_id", pa.string()),  # as the target's key gives it back; the item is in the snapshot
         ("changes", pa.string()),  # the engine's JSON: field -> [old, new]
     ]
 )
@@ -45,34 +37,45 @@ FINDINGS = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """The files of one run."""
+    """The files of one run.
 
-    folder: Path
+    Args:
+        folder: In the snapshot store.
+        work: A folder of this machine for working files, which may go at any time between the steps.
+    """
+
+    folder: UPath
+    work: Path
 
     @property
-    def snapshot(self) -> Path:
+    def snapshot(self) -> Snapshot:
         """What the fetch brought."""
-        return self.folder / "snapshot.parquet"
+        return Snapshot(self.folder)
 
     @property
-    def plan(self) -> Path:
+    def plan(self) -> UPath:
         """What the diff decided to write."""
         return self.folder / "plan.parquet"
 
     @property
-    def findings(self) -> Path:
+    def findings(self) -> UPath:
         """Items that failed before anything was written, and duplicates."""
         return self.folder / "findings.parquet"
 
-    @property
-    def scratch(self) -> Path:
-        """A working file of the diff; may go at any time between the steps."""
-        return self.folder / "ids.scratch"
+    @contextmanager
+    def working_file(self, name: str) -> Iterator[Path]:
+        """A path for a working file, which is removed at the end."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        path = self.work / name
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     @contextmanager
-    def write_snapshot(self) -> Iterator[PageWriter]:
+    def write_snapshot(self) -> Iterator[SnapshotWriter]:
         """Opens the snapshot for writing."""
-        with PageWriter(self.snapshot, SNAPSHOT) as writer:
+        with SnapshotWriter(self.folder) as writer:
             yield writer
 
     @contextmanager
@@ -83,7 +86,8 @@ class RunFiles:
 
     def remove(self) -> None:
         """Removes all files of the run."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
+        shutil.rmtree(self.work, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +95,40 @@ class SnapshotStore:
     """Where the files of all runs are.
 
     Args:
-        root: The folder; it is made when the first run needs it.
+        root: A folder, of this machine or in an object store; it is made when the first run needs it.
+        work: A folder of this machine for working files.
     """
 
-    root: Path
+    root: UPath
+    work: Path
 
     def files_of(self, run_id: str) -> RunFiles:
         """The files of one run."""
-        return RunFiles(self.root / run_id)
+        return RunFiles(self.root / run_id, self.work / run_id)
 
     def remove_older_than(self, oldest_at_s: float) -> int:
         """Removes the files of runs last touched before that time (seconds since 1970). Gives how many runs."""
-        if not self.root.is_dir():
-            return 0
-        old = [folder for folder in self.root.iterdir() if folder.is_dir() and _touched_at_s(folder) < oldest_at_s]
-        for folder in old:
-            shutil.rmtree(folder, ignore_errors=True)
-        return len(old)
+        old = 0
+        for root in (self.root, UPath(self.work)):
+            folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+            stale = [folder for folder in folders if _touched_at_s(folder) < oldest_at_s]
+            for folder in stale:
+                _remove(folder)
+            old += len(stale) if root is self.root else 0
+        return old
 
 
-def _touched_at_s(folder: Path) -> float:
+def _remove(folder: UPath) -> None:
+    if is_local(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        folder.fs.rm(folder.path, recursive=True)
+
+
+def _touched_at_s(folder: UPath) -> float:
     """When a folder or a file in it was last written; of one that another process is removing just now, never."""
     try:
-        return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        paths = list(folder.iterdir()) if not is_local(folder) else [folder, *folder.iterdir()]
+        return max((path.stat().st_mtime for path in paths), default=math.inf)
     except FileNotFoundError:
         return math.inf

@@ -120,7 +120,7 @@ def main(folder: Path, instant: str, number: int) -> None:
         "diff errors": patch.object(Ledger, "save_diff_errors", killed_at(Ledger.save_diff_errors, 1)),
     }
     job = jobs.get(instant, lambda: table_job(folder))()
-    with patch("sync_pipelines.runner.diffing.PAGE_SIZE", PAGE_SIZE), patches.get(instant, patch.dict({})):
+    with patch("sync_pipelines.runner.plan_files.PAGE_SIZE", PAGE_SIZE), patches.get(instant, patch.dict({})):
         run_sync(job, settings=settings)
 
 
