@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +12,18 @@ from uuid import uuid4
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
-from sync_pipelines.engine.results import Counts, SyncError, SyncResults
-from sync_pipelines.errors import AccountsError, HookError, RunError
-from sync_pipelines.runner.applying import apply_chunk
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import AccountsError, HookError, LeaseLostError, RunError
+from sync_pipelines.runner.applying import ChunkResult, apply_chunk
 from sync_pipelines.runner.diffing import diff_snapshot, read_failed, read_plan
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run, results_of_run
 from sync_pipelines.runner.reporting import RunReport
-from sync_pipelines.runner.target_driver import open_target
+from sync_pipelines.runner.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_summary
 
@@ -41,6 +42,15 @@ class PlanRef:
 
     run_id: str
     writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChunk:
+    """A chunk of a plan, and the places in it that are still to be applied."""
+
+    run_id: str
+    number: int
+    places: Sequence[int]
 
 
 class SyncRun:
@@ -171,24 +181,43 @@ class SyncRun:
         files = self._workspace.store.files_of(plan.run_id)
         fetched = int(read_summary(files.plan)["fetched"])
         applied = self._ledger.chunks(plan.run_id)
+        unfinished = self._ledger.unfinished_chunks(plan.run_id)
         verify = self._ledger.begin_apply(plan.run_id, self._workspace.clock())
         if verify:
-            self._report.line(f"apply: going on after an attempt that broke off; {len(applied):,} chunks were applied")
+            whole = len(applied) - len(unfinished)
+            self._report.line(f"apply: going on after an attempt that broke off; {whole:,} chunks were applied")
         if plan.writes:
             self._report.line(f"apply: writing {plan.writes:,} records")
         done = 0
         with open_target(self.job, held) as driver:
             for number, entries in enumerate(read_plan(files)):
-                if number not in applied:
-                    result = apply_chunk(driver, entries, verify=verify)
-                    self._save_chunk(plan.run_id, number, result.counts(), result.errors)
+                places = unfinished.get(number, () if number in applied else range(len(entries)))
+                if places:
+                    self._apply_chunk(driver, PlanChunk(plan.run_id, number, places), entries, verify=verify)
                 done += len(entries)
                 self._report.progress(Progress("apply", fetched, done, plan.writes))
 
-    def _save_chunk(self, run_id: str, number: int, counts: Counts, errors: list[SyncError]) -> None:
-        rows = [error_row(error) for error in errors]
-        self._ledger.save_chunk(run_id, number, counts.to_dict(), rows, self._workspace.clock())
-        for error in errors:
+    def _apply_chunk(
+        self, driver: TargetDriver, chunk: PlanChunk, entries: Sequence[PlanEntry], *, verify: bool
+    ) -> None:
+        """Applies what is left of a chunk; if that breaks off, the ledger hears of what was done."""
+        result = ChunkResult()
+        try:
+            apply_chunk(driver, [entries[place] for place in chunk.places], verify=verify, result=result)
+        except LeaseLostError:
+            raise  # whoever has the lease may be applying this very chunk
+        except BaseException:
+            if result.settled:
+                left = [place for number, place in enumerate(chunk.places) if number not in result.settled]
+                self._save_chunk(chunk, result, left)
+            raise
+        self._save_chunk(chunk, result)
+
+    def _save_chunk(self, chunk: PlanChunk, result: ChunkResult, left: Sequence[int] = ()) -> None:
+        rows = [error_row(error) for error in result.errors]
+        counts, now = result.counts().to_dict(), self._workspace.clock()
+        self._ledger.save_chunk(chunk.run_id, chunk.number, counts, rows, now, left=left)
+        for error in result.errors:
             self._report.item_failed(error)
 
     def _require_balance(self, run_id: str) -> None:
