@@ -35,11 +35,10 @@ class Watch:
     """
 
     def __init__(self, before: int) -> None:
-        self.down: set[int] = set()
-        """The places of the records in vain that tell of an outage rather than of themselves."""
         self._before = before
         self._lock = threading.Lock()
         self._in_vain: dict[int, bool] = {}
+        self._is_down = False
 
     def is_down(self, place: int, *, in_vain: bool) -> bool:
         """Notes a record. True if it is in a row in vain that is long enough to mean that the target is down."""
@@ -50,10 +49,16 @@ class Watch:
             first, after = self._first_of(place), place + 1
             while self._in_vain.get(after):
                 after += 1
-            if self._earlier(first) + after - first < ITEMS_IN_VAIN:
-                return False
-            self.down.update(range(first, after))
-            return True
+            is_row = self._earlier(first) + after - first >= ITEMS_IN_VAIN
+            self._is_down = self._is_down or is_row
+            return is_row
+
+    def no_failures(self) -> list[int]:
+        """The places of records that got no answer because the target is down, and deserve another try.
+
+        Those outside the row are among them: the outage may have begun while others were still answered.
+        """
+        return [place for place, in_vain in self._in_vain.items() if in_vain] if self._is_down else []
 
     def in_vain_at_end(self) -> int:
         """How many in a row got no answer up to the end of the work, those just before it included."""

@@ -73,7 +73,7 @@ class RecordCalls:
             one_by_one: True for no more than one at a time, whatever the job says.
 
         Raises:
-            TargetError: The target is down. The records that say so are not among the answers.
+            TargetError: The target is down. Records that got no answer are not among the answers then.
         """
         external_ids = list(arguments)
         with self._outages.watching() as watch:
@@ -89,8 +89,8 @@ class RecordCalls:
             try:
                 self._workers.each(work, range(len(external_ids)), one_by_one=one_by_one)
             finally:
-                for place in watch.down:
-                    answers.pop(external_ids[place], None)
+                for place in watch.no_failures():
+                    del answers[external_ids[place]]
 
     def _one(self, function: Callable[..., Any], arguments: tuple[Any, ...], before: Callable[[], object]) -> Answer:
         def attempt() -> Answer:
