@@ -42,7 +42,7 @@ def retrying(attempt: Callable[[], T], pace: Pace) -> T:
             return attempt()
         except RetryableError as error:
             wait_s = _wait_s(error, number)
-            _LOG.warning("attempt %d of %d, the next in %.1f s: %s", number, ATTEMPTS, wait_s, message_of(error))
+            _LOG.info("attempt %d of %d, the next in %.1f s: %s", number, ATTEMPTS, wait_s, message_of(error))
             asked_for = error.retry_after_s is not None
         if asked_for:
             pace.pause(wait_s)
