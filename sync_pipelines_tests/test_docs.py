@@ -25,7 +25,12 @@ DOCS = REPOSITORY / "docs"
 PAGES = {path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")}
 EVERYTHING = {**PAGES, "README.md": (REPOSITORY / "README.md").read_text(encoding="utf-8")}
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
-OWN_EXAMPLES = ("index.md", "how-to/add-a-sync.md", "how-to/add-a-source.md")
+OWN_EXAMPLES = (
+    "index.md",
+    "how-to/add-a-sync.md",
+    "how-to/add-a-source.md",
+    "how-to/targets-that-are-functions.md",
+)
 LARGEST_PICTURE_BYTES = 250_000
 
 

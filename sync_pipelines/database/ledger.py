@@ -22,6 +22,8 @@ from sync_pipelines.errors import ConfigurationError, RunError
 
 _INSERT_ROWS = 1_000
 _BETWEEN_ATTEMPTS_S = 0.01
+_LEFT = "left"
+"""Beside the counts of a chunk whose applying broke off: the places in it that are still to be applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,19 +193,51 @@ class Ledger:
             self._insert_errors(connection, run_id, "diff", errors)
 
     def chunks(self, run_id: str) -> dict[int, dict[str, int]]:
-        """The counts of the chunks that are applied, by number."""
+        """The counts of the chunks that are applied, in whole or in part, by number."""
+        return {number: _without(counts, _LEFT) for number, counts in self._chunks(run_id).items()}
+
+    def unfinished_chunks(self, run_id: str) -> dict[int, list[int]]:
+        """The places in a chunk that are still to be applied, of the chunks whose applying broke off, by number."""
+        return {number: counts[_LEFT] for number, counts in self._chunks(run_id).items() if _LEFT in counts}
+
+    def _chunks(self, run_id: str) -> dict[int, dict[str, Any]]:
         table = self.tables.run_chunks
         with self.transaction() as connection:
             found = connection.execute(select(table.c.number, table.c.counts).where(table.c.run_id == run_id))
             return {row.number: row.counts for row in found}
 
-    def save_chunk(
-        self, run_id: str, number: int, counts: Mapping[str, int], errors: Iterable[ErrorRow], at: datetime
+    def save_chunk(  # noqa: PLR0913 - one row
+        self,
+        run_id: str,
+        number: int,
+        counts: Mapping[str, int],
+        errors: Iterable[ErrorRow],
+        at: datetime,
+        *,
+        left: Sequence[int] = (),
     ) -> None:
-        """Notes that a chunk of the plan is applied, with the errors of its items."""
+        """Notes that a chunk of the plan is applied, with the errors of its items.
+
+        Args:
+            run_id: The run.
+            number: The chunk.
+            counts: What became of the items; they add to those of an attempt that did not finish the chunk.
+            errors: The items that failed.
+            at: When.
+            left: Places in the chunk that are still to be applied.
+        """
+        table = self.tables.run_chunks
+        own = (table.c.run_id == run_id, table.c.number == number)
         with self.transaction() as connection:
-            row = {"run_id": run_id, "number": number, "counts": dict(counts), "applied_at": at}
-            connection.execute(insert(self.tables.run_chunks).values(row))
+            noted: dict[str, Any] = dict(counts)
+            before = connection.execute(select(table.c.counts).where(*own)).scalar() or {}
+            if _LEFT in before:
+                earlier = _without(before, _LEFT)
+                noted = {name: earlier.get(name, 0) + noted.get(name, 0) for name in {**earlier, **noted}}
+                connection.execute(delete(table).where(*own))
+            if left:
+                noted[_LEFT] = list(left)
+            connection.execute(insert(table).values(run_id=run_id, number=number, counts=noted, applied_at=at))
             self._insert_errors(connection, run_id, "apply", errors)
 
     def _insert_errors(self, connection: Connection, run_id: str, phase: str, errors: Iterable[ErrorRow]) -> None:
@@ -278,6 +312,10 @@ def _make_folder(folder: Path) -> None:
             f"the folder {folder} of the ledger can't be made: {error.strerror}. "
             "Check SYNC_PIPELINES_DATA_DIR and SYNC_PIPELINES_LEDGER_URL."
         ) from error
+
+
+def _without(counts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {each: count for each, count in counts.items() if each != name}
 
 
 def storable(text: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 All `async` functions of a sync run on one event loop in a thread of its own, so that a client that belongs to a loop
 (an `httpx.AsyncClient` in a job file, say) keeps working from fetch to apply and from one call to the next.
-Plain functions run in the caller's thread.
+Plain functions run in the caller's thread. Several threads may call at one time: `CallsTogether`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import inspect
 import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, aclosing
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, aclosing, contextmanager, nullcontext
 from functools import cache
 from typing import Any, TypeVar
 
@@ -26,6 +27,64 @@ _BATCH = 500
 _opening = threading.Lock()
 _levels: dict[int, int] = {}
 """Thread of an event loop -> how many loops below it wait for it."""
+_thread = threading.local()
+
+
+class StoppedError(BaseException):
+    """Raised where a call is waited for that has been called off. No item's fault, hence no `Exception`."""
+
+
+class CallsTogether:
+    """The calls that several threads make for the one that made this: on its event loop, and called off together.
+
+    A thread that blocks an event loop while others work for it must not have them wait for that loop.
+    """
+
+    def __init__(self) -> None:
+        self._level = _levels.get(threading.get_ident(), -1)
+        self._lock = threading.Lock()
+        self._under_way: set[Future[Any]] = set()
+        self._is_off = False
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Makes the current thread, which must have no event loop, one of those that call together."""
+        _levels[threading.get_ident()] = self._level
+        _thread.together = self
+        try:
+            yield
+        finally:
+            del _levels[threading.get_ident()], _thread.together
+
+    def call_off(self) -> None:
+        """Cancels the `async` calls under way, and any that are still made."""
+        with self._lock:
+            self._is_off = True
+            under_way = list(self._under_way)
+        for future in under_way:
+            future.cancel()
+
+    @contextmanager
+    def noted(self, future: Future[Any]) -> Iterator[None]:
+        """Has the call among those that may be called off.
+
+        Raises:
+            StoppedError: It was.
+        """
+        with self._lock:
+            self._under_way.add(future)
+            is_off = self._is_off
+        if is_off:
+            future.cancel()
+        try:
+            yield
+        except CancelledError as error:
+            if self._is_off:
+                raise StoppedError from error
+            raise
+        finally:
+            with self._lock:
+                self._under_way.discard(future)
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:
@@ -38,8 +97,10 @@ def resolve(value: Any) -> Any:
     if not inspect.isawaitable(value):
         return value
     future = _portal().start_task_soon(_wait_for, value)
+    together: CallsTogether | None = getattr(_thread, "together", None)
     try:
-        result, stopped = future.result()
+        with together.noted(future) if together is not None else nullcontext():
+            result, stopped = future.result()
     except BaseException:
         future.cancel()  # on Ctrl-C, say: what nobody waits for must not go on writing
         raise

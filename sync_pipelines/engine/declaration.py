@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import keyword
+import math
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -22,6 +23,9 @@ Item = TypeVar("Item")
 Local = TypeVar("Local")
 
 Fetched = Iterable[Any] | AsyncIterable[Any]
+
+MAX_CONCURRENCY = 1_000
+"""Each call at a time takes a thread, and most systems bear far fewer."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _KEY_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
@@ -66,6 +70,14 @@ class SyncJob(Generic[Item, Local]):
         on_complete: `on_complete(results)` is called at the end, after failures too; an error fails the run after the
             applying is done.
         target: Where local records live, e.g. `SqlTable(...)`, instead of the per-record functions.
+        concurrency: How many per-record calls (`find_local`, `create`, `update`, `delete`) run at one time: plain
+            functions in threads, which they must allow, `async` ones as tasks of one event loop. With 1, the default,
+            plain functions are called one after the other in the caller's thread. Results and their order are the same
+            with any number. `has_changed` is called one item at a time; methods of a target for many records
+            (`create_many`) are called once for all of them.
+        max_calls_per_s: How many of those calls, and of those for many records, may begin in a second, attempts after
+            an error included. They are spread evenly, never in bursts. It holds for each run (`sync_single_item` is one
+            of its own). None: no limit.
         deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         description: What an operator should know; shown in the UI. Markdown.
@@ -95,6 +107,8 @@ class SyncJob(Generic[Item, Local]):
     on_start: Callable[[], object] | None = None
     on_complete: Callable[[SyncResults], object] | None = None
     target: Any = None
+    concurrency: int = 1
+    max_calls_per_s: float | None = None
     deletes: Literal["off", "hard"] = "off"
     schedule: Interval | str | None = None
     description: str = ""
@@ -126,6 +140,7 @@ class SyncJob(Generic[Item, Local]):
         _check_callables(self)
         _check_identity(self)
         _check_target(self)
+        _check_pace(self)
         _check_deletes(self)
         _check_presentation(self)
         if self.schedule is not None:
@@ -233,6 +248,16 @@ def _check_target(job: SyncJob[Any, Any]) -> None:
     for name in _PER_RECORD:
         if name not in given:
             raise _wrong(job, name, "is missing; give find_local, create and update, or a target such as SqlTable(...)")
+
+
+def _check_pace(job: SyncJob[Any, Any]) -> None:
+    at_a_time, limit = job.concurrency, job.max_calls_per_s
+    if not isinstance(at_a_time, int) or isinstance(at_a_time, bool) or not 1 <= at_a_time <= MAX_CONCURRENCY:
+        raise _wrong(job, "concurrency", f"{at_a_time!r} must be a whole number from 1 to {MAX_CONCURRENCY}")
+    if limit is None:
+        return
+    if not isinstance(limit, (int, float)) or isinstance(limit, bool) or not 0 < limit < math.inf:
+        raise _wrong(job, "max_calls_per_s", f"{limit!r} must be a number above 0, or None for no limit")
 
 
 def _check_deletes(job: SyncJob[Any, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, SyncError
+from sync_pipelines.runner.record_calls import Answer
 from sync_pipelines.runner.target_driver import TargetDriver, Work
 
 _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Action.DELETE: Outcome.DELETED}
@@ -24,6 +25,7 @@ class ChunkResult:
         first_raised: The first exception itself; the others go, since each holds on to its frames.
         failed_deletes: How many deletes failed.
         recovered: How many entries an attempt that broke off had already written.
+        settled: Places in the chunk of which it is known what became of them; if applying broke off, not of all.
     """
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -31,36 +33,44 @@ class ChunkResult:
     first_raised: Exception | None = None
     failed_deletes: int = 0
     recovered: int = 0
+    settled: set[int] = field(default_factory=set)
 
     def counts(self) -> Counts:
         """The outcomes, counted."""
         return Counts.of(self.outcomes.values()) + Counts(failed_deletes=self.failed_deletes, recovered=self.recovered)
+
+    def settle(self, number: int, outcome: Outcome | None) -> None:
+        """Keeps the outcome of an entry; None if there was nothing to delete."""
+        self.settled.add(number)
+        if outcome is not None:
+            self.outcomes[number] = outcome
 
     def fail(self, number: int, entry: PlanEntry, error: Exception) -> None:
         """Keeps the error of an entry."""
         if self.first_raised is None:
             self.first_raised = error
         self.errors.append(SyncError(entry.external_id, message_of(error), exception_type(error), entry.position))
-        if entry.action is Action.DELETE:
-            self.failed_deletes += 1
-        else:
-            self.outcomes[number] = Outcome.FAILED
+        self.failed_deletes += int(entry.action is Action.DELETE)
+        self.settle(number, Outcome.FAILED if entry.action is not Action.DELETE else None)
 
 
-def apply_chunk(driver: TargetDriver, entries: Sequence[PlanEntry], *, verify: bool) -> ChunkResult:
+def apply_chunk(
+    driver: TargetDriver, entries: Sequence[PlanEntry], *, verify: bool, result: ChunkResult | None = None
+) -> ChunkResult:
     """Writes a chunk: looks up what it needs, decides once more against what is there now, writes.
 
     Args:
         driver: The opened target.
         entries: A chunk of the plan.
         verify: True if an earlier attempt may have written some of it: then creates are looked up as well.
+        result: An empty one to fill as the work goes on, for a caller that must know what was done if it breaks off.
 
     Raises:
         TargetError: The target as a whole does not answer.
     """
     wanted = [each.external_id for each in entries if verify or each.action is not Action.CREATE]
     found, broken = driver.find(wanted) if wanted else ({}, {})
-    chunk = ChunkWriter(driver, entries, verify=verify)
+    chunk = ChunkWriter(driver, entries, verify=verify, result=result)
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
             chunk.result.fail(number, entry, broken[entry.external_id])
@@ -76,10 +86,18 @@ class ChunkWriter:
         driver: The opened target.
         entries: The chunk.
         verify: True if an earlier attempt may have written some of it.
+        result: What is filled as the work goes on; by default a new one.
     """
 
-    def __init__(self, driver: TargetDriver, entries: Sequence[PlanEntry], *, verify: bool = False) -> None:
-        self.result = ChunkResult()
+    def __init__(
+        self,
+        driver: TargetDriver,
+        entries: Sequence[PlanEntry],
+        *,
+        verify: bool = False,
+        result: ChunkResult | None = None,
+    ) -> None:
+        self.result = result if result is not None else ChunkResult()
         self._driver = driver
         self._entries = entries
         self._verify = verify
@@ -91,6 +109,8 @@ class ChunkWriter:
         if local is None:
             if entry.action is not Action.DELETE:
                 self._add(Action.CREATE, number, None)
+            else:
+                self.result.settle(number, None)
         elif entry.action is Action.DELETE:
             self._add(Action.DELETE, number, local)
         else:
@@ -105,7 +125,7 @@ class ChunkWriter:
         if changed:
             self._add(Action.UPDATE, number, local)
         else:
-            self.result.outcomes[number] = Outcome.UNCHANGED
+            self.result.settle(number, Outcome.UNCHANGED)
             self.result.recovered += int(self._verify)
 
     def _add(self, action: Action, number: int, local: Any | None) -> None:
@@ -118,12 +138,23 @@ class ChunkWriter:
         Raises:
             TargetError: The target as a whole does not answer.
         """
-        for action, numbered in self._works.items():
-            errors = self._driver.write(action, [work for _, work in numbered])
-            for (number, _), error in zip(numbered, errors, strict=True):
-                if error is not None:
-                    self.result.fail(number, self._entries[number], error)
-                else:
-                    self.result.outcomes[number] = _WRITTEN[action]
-        self.result.errors.sort(key=lambda error: error.position)
+        try:
+            for action, numbered in self._works.items():
+                self._write(action, numbered)
+        finally:
+            self.result.errors.sort(key=lambda error: error.position)
         return self.result
+
+    def _write(self, action: Action, numbered: Sequence[tuple[int, Work]]) -> None:
+        answers: dict[str, Answer] = {}
+        try:
+            self._driver.write(action, [work for _, work in numbered], answers)
+        finally:  # what broke off half-way has written the first half
+            for number, work in numbered:
+                answer = answers.pop(work.external_id, None)  # kept, each error would hold on to itself and its frames
+                if answer is None:
+                    continue
+                if answer.error is not None:
+                    self.result.fail(number, self._entries[number], answer.error)
+                else:
+                    self.result.settle(number, _WRITTEN[action])

@@ -15,8 +15,8 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, SyncError, SyncResults
-from sync_pipelines.errors import AccountsError
-from sync_pipelines.runner.applying import apply_chunk
+from sync_pipelines.errors import AccountsError, TargetError
+from sync_pipelines.runner.applying import ChunkResult, apply_chunk
 from sync_pipelines.runner.diffing import PageDiff, canonical_or_error, diff_page
 from sync_pipelines.runner.fetching import snapshot_row
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
@@ -50,6 +50,16 @@ class Applied:
     external_id: str | None
     action: str
     message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Deliveries, and what became of them so far."""
+
+    deliveries: Sequence[Delivery]
+    rows: Sequence[SnapshotRow]
+    page: PageDiff
+    chunk: ChunkResult
 
 
 class Drain:
@@ -131,15 +141,23 @@ class Drain:
         rows = [_row(self.job, position, delivery) for position, delivery in enumerate(deliveries)]
         page = diff_page(self.job, driver, _LastOf(driver, rows), rows)
         # a drain that was killed between writing and settling finds its deliveries again: look before creating
-        chunk = apply_chunk(driver, page.entries, verify=True)
+        chunk = ChunkResult()
+        try:
+            apply_chunk(driver, page.entries, verify=True, result=chunk)
+        except TargetError:
+            self._settle(run_id, number, _Batch(deliveries, rows, page, chunk))  # what has no outcome stays waiting
+            raise
         counts = page.counts() + chunk.counts()
         if counts.items() != len(deliveries):
             raise AccountsError(
                 f"{self.job.name}: {len(deliveries)} deliveries, outcomes of {counts.items()}: {counts}"
             )
-        errors = sorted([*page.failed, *chunk.errors], key=lambda error: error.position)
-        outcomes = {page.entries[index].position: outcome for index, outcome in chunk.outcomes.items()}
-        settled = _settled(deliveries, rows, page, outcomes, errors)
+        self._settle(run_id, number, _Batch(deliveries, rows, page, chunk))
+
+    def _settle(self, run_id: str, number: int, batch: _Batch) -> None:
+        errors = sorted([*batch.page.failed, *batch.chunk.errors], key=lambda error: error.position)
+        counts = batch.page.counts() + batch.chunk.counts()
+        settled = _settled(batch, errors)
         now = self._workspace.clock()
         self._workspace.inbox.settle(settled, now)
         self._workspace.ledger.save_chunk(run_id, number, _plain(counts), map(error_row, errors), now)
@@ -176,24 +194,20 @@ class _LastOf:
         return {each: self._last[each] for each in ids if each in self._last}
 
 
-def _settled(
-    deliveries: Sequence[Delivery],
-    rows: Sequence[SnapshotRow],
-    page: PageDiff,
-    outcomes: dict[int, Outcome],
-    errors: Sequence[SyncError],
-) -> list[Settled]:
+def _settled(batch: _Batch, errors: Sequence[SyncError]) -> list[Settled]:
+    page, chunk = batch.page, batch.chunk
     actions = {each.position: Outcome.SKIPPED for each in page.skipped}
     actions |= {each.position: Outcome.UNCHANGED for each in page.unchanged}
     actions |= {each.position: Outcome.DUPLICATE for each in page.duplicates}
-    actions |= outcomes
+    actions |= {page.entries[index].position: outcome for index, outcome in chunk.outcomes.items()}
     messages = {error.position: f"{error.exception_type}: {error.message}" for error in errors}
     return [
         Settled(
             id=delivery.id,
-            external_id=rows[position].external_id,
+            external_id=batch.rows[position].external_id,
             action=None if position in messages else actions[position].value,
             message=messages.get(position),
         )
-        for position, delivery in enumerate(deliveries)
+        for position, delivery in enumerate(batch.deliveries)
+        if position in messages or position in actions
     ]

@@ -38,25 +38,33 @@ class HeldLease:
         self._elapsed_s = elapsed_s
         self._good_until_s = elapsed_s() + ttl.total_seconds()
         self._lost = False
+        self._asking = threading.Lock()
 
     def renew(self) -> None:
         """Lengthens the lease, or notes that it is lost."""
         asked_s = self._elapsed_s()
         if self._leases.renew(self.lease, self.ttl):
-            self._good_until_s = asked_s + self.ttl.total_seconds()
+            self._good_until_s = max(self._good_until_s, asked_s + self.ttl.total_seconds())
         else:
             self._lost = True
 
     def check(self) -> None:
         """Makes sure that this process may still write. Asks the ledger if the last renewal is long ago.
 
+        May be called from several threads: one asks, the others wait for its answer.
+
         Raises:
             LeaseLostError: Another run has the lease by now.
         """
-        if not self._lost and self._elapsed_s() >= self._good_until_s - self.ttl.total_seconds() / 2:
-            self.renew()
+        if self._is_stale():
+            with self._asking:
+                if self._is_stale():
+                    self.renew()
         if self._lost:
             raise self._lost_error()
+
+    def _is_stale(self) -> bool:
+        return not self._lost and self._elapsed_s() >= self._good_until_s - self.ttl.total_seconds() / 2
 
     def fence(self, connection: Connection) -> None:
         """Makes sure of it inside the transaction that is about to write, where target and ledger are one database.

@@ -59,7 +59,7 @@ def _shown(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanChunk:
+class PlanPage:
     """A page of a plan.
 
     Args:
@@ -73,7 +73,7 @@ class PlanChunk:
     entries: Sequence[PlanEntry]
 
 
-def read_plan(files: RunFiles, applied: Collection[int] = ()) -> Iterator[PlanChunk]:
+def read_plan(files: RunFiles, applied: Collection[int] = ()) -> Iterator[PlanPage]:
     """Yields the chunks of the run's plan, with the items from its snapshot.
 
     The fields' changes are left out: apply decides by the item.
@@ -91,7 +91,7 @@ def read_plan(files: RunFiles, applied: Collection[int] = ()) -> Iterator[PlanCh
                 PlanEntry(Action(action), external_id, position, next(items).item if position >= 0 else None)
                 for position, action, external_id in rows
             ]
-        yield PlanChunk(number, len(rows), entries)
+        yield PlanPage(number, len(rows), entries)
 
 
 def write_findings(findings: PageWriter, failed: Sequence[SyncError], duplicates: Sequence[Duplicate]) -> None:

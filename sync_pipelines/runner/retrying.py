@@ -2,65 +2,61 @@
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import stamina
 
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import RetryableError
+from sync_pipelines.runner.pacing import Pace
 
 T = TypeVar("T")
 
 ATTEMPTS = 4
 _FIRST_WAIT_S = 0.2
+_JITTER_S = 1.0
 _LONGEST_WAIT_S = 30.0
+_LOG = logging.getLogger("sync_pipelines.retries")
 
 
-def retrying(attempt: Callable[[], T]) -> T:
+def retrying(attempt: Callable[[], T], pace: Pace) -> T:
     """Calls the function; on `RetryableError` waits (as long as the error says, else ever longer) and calls it again.
+
+    The loop is not stamina's, because that one sleeps where nobody can wake it: here a wait that an error asks for is
+    kept by all who share the pace, and every wait ends when the run does.
+
+    Args:
+        attempt: What to call.
+        pace: Says when each attempt may begin.
 
     Raises:
         RetryableError: The fourth attempt failed as well.
         Exception: Whatever else the function raises, at once.
     """
-    try:
-        return attempt()
-    except RetryableError as error:
-        last = error
-    try:
-        for again in stamina.retry_context(
-            on=_backoff, attempts=ATTEMPTS, timeout=None, wait_initial=_FIRST_WAIT_S, wait_max=_LONGEST_WAIT_S
-        ):
-            with again:
-                # the first attempt is the one above, made outside because this context costs more than most attempts
-                return _attempt(attempt) if again.num > 1 else _raise(_Again(last))
-    except _Again as given_up:
-        raise given_up.error from None
-    raise AssertionError("unreachable: the loop returns or raises")
+    for number in range(1, ATTEMPTS):
+        pace.wait_for_turn()
+        try:
+            return attempt()
+        except RetryableError as error:
+            wait_s = _wait_s(error, number)
+            _LOG.info("attempt %d of %d, the next in %.1f s: %s", number, ATTEMPTS, wait_s, message_of(error))
+            asked_for = error.retry_after_s is not None
+        if asked_for:
+            pace.pause(wait_s)
+        else:
+            pace.sleep(wait_s)
+    pace.wait_for_turn()
+    return attempt()
 
 
-def _attempt(attempt: Callable[[], T]) -> T:
-    try:
-        return attempt()
-    except RetryableError as error:
-        raise _Again(error) from None
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error
-
-
-class _Again(Exception):  # noqa: N818 - no error but a sign to the loop, whose log shows it
-    """What the loop may log: the error's text without secrets."""
-
-    def __init__(self, error: RetryableError) -> None:
-        super().__init__(message_of(error))
-        self.error = error
-
-
-def _backoff(error: Exception) -> bool | float:
-    if not isinstance(error, _Again):
-        return False
-    retry_after_s = error.error.retry_after_s
-    return True if retry_after_s is None else min(max(retry_after_s, 0.0), _LONGEST_WAIT_S)
+def _wait_s(error: RetryableError, number: int) -> float:
+    """Seconds to wait after the attempt of that number, which starts at 1."""
+    if stamina.is_testing():  # one switch for all waits, those of the sources too
+        return 0.0
+    if error.retry_after_s is not None:
+        return min(max(error.retry_after_s, 0.0), _LONGEST_WAIT_S)
+    jitter_s = random.uniform(0, _JITTER_S)  # noqa: S311 - keeps workers apart, and no secret
+    return min(_FIRST_WAIT_S * 2.0 ** (number - 1) + jitter_s, _LONGEST_WAIT_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +12,19 @@ from uuid import uuid4
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
-from sync_pipelines.engine.results import Counts, SyncError, SyncResults
-from sync_pipelines.errors import AccountsError, HookError, RunError
-from sync_pipelines.runner.applying import apply_chunk
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import AccountsError, HookError, LeaseLostError, RunError
+from sync_pipelines.runner.applying import ChunkResult, apply_chunk
 from sync_pipelines.runner.diffing import diff_snapshot
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run, results_of_run
 from sync_pipelines.runner.plan_files import read_failed, read_plan
 from sync_pipelines.runner.reporting import RunReport
-from sync_pipelines.runner.target_driver import open_target
+from sync_pipelines.runner.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_summary
 
@@ -167,30 +168,6 @@ class SyncRun:
                 started_at=self._workspace.clock(),
             )
         )
-
-    def _apply_chunks(self, plan: PlanRef, held: HeldLease) -> None:
-        files = self._workspace.store.files_of(plan.run_id)
-        fetched = int(read_summary(files.plan)["fetched"])
-        applied = self._ledger.chunks(plan.run_id)
-        verify = self._ledger.begin_apply(plan.run_id, self._workspace.clock())
-        if verify:
-            self._report.line(f"apply: going on after an attempt that broke off; {len(applied):,} chunks were applied")
-        if plan.writes:
-            self._report.line(f"apply: writing {plan.writes:,} records")
-        done = 0
-        with open_target(self.job, held) as driver:
-            for chunk in read_plan(files, applied):
-                if chunk.entries:
-                    result = apply_chunk(driver, chunk.entries, verify=verify)
-                    self._save_chunk(plan.run_id, chunk.number, result.counts(), result.errors)
-                done += chunk.size
-                self._report.progress(Progress("apply", fetched, done, plan.writes))
-
-    def _save_chunk(self, run_id: str, number: int, counts: Counts, errors: list[SyncError]) -> None:
-        rows = [error_row(error) for error in errors]
-        self._ledger.save_chunk(run_id, number, counts.to_dict(), rows, self._workspace.clock())
-        for error in errors:
-            self._report.item_failed(error)
 
     def _require_balance(self, run_id: str) -> None:
         results = results_of_run(self._workspace, run_id)

@@ -16,7 +16,8 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, RunError, TargetError
 from sync_pipelines.runner.leasing import HeldLease
-from sync_pipelines.runner.retrying import retrying
+from sync_pipelines.runner.pacing import Pace
+from sync_pipelines.runner.record_calls import Answer, RecordCalls
 
 _FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
 
@@ -98,15 +99,19 @@ class TargetDriver:
     """Finds, compares and writes local records.
 
     Args:
-        job: The sync job, for its name and its `has_changed`.
+        job: The sync job, for its name, its `has_changed` and its pace.
         target: An opened target, or anything with some of the methods that `sync_pipelines.engine.targets` lists.
         held: The run's lease, which is checked before every write.
+        pace: Says when a call may begin; by default what the job says.
     """
 
-    def __init__(self, job: SyncJob[Any, Any], target: Any, held: HeldLease | None = None) -> None:
+    def __init__(
+        self, job: SyncJob[Any, Any], target: Any, held: HeldLease | None = None, pace: Pace | None = None
+    ) -> None:
         self._job = job
         self._held = held
         self.target = target
+        self._calls = RecordCalls(job, pace)
         self._has_changed = job.has_changed or self._offered("has_changed")
 
     def _offered(self, method: str) -> Callable[..., Any] | None:
@@ -132,7 +137,7 @@ class TargetDriver:
             for given in stream_elements(call(list_local)):
                 yield from self._canonical_local_id(given)
         except RetryableError as error:
-            raise self._does_not_answer(error) from error
+            raise self._calls.does_not_answer(error) from error
 
     def _canonical_local_id(self, given: Any) -> Iterator[str]:
         """The canonical id of a local record; none for one that no item can mean, such as the empty text."""
@@ -148,7 +153,7 @@ class TargetDriver:
         find_many = self._offered("find_many")
         if find_many is not None and external_ids:
             try:
-                return dict(self._at_once(find_many, external_ids)), {}
+                return dict(self._calls.at_once(find_many, external_ids)), {}
             except TargetError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one item below
@@ -157,17 +162,12 @@ class TargetDriver:
         return self._find_each(external_ids)
 
     def _find_each(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
-        found: dict[str, Any] = {}
-        broken: dict[str, Exception] = {}
-        for external_id in external_ids:
-            try:
-                local = self._one("find_local", external_id)
-            except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-                broken[external_id] = error
-            else:
-                if local is not None:
-                    found[external_id] = local
-        return found, broken
+        answers: dict[str, Answer] = {}
+        one_by_one = self._offered("find_many") is not None  # such a target may have but one connection
+        arguments = {each: (each,) for each in external_ids}
+        self._calls.each(self._function("find_local"), arguments, answers, one_by_one=one_by_one)
+        found = {each: answers[each].value for each in arguments if answers[each].value is not None}
+        return found, {each: error for each in arguments if (error := answers[each].error) is not None}
 
     def compare(self, item: Any, local: Any | None) -> Comparison:
         """Tells whether the item differs from the local record (None: there is none, everything differs)."""
@@ -178,8 +178,16 @@ class TargetDriver:
             changed = bool(call(self._has_changed, item, local))
         return Comparison(changed, changes if changed else {})
 
-    def write(self, action: Action, works: Sequence[Work]) -> list[Exception | None]:
+    def write(
+        self, action: Action, works: Sequence[Work], answers: dict[str, Answer] | None = None
+    ) -> list[Exception | None]:
         """Carries out creates, updates or deletes; a batch that fails is narrowed down to the guilty records.
+
+        Args:
+            action: Which of them.
+            works: What to write, each of another external id.
+            answers: Gets an entry for each external id as soon as it is settled, so that what was written is known
+                even if the writing breaks off.
 
         Returns:
             For each work its error, or None for one that was written.
@@ -188,57 +196,48 @@ class TargetDriver:
             TargetError: The target as a whole does not answer.
             LeaseLostError: Another run has taken over.
         """
+        answers = {} if answers is None else answers
         many = self._offered(f"{action.value}_many")
         if many is not None:
-            return self._write_halving(many, action, works)
-        return [self._write_one(action, work) for work in works]
+            self._write_halving(many, action, works, answers)
+        else:
+            arguments = {work.external_id: _arguments(action, work) for work in works}
+            if action is not Action.UPDATE:
+                arguments = {external_id: (each,) for external_id, each in arguments.items()}
+            self._calls.each(self._function(action.value), arguments, answers, before=self._check_lease)
+        return [answers[work.external_id].error for work in works]
 
-    def _write_halving(self, many: Callable[..., Any], action: Action, works: Sequence[Work]) -> list[Exception | None]:
+    def _write_halving(
+        self, many: Callable[..., Any], action: Action, works: Sequence[Work], answers: dict[str, Answer]
+    ) -> None:
         if not works:
-            return []
+            return
         self._check_lease()
         try:
-            self._at_once(many, [_arguments(action, work) for work in works])
+            self._calls.at_once(many, [_arguments(action, work) for work in works])
         except RunError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one record
             if len(works) == 1:
-                return [error]
+                answers[works[0].external_id] = Answer(error=error)
+                return
             middle = len(works) // 2
-            first = self._write_halving(many, action, works[:middle])
-            return first + self._write_halving(many, action, works[middle:])
-        return [None] * len(works)
-
-    def _write_one(self, action: Action, work: Work) -> Exception | None:
-        arguments = _arguments(action, work)
-        self._check_lease()
-        try:
-            self._one(action.value, *(arguments if action is Action.UPDATE else (arguments,)))
-        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-            return error
-        return None
+            self._write_halving(many, action, works[:middle], answers)
+            self._write_halving(many, action, works[middle:], answers)
+        else:
+            answers.update((work.external_id, Answer()) for work in works)
 
     def _check_lease(self) -> None:
         if self._held is not None:
             self._held.check()
 
-    def _at_once(self, many: Callable[..., Any], argument: Any) -> Any:
-        try:
-            return retrying(lambda: call(many, argument))
-        except RetryableError as error:
-            raise self._does_not_answer(error) from error
+    def _function(self, method: str) -> Callable[..., Any]:
+        """The target's method; one that it lacks is an error of every record that needs it."""
 
-    def _does_not_answer(self, error: RetryableError) -> TargetError:
-        return TargetError(
-            f"{self._job.name}: the target does not answer: {message_of(error)}. What was applied is accounted "
-            "for; run the sync again when it does."
-        )
-
-    def _one(self, method: str, *args: Any) -> Any:
-        function = self._offered(method)
-        if function is None:
+        def missing(*_: Any) -> None:
             raise TargetError(f"{self._job.name}: the target has no {method}")
-        return retrying(lambda: call(function, *args))
+
+        return self._offered(method) or missing
 
 
 def _arguments(action: Action, work: Work) -> Any:

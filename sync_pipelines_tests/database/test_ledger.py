@@ -220,6 +220,22 @@ class TestRuns:
             assert ledger.chunks("run-1") == {0: {"created": 2}}
             assert ledger.count_errors("run-1") == 1
 
+    def test_a_chunk_that_broke_off_knows_what_is_left_and_counts_on(self, database_url: str) -> None:
+        with open_ledger(database_url) as ledger:
+            ledger.start_run(run_row())
+            ledger.save_chunk("run-1", 0, {"created": 2}, [], AT)
+            ledger.save_chunk("run-1", 1, {"created": 3, "failed": 1}, [ErrorRow(5, "A", "E", "x")], AT, left=[4, 7])
+            assert ledger.unfinished_chunks("run-1") == {1: [4, 7]}
+            assert ledger.chunks("run-1") == {0: {"created": 2}, 1: {"created": 3, "failed": 1}}
+            ledger.save_chunk("run-1", 1, {"created": 1}, [], AT, left=[7])
+            assert ledger.unfinished_chunks("run-1") == {1: [7]}
+            ledger.save_chunk("run-1", 1, {"updated": 1}, [], AT)
+            assert ledger.unfinished_chunks("run-1") == {}
+            assert ledger.chunks("run-1")[1] == {"created": 4, "failed": 1, "updated": 1}
+            assert ledger.count_errors("run-1") == 1
+            with pytest.raises(sa.exc.IntegrityError):
+                ledger.save_chunk("run-1", 1, {"created": 9}, [], AT)
+
     def test_errors_come_in_the_order_of_the_fetch_and_a_repeated_diff_replaces_its_own(
         self, database_url: str
     ) -> None:

@@ -1,0 +1,100 @@
+"""Applies the entries of a plan chunk by chunk, and keeps the ledger: whatever breaks off can be gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sync_pipelines.engine.plan import PlanEntry
+from sync_pipelines.errors import LeaseLostError
+from sync_pipelines.runner.applying import ChunkResult, apply_chunk
+from sync_pipelines.runner.outcome import error_row
+from sync_pipelines.runner.plan_files import read_plan
+from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.snapshots.store import RunFiles
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlaces:
+    """A chunk in the ledger, and the places in it that are still to be applied."""
+
+    number: int
+    places: Collection[int]
+
+
+class PlanApplier:
+    """Applies entries of one run's plan.
+
+    Args:
+        run_id: The run.
+        workspace: Has the ledger and the clock.
+        driver: The opened target.
+        report: The run log.
+        verify: True if an earlier attempt may have written something.
+    """
+
+    def __init__(
+        self, run_id: str, workspace: Workspace, driver: TargetDriver, report: RunReport, *, verify: bool
+    ) -> None:
+        self._run_id = run_id
+        self._ledger, self._clock = workspace.ledger, workspace.clock
+        self._driver = driver
+        self._report = report
+        self._verify = verify
+        self._applied = self._ledger.chunks(run_id)
+        self._unfinished = self._ledger.unfinished_chunks(run_id)
+        self.done = 0
+
+    def apply_plan(self, files: RunFiles, first: int = 0) -> None:
+        """Applies what is left of the plan in the run's files.
+
+        Args:
+            files: The files of the run.
+            first: Number that its first chunk has in the ledger.
+
+        Raises:
+            TargetError: The target does not answer; what was done is in the ledger.
+        """
+        whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
+        for page in read_plan(files, whole):
+            if page.entries:
+                self.apply_entries(first + page.number, page.entries)
+            self.done += page.size
+            self._report.applied(self.done)
+
+    def apply_entries(self, number: int, entries: Sequence[PlanEntry]) -> None:
+        """Applies what is left of one chunk.
+
+        Args:
+            number: Its number in the ledger.
+            entries: All its entries.
+        """
+        if number in self._applied and number not in self._unfinished:
+            return
+        places = self._unfinished.get(number, range(len(entries)))
+        if places:
+            self._apply_places(ChunkPlaces(number, places), entries)
+
+    def _apply_places(self, chunk: ChunkPlaces, entries: Sequence[PlanEntry]) -> None:
+        result = ChunkResult()
+        left = [entries[place] for place in chunk.places]
+        try:
+            apply_chunk(self._driver, left, verify=self._verify, result=result)
+        except LeaseLostError:
+            raise  # whoever has the lease may be applying this very chunk
+        except BaseException:
+            if result.settled:
+                rest = [place for number, place in enumerate(chunk.places) if number not in result.settled]
+                self._save(chunk, result, rest)
+            raise
+        self._save(chunk, result)
+
+    def _save(self, chunk: ChunkPlaces, result: ChunkResult, left: Sequence[int] = ()) -> None:
+        rows = [error_row(error) for error in result.errors]
+        self._ledger.save_chunk(
+            self._run_id, chunk.number, result.counts().to_dict(), rows, self._clock(), left=left
+        )
+        for error in result.errors:
+            self._report.item_failed(error)
