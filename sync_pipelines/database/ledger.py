@@ -240,6 +240,14 @@ class Ledger:
             connection.execute(insert(table).values(run_id=run_id, number=number, counts=noted, applied_at=at))
             self._insert_errors(connection, run_id, "apply", errors)
 
+    def replace_chunk(self, run_id: str, number: int, counts: Mapping[str, int], at: datetime) -> None:
+        """Notes what a chunk has done so far, in place of what was noted of it before."""
+        table = self.tables.run_chunks
+        with self.transaction() as connection:
+            connection.execute(delete(table).where(table.c.run_id == run_id, table.c.number == number))
+            row = {"run_id": run_id, "number": number, "counts": dict(counts), "applied_at": at}
+            connection.execute(insert(table).values(row))
+
     def _insert_errors(self, connection: Connection, run_id: str, phase: str, errors: Iterable[ErrorRow]) -> None:
         stream = iter(errors)
         while rows := [

@@ -104,7 +104,11 @@ def _tagged_other(value: Any, place: str) -> Any:
         return {_TAG: "model", "c": remember_class(kind), "v": fields, "s": _tagged(state, place)}
     if dataclasses.is_dataclass(kind):
         given = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
-        return {_TAG: "object", "c": remember_class(kind), "v": {**_tagged(given, place), **_added(value, given, place)}}
+        return {
+            _TAG: "object",
+            "c": remember_class(kind),
+            "v": {**_tagged(given, place), **_added(value, given, place)},
+        }
     if hasattr(kind, "unicode_string"):
         return {_TAG: "text", "c": remember_class(kind), "v": str(value)}  # a URL of pydantic's
     if isinstance(value, ItemError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sync_pipelines.engine.plan import FieldChange
@@ -123,6 +124,27 @@ class TargetDescription:
     table_name: str
     columns: tuple[tuple[str, str], ...] = ()
     row_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkRequest:
+    """What a target needs to know of a run that it is to sync in bulk.
+
+    Args:
+        job: The sync job's name.
+        run_id: The run.
+        owner: Which deployment this is; working tables of another one are left alone.
+        schema: Schema for working tables, where the database has schemas.
+        folder: A folder of this machine for working files.
+        deletes: True if the job deletes.
+    """
+
+    job: str
+    run_id: str
+    owner: str
+    schema: str
+    folder: Path
+    deletes: bool
 
 
 class DescribesItself(Protocol):

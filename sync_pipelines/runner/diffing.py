@@ -26,8 +26,8 @@ from sync_pipelines.snapshots.store import RunFiles
 class FindsPositions(Protocol):
     """Says where in the fetch the last item of an id is."""
 
-    def positions(self, ids: Sequence[str]) -> dict[str, int]:
-        """The last position of each id that is known."""
+    def positions(self, ids: Sequence[str]) -> Mapping[str, int]:
+        """The last position of each id that is known; none of an id that has but one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,38 @@ class PageDiff:
         self.failed.append(SyncError(external_id, message_of(error), exception_type(error), position))
 
 
-def diff_snapshot(
-    job: SyncJob[Any, Any], files: RunFiles, driver: TargetDriver, report: RunReport
-) -> tuple[Counts, int, list[str]]:
-    """Diffs the run's snapshot into its plan.
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """What a diff has settled and planned.
 
-    Returns:
-        The outcomes settled already, how many writes are planned, and notes for a person.
+    Args:
+        fetched: Items of the snapshot.
+        settled: The outcomes that are settled already.
+        writes: How many records are to be written.
+        notes: Notes for a person.
+        bulk: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
     """
+
+    fetched: int
+    settled: Counts
+    writes: int
+    notes: Sequence[str] = ()
+    bulk: Mapping[str, Any] | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """The summary of the plan file."""
+        bulk = dict(self.bulk) if self.bulk is not None else None
+        return {"fetched": self.fetched, "settled": self.settled.to_dict(), "writes": self.writes, "bulk": bulk}
+
+    @staticmethod
+    def of_summary(summary: Mapping[str, Any]) -> PlannedRun:
+        """The same back."""
+        settled = Counts(**summary["settled"])
+        return PlannedRun(int(summary["fetched"]), settled, int(summary["writes"]), bulk=summary["bulk"])
+
+
+def diff_snapshot(job: SyncJob[Any, Any], files: RunFiles, driver: TargetDriver, report: RunReport) -> PlannedRun:
+    """Diffs the run's snapshot into its plan, page by page."""
     total = int(files.snapshot.summary()["items"])
     settled, done = Counts(), 0
     with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
@@ -86,9 +110,11 @@ def diff_snapshot(
         if job.deletes != "off" and reason is None:
             _plan_deletes(driver, index, entries)
         entries.flush()
+        notes = [f"no deletes: {reason}"] if reason is not None else []
+        planned = PlannedRun(total, settled, plan.rows, notes)
         findings.finish({})
-        plan.finish({"fetched": total, "settled": settled.to_dict(), "writes": plan.rows})
-    return settled, plan.rows, [f"no deletes: {reason}"] if reason is not None else []
+        plan.finish(planned.summary())
+    return planned
 
 
 def _rows_in_pages(files: RunFiles) -> Iterator[list[SnapshotRow]]:
@@ -162,7 +188,7 @@ def _winners(
     winners: list[Candidate] = []
     for row in rows:
         known = canonical.get(row.external_id) if row.external_id is not None else None
-        if isinstance(known, str) and last[known] != row.position:
+        if isinstance(known, str) and last.get(known, row.position) != row.position:
             page.duplicates.append(Duplicate(known, row.position, last[known]))
         elif row.message is not None:
             page.failed.append(SyncError(row.external_id, row.message, row.exception_type or "", row.position))
@@ -220,5 +246,3 @@ def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentif
     if unidentified:
         return f"{unidentified:,} items had no readable external id and may be any of the missing records"
     return None
-
-

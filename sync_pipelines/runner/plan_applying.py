@@ -6,13 +6,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sync_pipelines.engine.plan import PlanEntry
+from sync_pipelines.engine.progress import Progress
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
+from sync_pipelines.runner.diffing import PlannedRun
 from sync_pipelines.runner.outcome import error_row
 from sync_pipelines.runner.plan_files import read_plan
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.snapshots.files import read_rows
 from sync_pipelines.snapshots.store import RunFiles
 
 
@@ -45,24 +48,25 @@ class PlanApplier:
         self._verify = verify
         self._applied = self._ledger.chunks(run_id)
         self._unfinished = self._ledger.unfinished_chunks(run_id)
-        self.done = 0
 
-    def apply_plan(self, files: RunFiles, first: int = 0) -> None:
+    def apply_plan(self, files: RunFiles, planned: PlannedRun, first: int = 0) -> None:
         """Applies what is left of the plan in the run's files.
 
         Args:
             files: The files of the run.
+            planned: What the diff planned.
             first: Number that its first chunk has in the ledger.
 
         Raises:
             TargetError: The target does not answer; what was done is in the ledger.
         """
         whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
+        done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
         for page in read_plan(files, whole):
             if page.entries:
                 self.apply_entries(first + page.number, page.entries)
-            self.done += page.size
-            self._report.applied(self.done)
+            done += page.size
+            self._report.progress(Progress("apply", planned.fetched, done, planned.writes))
 
     def apply_entries(self, number: int, entries: Sequence[PlanEntry]) -> None:
         """Applies what is left of one chunk.
@@ -93,8 +97,6 @@ class PlanApplier:
 
     def _save(self, chunk: ChunkPlaces, result: ChunkResult, left: Sequence[int] = ()) -> None:
         rows = [error_row(error) for error in result.errors]
-        self._ledger.save_chunk(
-            self._run_id, chunk.number, result.counts().to_dict(), rows, self._clock(), left=left
-        )
+        self._ledger.save_chunk(self._run_id, chunk.number, result.counts().to_dict(), rows, self._clock(), left=left)
         for error in result.errors:
             self._report.item_failed(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,21 +12,22 @@ from uuid import uuid4
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.plan import PlanEntry
-from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import AccountsError, HookError, LeaseLostError, RunError
-from sync_pipelines.runner.applying import ChunkResult, apply_chunk
-from sync_pipelines.runner.diffing import diff_snapshot
+from sync_pipelines.errors import AccountsError, HookError, RunError
+from sync_pipelines.runner.bulk import FROM_ITEMS, BulkDiff, bulk_request, open_bulk
+from sync_pipelines.runner.bulk_applying import BulkApply
+from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run, results_of_run
-from sync_pipelines.runner.plan_files import read_failed, read_plan
+from sync_pipelines.runner.plan_applying import PlanApplier
+from sync_pipelines.runner.plan_files import read_failed
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.store import RunFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,40 @@ class SyncRun:
             self._require_newest(snapshot.run_id)
             if self._ledger.forget_chunks(snapshot.run_id):
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
-            with open_target(self.job) as driver:
-                settled, writes, found = diff_snapshot(self.job, files, driver, self._report)
-            self._ledger.save_diff_errors(snapshot.run_id, map(error_row, read_failed(files)))
-            notes.extend(found)
-            self._report.line(
-                f"diff: {writes:,} to write, {settled.unchanged:,} unchanged, {settled.skipped:,} skipped, "
-                f"{settled.duplicate:,} duplicates, {settled.failed:,} failed"
-            )
-        return PlanRef(snapshot.run_id, writes)
+            with self._opened(files, snapshot.run_id) as (driver, bulk):
+                planned = self._diff(snapshot.run_id, files, driver, bulk)
+            notes.extend(planned.notes)
+        return PlanRef(snapshot.run_id, planned.writes)
+
+    @contextmanager
+    def _opened(
+        self, files: RunFiles, run_id: str, held: HeldLease | None = None
+    ) -> Iterator[tuple[TargetDriver, Any | None]]:
+        """The target, and what it offers for many items at once."""
+        request = bulk_request(self.job, self._workspace, files, run_id)
+        with open_target(self.job, held) as driver, open_bulk(driver, request) as bulk:
+            yield driver, bulk
+
+    def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlannedRun:
+        planned: PlannedRun | None = None
+        if bulk is not None and self._is_worth_it(files):
+            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report).run)
+            if isinstance(found, str):
+                self._report.line(f"diff: page by page, not in bulk: {found}")
+            else:
+                planned = found
+        if planned is None:
+            planned = diff_snapshot(self.job, files, driver, self._report)
+        self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
+        settled = planned.settled
+        self._report.line(
+            f"diff: {planned.writes:,} to write, {settled.unchanged:,} unchanged, {settled.skipped:,} skipped, "
+            f"{settled.duplicate:,} duplicates, {settled.failed:,} failed"
+        )
+        return planned
+
+    def _is_worth_it(self, files: RunFiles) -> bool:
+        return int(files.snapshot.summary()["items"]) >= FROM_ITEMS or self.job.deletes != "off"
 
     def apply(self, plan: PlanRef) -> SyncResults:
         """Writes what the plan says; goes on where an earlier attempt broke off. Calls `on_complete`.
@@ -125,7 +151,7 @@ class SyncRun:
         with self._leased(plan.run_id, keep=False) as held:
             with self._phase(plan.run_id, "apply"):
                 self._require_newest(plan.run_id)
-                self._apply_chunks(plan, held)
+                self._apply_plan(plan.run_id, held)
                 self._require_balance(plan.run_id)
             results = self._finish(plan.run_id, None)
             self._report.finished(results)
@@ -168,6 +194,31 @@ class SyncRun:
                 started_at=self._workspace.clock(),
             )
         )
+
+    def _apply_plan(self, run_id: str, held: HeldLease) -> None:
+        files = self._workspace.store.files_of(run_id)
+        planned = PlannedRun.of_summary(read_summary(files.plan))
+        verify = self._ledger.begin_apply(run_id, self._workspace.clock())
+        if verify:
+            self._report.line("apply: going on after an attempt that broke off")
+        if planned.writes:
+            self._report.line(f"apply: writing {planned.writes:,} records")
+        with self._opened(files, run_id, held) as (driver, bulk):
+            if planned.writes and not _is_ready(planned, bulk):
+                planned = self._diff_again(run_id, files, driver, bulk, planned)
+            if planned.bulk is None:
+                PlanApplier(run_id, self._workspace, driver, self._report, verify=verify).apply_plan(files, planned)
+            elif planned.writes:
+                BulkApply(run_id, files, self._workspace, driver, bulk, self._report).run(planned, verify=verify)
+
+    def _diff_again(
+        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any, planned: PlannedRun
+    ) -> PlannedRun:
+        """Makes the plan again where the working tables that held it have gone: they are caches of the snapshot."""
+        if planned.bulk is not None and not planned.bulk["temporary"]:
+            self._report.warning("apply: the working tables of the plan are gone; it is made again from the snapshot")
+        self._ledger.forget_chunks(run_id)
+        return self._diff(run_id, files, driver, bulk)
 
     def _require_balance(self, run_id: str) -> None:
         results = results_of_run(self._workspace, run_id)
@@ -234,6 +285,15 @@ class SyncRun:
         except Exception as error:  # noqa: BLE001 - the run's own failure is the one to be raised
             failure.add_note(f"on_complete failed as well: {_told(error)}")
             self._report.warning(f"on_complete failed as well: {_told(error)}")
+
+
+def _is_ready(planned: PlannedRun, bulk: Any | None) -> bool:
+    """True if the plan is where the diff left it: in the plan file, or still in the target's working tables."""
+    if planned.bulk is None:
+        return True
+    if bulk is None or planned.bulk["temporary"]:
+        return False
+    return bulk.begin(planned.bulk["written"], anew=False) is None and bulk.is_there(direct=planned.bulk["direct"])
 
 
 def _told(error: Exception) -> str:

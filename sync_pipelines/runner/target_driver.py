@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from sync_pipelines.engine.calls import call, resolve
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.pages import stream_elements
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
-from sync_pipelines.engine.targets import TargetDescription
+from sync_pipelines.engine.targets import BulkRequest, TargetDescription
 from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, RunError, TargetError
 from sync_pipelines.runner.leasing import HeldLease
 from sync_pipelines.runner.pacing import Pace
 from sync_pipelines.runner.record_calls import Answer, RecordCalls
+
+T = TypeVar("T")
 
 _FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
 
@@ -118,6 +120,25 @@ class TargetDriver:
         found = getattr(self.target, method, None)
         return found if callable(found) else None
 
+    @property
+    def decides_changes(self) -> bool:
+        """True if a function decides whether a found record that differs is updated."""
+        return self._has_changed is not None
+
+    def open_bulk(self, request: BulkRequest) -> Any | None:
+        """What the target offers for many items at once; None if nothing."""
+        open_bulk = self._offered("open_bulk")
+        return open_bulk(request) if open_bulk else None
+
+    def at_once(self, action: Callable[[], T]) -> T:
+        """Does something for many records; tries again what passes.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        done: T = self._calls.at_once(lambda _: action(), None)
+        return done
+
     def canonical_id(self, external_id: str) -> str:
         """The external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
         convert = self._offered("canonical_id")
@@ -204,7 +225,7 @@ class TargetDriver:
             arguments = {work.external_id: _arguments(action, work) for work in works}
             if action is not Action.UPDATE:
                 arguments = {external_id: (each,) for external_id, each in arguments.items()}
-            self._calls.each(self._function(action.value), arguments, answers, before=self._check_lease)
+            self._calls.each(self._function(action.value), arguments, answers, before=self.check_lease)
         return [answers[work.external_id].error for work in works]
 
     def _write_halving(
@@ -212,7 +233,7 @@ class TargetDriver:
     ) -> None:
         if not works:
             return
-        self._check_lease()
+        self.check_lease()
         try:
             self._calls.at_once(many, [_arguments(action, work) for work in works])
         except RunError:
@@ -227,7 +248,8 @@ class TargetDriver:
         else:
             answers.update((work.external_id, Answer()) for work in works)
 
-    def _check_lease(self) -> None:
+    def check_lease(self) -> None:
+        """Makes sure that this run may still write. Raises `LeaseLostError` if it may not."""
         if self._held is not None:
             self._held.check()
 

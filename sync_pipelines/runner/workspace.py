@@ -32,6 +32,7 @@ class Workspace:
         keep_runs: How long the ledger knows a run.
         lease: How long a run that died or stalled keeps others of its sync from starting.
         wait_s: Seconds that a run started by Dagster waits for another one of its sync.
+        work_schema: Schema of working tables in a target's database.
         clock: Gives the time, aware.
     """
 
@@ -41,6 +42,7 @@ class Workspace:
     keep_runs: timedelta = timedelta(days=365)
     lease: timedelta = timedelta(seconds=60)
     wait_s: float = 900.0
+    work_schema: str = "sync_pipelines_work"
     clock: Clock = utc_now
 
     @property
@@ -79,5 +81,6 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             keep_runs=timedelta(days=settings.keep_runs_days),
             lease=timedelta(seconds=settings.lease_s),
             wait_s=settings.wait_s,
+            work_schema=settings.work_schema,
             clock=clock,
         )

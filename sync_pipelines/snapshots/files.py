@@ -110,6 +110,12 @@ def read_summary(path: UPath) -> dict[str, Any]:
         return summary_of(file)
 
 
+def read_rows(path: UPath) -> int:
+    """How many rows a complete file has."""
+    with open_parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def summary_of(file: pq.ParquetFile) -> dict[str, Any]:
     """The summary of an opened file."""
     summary: dict[str, Any] = json.loads((file.metadata.metadata or {}).get(_SUMMARY, b"{}"))

@@ -137,9 +137,7 @@ class SnapshotWriter:
         self, items: Sequence[Any], columns: Mapping[str, Sequence[Any]], errors: dict[int, Exception]
     ) -> list[pa.Array]:
         nothing = [None] * len(items)
-        return [
-            _array_of(kind, columns.get(name, nothing), items, errors) for name, kind in self._schema.kinds.items()
-        ]
+        return [_array_of(kind, columns.get(name, nothing), items, errors) for name, kind in self._schema.kinds.items()]
 
     def _part(self) -> _OpenPart:
         if self._open is None:

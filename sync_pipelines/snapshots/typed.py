@@ -185,7 +185,8 @@ def items_of(schema: PartSchema, table: pa.Table) -> list[Any]:
     """
     shapes = table.column("shape").to_pylist()
     values = {
-        name: kind.from_arrow(table.column(f"field_{number}")) for number, (name, kind) in enumerate(schema.kinds.items())
+        name: kind.from_arrow(table.column(f"field_{number}"))
+        for number, (name, kind) in enumerate(schema.kinds.items())
     }
     used = {number: _Builder(schema.shapes[number], values) for number in set(shapes) if number is not None}
     return [used[number].build(place) if number is not None else None for place, number in enumerate(shapes)]

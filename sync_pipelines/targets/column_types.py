@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 from sync_pipelines.targets import storage, times, values
-from sync_pipelines.targets.columns import ColumnCodec, Convert
+from sync_pipelines.targets.columns import ColumnCodec, Convert, Facts
 from sync_pipelines.targets.jsonvalues import to_json
 from sync_pipelines.targets.plain import plain
 
@@ -34,7 +34,9 @@ def build_codec(
     """
     codec = ColumnCodec(name=name, type_name=type_name, storage=storage.AsGiven(), convert=values.to_text)
     if ask is not None:
-        return replace(codec, storage=storage.DatabaseText(), convert=partial(_asked, ask), restore=str)
+        return replace(
+            codec, storage=storage.DatabaseText(), convert=partial(_asked, ask), restore=str, facts=Facts("asked")
+        )
     if isinstance(kind, sa.types.TypeDecorator) and not isinstance(kind, sa.Interval):
         return _decorated(codec, kind, dialect)
     if isinstance(kind, sa.Enum):
@@ -67,7 +69,7 @@ def _decorated(codec: ColumnCodec, kind: sa.types.TypeDecorator[Any], dialect: s
     """A type of the application's own: an item's value takes the way into the database and back, in Python."""
     own = sa.types.TypeDecorator
     if isinstance(kind, sa.PickleType):
-        return replace(codec, storage=kind, convert=_as_it_is, unwrap=_unwrap_missing)
+        return replace(codec, storage=kind, convert=_as_it_is, unwrap=_unwrap_missing, facts=Facts("own"))
     binds = type(kind).process_bind_param is not own.process_bind_param
     reads = type(kind).process_result_value is not own.process_result_value
     inner = build_codec(codec.name, kind.impl_instance, dialect=dialect, type_name=codec.type_name)
@@ -77,7 +79,7 @@ def _decorated(codec: ColumnCodec, kind: sa.types.TypeDecorator[Any], dialect: s
         kept = None if bound is None else inner.convert(bound)
         return kind.process_result_value(kept, dialect) if reads else kept
 
-    return replace(codec, storage=kind, convert=convert, unwrap=_unwrap_missing, restore=_as_it_is)
+    return replace(codec, storage=kind, convert=convert, unwrap=_unwrap_missing, restore=_as_it_is, facts=Facts("own"))
 
 
 def _as_it_is(value: Any) -> Any:
@@ -91,8 +93,9 @@ def _unwrap_missing(value: Any) -> Any:
 
 def _enum(codec: ColumnCodec, kind: sa.Enum) -> ColumnCodec:
     if kind.enum_class is None:
-        return replace(codec, convert=partial(_label, tuple(kind.enums)))
-    return replace(codec, storage=kind, unwrap=_unwrap_missing, convert=partial(_member, kind))
+        labels = tuple(kind.enums)
+        return replace(codec, convert=partial(_label, labels), facts=Facts("enum", labels=labels))
+    return replace(codec, storage=kind, unwrap=_unwrap_missing, convert=partial(_member, kind), facts=Facts("enum"))
 
 
 def _label(labels: tuple[str, ...], value: Any) -> str:
@@ -164,33 +167,36 @@ def _json_elements(value: Any) -> list[Any]:
 
 
 def _boolean(codec: ColumnCodec, _kind: Any, _dialect: str) -> ColumnCodec:
-    return replace(codec, convert=values.to_bool)
+    return replace(codec, convert=values.to_bool, facts=Facts("bool"))
 
 
 def _integer(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     bits = 64
     if dialect != "sqlite" and not isinstance(kind, sa.BigInteger):
         bits = 16 if isinstance(kind, sa.SmallInteger) else 32
-    return replace(codec, convert=values.to_int, int_bits=bits)
+    return replace(codec, convert=values.to_int, int_bits=bits, facts=Facts("int"))
 
 
 def _float(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     single = dialect != "sqlite" and isinstance(kind, sa.REAL)
     carried = storage.SinglePrecision() if single else storage.AsGiven()
-    return replace(codec, convert=values.to_float32 if single else values.to_float, storage=carried)
+    facts = Facts("plain" if single else "float")
+    return replace(codec, convert=values.to_float32 if single else values.to_float, storage=carried, facts=facts)
 
 
 def _numeric(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    facts = Facts("numeric", digits=kind.precision, scale=kind.scale)
     if dialect == "sqlite":
         convert = partial(values.to_sqlite_decimal, scale=kind.scale)
-        return replace(codec, convert=convert, storage=storage.SqliteNumber())
-    return replace(codec, convert=partial(values.to_scaled_decimal, scale=kind.scale))
+        return replace(codec, convert=convert, storage=storage.SqliteNumber(), facts=facts)
+    return replace(codec, convert=partial(values.to_scaled_decimal, scale=kind.scale), facts=facts)
 
 
 def _text(codec: ColumnCodec, kind: Any, _dialect: str) -> ColumnCodec:
-    convert = partial(values.to_limited_text, length=kind.length, padded=isinstance(kind, sa.CHAR))
+    padded = isinstance(kind, sa.CHAR)
+    convert = partial(values.to_limited_text, length=kind.length, padded=padded)
     fold = str.lower if isinstance(kind, postgresql.CITEXT) else None
-    return replace(codec, convert=convert, fold=fold)
+    return replace(codec, convert=convert, fold=fold, facts=Facts("text", length=kind.length, padded=padded))
 
 
 def _binary(codec: ColumnCodec, _kind: Any, _dialect: str) -> ColumnCodec:
@@ -200,16 +206,23 @@ def _binary(codec: ColumnCodec, _kind: Any, _dialect: str) -> ColumnCodec:
 def _uuid(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     if dialect == "sqlite":
         carried: TypeEngine[Any] = sa.Uuid(as_uuid=True, native_uuid=kind.native_uuid)
-        return replace(codec, convert=values.to_uuid, storage=carried)
-    return replace(codec, convert=values.to_uuid, storage=storage.AsText())
+        return replace(codec, convert=values.to_uuid, storage=carried, facts=Facts("uuid"))
+    return replace(codec, convert=values.to_uuid, storage=storage.AsText(), facts=Facts("uuid"))
 
 
 def _json(codec: ColumnCodec, _kind: Any, dialect: str) -> ColumnCodec:
+    facts = Facts("json")
     if dialect == "sqlite":
         return replace(
-            codec, convert=_sqlite_json, unwrap=_unwrap_missing, equal=_equal_json, storage=storage.JsonText()
+            codec,
+            convert=_sqlite_json,
+            unwrap=_unwrap_missing,
+            equal=_equal_json,
+            storage=storage.JsonText(),
+            facts=facts,
         )
-    return replace(codec, convert=to_json, unwrap=_unwrap_missing, equal=_equal_json, storage=storage.PostgresJson())
+    carried = storage.PostgresJson()
+    return replace(codec, convert=to_json, unwrap=_unwrap_missing, equal=_equal_json, storage=carried, facts=facts)
 
 
 def _sqlite_json(value: Any) -> Any:
@@ -223,13 +236,15 @@ def _datetime(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     precision = getattr(kind, "precision", None)
     if dialect == "sqlite":
         codec = replace(codec, storage=storage.SqliteTime())
-    return replace(codec, convert=partial(times.to_datetime, aware=bool(kind.timezone), precision=precision))
+    facts = Facts("datetime", aware=bool(kind.timezone), digits=precision)
+    convert = partial(times.to_datetime, aware=bool(kind.timezone), precision=precision)
+    return replace(codec, convert=convert, facts=facts)
 
 
 def _date(codec: ColumnCodec, _kind: Any, dialect: str) -> ColumnCodec:
     if dialect == "sqlite":
         codec = replace(codec, storage=storage.SqliteTime())
-    return replace(codec, convert=times.to_date)
+    return replace(codec, convert=times.to_date, facts=Facts("date"))
 
 
 def _time(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:

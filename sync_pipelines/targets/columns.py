@@ -31,6 +31,30 @@ def _equal(old: Any, new: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a column's type, for who converts whole columns of values at once.
+
+    Args:
+        family: `text`, `int`, `float`, `numeric`, `bool`, `datetime`, `date`, `uuid`, `json`, `enum`, `asked`, `plain`
+            (values are converted one by one), or `own` for a type of the application's own.
+        length: Characters that fit, None for any number.
+        digits: Digits of a decimal in all, None for any number.
+        scale: Digits of a decimal after the point, None for any number.
+        aware: True if moments have a time zone.
+        padded: True if blanks at the end mean nothing.
+        labels: The texts that are allowed, empty for any.
+    """
+
+    family: str = "plain"
+    length: int | None = None
+    digits: int | None = None
+    scale: int | None = None
+    aware: bool = False
+    padded: bool = False
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnCodec:
     """How values of one column are converted, stored and compared.
 
@@ -44,6 +68,7 @@ class ColumnCodec:
         equal: True if two canonical values, neither of which is None, are the same.
         fold: Canonical text -> the text that identifies a record, where the key ignores case or blanks.
         int_bits: Size of a whole number, None for other types.
+        facts: What is known of the type.
     """
 
     name: str
@@ -55,6 +80,7 @@ class ColumnCodec:
     equal: Callable[[Any, Any], bool] = field(default=_equal)
     fold: Callable[[str], str] | None = None
     int_bits: int | None = None
+    facts: Facts = field(default_factory=Facts)
 
     def from_item(self, value: Any) -> Any:
         """Gives the canonical value of what an item holds; None for None, NaN, NaT and NA.

@@ -24,12 +24,28 @@ class ItemMapping:
 
     def __init__(self, columns: Columns) -> None:
         self._function = columns if callable(columns) else None
-        self._readers = None if columns is None or callable(columns) else _readers(columns)
+        self.sources: dict[str, str | Reader] | None = None
+        """Local column -> item field or function of the item; None if only an item can tell."""
+        if columns is not None and not callable(columns):
+            self.sources = _sources(columns)
+        self._readers = self.sources and {
+            name: source if callable(source) else _field_reader(source) for name, source in self.sources.items()
+        }
 
     @property
     def names(self) -> tuple[str, ...] | None:
         """The columns that are written, None if only an item can tell."""
         return None if self._readers is None else tuple(self._readers)
+
+    @property
+    def has_functions(self) -> bool:
+        """True if a value is not simply a field of the item."""
+        return self._function is not None or any(callable(source) for source in (self.sources or {}).values())
+
+    @property
+    def names_are_fields(self) -> bool:
+        """True if every field of an item that is a column is written."""
+        return self.sources is None and self._function is None
 
     def read(self, item: Any, writable: Callable[[str], bool]) -> dict[str, Any]:
         """Gives local column -> the item's value, as the item holds it.
@@ -69,7 +85,7 @@ class ItemMapping:
         return dict(given)
 
 
-def _readers(columns: Any) -> dict[str, Reader]:
+def _sources(columns: Any) -> dict[str, str | Reader]:
     if isinstance(columns, Mapping):
         pairs = list(columns.items())
     elif isinstance(columns, list | tuple):
@@ -84,7 +100,7 @@ def _readers(columns: Any) -> dict[str, Reader]:
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"SqlTable: columns names a column twice: {columns!r}")
-    return {name: source if callable(source) else _field_reader(source) for name, source in pairs}
+    return dict(pairs)
 
 
 def _field_reader(field: str) -> Reader:

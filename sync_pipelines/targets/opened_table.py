@@ -11,18 +11,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_pipelines.engine.plan import FieldChange
-from sync_pipelines.engine.targets import Identify, TargetDescription
+from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
 from sync_pipelines.errors import ItemError
+from sync_pipelines.targets.bulk.reading import PageReader
+from sync_pipelines.targets.bulk.table import BulkTable, BulkTarget
 from sync_pipelines.targets.columns import ColumnCodec, IdPart, id_of
 from sync_pipelines.targets.failures import passing_failures
+from sync_pipelines.targets.mapping import ItemMapping
 from sync_pipelines.targets.plain import shortened
 from sync_pipelines.targets.reflection import ReflectedTable
 from sync_pipelines.targets.storage import AsGiven
 
 Row = dict[str, Any]
 """A local record: column -> canonical value, key columns included."""
-
-ReadItem = Callable[[Any, Callable[[str], bool]], Mapping[str, Any]]
 
 # PostgreSQL takes 65,535 bound values in a statement, SQLite 32,766.
 _VALUES_PER_LOOKUP = 10_000
@@ -53,7 +54,7 @@ class OpenedSqlTable:
         database: Where the table is.
         reflected: The table as it is there.
         policy: What is written when.
-        read_item: Item, and a function that says which columns can be written -> column -> the item's value.
+        mapping: Which item field goes into which column.
         identify: Gives an item's external id.
     """
 
@@ -62,14 +63,15 @@ class OpenedSqlTable:
         database: sa.Engine,
         reflected: ReflectedTable,
         policy: WritePolicy,
-        read_item: ReadItem,
+        mapping: ItemMapping,
         identify: Identify,
     ) -> None:
         self._database = database
         self._reflected = reflected
         self._table = reflected.table
         self._policy = policy
-        self._read_item = read_item
+        self._mapping = mapping
+        self._read_item = mapping.read
         self._identify = identify
         self._fence: Callable[[sa.Connection], object] | None = None
         self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
@@ -233,6 +235,21 @@ class OpenedSqlTable:
             count = connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one()
         columns = tuple((name, codec.type_name) for name, codec in self._reflected.codecs.items())
         return TargetDescription(self._reflected.label, columns, count)
+
+    def open_bulk(self, request: BulkRequest) -> BulkTable:
+        """What this table offers for many items at once."""
+        parts = BulkTarget(
+            database=self._database,
+            reflected=self._reflected,
+            key=self._policy.key,
+            compare=self._policy.compare,
+            create_only=self._policy.create_only,
+            reader=PageReader(self._mapping, self._writable.__contains__),
+            key_of_id=self._key_of_id,
+            id_of_key=self._id_of_key,
+            fence=self._fence,
+        )
+        return BulkTable(parts, request)
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

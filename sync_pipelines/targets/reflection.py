@@ -61,6 +61,7 @@ _UNIQUE_INDEXES = sa.text(
     "WHERE i.indrelid = CAST(:name AS regclass) AND i.indisunique AND i.indisvalid "
     "AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid"
 )
+_IS_PLAIN = sa.text("SELECT relkind = 'r' AND NOT relhassubclass FROM pg_class WHERE oid = CAST(:name AS regclass)")
 # SQLite compares names of types only up to a bracket; these are the ones whose values follow the name.
 _SQLITE_NUMERIC = ("NUMERIC", "DECIMAL")
 _ASKED_VALUES_KEPT = 100_000
@@ -77,6 +78,7 @@ class ReflectedTable:
         loose: Columns that find different texts equal, in a way that only the database knows.
         unique_keys: Sets of columns each of which identifies a row.
         label: The table's name with its schema, for people.
+        has_addresses: True if its rows have addresses: it is a plain table of PostgreSQL.
     """
 
     table: sa.Table
@@ -85,6 +87,7 @@ class ReflectedTable:
     loose: frozenset[str]
     unique_keys: tuple[frozenset[str], ...]
     label: str
+    has_addresses: bool = False
 
     def close_names(self, column: str) -> str:
         """Says which columns have a name like that one, else which there are."""
@@ -103,6 +106,7 @@ class _Details:
     folds: dict[str, Callable[[str], str]]
     loose: frozenset[str]
     unique_keys: tuple[frozenset[str], ...]
+    has_addresses: bool = False
 
 
 def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTable:
@@ -177,6 +181,7 @@ def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared
         loose=details.loose,
         unique_keys=details.unique_keys,
         label=_label(inspector, bare),
+        has_addresses=details.has_addresses,
     )
 
 
@@ -246,11 +251,13 @@ def _read_postgres(database: sa.Engine, table: sa.Table) -> _Details:
     with database.connect() as connection:
         rows = connection.execute(_CATALOG, {"name": name}).all()
         unique = connection.execute(_UNIQUE_INDEXES, {"name": name}).scalars().all()
+        is_plain = connection.execute(_IS_PLAIN, {"name": name}).scalar_one()
     return _Details(
         type_names={row[0]: row[1] for row in rows},
         folds={},
         loose=frozenset(row[0] for row in rows if not row[2]),
         unique_keys=tuple(frozenset(columns) for columns in unique),
+        has_addresses=bool(is_plain),
     )
 
 

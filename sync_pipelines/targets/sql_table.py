@@ -116,7 +116,7 @@ class SqlTable:
             compare=None if self.compare is None else frozenset(_names("compare", self.compare, may_be_empty=True)),
             create_only=frozenset(_names("create_only", self.create_only, may_be_empty=True)),
         )
-        return OpenedSqlTable(database, reflected, policy, self._mapping.read, identify)
+        return OpenedSqlTable(database, reflected, policy, self._mapping, identify)
 
     def _check_written(self, where: str, names: Sequence[str]) -> None:
         written = self._mapping.names

@@ -1,0 +1,215 @@
+"""Diff and apply by the database itself: for targets that offer it, and fetches that are worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import chain
+from typing import Any
+
+from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.pages import PAGE_SIZE, batches
+from sync_pipelines.engine.plan import Action, PlanEntry
+from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.results import Counts, Duplicate, SyncError
+from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.errors import AccountsError, ItemError
+from sync_pipelines.runner.diffing import PlannedRun, diff_page, tell_findings, why_no_deletes
+from sync_pipelines.runner.plan_files import PlanPages, write_findings
+from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.snapshot import SnapshotPage
+from sync_pipelines.snapshots.store import RunFiles
+
+FROM_ITEMS = 1_000
+"""Smaller fetches are compared page by page: working tables would be more trouble than they save."""
+
+
+def bulk_request(job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, run_id: str) -> BulkRequest:
+    """What a target needs to know of the run."""
+    owner = sha256(str(workspace.ledger.database.url.set(password=None)).encode()).hexdigest()[:16]
+    return BulkRequest(
+        job=job.name,
+        run_id=run_id,
+        owner=owner,
+        schema=workspace.work_schema,
+        folder=files.work,
+        deletes=job.deletes != "off",
+    )
+
+
+@contextmanager
+def open_bulk(driver: TargetDriver, request: BulkRequest) -> Iterator[Any | None]:
+    """Opens the target's bulk methods; None if it has none."""
+    table = driver.open_bulk(request)
+    try:
+        yield table
+    finally:
+        if table is not None:
+            table.close()
+
+
+class BulkDiff:
+    """Loads a snapshot beside the table, has it compared there, and looks at the odd items one by one.
+
+    Args:
+        job: The sync job.
+        files: The files of the run.
+        driver: The opened target.
+        bulk: Its bulk methods.
+        report: The run log.
+    """
+
+    def __init__(
+        self, job: SyncJob[Any, Any], files: RunFiles, driver: TargetDriver, bulk: Any, report: RunReport
+    ) -> None:
+        self._job = job
+        self._files = files
+        self._driver = driver
+        self._bulk = bulk
+        self._report = report
+        self._total = int(files.snapshot.summary()["items"])
+        self._failed: list[SyncError] = []
+        self._failed_count = 0
+        self._unidentified = 0
+
+    def run(self) -> PlannedRun | str:
+        """Diffs the snapshot into working tables, and the odd items into the plan file.
+
+        Returns:
+            What is planned, or why the target can't be synced in bulk.
+        """
+        pages = self._files.snapshot.pages()
+        first = next(pages, None)
+        if first is None:
+            return "there are no items"
+        reason = self._bulk.why_not(first, self._items(first))
+        if reason is not None:
+            pages.close()
+            return str(reason)
+        with self._files.write_plan() as (plan, findings):
+            self._load(chain([first], pages), findings)
+            planned = self._compare(plan, findings)
+            findings.finish({})
+            plan.finish(planned.summary())
+        return planned
+
+    def _items(self, page: SnapshotPage) -> list[Any] | None:
+        needed = self._bulk.needs_items or self._job.should_skip is not None
+        return [row.item for row in page.rows()] if needed else None
+
+    def _load(self, pages: Iterator[SnapshotPage], findings: PageWriter) -> None:
+        done = 0
+        for page in pages:
+            items = self._items(page)
+            unstaged = self._bulk.load(page, items, self._skipped(items))
+            if unstaged:
+                self._tell_unstaged(page, unstaged, findings)
+            done += len(page)
+            self._report.progress(Progress("diff", self._total, done, self._total))
+        self._bulk.finish_loading()
+
+    def _skipped(self, items: Sequence[Any] | None) -> list[bool] | None:
+        """For each item whether the job leaves it alone; where it can't say, the item is looked at by itself."""
+        should_skip = self._job.should_skip
+        if should_skip is None or items is None:
+            return None
+        skipped: list[bool] = []
+        for item in items:
+            try:
+                skipped.append(item is not None and bool(call(should_skip, item)))
+            except Exception:  # noqa: BLE001 - it is asked again when the item is looked at by itself
+                skipped.append(False)
+        return skipped
+
+    def _tell_unstaged(self, page: SnapshotPage, unstaged: Sequence[Any], findings: PageWriter) -> None:
+        """Items that have no key in the table have failed."""
+        positions, external_ids = page.positions(), page.external_ids()
+        names, messages = (page.table.column(name).to_pylist() for name in ("exception_type", "message"))
+        failed: list[SyncError] = []
+        for each in unstaged:
+            place, error = each.place, each.error
+            self._unidentified += int(not isinstance(error, ItemError))
+            name, message = names[place], messages[place]
+            if message is None:
+                name, message = exception_type(error), message_of(error)
+            failed.append(SyncError(external_ids[place], message, name or "", positions[place]))
+        write_findings(findings, failed, ())
+        for error in failed:
+            self._report.item_failed(error)
+        self._failed_count += len(failed)
+
+    def _compare(self, plan: PageWriter, findings: PageWriter) -> PlannedRun:
+        def keep(rows: Iterator[tuple[str, int, int]]) -> None:
+            for batch in batches(rows, PAGE_SIZE):
+                write_findings(findings, (), [Duplicate(*row) for row in batch])
+
+        duplicates = self._bulk.take_duplicates(keep)
+        reason = why_no_deletes(self._job, self._files.snapshot.summary(), self._unidentified)
+        deletes = self._job.deletes != "off" and reason is None
+        found = self._bulk.compare(deletes=deletes, veto=self._driver.decides_changes)
+        settled = Counts(
+            unchanged=found.unchanged,
+            skipped=found.skipped,
+            duplicate=duplicates,
+            failed=self._failed_count,
+            recovered=self._bulk.recovered,
+        )
+        settled += self._diff_one_by_one(found.one_by_one, plan, findings)
+        explained = settled.items() + found.creates + found.updates + plan.rows
+        if explained != self._total:
+            raise AccountsError(
+                f"{self._job.name}: {self._total:,} items were fetched, and the diff explains {explained:,}: {settled}, "
+                f"{found}. This is a defect of the engine; keep the run's files and report it."
+            )
+        notes = [f"no deletes: {reason}"] if reason is not None else []
+        return PlannedRun(self._total, settled, plan.rows + found.writes, notes, bulk=asdict(found))
+
+    def _diff_one_by_one(self, count: int, plan: PageWriter, findings: PageWriter) -> Counts:
+        settled = Counts()
+        if not count:
+            return settled
+        self._report.line(f"diff: looking at {count:,} items one by one")
+        entries = PlanPages(plan)
+        for rows in batches(self._files.snapshot.rows_at(self._bulk.positions()), PAGE_SIZE):
+            page = diff_page(self._job, self._driver, _OnlyOnes(), rows)
+            tell_findings(findings, page, self._report)
+            entries.add(page.entries)
+            settled += page.counts()
+        entries.flush()
+        return settled
+
+
+class _OnlyOnes:
+    """The items that are looked at one by one have no duplicates any more."""
+
+    def positions(self, ids: Sequence[str]) -> Mapping[str, int]:
+        """Knows no other place of any id."""
+        del ids
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class LateRow:
+    """A row of the plan that the database refused, or that somebody else has changed since the diff."""
+
+    position: int | None
+    action: Action
+    external_id: str
+
+
+def late_entries(files: RunFiles, rows: Sequence[LateRow]) -> list[PlanEntry]:
+    """Plan entries of such rows. All but deletes are looked up before they are written."""
+    items = files.snapshot.rows_at(row.position for row in rows if row.position is not None)
+    return [
+        PlanEntry(Action.DELETE, row.external_id)
+        if row.position is None
+        else PlanEntry(Action.UPDATE, row.external_id, row.position, next(items).item)
+        for row in rows
+    ]

@@ -1,0 +1,86 @@
+"""Applies what the database has planned: spans of the plan, then the odd items of the plan file, then refused rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sync_pipelines.engine.pages import PAGE_SIZE, batches
+from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.results import Counts
+from sync_pipelines.runner.bulk import LateRow, late_entries
+from sync_pipelines.runner.diffing import PlannedRun
+from sync_pipelines.runner.plan_applying import PlanApplier
+from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.snapshots.store import RunFiles
+
+SPANS = 0
+"""Number in the ledger of what the spans did, all together; the chunks of the plan file follow."""
+_LATE = 1_000_000
+"""Number in the ledger of the first chunk of refused rows."""
+
+
+class BulkApply:
+    """Applies one run's plan.
+
+    Args:
+        run_id: The run.
+        files: Its files.
+        workspace: Has the ledger and the clock.
+        driver: The opened target.
+        bulk: Its bulk methods, opened with the plan.
+        report: The run log.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it works with
+        self,
+        run_id: str,
+        files: RunFiles,
+        workspace: Workspace,
+        driver: TargetDriver,
+        bulk: Any,
+        report: RunReport,
+    ) -> None:
+        self._run_id = run_id
+        self._files = files
+        self._workspace = workspace
+        self._driver = driver
+        self._bulk = bulk
+        self._report = report
+
+    def run(self, planned: PlannedRun, *, verify: bool) -> None:
+        """Applies what is not applied yet.
+
+        Args:
+            planned: What the diff planned.
+            verify: True if an earlier attempt may have written something.
+
+        Raises:
+            TargetError: The target does not answer; what was applied is accounted for.
+            LeaseLostError: Another run has taken over.
+        """
+        direct = bool(planned.bulk and planned.bulk["direct"])
+        for span in self._driver.at_once(lambda: self._bulk.spans(direct=direct)):
+            self._driver.check_lease()
+            self._driver.at_once(lambda span=span: self._bulk.apply(span))
+            counts = self._save()
+            done = counts.items() + counts.deleted
+            self._report.progress(Progress("apply", planned.fetched, done, planned.writes))
+        applier = PlanApplier(self._run_id, self._workspace, self._driver, self._report, verify=verify)
+        applier.apply_plan(self._files, planned, first=SPANS + 1)
+        self._apply_late(applier)
+        self._bulk.drop()
+
+    def _save(self) -> Counts:
+        """Notes in the ledger what all spans have done so far, by whatever attempt."""
+        counts: Counts = self._bulk.applied()
+        self._workspace.ledger.replace_chunk(self._run_id, SPANS, counts.to_dict(), self._workspace.clock())
+        return counts
+
+    def _apply_late(self, applier: PlanApplier) -> None:
+        late = [LateRow(*row) for row in self._bulk.late()]
+        if late:
+            self._report.line(f"apply: writing {len(late):,} refused or changed records one by one")
+        for number, rows in enumerate(batches(late, PAGE_SIZE)):
+            applier.apply_entries(_LATE + number, late_entries(self._files, rows))

@@ -1,0 +1,196 @@
+"""Applies a plan that is a working table, span by span: each one transaction, noted as done with what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
+from sync_pipelines.targets.bulk.suspects import Suspects
+from sync_pipelines.targets.bulk.work import FAST, Done, Span, WorkTables
+from sync_pipelines.targets.failures import is_passing
+
+ROWS_IN_SPAN = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A working table that is applied: the plan, or the stage itself where all of it is new.
+
+    Args:
+        name: Its name.
+        table: The table.
+        what: The column that says what is to be done with a row; None if all rows of the fast lane are created.
+    """
+
+    name: str
+    table: sa.Table
+    what: sa.ColumnElement[Any] | None
+
+    def rows_to(self, what: What) -> sa.ColumnElement[bool]:
+        """The condition that this is to be done with a row."""
+        if self.what is None:
+            return self.table.c.sp_lane == FAST if what is What.CREATE else sa.false()
+        return self.what == int(what)
+
+
+class SpanApplier:
+    """Applies spans of a part to the table.
+
+    Args:
+        work: The working tables.
+        table: The table.
+        columns: The staged columns.
+        part: What is applied.
+        suspects: Finds the rows that the database refuses.
+        fence: Called with every transaction that is about to write; raises if this run may not any more.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it works with
+        self,
+        work: WorkTables,
+        table: sa.Table,
+        columns: BulkColumns,
+        part: Part,
+        suspects: Suspects,
+        fence: Callable[[sa.Connection], object] | None,
+    ) -> None:
+        self._work = work
+        self._table = table
+        self._columns = columns
+        self._part = part
+        self._suspects = suspects
+        self._fence = fence
+
+    def spans(self) -> list[Span]:
+        """The spans, in order."""
+        with self._work.begin() as connection:
+            return self._work.extent(connection, self._part.name).spans(ROWS_IN_SPAN)
+
+    def apply(self, span: Span) -> None:
+        """Applies what is not applied yet of a span. Rows that the database refuses are set aside for a look each.
+
+        Raises:
+            RetryableError: The database can't be reached, is locked, or broke a deadlock; call again.
+        """
+        for rest in self._left(span):
+            self._apply(rest)
+
+    def _left(self, span: Span) -> list[Span]:
+        with self._work.begin() as connection:
+            done = [each.span for each in self._work.done(connection) if each.part == self._part.name]
+        return list(span.without(done))
+
+    def _apply(self, span: Span) -> None:
+        error = self._attempt(span)
+        while error is not None:
+            if self._suspects.set_aside(span):
+                error = self._attempt(span)  # fewer rows each time
+            elif span.end - span.first <= self._work.smallest_units:
+                self._suspects.set_all_aside(span)
+                error = self._attempt(span)
+            else:
+                for half in span.halves():
+                    self._apply(half)
+                return
+
+    def _attempt(self, span: Span) -> DBAPIError | None:
+        """Applies the span in one transaction; gives the database's error if it refuses."""
+        try:
+            with self._work.begin() as connection:
+                if self._fence is not None:
+                    self._fence(connection)
+                self._suspects.check_at_once(connection)
+                done = Done(self._part.name, span, self._write(connection, span))
+                if self._work.notes_with_rows:
+                    self._work.note_done(connection, done)
+        except DBAPIError as error:
+            if is_passing(error):
+                raise
+            return error
+        if not self._work.notes_with_rows:
+            with self._work.begin() as connection:
+                self._work.note_done(connection, done)
+        return None
+
+    def _write(self, connection: sa.Connection, span: Span) -> dict[str, int]:
+        planned = self._planned(connection, span)
+        written = {
+            What.UPDATE: self._update(connection, span) if planned.get(What.UPDATE) else 0,
+            What.CREATE: self._insert(connection, span) if planned.get(What.CREATE) else 0,
+            What.DELETE: self._delete(connection, span) if planned.get(What.DELETE) else 0,
+        }
+        unchanged = 0
+        for what, count in planned.items():
+            if count != written[what]:  # somebody else has been at the table since the diff
+                aside = self._suspects.set_unreached_aside(connection, span, what)
+                unchanged += count - written[what] - aside if what is What.UPDATE else 0
+        return {
+            "created": written[What.CREATE],
+            "updated": written[What.UPDATE],
+            "deleted": written[What.DELETE],
+            "unchanged": unchanged,
+        }
+
+    def _planned(self, connection: sa.Connection, span: Span) -> dict[What, int]:
+        part = self._part
+        if part.what is None:
+            query = sa.select(sa.func.count()).select_from(part.table).where(*self._rows(span, What.CREATE))
+            return {What.CREATE: connection.execute(query).scalar_one()}
+        within = self._suspects.not_aside(self._work.within(part.table, span))
+        query = sa.select(part.what, sa.func.count()).where(*within).group_by(part.what)
+        return {What(what): count for what, count in connection.execute(query)}
+
+    def _rows(self, span: Span, what: What) -> list[sa.ColumnElement[bool]]:
+        return self._suspects.not_aside(self._work.within(self._part.table, span), self._part.rows_to(what))
+
+    def _same_key(self) -> Iterator[sa.ColumnElement[bool]]:
+        for column in self._columns.key:
+            yield self._table.c[column.name] == self._part.table.c[column.label]
+
+    def _same_row(self) -> list[sa.ColumnElement[bool]]:
+        """The local row, by its address where it has one. Its key is checked as well: rows move."""
+        same = list(self._same_key())
+        if self._work.has_addresses:
+            same.insert(0, self._work.address(self._table) == self._part.table.c.sp_at)
+        return same
+
+    def _update(self, connection: sa.Connection, span: Span) -> int:
+        values: dict[str, Any] = {
+            column.name: column.written(self._part.table.c[column.label]) for column in self._columns.updated
+        }
+        statement = sa.update(self._table).values(values).where(*self._same_row(), *self._rows(span, What.UPDATE))
+        return connection.execute(statement).rowcount
+
+    def _insert(self, connection: sa.Connection, span: Span) -> int:
+        source = self._part.table
+        staged = [*self._columns.key, *self._columns.values]
+        query = sa.select(*(column.written(source.c[column.label]) for column in staged)).where(
+            *self._rows(span, What.CREATE)
+        )
+        query = query.order_by(*(source.c[column.label] for column in self._columns.key))  # kind to the table's index
+        names = [column.name for column in staged]
+        statement = sa.insert(self._table).from_select(names, query).execution_options(preserve_rowcount=True)
+        return connection.execute(statement).rowcount
+
+    def _delete(self, connection: sa.Connection, span: Span) -> int:
+        if self._work.has_addresses:
+            statement = sa.delete(self._table).where(*self._same_row(), *self._rows(span, What.DELETE))
+            return connection.execute(statement).rowcount
+        keys = [self._table.c[column.name] for column in self._columns.key]
+        wanted = sa.select(*(self._part.table.c[column.label] for column in self._columns.key)).where(
+            *self._rows(span, What.DELETE)
+        )
+        is_wanted = keys[0].in_(wanted) if len(keys) == 1 else sa.tuple_(*keys).in_(wanted)
+        return connection.execute(sa.delete(self._table).where(is_wanted)).rowcount
+
+
+def part_of(planner: Planner, *, direct: bool) -> Part:
+    """What is applied: the plan, or, if the table was empty, the stage itself."""
+    if direct:
+        return Part("stage", planner.stage, None)
+    return Part("plan", planner.plan, planner.plan.c.sp_what)

@@ -1,0 +1,102 @@
+"""What a table does not allow, as far as it can be asked beforehand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+_WORD = re.compile(r"[^\W\d]\w*")
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """Columns whose values must be in another table."""
+
+    columns: tuple[str, ...]
+    table: str
+    schema: str | None
+    referred: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """The constraints of a table that are on staged columns only.
+
+    Args:
+        not_null: Columns that may not be null.
+        checks: CHECK conditions, as SQL over the table's columns.
+        check_names: The columns that the conditions name.
+        foreign_keys: The foreign keys.
+        unique: Sets of columns, other than the key, that must be unique together.
+    """
+
+    not_null: frozenset[str] = frozenset()
+    checks: tuple[str, ...] = ()
+    check_names: frozenset[str] = field(default_factory=frozenset)
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
+
+    def names_in_checks(self) -> frozenset[str]:
+        """The columns that the CHECK conditions name."""
+        return self.check_names
+
+
+def read_constraints(database: sa.Engine, table: sa.Table, key: Sequence[str], staged: Collection[str]) -> Constraints:
+    """Reads the constraints of a table.
+
+    Args:
+        database: Where the table is.
+        table: The table.
+        key: Its key columns.
+        staged: The columns that are staged as they are written.
+    """
+    inspector = sa.inspect(database)
+    columns = inspector.get_columns(table.name, schema=table.schema)
+    names = {column["name"] for column in columns}
+    checks, in_checks = _checks(inspector, table, names, staged)
+    foreign = [
+        ForeignKey(tuple(each["constrained_columns"]), each["referred_table"], each["referred_schema"],
+                   tuple(each["referred_columns"]))
+        for each in inspector.get_foreign_keys(table.name, schema=table.schema)
+        if set(each["constrained_columns"]) <= set(staged) and each["referred_columns"]
+    ]  # fmt: skip
+    unique = [tuple(each["column_names"]) for each in inspector.get_unique_constraints(table.name, schema=table.schema)]
+    unique += [
+        tuple(str(name) for name in each["column_names"])
+        for each in inspector.get_indexes(table.name, schema=table.schema)
+        if each["unique"] and None not in each["column_names"]
+    ]
+    return Constraints(
+        not_null=frozenset(each["name"] for each in columns if not each["nullable"] and each["name"] in staged),
+        checks=checks,
+        check_names=in_checks,
+        foreign_keys=tuple(foreign),
+        unique=tuple(dict.fromkeys(each for each in unique if set(each) <= set(staged) and set(each) != set(key))),
+    )
+
+
+def _checks(
+    inspector: Any, table: sa.Table, names: Collection[str], staged: Collection[str]
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    conditions: list[str] = []
+    used: set[str] = set()
+    for each in inspector.get_check_constraints(table.name, schema=table.schema):
+        mentioned = _mentioned(each["sqltext"], names)
+        if mentioned and mentioned <= set(staged):
+            conditions.append(each["sqltext"])
+            used |= mentioned
+    return tuple(conditions), frozenset(used)
+
+
+def _mentioned(condition: str, names: Collection[str]) -> set[str]:
+    """The columns that a condition may mean; rather one too many."""
+    text = _LITERAL.sub("''", condition)
+    words = {quoted.replace('""', '"') for quoted in _QUOTED.findall(text)}
+    lower = {word.lower() for word in _WORD.findall(_QUOTED.sub("", text))}
+    return {name for name in names if name in words or name.lower() in lower}

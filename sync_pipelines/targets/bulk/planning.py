@@ -1,0 +1,246 @@
+"""The diff in the database: duplicates found, one join of stage and table, and the plan as a working table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from sync_pipelines.targets.bulk.columns import StagedColumn
+from sync_pipelines.targets.bulk.constraints import Constraints
+from sync_pipelines.targets.bulk.work import FAST, WorkTables
+from sync_pipelines.targets.storage import NamedType
+
+_ROWS_AT_ONCE = 10_000
+
+
+class What(IntEnum):
+    """What the comparison says of a staged item, or of a local record without one."""
+
+    UNCHANGED = 0
+    CREATE = 1
+    UPDATE = 2
+    DELETE = 3
+    ASIDE = 4
+    """To be looked at by itself: the database would refuse it, or finds a difference that may be none."""
+    LANE = 10
+    """Plus the lane of an item that was not compared."""
+
+
+WRITES = (What.CREATE, What.UPDATE, What.DELETE)
+
+
+@dataclass(frozen=True, slots=True)
+class BulkColumns:
+    """The staged columns by what they are for.
+
+    Args:
+        key: The key columns.
+        values: All others that are staged.
+        compared: Those of them that decide whether a found row has changed.
+        updated: Those that an update writes.
+    """
+
+    key: Sequence[StagedColumn]
+    values: Sequence[StagedColumn]
+    compared: Sequence[StagedColumn]
+    updated: Sequence[StagedColumn]
+
+    def labels(self) -> list[str]:
+        """The names of all in the working tables."""
+        return [column.label for column in (*self.key, *self.values)]
+
+
+class Planner:
+    """Compares the stage with the table.
+
+    Args:
+        work: The working tables, the stage among them.
+        table: The table.
+        columns: The staged columns.
+        constraints: What the table does not allow.
+    """
+
+    def __init__(self, work: WorkTables, table: sa.Table, columns: BulkColumns, constraints: Constraints) -> None:
+        self._work = work
+        self._table = table
+        self._columns = columns
+        self.constraints = constraints
+        self._keys = [column.label for column in columns.key]
+        self.stage = work.table("stage", "sp_n", "sp_lane", *columns.labels())
+        self.diffs = work.table("diffs", "sp_n", "sp_what", "sp_at", *self._keys)
+        self.plan = work.table("plan", "sp_n", "sp_what", "sp_at", *columns.labels())
+        self._twice = work.table("twice", "sp_kept", *self._keys)
+
+    def find_duplicates(self, connection: sa.Connection) -> int:
+        """Finds items that a later one with the same key replaces. Gives how many there are."""
+        keys = [self.stage.c[name] for name in self._keys]
+        query = sa.select(*keys, sa.func.max(self.stage.c.sp_n).label("sp_kept")).group_by(*keys)
+        self._work.create_as(connection, "twice", query.having(sa.func.count() > 1))
+        if connection.execute(sa.select(self._twice.c.sp_kept).limit(1)).first() is None:
+            return 0
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(self._replaced())) or 0)
+
+    def _replaced(self) -> sa.Join:
+        same = (self.stage.c[name] == self._twice.c[name] for name in self._keys)
+        return sa.join(self.stage, self._twice, sa.and_(*same, self.stage.c.sp_n < self._twice.c.sp_kept))
+
+    def duplicates(self, connection: sa.Connection) -> Iterator[tuple[int, int, Sequence[Any]]]:
+        """Position, kept position and key of the items that were replaced, in the order of the fetch."""
+        keys = self.key_values(self.stage)
+        query = sa.select(self.stage.c.sp_n, self._twice.c.sp_kept, *keys).select_from(self._replaced())
+        for row in _streamed(connection, query.order_by(self.stage.c.sp_n)):
+            yield row[0], row[1], row[2:]
+
+    def remove_duplicates(self, connection: sa.Connection) -> None:
+        """Leaves only the items that count in the stage."""
+        replaced = sa.select(self.stage.c.sp_n).select_from(self._replaced())
+        connection.execute(sa.delete(self.stage).where(self.stage.c.sp_n.in_(replaced)))
+
+    def key_values(self, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+        """The key columns of a working table, to be read as the table's own would be."""
+        return [sa.type_coerce(table.c[column.label], self._table.c[column.name].type) for column in self._columns.key]
+
+    def is_empty(self, connection: sa.Connection) -> bool:
+        """True if the table has no rows."""
+        return connection.execute(sa.select(sa.literal(1)).select_from(self._table).limit(1)).first() is None
+
+    def compare(self, connection: sa.Connection, *, deletes: bool, empty: bool, veto: bool) -> dict[int, int]:
+        """Compares, and notes what differs. Gives how many there are of each `What`.
+
+        Args:
+            connection: In a transaction.
+            deletes: True to look for local records that no item is for.
+            empty: True if the table has no rows: then nothing is to be compared.
+            veto: True if the job itself decides whether a found record that differs is updated.
+        """
+        keep = (What.ASIDE,) if empty else (*WRITES, What.ASIDE)
+        try:
+            with connection.begin_nested():
+                query = self._comparison(deletes=deletes, empty=empty, checks=True, veto=veto)
+                return self._work.compare(connection, query, keep)
+        except DBAPIError:
+            if not self.constraints.checks:
+                raise
+            # a CHECK that can't be asked about rows outside of its table: its failures are narrowed down when they come
+            query = self._comparison(deletes=deletes, empty=empty, checks=False, veto=veto)
+            return self._work.compare(connection, query, keep)
+
+    def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:
+        """One row per staged item (and record without one): number, what, address, and the key of a delete."""
+        staged = self._checked_stage() if checks else sa.select(
+            self.stage, sa.literal_column("0", sa.Integer).label("sp_suspect")
+        ).subquery("s")  # fmt: skip
+        suspect, lane = staged.c.sp_suspect == 1, staged.c.sp_lane
+        if empty:
+            what = sa.case((lane != FAST, int(What.LANE) + lane), (suspect, int(What.ASIDE)), else_=int(What.CREATE))
+            none = [sa.null().label(name) for name in ("sp_at", *self._keys)]
+            return sa.select(staged.c.sp_n, what.label("sp_what"), *none)
+        local = self._table
+        same = sa.and_(*(staged.c[each.label] == local.c[each.name] for each in self._columns.key))
+        missing = local.c[self._columns.key[0].name].is_(None)
+        whens: list[tuple[Any, Any]] = [(staged.c.sp_n.is_(None), int(What.DELETE))] if deletes else []
+        whens += [
+            (lane != FAST, int(What.LANE) + lane),
+            (missing & suspect, int(What.ASIDE)),
+            (missing, int(What.CREATE)),
+            *self._difference(staged, suspect, veto=veto),
+        ]
+        what = sa.case(*whens, else_=int(What.UNCHANGED))
+        address = self._work.address(local) if self._work.has_addresses else sa.null()
+        keys = [
+            local.c[each.name].label(each.label) if deletes else sa.null().label(each.label)
+            for each in self._columns.key
+        ]
+        joined = sa.join(staged, local, same, isouter=True, full=deletes)
+        query = sa.select(staged.c.sp_n, what.label("sp_what"), address.label("sp_at"), *keys).select_from(joined)
+        if deletes:
+            owned = sa.and_(*(local.c[each.name].is_not(None) for each in self._columns.key))
+            query = query.where(sa.or_(staged.c.sp_n.is_not(None), owned))
+        return query
+
+    def _difference(
+        self, staged: sa.FromClause, suspect: sa.ColumnElement[bool], *, veto: bool
+    ) -> list[tuple[Any, Any]]:
+        strict = [self._differs(each, staged) for each in self._columns.compared if not each.loose]
+        loose = [self._differs(each, staged) for each in self._columns.compared if each.loose]
+        whens: list[tuple[Any, Any]] = []
+        if strict:
+            found = sa.or_(*strict)
+            whens += (
+                [(found, int(What.ASIDE))] if veto else [(found & suspect, int(What.ASIDE)), (found, int(What.UPDATE))]
+            )
+        if loose:
+            whens.append((sa.or_(*loose), int(What.ASIDE)))
+        return whens
+
+    def _differs(self, column: StagedColumn, staged: sa.FromClause) -> sa.ColumnElement[bool]:
+        return column.differs(staged.c[column.label], self._table.c[column.name])
+
+    def _checked_stage(self) -> sa.Subquery:
+        """The stage with a flag on rows that a NOT NULL or CHECK of the table would refuse."""
+        names = self.constraints.names_in_checks()
+        renamed = [self.stage.c[each.label].label(each.name) for each in self._staged() if each.name in names]
+        inner = sa.select(*(column for column in self.stage.c if column.name != self._work.place), *renamed).subquery(
+            "checked"
+        )
+        refused = [sa.literal_column(f"NOT ({check})", sa.Boolean) for check in self.constraints.checks]
+        refused += [
+            inner.c[each.label].is_(None) for each in self._columns.values if each.name in self.constraints.not_null
+        ]
+        flag = sa.case((sa.or_(*refused), 1), else_=0) if refused else sa.literal_column("0", sa.Integer)
+        kept = [inner.c[name] for name in ("sp_n", "sp_lane", *self._columns.labels())]
+        return sa.select(*kept, flag.label("sp_suspect")).subquery("s")
+
+    def _staged(self) -> list[StagedColumn]:
+        return [*self._columns.key, *self._columns.values]
+
+    def make_plan(self, connection: sa.Connection) -> None:
+        """Puts what is to be written into a table of its own, in the order in which the local rows lie."""
+        values = [self.stage.c[each.label] for each in self._columns.values]
+        keys = [
+            sa.func.coalesce(self.stage.c[name], self.diffs.c[name]).label(name) if self._work.request.deletes
+            else self.stage.c[name]
+            for name in self._keys
+        ]  # fmt: skip
+        joined = sa.join(self.diffs, self.stage, self.stage.c.sp_n == self.diffs.c.sp_n, isouter=True)
+        query = (
+            sa.select(self.diffs.c.sp_n, self.diffs.c.sp_what, self.diffs.c.sp_at, *keys, *values)
+            .select_from(joined)
+            .where(self.diffs.c.sp_what.in_([int(what) for what in WRITES]))
+        )
+        if self._work.has_addresses:
+            query = query.order_by(self.diffs.c.sp_at, *(self.stage.c[name] for name in self._keys))
+        self._work.create_as(connection, "plan", query)
+
+    def make_aside(self, connection: sa.Connection, *, direct: bool) -> None:
+        """Makes the table of rows that are written by themselves, those of the stage that are known already in it.
+
+        Args:
+            connection: In a transaction.
+            direct: True if the stage itself is applied.
+        """
+        keys = [self.stage.c[name] for name in self._keys]
+        late = sa.cast(sa.literal(0), NamedType("smallint")).label("sp_late")
+        query = sa.select(self.stage.c.sp_n, self.diffs.c.sp_what, late, *keys).join_from(
+            self.diffs, self.stage, self.stage.c.sp_n == self.diffs.c.sp_n
+        )
+        self._work.create_as(
+            connection, "aside", query.where(self.diffs.c.sp_what == int(What.ASIDE)), empty=not direct
+        )
+
+    def positions(self, connection: sa.Connection, lanes: Sequence[int]) -> Iterator[int]:
+        """Places in the fetch of items to be looked at one by one, ascending: those of the lanes, and those set aside."""
+        by_lane = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_lane.in_(lanes))
+        aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
+        both = sa.union_all(by_lane, aside).subquery("one_by_one")
+        for row in _streamed(connection, sa.select(both.c.sp_n).order_by(both.c.sp_n)):
+            yield row[0]
+
+
+def _streamed(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    yield from connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)

@@ -1,0 +1,234 @@
+"""Working tables in a PostgreSQL schema of our own, unlogged; temporary ones where the role may make no others."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from sync_pipelines.engine.overlap import Background
+from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.targets.bulk.work import SLOW, Extent, Span, WorkTables
+from sync_pipelines.targets.failures import is_passing, passing_failures
+from sync_pipelines.targets.storage import NamedType
+
+_LEFTOVERS = sa.text(
+    "SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = :schema AND c.relkind = 'r' AND obj_description(c.oid, 'pg_class') LIKE 'sync_pipelines %'"
+)
+_OPTIONS = pa.csv.WriteOptions(include_header=False)
+_TID = NamedType("tid")
+
+
+def temporary_or_not(database: sa.Engine, schema: str) -> bool | None:
+    """True if working tables must be temporary, False if they may lie in the schema, None if neither is allowed."""
+    with passing_failures(database), database.connect() as connection:
+        exists = connection.scalar(sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema})
+        allowed = "has_schema_privilege(:name, 'CREATE')" if exists else "has_database_privilege(:name, 'CREATE')"
+        name = schema if exists else connection.scalar(sa.text("SELECT current_database()"))
+        if connection.scalar(sa.text(f"SELECT {allowed}"), {"name": name}):  # noqa: S608 - one of two texts
+            return False
+        may = connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'TEMP')"))
+        return True if may else None
+
+
+class PostgresWork(WorkTables):
+    """The working tables of one run in PostgreSQL.
+
+    Args:
+        database: The user's database.
+        request: The run.
+        temporary: True for tables that go with the connection.
+        has_addresses: True if the table's rows have addresses: it is neither a view nor partitioned.
+    """
+
+    def __init__(self, database: sa.Engine, request: BulkRequest, *, temporary: bool, has_addresses: bool) -> None:
+        super().__init__(request, None if temporary else request.schema)
+        self._database = database
+        self.outlives_session = not temporary
+        self.has_addresses = has_addresses
+        self._connection = database.connect()
+        self._background: Background[tuple[Sequence[str], pa.Table]] | None = None
+        with self.begin() as connection:
+            if temporary:
+                connection.exec_driver_sql(
+                    "CREATE TEMPORARY TABLE IF NOT EXISTS progress (run varchar(20), part varchar(20), first bigint, past bigint, "
+                    "counts text, PRIMARY KEY (run, part, first))"
+                )
+            else:
+                self._make_schema(connection)
+
+    def _make_schema(self, connection: sa.Connection) -> None:
+        quoted = self._quote(self.request.schema)
+        # of two runs that make it at once on a fresh database only one can
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('sync_pipelines work schema'))"))
+        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+        self._progress.create(connection, checkfirst=True)
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """A transaction; on a lost connection a new one, where the tables outlive the session."""
+        with passing_failures(self._database):
+            if self.outlives_session and self._connection.invalidated:
+                self._connection.close()
+                self._connection = self._database.connect()
+            with self._connection.begin():
+                yield self._connection
+
+    def create_as(self, connection: sa.Connection, name: str, query: sa.Select[Any], *, empty: bool = False) -> None:
+        """Makes a working table of what a query gives."""
+        table = self._quoted(name)
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+        kind = "UNLOGGED" if self.outlives_session else "TEMPORARY"
+        text = str(query.compile(self._database, compile_kwargs={"literal_binds": True}))
+        connection.exec_driver_sql(f"CREATE {kind} TABLE {table} AS {text}{' WITH NO DATA' if empty else ''}")
+        comment = f"sync_pipelines {datetime.now(UTC).isoformat()} {self.request.job}, run {self.request.run_id}"
+        connection.exec_driver_sql(f"COMMENT ON TABLE {table} IS '{comment}'")
+
+    def load(self, columns: Sequence[str], values: Sequence[Any]) -> None:
+        """Appends rows to the stage, in the background."""
+        if self._background is None:
+            self._background = Background(self._copy).__enter__()
+        self._background.put((columns, pa.Table.from_arrays(list(values), names=list(columns))))
+
+    def _copy(self, given: tuple[Sequence[str], pa.Table]) -> None:
+        columns, rows = given
+        try:
+            with self.begin() as connection:
+                self._copy_rows(connection, columns, rows)
+        except DBAPIError as error:
+            if is_passing(error):
+                raise
+            self._copy_halves(columns, rows)
+
+    def _copy_halves(self, columns: Sequence[str], rows: pa.Table) -> None:
+        """Narrows a value that the database does not take down to its row, which is then looked at by itself."""
+        if len(rows) == 1:
+            kept = {"sp_n", *(name for name in columns if name.startswith("sp_k"))}
+            bare = [rows.column(name) if name in kept else pa.nulls(1, pa.string()) for name in columns]
+            bare[list(columns).index("sp_lane")] = pa.array([SLOW], pa.int16())
+            with self.begin() as connection:
+                self._copy_rows(connection, columns, pa.Table.from_arrays(bare, names=list(columns)))
+            return
+        middle = len(rows) // 2
+        self._copy((columns, rows.slice(0, middle)))
+        self._copy((columns, rows.slice(middle)))
+
+    def _copy_rows(self, connection: sa.Connection, columns: Sequence[str], rows: pa.Table) -> None:
+        statement = f"COPY {self._quoted('stage')} ({', '.join(columns)}) FROM STDIN (FORMAT csv)"
+        buffer = io.BytesIO()
+        pa.csv.write_csv(rows, buffer, _OPTIONS)
+        raw: Any = connection.connection.driver_connection
+        with raw.cursor() as cursor:
+            if hasattr(cursor, "copy_expert"):  # psycopg2
+                buffer.seek(0)
+                self._as_dbapi_error(lambda: cursor.copy_expert(statement, buffer))
+            else:
+                self._as_dbapi_error(lambda: _copy_into(cursor, statement, buffer.getbuffer()))
+
+    def _as_dbapi_error(self, action: Any) -> None:
+        """What the driver raises, as SQLAlchemy would have raised it."""
+        driver: Any = self._database.dialect.dbapi
+        try:
+            action()
+        except driver.Error as error:
+            raise DBAPIError.instance("COPY", None, error, driver.Error, dialect=self._database.dialect) from error
+
+    def finish_loading(self, key: Sequence[str]) -> None:
+        """Waits for the background, and lets the planner know the keys."""
+        if self._background is not None:
+            background, self._background = self._background, None
+            try:
+                background.finish()
+            finally:
+                background.__exit__(None, None, None)
+        with self.begin() as connection:
+            connection.exec_driver_sql(f"ANALYZE {self._quoted('stage')} ({', '.join(key)})")
+
+    def compare(self, connection: sa.Connection, query: sa.Select[Any], keep: Sequence[int]) -> dict[int, int]:
+        """One pass over stage and table."""
+        self.create_as(connection, "diffs", query, empty=True)
+        compared = str(query.compile(self._database, compile_kwargs={"literal_binds": True}))
+        kinds = ", ".join(str(int(each)) for each in keep)
+        rows = connection.exec_driver_sql(
+            f"WITH compared AS MATERIALIZED ({compared}), "  # noqa: S608 - our names, numbers and the table's own SQL
+            f"kept AS (INSERT INTO {self._quoted('diffs')} SELECT * FROM compared WHERE sp_what IN ({kinds})) "
+            "SELECT sp_what, count(*) FROM compared GROUP BY sp_what"
+        )
+        return {what: count for what, count in rows}
+
+    def extent(self, connection: sa.Connection, name: str) -> Extent:
+        """Units are blocks of the table."""
+        table = self._quoted(name)
+        blocks = sa.text("SELECT pg_relation_size(CAST(:name AS regclass)) / current_setting('block_size')::int")
+        units = connection.scalar(blocks, {"name": table})
+        rows = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608 - our names
+        return Extent(int(units or 0), rows)
+
+    def within(self, table: sa.FromClause, span: Span) -> sa.ColumnElement[bool]:
+        """By block."""
+        first, end = (sa.literal_column(f"CAST('({block},0)' AS tid)", _TID) for block in (span.first, span.end))
+        return sa.and_(table.c.ctid >= first, table.c.ctid < end)
+
+    def address(self, table: sa.Table) -> sa.ColumnElement[Any]:
+        """The place of a row in its table."""
+        return sa.literal_column(f"{self._database.dialect.identifier_preparer.format_table(table)}.ctid", _TID)
+
+    def is_there(self, name: str) -> bool:
+        """True if there is the table, with rows: after a crash of the server unlogged ones are empty."""
+        with self.begin() as connection:
+            if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": self._quoted(name)}) is None:
+                return False
+            return connection.exec_driver_sql(f"SELECT 1 FROM {self._quoted(name)} LIMIT 1").first() is not None  # noqa: S608
+
+    def analyze(self, connection: sa.Connection, name: str) -> None:
+        """Lets the planner know a working table."""
+        connection.exec_driver_sql(f"ANALYZE {self._quoted(name)}")
+
+    def drop(self, *names: str) -> None:
+        """Removes tables of this run."""
+        with self.begin() as connection:
+            for name in names:
+                connection.exec_driver_sql(f"DROP TABLE IF EXISTS {self._quoted(name)}")
+
+    def drop_leftovers(self, older_than: timedelta) -> None:
+        """Removes what dead runs of this sync left, and what nobody has come back to for so long."""
+        if not self.outlives_session:
+            return
+        oldest = (datetime.now(UTC) - older_than).isoformat()
+        with self.begin() as connection:
+            for name, comment in connection.execute(_LEFTOVERS, {"schema": self.schema}).all():
+                parts = name.rsplit("_", 2)
+                is_ours = parts[1:] == [self._sync, self._run]
+                if not is_ours and (parts[1:2] == [self._sync] or comment.split(" ")[1] < oldest):
+                    connection.exec_driver_sql(
+                        f"DROP TABLE IF EXISTS {self._quote(str(self.schema))}.{self._quote(name)}"
+                    )
+
+    def close(self) -> None:
+        """Ends the background and gives the connection back; temporary tables go with it."""
+        if self._background is not None:
+            self._background.__exit__(RuntimeError, RuntimeError("closed"), None)
+        if not self.outlives_session:
+            with suppress(DBAPIError):
+                self._connection.invalidate()
+        self._connection.close()
+
+    def _quoted(self, name: str) -> str:
+        prefix = f"{self._quote(self.schema)}." if self.schema else ""
+        return f"{prefix}{self._quote(self.full_name(name))}"
+
+    def _quote(self, name: str) -> str:
+        return self._database.dialect.identifier_preparer.quote_identifier(name)
+
+
+def _copy_into(cursor: Any, statement: str, data: memoryview) -> None:
+    with cursor.copy(statement) as copy:
+        copy.write(data)

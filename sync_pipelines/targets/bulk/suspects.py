@@ -1,0 +1,167 @@
+"""Finds the rows of a plan that the database refuses, and sets them aside: each is then written by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync_pipelines.targets.bulk.constraints import Constraints, ForeignKey
+from sync_pipelines.targets.bulk.planning import BulkColumns, What
+from sync_pipelines.targets.bulk.work import FAST, Span, WorkTables
+
+
+class Suspects:
+    """The rows of one part that are set aside.
+
+    Args:
+        work: The working tables.
+        table: The table.
+        columns: The staged columns.
+        constraints: What the table does not allow.
+        part: The working table that is applied.
+        is_direct: True if it is the stage itself, of which all is to be created.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it works with
+        self,
+        work: WorkTables,
+        table: sa.Table,
+        columns: BulkColumns,
+        constraints: Constraints,
+        part: sa.Table,
+        *,
+        is_direct: bool,
+    ) -> None:
+        self._work = work
+        self._table = table
+        self._columns = columns
+        self._constraints = constraints
+        self._part = part
+        self._is_direct = is_direct
+        self._labels = {each.name: each.label for each in (*columns.key, *columns.values)}
+        self._keys = [each.label for each in columns.key]
+        self.aside = work.table("aside", "sp_n", "sp_what", "sp_late", *self._keys)
+        self.any = True
+        """False if it is known that no row is set aside."""
+        self._searches: list[Callable[[], sa.ColumnElement[bool]]] | None = None
+
+    def not_aside(self, *conditions: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
+        """The conditions, and that the row is not set aside."""
+        if not self.any:
+            return list(conditions)
+        part = self._part
+        same = sa.or_(
+            self.aside.c.sp_n == part.c.sp_n,
+            sa.and_(part.c.sp_n.is_(None), *(self.aside.c[name] == part.c[name] for name in self._keys)),
+        ) if not self._is_direct else self.aside.c.sp_n == part.c.sp_n  # fmt: skip
+        return [*conditions, ~sa.exists(sa.select(sa.literal(1)).select_from(self.aside).where(same))]
+
+    def look(self, connection: sa.Connection) -> None:
+        """Finds out whether any row is set aside."""
+        query = sa.select(sa.literal(1)).select_from(self.aside).limit(1)
+        self.any = connection.execute(query).first() is not None
+
+    def check_at_once(self, connection: sa.Connection) -> None:
+        """Lets deferred constraints speak with the rows that break them, not at the end of the transaction."""
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def set_aside(self, span: Span) -> int:
+        """Sets aside the rows of a refused span that are known to break something. Gives how many.
+
+        The first search is for rows whose key somebody else has written meanwhile. The others are for the whole part at
+        once, so that no further span is refused for the same reason.
+        """
+        found = self._add(self._work.within(self._part, span), self._to_create(), self._exists_by(self._key_names()))
+        if self._searches is None:
+            self._searches = [lambda key=key: self._lacks(key) for key in self._constraints.foreign_keys]  # type: ignore[misc]
+            self._searches += [lambda names=names: self._taken(names) for names in self._constraints.unique]  # type: ignore[misc]
+        while not found and self._searches:
+            found = self._add(self._to_write(), self._searches.pop(0)())
+        return found
+
+    def set_all_aside(self, span: Span) -> int:
+        """Sets all rows of a span aside."""
+        return self._add(self._work.within(self._part, span), *([self._to_create()] if self._is_direct else []))
+
+    def set_unreached_aside(self, connection: sa.Connection, span: Span, what: What) -> int:
+        """Sets aside the rows of a span that were planned and not written, though the local row is not as it should be.
+
+        Args:
+            connection: In the transaction that has written the span.
+            span: The span.
+            what: What was to be done with them.
+        """
+        exists = self._exists_by(self._key_names())
+        conditions = [self._work.within(self._part, span)]
+        if what is What.CREATE:
+            conditions += [self._to_create(), ~exists]
+        elif what is What.DELETE:
+            conditions += [self._part.c.sp_what == int(What.DELETE), exists]
+        else:
+            same = [self._table.c[each.name] == self._part.c[each.label] for each in self._columns.key]
+            equal = [
+                ~each.differs(self._part.c[each.label], self._table.c[each.name]) for each in self._columns.compared
+            ]
+            is_equal = sa.exists(sa.select(sa.literal(1)).select_from(self._table).where(*same, *equal))
+            conditions += [self._part.c.sp_what == int(What.UPDATE), ~is_equal]
+        return self._insert(connection, conditions)
+
+    def late(self, connection: sa.Connection) -> Iterator[tuple[int | None, int, Sequence[Any]]]:
+        """Number, what and key of the rows that were set aside while applying, in the order of the fetch."""
+        keys = [sa.type_coerce(self.aside.c[each.label], self._table.c[each.name].type) for each in self._columns.key]
+        query = sa.select(self.aside.c.sp_n, self.aside.c.sp_what, *keys).where(self.aside.c.sp_late == 1)
+        query = query.order_by(
+            self.aside.c.sp_n.is_(None), self.aside.c.sp_n, *(self.aside.c[name] for name in self._keys)
+        )
+        for row in connection.execute(query):
+            yield row[0], row[1], row[2:]
+
+    def _key_names(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self._columns.key)
+
+    def _to_create(self) -> sa.ColumnElement[bool]:
+        return self._part.c.sp_lane == FAST if self._is_direct else self._part.c.sp_what == int(What.CREATE)
+
+    def _to_write(self) -> sa.ColumnElement[bool]:
+        if self._is_direct:
+            return self._part.c.sp_lane == FAST
+        return self._part.c.sp_what.in_([int(What.CREATE), int(What.UPDATE)])
+
+    def _exists_by(self, names: Sequence[str], *further: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+        """The condition that the table has a row with the same values in these columns."""
+        same = [self._table.c[name] == self._part.c[self._labels[name]] for name in names]
+        return sa.exists(sa.select(sa.literal(1)).select_from(self._table).where(*same, *further))
+
+    def _lacks(self, key: ForeignKey) -> sa.ColumnElement[bool]:
+        """The condition that a row refers to something that is not there."""
+        other = sa.table(key.table, *(sa.column(name) for name in key.referred), schema=key.schema).alias("referred")
+        own = [self._part.c[self._labels[name]] for name in key.columns]
+        same = [other.c[name] == column for name, column in zip(key.referred, own, strict=True)]
+        there = sa.exists(sa.select(sa.literal(1)).select_from(other).where(*same))
+        return sa.and_(*(column.is_not(None) for column in own), ~there)
+
+    def _taken(self, names: Sequence[str]) -> sa.ColumnElement[bool]:
+        """The condition that another row has, or is to have, the same values in columns that must be unique."""
+        others = [self._table.c[each.name] != self._part.c[each.label] for each in self._columns.key]
+        local = self._exists_by(names, sa.or_(*others))
+        twin = self._part.alias("twin")
+        same = [twin.c[self._labels[name]] == self._part.c[self._labels[name]] for name in names]
+        planned = sa.exists(sa.select(sa.literal(1)).select_from(twin).where(*same, twin.c.sp_n != self._part.c.sp_n))
+        return sa.or_(local, planned)
+
+    def _add(self, *conditions: sa.ColumnElement[bool]) -> int:
+        with self._work.begin() as connection:
+            return self._insert(connection, conditions)
+
+    def _insert(self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> int:
+        what = sa.literal(int(What.CREATE)) if self._is_direct else self._part.c.sp_what
+        columns = [self._part.c.sp_n, what, sa.literal(1), *(self._part.c[name] for name in self._keys)]
+        query = sa.select(*columns).select_from(self._part).where(*self.not_aside(*conditions))
+        names = ["sp_n", "sp_what", "sp_late", *self._keys]
+        statement = sa.insert(self.aside).from_select(names, query).execution_options(preserve_rowcount=True)
+        found = connection.execute(statement).rowcount
+        self.any = self.any or bool(found)
+        return found

@@ -1,0 +1,311 @@
+"""One table, synced in bulk for the time of one phase of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync_pipelines.engine.plan import Action
+from sync_pipelines.engine.results import Counts
+from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.snapshots.snapshot import SnapshotPage
+from sync_pipelines.targets.bulk.applying import SpanApplier, part_of
+from sync_pipelines.targets.bulk.columns import staged_key, staged_value, why_not_in_bulk
+from sync_pipelines.targets.bulk.constraints import read_constraints
+from sync_pipelines.targets.bulk.loading import StageLoader, Unstaged
+from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
+from sync_pipelines.targets.bulk.postgres_work import PostgresWork, temporary_or_not
+from sync_pipelines.targets.bulk.reading import PageReader
+from sync_pipelines.targets.bulk.sqlite_work import SqliteWork
+from sync_pipelines.targets.bulk.suspects import Suspects
+from sync_pipelines.targets.bulk.work import FAILED, SKIPPED, SLOW, Span, WorkTables
+from sync_pipelines.targets.reflection import ReflectedTable
+from sync_pipelines.targets.storage import NamedType
+
+_KEPT = timedelta(days=7)
+_ACTIONS = {What.CREATE: Action.CREATE, What.UPDATE: Action.UPDATE, What.DELETE: Action.DELETE}
+
+
+@dataclass(frozen=True, slots=True)
+class BulkTarget:
+    """The parts of an opened table that syncing in bulk needs.
+
+    Args:
+        database: Where the table is.
+        reflected: The table as it is there.
+        key: Its key columns.
+        compare: The columns that decide whether a row has changed, None for all.
+        create_only: Columns that are written on create only.
+        reader: Reads the table's columns out of pages.
+        key_of_id: External id -> canonical key values.
+        id_of_key: The same back.
+        fence: Called with every transaction that is about to write.
+    """
+
+    database: sa.Engine
+    reflected: ReflectedTable
+    key: Sequence[str]
+    compare: frozenset[str] | None
+    create_only: frozenset[str]
+    reader: PageReader
+    key_of_id: Callable[[str], Sequence[Any]]
+    id_of_key: Callable[[Sequence[Any]], str]
+    fence: Callable[[sa.Connection], object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkPlan:
+    """What the comparison in the database found.
+
+    Args:
+        unchanged: Items whose local record is up to date.
+        skipped: Items that the job leaves alone.
+        creates: Records to be created.
+        updates: Records to be updated.
+        deletes: Records to be deleted.
+        one_by_one: Items to be looked at one by one.
+        written: The columns that are written besides the key.
+        direct: True if the stage itself is applied, because the table was empty.
+        temporary: True if the plan does not outlive this process.
+    """
+
+    unchanged: int
+    skipped: int
+    creates: int
+    updates: int
+    deletes: int
+    one_by_one: int
+    written: tuple[str, ...]
+    direct: bool
+    temporary: bool
+
+    @property
+    def writes(self) -> int:
+        """How many records are to be written."""
+        return self.creates + self.updates + self.deletes
+
+
+class BulkTable:
+    """The working tables beside one table, and what is done with them.
+
+    Args:
+        target: The opened table.
+        request: The run.
+    """
+
+    def __init__(self, target: BulkTarget, request: BulkRequest) -> None:
+        self._target = target
+        self._request = request
+        self._work: WorkTables | None = None
+        self._written: tuple[str, ...] | None = None
+        self._loader: StageLoader | None = None
+        self.recovered = 0
+        """How many records an earlier attempt of the run had written when its plan was given up."""
+
+    @property
+    def needs_items(self) -> bool:
+        """True if loading needs the items themselves, because a function reads them."""
+        return self._target.reader.needs_items
+
+    def why_not(self, page: SnapshotPage, items: Sequence[Any] | None) -> str | None:
+        """Begins with the first page. Says why this table can't be synced in bulk, or None."""
+        return self.begin(self._target.reader.names(page, items))
+
+    def begin(self, written: Sequence[str], *, anew: bool = True) -> str | None:
+        """Opens the working tables. Says why this table can't be synced in bulk, or None.
+
+        Args:
+            written: The columns that are written; key columns among them are not staged twice.
+            anew: True to begin with an empty stage.
+        """
+        self._written = tuple(name for name in written if name not in self._target.key)
+        self.__dict__.pop("columns", None)
+        self.__dict__.pop("planner", None)
+        reason = why_not_in_bulk(self._target.reflected, self._target.key, self._written)
+        if reason is None:
+            self._work = self._work or self._open_work()
+            reason = None if self._work else "the role may make neither a schema nor temporary tables"
+        if reason is None and anew:
+            before = self.applied()
+            self.recovered = before.created + before.updated
+            self._make_stage()
+        return reason
+
+    def _open_work(self) -> WorkTables | None:
+        database = self._target.database
+        if database.dialect.name == "sqlite":
+            return SqliteWork(database, self._request)
+        temporary = temporary_or_not(database, self._request.schema)
+        if temporary is None:
+            return None
+        work = PostgresWork(
+            database, self._request, temporary=temporary, has_addresses=self._target.reflected.has_addresses
+        )
+        work.drop_leftovers(_KEPT)
+        return work
+
+    @property
+    def work(self) -> WorkTables:
+        """The working tables."""
+        assert self._work is not None, "begin() comes first"  # noqa: S101 - tells mypy; a defect of the caller
+        return self._work
+
+    @cached_property
+    def columns(self) -> BulkColumns:
+        """The staged columns."""
+        reflected, dialect = self._target.reflected, self._target.database.dialect.name
+        values = [
+            staged_value(reflected.codecs[name], number, dialect, is_loose=name in reflected.loose)
+            for number, name in enumerate(self._written or ())
+        ]
+        updated = [each for each in values if each.name not in self._target.create_only]
+        compare = self._target.compare
+        return BulkColumns(
+            key=[staged_key(reflected.codecs[name], number, dialect) for number, name in enumerate(self._target.key)],
+            values=values,
+            compared=[each for each in updated if compare is None or each.name in compare],
+            updated=updated,
+        )
+
+    def _make_stage(self) -> None:
+        table, columns = self._target.reflected.table, self.columns
+        own = [
+            sa.cast(sa.null(), NamedType("bigint")).label("sp_n"),
+            sa.cast(sa.null(), NamedType("smallint")).label("sp_lane"),
+        ]
+        # taken from the table, the keys have its collations, so that its index can be used
+        keys = [
+            sa.cast(sa.type_coerce(table.c[each.name], NamedType(each.type_name)), NamedType(each.type_name)).label(
+                each.label
+            )
+            for each in columns.key
+        ]
+        values = [sa.cast(sa.null(), NamedType(each.type_name)).label(each.label) for each in columns.values]
+        with self.work.begin() as connection:
+            self.work.make_stage(connection, sa.select(*own, *keys, *values).select_from(table))
+            self.work.forget_done(connection)
+        self._loader = StageLoader(
+            self.work, self._target.database.dialect, columns.key, columns.values, self._target.key_of_id
+        )
+
+    def load(self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool] | None) -> list[Unstaged]:
+        """Loads a page into the stage. Gives the items that have no key there."""
+        assert self._loader is not None, "begin() comes first"  # noqa: S101 - tells mypy
+        return self._loader.load(page, self._target.reader, items, skipped)
+
+    def finish_loading(self) -> None:
+        """Waits until all is loaded."""
+        self.work.finish_loading([column.label for column in self.columns.key])
+
+    @cached_property
+    def planner(self) -> Planner:
+        """Compares stage and table."""
+        staged = {each.name for each in (*self.columns.key, *self.columns.values) if not each.cast_to}
+        constraints = read_constraints(self._target.database, self._target.reflected.table, self._target.key, staged)
+        return Planner(self.work, self._target.reflected.table, self.columns, constraints)
+
+    def take_duplicates(self, keep: Callable[[Iterator[tuple[str, int, int]]], None]) -> int:
+        """Tells which items are replaced by later ones, and takes them out of the stage. Gives how many there are.
+
+        Args:
+            keep: Gets external id, position and kept position of each.
+        """
+        with self.work.begin() as connection:
+            count = self.planner.find_duplicates(connection)
+            if count:
+                rows = self.planner.duplicates(connection)
+                keep((self._id_of(key), position, kept) for position, kept, key in rows)
+                self.planner.remove_duplicates(connection)
+        return count
+
+    def _id_of(self, key: Sequence[Any]) -> str:
+        codecs = [self._target.reflected.codecs[name] for name in self._target.key]
+        return self._target.id_of_key([codec.from_database(value) for codec, value in zip(codecs, key, strict=True)])
+
+    def compare(self, *, deletes: bool, veto: bool) -> BulkPlan:
+        """Compares, and leaves the plan in working tables.
+
+        Args:
+            deletes: True to plan the deletes of records that no item is for.
+            veto: True if the job itself decides whether a found record that differs is updated.
+        """
+        planner = self.planner
+        with self.work.begin() as connection:
+            direct = planner.is_empty(connection)
+            found = planner.compare(connection, deletes=deletes and not direct, empty=direct, veto=veto)
+            if not direct:
+                planner.make_plan(connection)
+            planner.make_aside(connection, direct=direct)
+            self.work.analyze(connection, "stage" if direct else "plan")
+        lanes = {lane: found.get(int(What.LANE) + lane, 0) for lane in (SLOW, FAILED, SKIPPED)}
+        return BulkPlan(
+            unchanged=found.get(What.UNCHANGED, 0),
+            skipped=lanes[SKIPPED],
+            creates=found.get(What.CREATE, 0),
+            updates=found.get(What.UPDATE, 0),
+            deletes=found.get(What.DELETE, 0),
+            one_by_one=lanes[SLOW] + lanes[FAILED] + found.get(What.ASIDE, 0),
+            written=self._written or (),
+            direct=direct,
+            temporary=not self.work.outlives_session,
+        )
+
+    def positions(self) -> Iterator[int]:
+        """Places in the fetch of the items to be looked at one by one, ascending."""
+        with self.work.begin() as connection:
+            yield from self.planner.positions(connection, (SLOW, FAILED))
+
+    def is_there(self, *, direct: bool) -> bool:
+        """True if the plan is still in the working tables."""
+        return self.work.is_there("stage" if direct else "plan")
+
+    def spans(self, *, direct: bool) -> list[Span]:
+        """The spans of the plan, in order."""
+        self._applier = self._make_applier(direct=direct)
+        return self._applier.spans()
+
+    def _make_applier(self, *, direct: bool) -> SpanApplier:
+        part = part_of(self.planner, direct=direct)
+        table = self._target.reflected.table
+        self._suspects = Suspects(
+            self.work, table, self.columns, self.planner.constraints, part.table, is_direct=direct
+        )
+        with self.work.begin() as connection:
+            self._suspects.look(connection)
+        return SpanApplier(self.work, table, self.columns, part, self._suspects, self._target.fence)
+
+    def apply(self, span: Span) -> None:
+        """Applies a span, or what is left of it.
+
+        Raises:
+            RetryableError: The database can't be reached, is locked, or broke a deadlock; call again.
+        """
+        self._applier.apply(span)
+
+    def applied(self) -> Counts:
+        """What has been applied of this run, by whatever process."""
+        with self.work.begin() as connection:
+            return sum((Counts(**done.counts) for done in self.work.done(connection)), Counts())
+
+    def late(self) -> Iterator[tuple[int | None, Action, str]]:
+        """Position (None for a delete), action and external id of the rows to be written by themselves."""
+        with self.work.begin() as connection:
+            rows = list(self._suspects.late(connection))
+        for position, what, key in rows:
+            yield position, _ACTIONS[What(what)], self._id_of(key)
+
+    def drop(self) -> None:
+        """Removes the working tables of this run."""
+        self.work.drop("stage", "diffs", "plan", "twice", "aside")
+        with self.work.begin() as connection:
+            self.work.forget_done(connection)
+
+    def close(self) -> None:
+        """Gives back what was held."""
+        if self._work is not None:
+            self._work.close()
