@@ -100,9 +100,7 @@ class Harness:
         if isinstance(measured, str):
             return replace(entry, problem=measured)
         problem = problem_of(work, place.name, self._expected_state(work), place.state(work), measured)
-        return replace(
-            entry, wall_s=round(measured.wall_s, 4), peak_mb=round(measured.peak_mb, 1), problem=problem
-        )
+        return replace(entry, wall_s=round(measured.wall_s, 4), peak_mb=round(measured.peak_mb, 1), problem=problem)
 
     def _task(self, place: Place, entry: Measurement, work: Work, folder: Path) -> Task:
         own_folder = folder / "own"

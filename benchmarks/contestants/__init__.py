@@ -47,7 +47,7 @@ class Contestant:
 
 LIMIT = "limit"
 
-_LIMIT_VARIANTS = {
+_LIMIT_VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "postgresql": {
         "A": ("straight", "ordered", "merge", "on_conflict"),
         "B": ("plan", "merge", "compare"),

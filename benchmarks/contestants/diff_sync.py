@@ -85,7 +85,7 @@ def _sync(engine: Engine, work: Work) -> None:
         if local.created:
             connection.execute(insert(variants), local.created)
         if local.updated:
-            values = {name: bindparam(f"new_{name}") for name in FIELDS}
+            values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in FIELDS}
             statement = update(variants).where(variants.c.sku == bindparam(f"new_{KEY}")).values(values)
             connection.execute(statement, local.updated)
         if local.gone:

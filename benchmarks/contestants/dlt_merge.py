@@ -69,13 +69,9 @@ def _with_host(url: str) -> str:
 
 def _run(pipeline: Any, table: str, work: Work, *, arrow: bool) -> None:
     strategy = "cdc" if work.deletes else "upsert"
-    resource = dlt.resource(
-        _tables(work) if arrow else work.pages(),
-        name=table,
-        primary_key=KEY,
-        write_disposition={"disposition": "merge", "strategy": strategy, "skip_unchanged_rows": True},  # type: ignore[typeddict-unknown-key]
-        columns=_HINTS,
-    )
+    disposition: Any = {"disposition": "merge", "strategy": strategy, "skip_unchanged_rows": True}
+    items: Iterator[Any] = _tables(work) if arrow else work.pages()
+    resource = dlt.resource(items, name=table, primary_key=KEY, write_disposition=disposition, columns=_HINTS)
     pipeline.run(resource, loader_file_format="csv").raise_on_failed_jobs()
 
 

@@ -21,7 +21,9 @@ WITH_DELETE_IN_MERGE = 17_00_00
 _NAMES = ", ".join(COLUMNS)
 _STAGED = ", ".join(f"s.{name}" for name in COLUMNS)
 _SET = ", ".join(f"{name} = s.{name}" for name in FIELDS)
-_DIFFERS = f"({', '.join(f'v.{name}' for name in FIELDS)}) IS DISTINCT FROM ({', '.join(f's.{name}' for name in FIELDS)})"
+_DIFFERS = (
+    f"({', '.join(f'v.{name}' for name in FIELDS)}) IS DISTINCT FROM ({', '.join(f's.{name}' for name in FIELDS)})"
+)
 _STAGE = """
     CREATE TEMP TABLE stage (sku text, name text, stock integer, price numeric(12,2), changed_at timestamptz,
     color text, size text, brand text, category text) ON COMMIT DROP

@@ -38,11 +38,7 @@ def told_by(results: SyncResults) -> Told:
     return Told(results.counts(), tuple(error.message for error in results.errors))
 
 
-def _job(
-    name: str, table: str, work: Work, url: str, on_complete: Callable[[SyncResults], object] | None
-) -> Job:
+def _job(name: str, table: str, work: Work, url: str, on_complete: Callable[[SyncResults], object] | None) -> Job:
     target = SqlTable(table=table, key=KEY, columns={field: field for field in FIELDS}, database=url)
     deletes: Any = "hard" if work.deletes else "off"
-    return SyncJob(
-        name=name, fetch_external=work.pages, target=target, deletes=deletes, on_complete=on_complete
-    )
+    return SyncJob(name=name, fetch_external=work.pages, target=target, deletes=deletes, on_complete=on_complete)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from benchmarks.contestants.sqlalchemy_table import connect, differs, variants
@@ -42,7 +44,7 @@ def _sync(connection: Connection, work: Work) -> None:
 
 def _write(connection: Connection, page: list[Item]) -> None:
     found = connection.execute(select(variants).where(variants.c.sku.in_([item[KEY] for item in page])))
-    local = {row["sku"]: row for row in found.mappings()}
+    local: dict[str, Any] = {row["sku"]: row for row in found.mappings()}
     new = [item for item in page if item[KEY] not in local]
     changed = [
         {"row_id": local[item[KEY]]["id"], **{f"new_{name}": item[name] for name in FIELDS}}

@@ -1,4 +1,4 @@
-"""SQLAlchemy's ORM as its documentation teaches it: per page one SELECT, a bulk INSERT, a bulk UPDATE by primary key."""
+"""SQLAlchemy's ORM as its documentation teaches it: per page one SELECT, a bulk INSERT, a bulk UPDATE."""
 
 from __future__ import annotations
 
