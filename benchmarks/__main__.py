@@ -52,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for made in Harness(plan, out).measure(place):
                 problems += made.problem is not None
                 print(_line(made), flush=True)
+    took_s = round(time.monotonic() - began_s)
+    write_run(out, plan.run, {"took_s": took_s})
     write_page(out, out)
-    print(f"{time.monotonic() - began_s:.0f} s. Results, page and picture are in {out}.")
+    print(f"{took_s:,} s. Results, page and picture are in {out}.")
     return 1 if problems else 0
 
 

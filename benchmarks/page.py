@@ -45,6 +45,8 @@ _METHOD = """\
   brought to disk. After it, the number of rows and a checksum over all columns are compared with what the generator
   says, and no row may have got another surrogate key. What this project reports is checked as well: all counts, and in
   E that each error is the database's own message. Whoever leaves a wrong table has no time here.
+- In E {poisoned} items, spread over the fetch, break a CHECK. The others must land, and each error must be kept; the
+  time is compared with that of the same contestant without these errors.
 - Contestants take turns within one repetition, and their order rotates. Ratios are taken within one repetition; shown
   are the median and, in brackets, least and most. Memory is the peak of the client's process.
 - PostgreSQL is in its default configuration, `fsync` on, reached through a Unix socket.
@@ -98,7 +100,7 @@ def page_of(results: Results, *, with_picture: bool = True) -> str:
     if with_picture:
         parts.append(_PICTURE_TEXT.format(picture=PICTURE))
     parts += _tables(results)
-    parts += [_METHOD, *_conditions(results), _REPEAT, *_variants(results)]
+    parts += [_METHOD.format(poisoned=POISONED_ITEMS), *_conditions(results), _REPEAT, *_variants(results)]
     return "\n".join(parts)
 
 
@@ -192,10 +194,9 @@ def _conditions(results: Results) -> Iterator[str]:
     lines = []
     for run, about in results.runs.items():
         if any(each.run == run and not each.profiled for each in results.measurements):
-            lines.append(f"{run.partition('T')[0]}|{_listed(about['machine'])}|{_listed(about['versions'])}")
-    yield _table("measured on|machine|versions", sorted(set(lines)))
-    poisoned = f"{POISONED_ITEMS} items"
-    yield f"In E {poisoned}, spread over the fetch, break a CHECK; the others must land, and each error is kept.\n"
+            took = f"{about['took_s'] / 60:.0f}" if "took_s" in about else "broken off"
+            lines.append(f"{run}|{took}|{_listed(about['machine'])}|{_listed(about['versions'])}")
+    yield _table("run|minutes|machine|versions", lines)
 
 
 def _listed(about: Mapping[str, Any]) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from benchmarks.contestants import CONTESTANTS, LIMIT
 from benchmarks.results import Results
-from benchmarks.summary import Cell, cells_of, rows_of
+from benchmarks.summary import Cell, Row, cells_of, rows_of
 from benchmarks.work import SCENARIOS
 
 # Okabe and Ito's colours, which stay apart for every kind of colour blindness; the shapes differ as well
@@ -38,21 +38,29 @@ def draw(results: Results, cells: Sequence[Cell], path: Path) -> None:
     """Writes the picture as SVG; equal measurements give an equal file."""
     databases = [name for name in _TITLES if any(cell.database == name for cell in cells)]
     rows = {cell: {row.contestant: row for row in rows_of(results, cell)} for cell in cells}
-    shown = [name for name in CONTESTANTS if name != LIMIT and any(name in found for found in rows.values())]
+    shown = {database: _contestants(rows, database) for database in databases}
+    heights = [len(names) for names in shown.values()]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sync_pipelines", "font.size": 10}):
-        figure = Figure(figsize=(9.5, 1.3 + 0.52 * len(shown) * len(databases)), layout="constrained")
-        panels: Any = figure.subplots(len(databases), 1, sharex=True, squeeze=False)[:, 0]
+        figure = Figure(figsize=(9.5, 1.3 + 0.52 * sum(heights)), layout="constrained")
+        panels: Any = figure.subplots(len(databases), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for panel, database in zip(panels, databases, strict=True):
             for cell in cells:
                 if cell.database == database:
-                    _draw_cell(panel, cell, rows[cell], shown)
-            _finish(panel, f"{_TITLES[database]}, {cells[0].size:,} items", shown)
-        panels[-1].set_xlabel("times as long as the best hand-written script (1 is as fast; each line is double)")
+                    _draw_cell(panel, cell, rows[cell], shown[database])
+            _finish(panel, f"{_TITLES[database]}, {cells[0].size:,} items", shown[database])
+        panels[-1].set_xlabel(
+            "times as long as the best hand-written script (from line to line it doubles; hollow: extrapolated)"
+        )
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None}, facecolor="white")
 
 
-def _draw_cell(panel: Any, cell: Cell, rows: Any, shown: Sequence[str]) -> None:
+def _contestants(rows: Mapping[Cell, Mapping[str, Row]], database: str) -> list[str]:
+    taking_part = {name for cell, found in rows.items() if cell.database == database for name in found}
+    return [name for name in CONTESTANTS if name in taking_part and name != LIMIT]
+
+
+def _draw_cell(panel: Any, cell: Cell, rows: Mapping[str, Row], shown: Sequence[str]) -> None:
     marker, color = _MARKS[cell.scenario]
     shift = (list(_MARKS).index(cell.scenario) - (len(_MARKS) - 1) / 2) * _SHIFT
     for place, name in enumerate(shown):
@@ -71,6 +79,7 @@ def _draw_cell(panel: Any, cell: Cell, rows: Any, shown: Sequence[str]) -> None:
 def _finish(panel: Any, title: str, shown: Sequence[str]) -> None:
     panel.set_title(title, loc="left", fontweight="bold")
     panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_locator(LogLocator(base=2, numticks=99))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
     panel.tick_params(axis="x", labelbottom=True)
     panel.set_yticks(range(len(shown)), [CONTESTANTS[name].title.replace("`", "") for name in shown])

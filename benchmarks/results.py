@@ -58,7 +58,7 @@ class Results:
 
 
 def write_run(folder: Path, run: str, about: Mapping[str, Any]) -> None:
-    """Adds the line with which a run begins."""
+    """Adds what is known of a run: about machine and versions when it begins, how long it took when it is over."""
     _append(folder, {"kind": "run", "run": run, **about})
 
 
@@ -74,7 +74,8 @@ def read_results(folder: Path) -> Results:
     for line in (folder / RESULTS_FILE).read_text(encoding="utf-8").splitlines():
         found = json.loads(line)
         if found.pop("kind") == "run":
-            runs[found.pop("run")] = found
+            run = found.pop("run")
+            runs[run] = {**runs.get(run, {}), **found}
         else:
             measurements.append(Measurement(**found))
     return Results(runs, measurements)
