@@ -18,7 +18,7 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.databases import Place
 from benchmarks.databases.postgres import open_postgres, postgres_server
 from benchmarks.databases.sqlite import SqlitePlace
-from benchmarks.harness import Harness, Plan
+from benchmarks.harness import Agenda, Harness
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.page import write_page
 from benchmarks.results import Measurement, write_run
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     out = Path(asked.out)
     out.mkdir(parents=True, exist_ok=True)
-    plan = Plan(
+    agenda = Agenda(
         run=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         sizes=asked.sizes,
         scenarios=asked.scenarios,
@@ -47,13 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began_s = time.monotonic()
     with _places(asked.database, asked.postgres_url) as places:
         versions = {**describe_versions(), **{place.name: place.version for place in places}}
-        write_run(out, plan.run, {"machine": describe_machine(), "versions": versions})
+        write_run(out, agenda.run, {"machine": describe_machine(), "versions": versions})
         for place in places:
-            for made in Harness(plan, out).measure(place):
+            for made in Harness(agenda, out).measure(place):
                 problems += made.problem is not None
                 print(_line(made), flush=True)
     took_s = round(time.monotonic() - began_s)
-    write_run(out, plan.run, {"took_s": took_s})
+    write_run(out, agenda.run, {"took_s": took_s})
     write_page(out, out)
     print(f"{took_s:,} s. Results, page and picture are in {out}.")
     return 1 if problems else 0

@@ -25,7 +25,7 @@ _A_PATH = re.compile(r"(?:/[^\s/:'\"]+){2,}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Agenda:
     """What to measure.
 
     Args:
@@ -66,24 +66,24 @@ class Plan:
 
 
 class Harness:
-    """Carries a plan out.
+    """Carries an agenda out.
 
     Args:
-        plan: What to measure.
+        agenda: What to measure.
         out: The folder of the results.
     """
 
-    def __init__(self, plan: Plan, out: Path) -> None:
-        self._plan = plan
+    def __init__(self, agenda: Agenda, out: Path) -> None:
+        self._agenda = agenda
         self._out = out
         self._expected: dict[Work, State] = {}
 
     def measure(self, place: Place) -> Iterator[Measurement]:
         """Makes all measurements in one database and gives each when it is made and written down."""
-        for size in self._plan.sizes:
-            for scenario in self._plan.scenarios:
-                entries = self._plan.entries(place.name, scenario, size)
-                for repetition in range(self._plan.repetitions):
+        for size in self._agenda.sizes:
+            for scenario in self._agenda.scenarios:
+                entries = self._agenda.entries(place.name, scenario, size)
+                for repetition in range(self._agenda.repetitions):
                     first = repetition % max(1, len(entries))
                     for entry in (*entries[first:], *entries[:first]):
                         made = self._measure(place, replace(entry, repetition=repetition))
@@ -114,7 +114,7 @@ class Harness:
             scenario=work.scenario,
             size=work.size,
             folder=str(own_folder),
-            profile=str(profile.resolve()) if self._plan.profile and entry.contestant == "run_sync" else None,
+            profile=str(profile.resolve()) if self._agenda.profile and entry.contestant == "run_sync" else None,
         )
 
     def _run(self, task: Task, folder: Path) -> Measured | str:
@@ -131,11 +131,11 @@ class Harness:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
-                timeout=self._plan.timeout_s,
+                timeout=self._agenda.timeout_s,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return f"stopped after {self._plan.timeout_s:.0f} s"
+            return f"stopped after {self._agenda.timeout_s:.0f} s"
         if done.returncode != 0:
             (self._out / "last-failure.log").write_text(done.stderr, encoding="utf-8")
             return f"it failed: {_last_line(done.stderr)}"

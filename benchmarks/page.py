@@ -115,7 +115,7 @@ def _at_a_glance(results: Results) -> Iterator[str]:
             lines += [_glance(title, cell, row) for cell, row in own if cell.size == largest]
     if lines:
         yield "## At a glance\n"
-        yield _table("`run_sync`|items|takes|items per second|peak MB|in the time of the limit", lines)
+        yield _table("`run_sync`|items|takes|items per second|peak MB|times the limit", lines)
 
 
 def _glance(title: str, cell: Cell, row: Row) -> str:
