@@ -70,9 +70,10 @@ make bench
 make bench SIZES=1M SCENARIOS=A,C CONTESTANTS=run_sync,limit REPETITIONS=5 DATABASE=postgresql
 ```
 
-The first measures everybody with 10,000 and 100,000 items, and with a million those who can finish it in reasonable
-time. Results are added to `.bench/`, with a page and a picture like these. `make bench OUT=benchmarks/results` adds
-them to the published ones instead, and `make bench-page` then writes this page. Without make:
+The first measures everybody with 10,000 and 100,000 items, and with a million the limit, `run_sync` and dlt with Arrow;
+allow two hours on two cores. `make bench SIZES=10k REPETITIONS=1` is through in five minutes. Results are added to
+`.bench/`, with a page and a picture like these. `make bench OUT=benchmarks/results` adds them to the published ones
+instead, and `make bench-page` then writes this page. Without make:
 
 ```console
 python -m benchmarks --help
