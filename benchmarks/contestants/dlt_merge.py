@@ -1,7 +1,7 @@
 """dlt's merge with the strategies `upsert` and, where rows are to be deleted, `cdc`; rows that are equal are skipped.
 
 The table exists beforehand with the same key, index and CHECKs as for everybody else. Files are loaded as CSV through
-COPY, dlt's fastest way into PostgreSQL without a further driver.
+COPY; dlt's other formats were not tried here.
 """
 
 from __future__ import annotations
