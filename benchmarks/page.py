@@ -72,8 +72,9 @@ make bench SIZES=1M SCENARIOS=A,C CONTESTANTS=run_sync,limit REPETITIONS=5 DATAB
 
 The first measures everybody with 10,000 and 100,000 items, and with a million the limit, `run_sync` and dlt with Arrow;
 allow some hours on two cores (how long each run took stands above). For a first look there is
-`make bench SIZES=10k REPETITIONS=1`. Results are added to `.bench/`, with a page and a picture like these. `make bench OUT=benchmarks/results` adds them to the published ones
-instead, and `make bench-page` then writes this page. Without make:
+`make bench SIZES=10k REPETITIONS=1`. Results are added to `.bench/`, with a page and a picture like these.
+`make bench OUT=benchmarks/results` adds them to the published ones instead, and `make bench-page` then writes this
+page. Without make:
 
 ```console
 python -m benchmarks --help
@@ -81,7 +82,7 @@ python -m benchmarks --sizes 100k --scenarios C --contestants run_sync,limit --p
 ```
 
 With `--postgres-url` a server of yours is measured, in a database that is made for it and dropped in the end.
-10 million items are an option (`SIZES=10M`) and need tens of GB of disk.
+10 million items are an option (`SIZES=10M`) that nobody has tried yet.
 """
 
 
