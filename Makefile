@@ -1,12 +1,13 @@
 # Everything a newcomer types. Needs Python >= 3.11 with pip and venv, and make.
 PYTHON ?= python3
 PORT ?= 3000
+OUT ?= .bench
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-once demo-change dev test coverage test-ui docs lint types imports spelling check clean
+.PHONY: help demo demo-once demo-change dev test coverage test-ui bench bench-page docs lint types imports spelling check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +33,15 @@ coverage: $(VENV)/installed-dev  ## all tests, and which lines and branches they
 test-ui: $(VENV)/installed-dev  ## what an operator sees, read in a real browser; needs Chromium
 	@exec $(BIN)/python -m pytest -m ui
 
+bench: $(VENV)/installed-dev  ## how fast a sync is, beside others; SIZES=1M SCENARIOS=A,C CONTESTANTS=run_sync,limit ...
+	@exec $(BIN)/python -m benchmarks --out $(OUT) \
+	  $(if $(SIZES),--sizes $(SIZES)) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) \
+	  $(if $(CONTESTANTS),--contestants $(CONTESTANTS)) $(if $(REPETITIONS),--repetitions $(REPETITIONS)) \
+	  $(if $(DATABASE),--database $(DATABASE))
+
+bench-page: $(VENV)/installed-dev  ## write docs/benchmarks.md again, out of benchmarks/results
+	@exec $(BIN)/python -m benchmarks.page benchmarks/results --docs docs
+
 docs: $(VENV)/installed-dev  ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -51,7 +61,7 @@ spelling: $(VENV)/installed-dev  ## spelling
 check: lint types imports spelling docs test  ## what CI runs
 
 clean:  ## remove what runs, tests and the demo left behind
-	rm -rf site .sync_pipelines .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf site .sync_pipelines .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

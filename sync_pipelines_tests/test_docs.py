@@ -99,7 +99,7 @@ def test_the_reference_shows_docstrings(site: Path) -> None:
 
 def test_pictures_are_small_and_each_is_used() -> None:
     pictures = {path.name: path.stat().st_size for path in (DOCS / "images").iterdir()}
-    used = set(re.findall(r"images/([\w-]+\.png)", "".join(EVERYTHING.values())))
+    used = set(re.findall(r"images/([\w-]+\.(?:png|svg))", "".join(EVERYTHING.values())))
 
     assert used == set(pictures)
     assert max(pictures.values()) < LARGEST_PICTURE_BYTES

@@ -1,0 +1,1 @@
+"""How fast a sync is, measured beside others on the same work. `python -m benchmarks --help` says how."""
