@@ -18,13 +18,13 @@ from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.targets import BulkRequest
 from sync_pipelines.errors import AccountsError, ItemError
+from sync_pipelines.recording.snapshot import Snapshot, SnapshotPage
 from sync_pipelines.runner.diffing import PlannedRun, diff_page, tell_findings, why_no_deletes
 from sync_pipelines.runner.plan_files import PlanPages, write_findings
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import PageWriter
-from sync_pipelines.snapshots.snapshot import SnapshotPage
 from sync_pipelines.snapshots.store import RunFiles
 
 FROM_ITEMS = 1_000
@@ -74,7 +74,7 @@ class BulkDiff:
         self._driver = driver
         self._bulk = bulk
         self._report = report
-        self._total = int(files.snapshot.summary()["items"])
+        self._total = int(Snapshot(files.folder).summary()["items"])
         self._failed: list[SyncError] = []
         self._failed_count = 0
         self._unidentified = 0
@@ -85,7 +85,7 @@ class BulkDiff:
         Returns:
             What is planned, or why the target can't be synced in bulk.
         """
-        pages = self._files.snapshot.pages()
+        pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
         if first is None:
             return "there are no items"
@@ -151,7 +151,7 @@ class BulkDiff:
                 write_findings(findings, (), [Duplicate(*row) for row in batch])
 
         duplicates = self._bulk.take_duplicates(keep)
-        reason = why_no_deletes(self._job, self._files.snapshot.summary(), self._unidentified)
+        reason = why_no_deletes(self._job, Snapshot(self._files.folder).summary(), self._unidentified)
         deletes = self._job.deletes != "off" and reason is None
         found = self._bulk.compare(deletes=deletes, veto=self._driver.decides_changes)
         settled = Counts(
@@ -177,7 +177,7 @@ class BulkDiff:
             return settled
         self._report.line(f"diff: looking at {count:,} items one by one")
         entries = PlanPages(plan)
-        for rows in batches(self._files.snapshot.rows_at(self._bulk.positions()), PAGE_SIZE):
+        for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions()), PAGE_SIZE):
             page = diff_page(self._job, self._driver, _OnlyOnes(), rows)
             tell_findings(findings, page, self._report)
             entries.add(page.entries)
@@ -206,7 +206,7 @@ class LateRow:
 
 def late_entries(files: RunFiles, rows: Sequence[LateRow]) -> list[PlanEntry]:
     """Plan entries of such rows. All but deletes are looked up before they are written."""
-    items = files.snapshot.rows_at(row.position for row in rows if row.position is not None)
+    items = Snapshot(files.folder).rows_at(row.position for row in rows if row.position is not None)
     return [
         PlanEntry(Action.DELETE, row.external_id)
         if row.position is None

@@ -14,12 +14,12 @@ from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.errors import ItemError
+from sync_pipelines.recording.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.runner.id_index import IdIndex
 from sync_pipelines.runner.plan_files import PlanPages, write_findings
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.snapshots.files import PageWriter
-from sync_pipelines.snapshots.snapshot import SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
 
 
@@ -95,7 +95,7 @@ class PlannedRun:
 
 def diff_snapshot(job: SyncJob[Any, Any], files: RunFiles, driver: TargetDriver, report: RunReport) -> PlannedRun:
     """Diffs the run's snapshot into its plan, page by page."""
-    total = int(files.snapshot.summary()["items"])
+    total = int(Snapshot(files.folder).summary()["items"])
     settled, done = Counts(), 0
     with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
         unidentified = _index_ids(files, driver, index)
@@ -106,7 +106,7 @@ def diff_snapshot(job: SyncJob[Any, Any], files: RunFiles, driver: TargetDriver,
             entries.add(page.entries)
             settled, done = settled + page.counts(), done + len(rows)
             report.progress(Progress("diff", total, done, total))
-        reason = why_no_deletes(job, files.snapshot.summary(), unidentified)
+        reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
         if job.deletes != "off" and reason is None:
             _plan_deletes(driver, index, entries)
         entries.flush()
@@ -118,7 +118,7 @@ def diff_snapshot(job: SyncJob[Any, Any], files: RunFiles, driver: TargetDriver,
 
 
 def _rows_in_pages(files: RunFiles) -> Iterator[list[SnapshotRow]]:
-    for page in files.snapshot.pages():
+    for page in Snapshot(files.folder).pages():
         yield from (each.rows() for each in page.slices(PAGE_SIZE))
 
 
@@ -132,7 +132,7 @@ def tell_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> No
 def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex) -> int:
     """Notes the last position of each id; gives how many items have none that can be read."""
     unidentified = 0
-    for page in files.snapshot.pages(fields=False):
+    for page in Snapshot(files.folder).pages(fields=False):
         known: list[tuple[str, int]] = []
         for position, external_id in zip(page.positions(), page.external_ids(), strict=True):
             if external_id is None:

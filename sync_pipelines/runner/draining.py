@@ -16,6 +16,7 @@ from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, SyncError, SyncResults
 from sync_pipelines.errors import AccountsError, TargetError
+from sync_pipelines.recording.snapshot import SnapshotRow
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
 from sync_pipelines.runner.diffing import PageDiff, canonical_or_error, diff_page
 from sync_pipelines.runner.fetching import snapshot_row
@@ -24,7 +25,6 @@ from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.workspace import Workspace
-from sync_pipelines.snapshots.snapshot import SnapshotRow
 
 BATCH_SIZE = 500
 _POLL_S = 0.25

@@ -14,8 +14,8 @@ from sync_pipelines.engine.pages import stream_pages
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError, FetchError
+from sync_pipelines.recording.snapshot import FetchedPage, SnapshotRow, SnapshotWriter
 from sync_pipelines.runner.reporting import RunReport
-from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotRow, SnapshotWriter
 from sync_pipelines.snapshots.store import RunFiles
 
 
@@ -62,7 +62,7 @@ def fetch_snapshot(
         ConfigurationError: The source says that a person must act, or gives no items at all.
     """
     missing = set(selection.only)
-    with files.write_snapshot() as writer, closing(_pages(job, selection, writer)) as pages:
+    with SnapshotWriter(files.folder) as writer, closing(_pages(job, selection, writer)) as pages:
         for page in pages:
             missing.difference_update(page.external_ids)
             writer.write(page)

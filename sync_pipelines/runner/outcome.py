@@ -7,6 +7,7 @@ from dataclasses import replace
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
 from sync_pipelines.errors import RunError
+from sync_pipelines.recording.snapshot import Snapshot
 from sync_pipelines.runner.plan_files import read_duplicates
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_summary
@@ -47,8 +48,8 @@ def _counts(workspace: Workspace, run: RunRow, files: RunFiles) -> tuple[Counts,
     if files.plan.exists():
         summary = read_summary(files.plan)
         return Counts(**summary["settled"]) + applied, int(summary["fetched"])
-    if files.snapshot.is_complete():
-        return applied, int(files.snapshot.summary()["items"])
+    if Snapshot(files.folder).is_complete():
+        return applied, int(Snapshot(files.folder).summary()["items"])
     if run.counts:  # of a finished run the files may be gone; the ledger has the sums
         sums = {name: count for name, count in run.counts.items() if name != "fetched"}
         items_failed = sums["failed"] - applied.failed_deletes

@@ -10,6 +10,7 @@ from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.pages import PAGE_SIZE
 from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
 from sync_pipelines.engine.results import Duplicate, SyncError
+from sync_pipelines.recording.snapshot import Snapshot
 from sync_pipelines.snapshots.files import PageWriter, read_pages
 from sync_pipelines.snapshots.store import RunFiles
 
@@ -83,7 +84,7 @@ def read_plan(files: RunFiles, applied: Collection[int] = ()) -> Iterator[PlanPa
         applied: Numbers of chunks whose entries nobody needs any more.
     """
     rows_left = (rows for number, rows in enumerate(read_pages(files.plan, ["position"])) if number not in applied)
-    items = files.snapshot.rows_at(position for rows in rows_left for (position,) in rows if position >= 0)
+    items = Snapshot(files.folder).rows_at(position for rows in rows_left for (position,) in rows if position >= 0)
     for number, rows in enumerate(read_pages(files.plan, ["position", "action", "external_id"])):
         entries: list[PlanEntry] = []
         if number not in applied:

@@ -15,6 +15,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, HookError, RunError
+from sync_pipelines.recording.snapshot import Snapshot
 from sync_pipelines.runner.bulk import FROM_ITEMS, BulkDiff, bulk_request, open_bulk
 from sync_pipelines.runner.bulk_applying import BulkApply
 from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
@@ -138,7 +139,7 @@ class SyncRun:
         return planned
 
     def _is_worth_it(self, files: RunFiles) -> bool:
-        return int(files.snapshot.summary()["items"]) >= FROM_ITEMS or self.job.deletes != "off"
+        return int(Snapshot(files.folder).summary()["items"]) >= FROM_ITEMS or self.job.deletes != "off"
 
     def apply(self, plan: PlanRef) -> SyncResults:
         """Writes what the plan says; goes on where an earlier attempt broke off. Calls `on_complete`.

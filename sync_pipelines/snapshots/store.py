@@ -13,7 +13,6 @@ import pyarrow as pa
 from upath import UPath
 
 from sync_pipelines.snapshots.files import PageWriter, is_local
-from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotWriter
 
 PLAN = pa.schema(
     [
@@ -48,11 +47,6 @@ class RunFiles:
     work: Path
 
     @property
-    def snapshot(self) -> Snapshot:
-        """What the fetch brought."""
-        return Snapshot(self.folder)
-
-    @property
     def plan(self) -> UPath:
         """What the diff decided to write."""
         return self.folder / "plan.parquet"
@@ -71,12 +65,6 @@ class RunFiles:
             yield path
         finally:
             path.unlink(missing_ok=True)
-
-    @contextmanager
-    def write_snapshot(self) -> Iterator[SnapshotWriter]:
-        """Opens the snapshot for writing."""
-        with SnapshotWriter(self.folder) as writer:
-            yield writer
 
     @contextmanager
     def write_plan(self) -> Iterator[tuple[PageWriter, PageWriter]]:

@@ -327,7 +327,7 @@ class TestOutage:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """What was written is counted at once, and the counts of both attempts add up to the whole."""
-        monkeypatch.setattr("sync_pipelines.runner.diffing.PAGE_SIZE", 40)
+        monkeypatch.setattr("sync_pipelines.runner.plan_files.PAGE_SIZE", 40)
         shop = Shop({"A0000": item("A0000", 9), "gone": item("gone")}, kind=kind, fails={"A0003": ValueError("no")})
         fields: dict[str, Any] = {} if with_has_changed else {"has_changed": None}
         run = SyncRun(shop.job(items(95), concurrency=concurrency, deletes="hard", **fields), workspace)
@@ -407,7 +407,7 @@ class TestOutage:
     def test_a_row_goes_on_from_one_chunk_to_the_next(
         self, settings: Settings, concurrency: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sync_pipelines.runner.diffing.PAGE_SIZE", 4)
+        monkeypatch.setattr("sync_pipelines.runner.plan_files.PAGE_SIZE", 4)
         shop = Shop(fails={f"A{number:04}": RetryableError("busy") for number in range(2, 12)})
         with pytest.raises(TargetError) as caught:
             run_sync(shop.job(items(30), concurrency=concurrency), settings=settings)

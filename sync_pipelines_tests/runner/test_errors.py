@@ -188,7 +188,7 @@ class TestRetries:
         self, job: Make, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Chunks that were applied are not applied again; the counts are those of the whole."""
-        monkeypatch.setattr("sync_pipelines.runner.diffing.PAGE_SIZE", 10)
+        monkeypatch.setattr("sync_pipelines.runner.plan_files.PAGE_SIZE", 10)
 
         class Shaky(MemoryTarget):
             good_for = 3

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from upath import UPath
 
 from sync_pipelines.errors import ConfigurationError, RunError
 from sync_pipelines.snapshots.files import PageWriter, read_pages, read_summary
-from sync_pipelines.snapshots.store import SNAPSHOT, SnapshotStore
+from sync_pipelines.snapshots.store import SnapshotStore
 
 SCHEMA = pa.schema([("position", pa.int64()), ("text", pa.string())])
 NOW_S = 1_700_000_000.0
@@ -20,26 +21,26 @@ NOW_S = 1_700_000_000.0
 def test_pages_come_back_as_they_were_written_with_the_summary(tmp_path: Path) -> None:
     path = tmp_path / "run" / "plan.parquet"
     pages = [[(0, "Größe\x00\n"), (1, None)], [(2, "")], [(-1, "x" * 100_000)]]
-    with PageWriter(path, SCHEMA) as writer:
+    with PageWriter(UPath(path), SCHEMA) as writer:
         for page in [*pages, []]:
             writer.write(page)
         writer.finish({"items": writer.rows, "complete": True})
-    assert list(read_pages(path)) == pages
-    assert list(read_pages(path, ["text"])) == [[(text,) for _, text in page] for page in pages]
-    assert read_summary(path) == {"items": 4, "complete": True}
+    assert list(read_pages(UPath(path))) == pages
+    assert list(read_pages(UPath(path), ["text"])) == [[(text,) for _, text in page] for page in pages]
+    assert read_summary(UPath(path)) == {"items": 4, "complete": True}
 
 
 def test_a_file_without_rows_is_complete_as_well(tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
-    with PageWriter(path, SCHEMA) as writer:
+    with PageWriter(UPath(path), SCHEMA) as writer:
         writer.finish({"items": 0})
-    assert list(read_pages(path)) == []
-    assert read_summary(path) == {"items": 0}
+    assert list(read_pages(UPath(path))) == []
+    assert read_summary(UPath(path)) == {"items": 0}
 
 
 def test_a_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
-    with PageWriter(path, SCHEMA) as writer:
+    with PageWriter(UPath(path), SCHEMA) as writer:
         writer.write([(0, "a")])
         assert not path.exists()
         writer.finish({})
@@ -49,7 +50,7 @@ def test_a_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 
 def test_what_was_not_finished_is_removed(tmp_path: Path) -> None:
     def break_off() -> None:
-        with PageWriter(tmp_path / "plan.parquet", SCHEMA) as writer:
+        with PageWriter(UPath(tmp_path / "plan.parquet"), SCHEMA) as writer:
             writer.write([(0, "a")])
             raise ConnectionError
 
@@ -63,16 +64,16 @@ def test_a_new_attempt_replaces_the_file_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
     (tmp_path / "plan.parquet.part").write_text("half a file")
     for text in ("old", "new"):
-        with PageWriter(path, SCHEMA) as writer:
+        with PageWriter(UPath(path), SCHEMA) as writer:
             writer.write([(0, text)])
             if text == "new":
-                assert list(read_pages(path)) == [[(0, "old")]]
+                assert list(read_pages(UPath(path))) == [[(0, "old")]]
             writer.finish({"text": text})
-    assert list(read_pages(path)) == [[(0, "new")]]
+    assert list(read_pages(UPath(path))) == [[(0, "new")]]
 
 
 def test_a_writer_that_is_not_open_says_so(tmp_path: Path) -> None:
-    writer = PageWriter(tmp_path / "plan.parquet", SCHEMA)
+    writer = PageWriter(UPath(tmp_path / "plan.parquet"), SCHEMA)
     with pytest.raises(RunError, match=r"plan\.parquet is not open"):
         writer.write([(0, "a")])
     with pytest.raises(RunError, match=r"plan\.parquet is not open"):
@@ -83,28 +84,29 @@ def test_a_file_that_is_not_there_says_why_and_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(
         RunError, match=r"plan\.parquet of run 7f .*cleaned up.*SYNC_PIPELINES_DATA_DIR.*Start a new run"
     ):
-        read_summary(tmp_path / "7f" / "plan.parquet")
+        read_summary(UPath(tmp_path / "7f" / "plan.parquet"))
     with pytest.raises(RunError, match="not in the snapshot store"):
-        list(read_pages(tmp_path / "7f" / "plan.parquet"))
+        list(read_pages(UPath(tmp_path / "7f" / "plan.parquet")))
 
 
 def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("in the way")
     with pytest.raises(ConfigurationError, match="SYNC_PIPELINES_DATA_DIR"):
-        PageWriter(tmp_path / "run" / "plan.parquet", SCHEMA).__enter__()
+        PageWriter(UPath(tmp_path / "run" / "plan.parquet"), SCHEMA).__enter__()
 
 
 def aged(store: SnapshotStore, run_id: str, age_s: float) -> Path:
     files = store.files_of(run_id)
-    with files.write_snapshot() as writer:
-        writer.finish({})
-    for path in (files.snapshot, files.folder):
+    with files.write_plan() as (plan, findings):
+        plan.finish({})
+        findings.finish({})
+    for path in (files.plan, files.findings, files.folder):
         os.utime(path, (NOW_S - age_s, NOW_S - age_s))
     return files.folder
 
 
 def test_files_of_old_runs_are_removed_and_young_ones_stay(tmp_path: Path) -> None:
-    store = SnapshotStore(tmp_path / "snapshots")
+    store = SnapshotStore(UPath(tmp_path / "snapshots"), tmp_path / "work")
     assert store.remove_older_than(NOW_S) == 0
     old, young = aged(store, "old", 1_000), aged(store, "young", 10)
     (store.root / "note.txt").write_text("not ours")
@@ -114,7 +116,7 @@ def test_files_of_old_runs_are_removed_and_young_ones_stay(tmp_path: Path) -> No
 
 def test_a_run_that_still_writes_is_not_old(tmp_path: Path) -> None:
     """The folder may have been made long ago; the youngest of its files counts."""
-    store = SnapshotStore(tmp_path)
+    store = SnapshotStore(UPath(tmp_path / "snapshots"), tmp_path / "work")
     folder = aged(store, "long", 1_000)
     (folder / "plan.parquet.part").write_text("x")
     os.utime(folder / "plan.parquet.part", (NOW_S, NOW_S))
@@ -125,14 +127,14 @@ def test_a_run_that_still_writes_is_not_old(tmp_path: Path) -> None:
 
 def test_runs_that_end_meanwhile_do_not_disturb_the_cleaning(tmp_path: Path) -> None:
     """Every run cleans up when it begins; another one may be removing its files at that instant."""
-    store = SnapshotStore(tmp_path)
+    store = SnapshotStore(UPath(tmp_path / "snapshots"), tmp_path / "work")
     stop = threading.Event()
 
     def come_and_go() -> None:
         while not stop.is_set():
             files = store.files_of("fleeting")
-            files.folder.mkdir(exist_ok=True)
-            files.scratch.touch()
+            files.folder.mkdir(parents=True, exist_ok=True)
+            (files.folder / "plan.parquet.part").touch()
             files.remove()
 
     thread = threading.Thread(target=come_and_go)
@@ -146,13 +148,4 @@ def test_runs_that_end_meanwhile_do_not_disturb_the_cleaning(tmp_path: Path) -> 
 
 
 def test_removing_files_that_are_gone_is_no_error(tmp_path: Path) -> None:
-    SnapshotStore(tmp_path).files_of("nobody").remove()
-
-
-def test_the_snapshot_keeps_what_the_fetch_found(tmp_path: Path) -> None:
-    files = SnapshotStore(tmp_path).files_of("1")
-    row = (0, "A", '{"sku":"A"}', None, None)
-    with files.write_snapshot() as writer:
-        writer.write([row])
-        writer.finish({"items": 1})
-    assert list(read_pages(files.snapshot, SNAPSHOT.names)) == [[row]]
+    SnapshotStore(UPath(tmp_path / "snapshots"), tmp_path / "work").files_of("nobody").remove()

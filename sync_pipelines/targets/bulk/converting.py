@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from sync_pipelines.errors import ItemError
-from sync_pipelines.snapshots import kinds
-from sync_pipelines.snapshots.kinds import Kind
+from sync_pipelines.recording import kinds
+from sync_pipelines.recording.kinds import Kind, Unreadable
 from sync_pipelines.targets.bulk.texts import Dump, dump_for
 from sync_pipelines.targets.columns import ColumnCodec, Facts
 
@@ -103,6 +103,8 @@ class ColumnConverter:
         refused: set[int] = set()
         for place, value in zip(places, given, strict=True):
             try:
+                if type(value) is Unreadable:
+                    raise ItemError("the value can't be made again")
                 canonical = self.codec.from_item(value)
                 patches[place] = None if canonical is None else self._checked(self._dump(canonical))
             except ItemError:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from sync_pipelines.errors import ItemError
-from sync_pipelines.snapshots.snapshot import SnapshotPage
+from sync_pipelines.recording.snapshot import SnapshotPage
 from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.converting import ColumnConverter, Converted, PythonValues
 from sync_pipelines.targets.bulk.reading import PageReader

@@ -16,6 +16,7 @@ from sync_pipelines.targets.bulk.work import FAST, WorkTables
 from sync_pipelines.targets.storage import NamedType
 
 _ROWS_AT_ONCE = 10_000
+_BLANKS = " \t\n\r\x0b\x0c"
 
 
 class What(IntEnum):
@@ -159,9 +160,18 @@ class Planner:
         joined = sa.join(staged, local, same, isouter=True, full=deletes)
         query = sa.select(staged.c.sp_n, what.label("sp_what"), address.label("sp_at"), *keys).select_from(joined)
         if deletes:
-            owned = sa.and_(*(local.c[each.name].is_not(None) for each in self._columns.key))
+            owned = sa.and_(*(self._can_be_meant(each) for each in self._columns.key))
             query = query.where(sa.or_(staged.c.sp_n.is_not(None), owned))
         return query
+
+    def _can_be_meant(self, column: StagedColumn) -> sa.ColumnElement[bool]:
+        """The condition that an external id can stand for a key: it is neither null nor blank."""
+        local = self._table.c[column.name]
+        if column.codec.facts.family != "text":
+            return local.is_not(None)
+        trim = sa.func.trim if self._work.place == "rowid" else sa.func.btrim
+        bare = trim(sa.cast(local, sa.Text()), _BLANKS) if len(self._columns.key) == 1 else local
+        return sa.and_(local.is_not(None), bare != "")
 
     def _difference(
         self, staged: sa.FromClause, suspect: sa.ColumnElement[bool], *, veto: bool

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sync_pipelines.snapshots.kinds import ANY, NOTHING, Kind, kind_for
-from sync_pipelines.snapshots.snapshot import SnapshotPage
+from sync_pipelines.recording.kinds import ANY, NOTHING, Kind, kind_for
+from sync_pipelines.recording.snapshot import SnapshotPage
 from sync_pipelines.targets.mapping import ItemMapping
 
 FieldColumn = tuple[Kind, pa.Array]

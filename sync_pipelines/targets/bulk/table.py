@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.engine.targets import BulkRequest
-from sync_pipelines.snapshots.snapshot import SnapshotPage
+from sync_pipelines.recording.snapshot import SnapshotPage
 from sync_pipelines.targets.bulk.applying import SpanApplier, part_of
 from sync_pipelines.targets.bulk.columns import staged_key, staged_value, why_not_in_bulk
 from sync_pipelines.targets.bulk.constraints import read_constraints

@@ -11,9 +11,17 @@ from typing import Any
 import pyarrow as pa
 
 from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.errors import ConfigurationError
 
 NoneType = type(None)
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unreadable:
+    """Stands for a value that can't be made again from what was kept."""
+
+    error: Exception
 
 
 def _unchanged(value: Any) -> Any:
@@ -66,12 +74,27 @@ class Kind:
         return pa.array(values, self.arrow)
 
     def from_arrow(self, column: pa.Array | pa.ChunkedArray) -> list[Any]:
-        """The values of a column as they were."""
+        """The values of a column as they were; `Unreadable` in the place of one that can't be made again.
+
+        Raises:
+            ConfigurationError: The class of a value can't be imported here.
+        """
         values: list[Any] = column.to_pylist()
         if self.restore is _unchanged:
             return values
         restore = self.restore
-        return [None if value is None else restore(value) for value in values]
+        try:
+            return [None if value is None else restore(value) for value in values]
+        except ConfigurationError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, it is narrowed down to one value
+            return [None if value is None else self._restored(value) for value in values]
+
+    def _restored(self, value: Any) -> Any:
+        try:
+            return self.restore(value)
+        except Exception as error:  # noqa: BLE001 - one bad value never stops the others
+            return Unreadable(error)
 
 
 def _are_int64(values: Sequence[Any]) -> bool:

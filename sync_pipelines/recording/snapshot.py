@@ -16,9 +16,9 @@ from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.overlap import Background
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.snapshots.files import PageWriter, open_parquet, read_json, summary_of, write_json
-from sync_pipelines.snapshots.kinds import ANY, Kind
-from sync_pipelines.snapshots.typed import Columnizer, PartSchema, encoded_texts, items_of, needs_json, widened
+from sync_pipelines.recording.kinds import ANY, Kind, Unreadable
+from sync_pipelines.recording.typed import Columnizer, PartSchema, encoded_texts, items_of, needs_json, widened
+from sync_pipelines.snapshots.files import PageWriter, make_folder, open_parquet, read_json, summary_of, write_json
 
 SNAPSHOT_PAGE = 10_000
 """Items in a page (a row group) of a snapshot at most, and as long as their size allows."""
@@ -100,6 +100,7 @@ class SnapshotWriter:
 
     def __enter__(self) -> Self:
         """Begins; a manifest that an earlier attempt left is no longer true."""
+        make_folder(self._folder)
         (self._folder / _MANIFEST).unlink(missing_ok=True)
         return self
 
@@ -294,6 +295,8 @@ class SnapshotPage:
 
 
 def _row(position: int, external_id: str | None, item: Any, *, is_text: bool) -> SnapshotRow:
+    if type(item) is Unreadable:
+        return SnapshotRow(position, external_id, None, exception_type(item.error), message_of(item.error))
     if not is_text:
         return SnapshotRow(position, external_id, item)
     try:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from sync_pipelines.engine.codec import class_named, encode, remember_class
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.errors import ItemError
-from sync_pipelines.snapshots.kinds import KINDS, NOTHING, Kind, kind_for
+from sync_pipelines.recording.kinds import KINDS, NOTHING, Kind, Unreadable, kind_for
 
 MAX_FIELDS = 200
 """Items with more fields are kept as JSON only."""
@@ -201,10 +201,13 @@ class _Builder:
         self._can_build = shape.kind != ""
 
     def build(self, place: int) -> Any:
-        """The item in that row."""
+        """The item in that row; `Unreadable` if one of its fields is."""
         if not self._can_build:
             return None
         fields = {name: values[place] for name, values in self._pairs}
+        for value in fields.values():
+            if type(value) is Unreadable:
+                return value
         if self._class is None:
             return fields
         item = object.__new__(self._class)
