@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import chain
@@ -11,6 +11,7 @@ from typing import Any
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.overlap import ahead
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Action, PlanEntry
 from sync_pipelines.engine.progress import Progress
@@ -94,7 +95,8 @@ class BulkDiff:
             pages.close()
             return str(reason)
         with self._files.write_plan() as (plan, findings):
-            self._load(chain([first], pages), findings)
+            with closing(ahead(chain([first], pages))) as read_ahead:
+                self._load(read_ahead, findings)
             planned = self._compare(plan, findings)
             findings.finish({})
             plan.finish(planned.summary())
