@@ -76,7 +76,6 @@ class BulkDiff:
         self._bulk = bulk
         self._report = report
         self._total = int(Snapshot(files.folder).summary()["items"])
-        self._failed: list[SyncError] = []
         self._failed_count = 0
         self._unidentified = 0
 
@@ -86,6 +85,7 @@ class BulkDiff:
         Returns:
             What is planned, or why the target can't be synced in bulk.
         """
+        self._failed_count = self._unidentified = 0  # of an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
         if first is None:
@@ -161,7 +161,6 @@ class BulkDiff:
             skipped=found.skipped,
             duplicate=duplicates,
             failed=self._failed_count,
-            recovered=self._bulk.recovered,
         )
         settled += self._diff_one_by_one(found.one_by_one, plan, findings)
         explained = settled.items() + found.creates + found.updates + plan.rows
@@ -171,7 +170,10 @@ class BulkDiff:
                 f"{found}. This is a defect of the engine; keep the run's files and report it."
             )
         notes = [f"no deletes: {reason}"] if reason is not None else []
-        return PlannedRun(self._total, settled, plan.rows + found.writes, notes, bulk=asdict(found))
+        if not found.writes:
+            self._bulk.drop()  # all that is left to write is in the plan file
+        bulk = asdict(found) if found.writes else None
+        return PlannedRun(self._total, settled, plan.rows + found.writes, notes, bulk=bulk)
 
     def _diff_one_by_one(self, count: int, plan: PageWriter, findings: PageWriter) -> Counts:
         settled = Counts()

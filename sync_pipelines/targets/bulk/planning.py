@@ -271,4 +271,5 @@ class Planner:
 
 
 def _streamed(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
-    yield from connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+    # options of the statement: those of a connection would stay with it, and have a cursor declared for DROP TABLE
+    yield from connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
