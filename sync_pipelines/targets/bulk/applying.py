@@ -50,7 +50,7 @@ class SpanApplier:
         fence: Called with every transaction that is about to write; raises if this run may not any more.
     """
 
-    def __init__(  # noqa: PLR0913 - what it works with
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         work: WorkTables,
         table: sa.Table,
@@ -142,8 +142,8 @@ class SpanApplier:
             query = sa.select(sa.func.count()).select_from(part.table).where(*self._rows(span, What.CREATE))
             return {What.CREATE: connection.execute(query).scalar_one()}
         within = self._suspects.not_aside(self._work.within(part.table, span))
-        query = sa.select(part.what, sa.func.count()).where(*within).group_by(part.what)
-        return {What(what): count for what, count in connection.execute(query)}
+        query: sa.Select[Any] = sa.select(part.what, sa.func.count()).where(*within).group_by(part.what)
+        return {What(row[0]): row[1] for row in connection.execute(query)}
 
     def _rows(self, span: Span, what: What) -> list[sa.ColumnElement[bool]]:
         return self._suspects.not_aside(self._work.within(self._part.table, span), self._part.rows_to(what))

@@ -21,7 +21,8 @@ from sync_pipelines.targets.failures import is_passing, passing_failures
 from sync_pipelines.targets.storage import NamedType
 
 _LEFTOVERS = sa.text(
-    "SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "SELECT c.relname, obj_description(c.oid, 'pg_class') "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE n.nspname = :schema AND c.relkind = 'r' AND obj_description(c.oid, 'pg_class') LIKE 'sync_pipelines %'"
 )
 _OPTIONS = pa.csv.WriteOptions(include_header=False)
@@ -60,8 +61,8 @@ class PostgresWork(WorkTables):
         with self.begin() as connection:
             if temporary:
                 connection.exec_driver_sql(
-                    "CREATE TEMPORARY TABLE IF NOT EXISTS progress (run varchar(20), part varchar(20), first bigint, past bigint, "
-                    "counts text, PRIMARY KEY (run, part, first))"
+                    "CREATE TEMPORARY TABLE IF NOT EXISTS progress (run varchar(20), part varchar(20), "
+                    "first bigint, past bigint, counts text, PRIMARY KEY (run, part, first))"
                 )
             else:
                 self._make_schema(connection)

@@ -261,7 +261,10 @@ class BulkTable:
             yield from self.planner.positions(connection, (SLOW, FAILED))
 
     def is_there(self, *, direct: bool) -> bool:
-        """True if the plan is still in the working tables. It has no rows if all that is to be written is looked at singly."""
+        """True if the plan is still in the working tables.
+
+        It has no rows if all that is to be written is looked at singly.
+        """
         return self.work.is_there("stage") or (not direct and self.work.is_there("plan"))
 
     def spans(self, *, direct: bool) -> list[Span]:

@@ -76,7 +76,9 @@ class Syncs:
         table = {name: fields.pop(name) for name in names if name in fields}
         target = SqlTable(**{"table": "things", "key": "sku", "database": self.database, **table})
         fetch = items if callable(items) else MemorySource(items)
-        return SyncJob(**{"name": "bulk", "fetch_external": fetch, "get_external_id": "sku", "target": target, **fields})
+        return SyncJob(
+            **{"name": "bulk", "fetch_external": fetch, "get_external_id": "sku", "target": target, **fields}
+        )
 
     def __call__(
         self, items: Iterable[Any] | Callable[[], Any], *, pages: str | None = None, **fields: Any
