@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from sync_pipelines.errors import ConfigurationError, RunError
 
 _INSERT_ROWS = 1_000
 _BETWEEN_ATTEMPTS_S = 0.01
+GIVEN_UP = -1
+"""Number of the chunk that keeps what plans had written that were given up."""
 _LEFT = "left"
 """Beside the counts of a chunk whose applying broke off: the places in it that are still to be applied."""
 
@@ -179,11 +181,20 @@ class Ledger:
             return connection.execute(begun).rowcount == 0
 
     def forget_chunks(self, run_id: str) -> bool:
-        """Forgets the progress of a plan that a new one replaces. True if some of the old one had been applied."""
+        """Forgets the progress of a plan that a new one replaces. True if some of the old one had been applied.
+
+        What it had written stays known as recovered, in a chunk of its own.
+        """
         chunks, errors = self.tables.run_chunks, self.tables.run_errors
         with self.transaction() as connection:
+            noted = connection.scalars(select(chunks.c.counts).where(chunks.c.run_id == run_id)).all()
             connection.execute(delete(errors).where(errors.c.run_id == run_id, errors.c.phase == "apply"))
-            return connection.execute(delete(chunks).where(chunks.c.run_id == run_id)).rowcount > 0
+            connection.execute(delete(chunks).where(chunks.c.run_id == run_id))
+            written = sum(map(written_in, noted))
+            if written:
+                row = {"run_id": run_id, "number": GIVEN_UP, "counts": {"recovered": written}}
+                connection.execute(insert(chunks).values({**row, "applied_at": datetime.now(UTC)}))
+        return bool(noted)
 
     def save_diff_errors(self, run_id: str, errors: Iterable[ErrorRow]) -> None:
         """Keeps the items that failed before anything was written, in place of those of an earlier attempt."""
@@ -320,6 +331,11 @@ def _make_folder(folder: Path) -> None:
             f"the folder {folder} of the ledger can't be made: {error.strerror}. "
             "Check SYNC_PIPELINES_DATA_DIR and SYNC_PIPELINES_LEDGER_URL."
         ) from error
+
+
+def written_in(counts: Mapping[str, Any]) -> int:
+    """How many items of a chunk have been written, in whatever attempt."""
+    return sum(counts.get(name, 0) for name in ("created", "updated", "recovered"))
 
 
 def _without(counts: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -103,11 +103,19 @@ def _are_int64(values: Sequence[Any]) -> bool:
 
 
 def _are_in_utc(values: Sequence[Any]) -> bool:
-    return {value.tzinfo for value in values if value is not None} == {UTC}
+    return _zones(values) == {UTC}
 
 
 def _are_naive(values: Sequence[Any]) -> bool:
-    return {value.tzinfo for value in values if value is not None} == {None}
+    return _zones(values) == {None}
+
+
+def _zones(values: Sequence[Any]) -> set[tzinfo | None]:
+    """The time zones; none at all if one has no hash, as dateutil's have none: then it is not one of Python's own."""
+    try:
+        return {value.tzinfo for value in values if value is not None}
+    except TypeError:
+        return set()
 
 
 def _number(text: str) -> int | float:

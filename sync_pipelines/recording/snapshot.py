@@ -183,9 +183,9 @@ class _OpenPart:
         self._background.put(table)
 
     def finish(self, schema: PartSchema) -> None:
-        self._background.finish()
-        self._writer.finish(schema.to_json())
-        self._stack.close()
+        with self._stack:  # closed also when the last page could not be written
+            self._background.finish()
+            self._writer.finish(schema.to_json())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

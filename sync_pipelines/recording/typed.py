@@ -9,22 +9,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from operator import itemgetter
 from typing import Any, Self
 
 import pyarrow as pa
 
-from sync_pipelines.engine.codec import class_named, encode, remember_class
+from sync_pipelines.engine.codec import BUILT_IN, class_named, encode, remember_class
 from sync_pipelines.engine.items import field_names, read_field
-from sync_pipelines.errors import ItemError
 from sync_pipelines.recording.kinds import KINDS, NOTHING, Kind, Unreadable, kind_for
 
 MAX_FIELDS = 200
 """Items with more fields are kept as JSON only."""
 MAX_SHAPES = 500
+MAX_COLUMNS = 1_000
+"""After so many different fields, items that have others are kept as JSON only."""
 _DICT = "dict"
 _TAG = "$"
-_MISSING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,19 @@ def shape_of(item: Any) -> Shape | None:
     if type(item) is dict:
         names = tuple(item)
         return Shape(_DICT, names) if all(type(name) is str for name in names) else None
-    if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        names = tuple(each.name for each in dataclasses.fields(item))
-        exact = not hasattr(item, "__dict__") or vars(item).keys() == set(names)
-        return Shape(remember_class(type(item)) if exact else "", names)
+    if dataclasses.is_dataclass(type(item)):
+        shape = _shape_of_class(type(item))
+        is_exact = not hasattr(item, "__dict__") or vars(item).keys() == set(shape.fields)
+        return shape if is_exact else Shape("", shape.fields)
     return Shape("", tuple(field_names(item))) if isinstance(item, Mapping) or hasattr(item, "__dict__") else None
+
+
+@cache
+def _shape_of_class(kind: type[Any]) -> Shape:
+    """The shape of a dataclass's instances. One that is a list besides, say, is kept as a list."""
+    names = tuple(each.name for each in dataclasses.fields(kind))
+    can_be_built = not issubclass(kind, BUILT_IN) and not hasattr(kind, "model_construct")
+    return Shape(remember_class(kind) if can_be_built else "", names)
 
 
 @dataclass
@@ -86,25 +95,6 @@ class PartSchema:
         return cls({name: KINDS[kind] for name, kind in form["kinds"].items()}, shapes)
 
 
-@dataclass
-class TypedPage:
-    """A page of items in columns.
-
-    Args:
-        schema: The kinds that hold this page; wider than those of the part if the page does not fit it.
-        shapes: For each item the number of its shape, None for one without typed fields.
-        columns: Field -> values, None where an item lacks the field.
-        texts: For each item its JSON, None where the columns hold all of it.
-        errors: Number of the item -> why it can't be kept.
-    """
-
-    schema: PartSchema
-    shapes: list[int | None]
-    columns: dict[str, Sequence[Any]]
-    texts: list[str | None]
-    errors: dict[int, Exception]
-
-
 class Columnizer:
     """Puts the items of a page into columns, in the schema of the part that is being written.
 
@@ -115,15 +105,16 @@ class Columnizer:
     def __init__(self, schema: PartSchema) -> None:
         self.schema = schema
         self._numbers = {shape: number for number, shape in enumerate(schema.shapes)}
+        self._names = {name for shape in schema.shapes for name in shape.fields}
 
     def columnize(self, items: Sequence[Any]) -> tuple[list[int | None], dict[str, Sequence[Any]]]:
         """Gives the number of each item's shape, and the values of each field."""
         first = items[0]
         if type(first) is dict and 0 < len(first) <= MAX_FIELDS and _TAG not in first:
             columns = _uniform_columns(items, tuple(first))
-            shape = shape_of(first) if columns is not None else None
-            if columns is not None and shape is not None:
-                return [self._number(shape)] * len(items), columns
+            number = self._number_of(first) if columns is not None else None
+            if columns is not None and number is not None:
+                return [number] * len(items), columns
         return self._mixed_columns(items)
 
     def _mixed_columns(self, items: Sequence[Any]) -> tuple[list[int | None], dict[str, Sequence[Any]]]:
@@ -134,7 +125,10 @@ class Columnizer:
         columns: dict[str, Sequence[Any]] = {name: [None] * len(items) for name in names}
         for place, (item, number) in enumerate(zip(items, shapes, strict=True)):
             for name in self.schema.shapes[number].fields if number is not None else ():
-                columns[name][place] = _field_or_none(item, name)  # type: ignore[index]  # these are lists
+                try:
+                    columns[name][place] = read_field(item, name)  # type: ignore[index]  # these are lists
+                except Exception:  # noqa: BLE001 - whatever it is, the item's JSON tells
+                    shapes[place] = None
         return shapes, columns
 
     def _number_of(self, item: Any) -> int | None:
@@ -144,18 +138,25 @@ class Columnizer:
 
     def _number(self, shape: Shape) -> int | None:
         number = self._numbers.get(shape)
-        if number is None and len(self._numbers) < MAX_SHAPES:
+        if number is None and self._has_room(shape):
             number = self._numbers[shape] = len(self.schema.shapes)
             self.schema.shapes.append(shape)
+            self._names.update(shape.fields)
         return number
 
+    def _has_room(self, shape: Shape) -> bool:
+        """False for one shape too many, as of items whose keys are data, and for names that no file can hold."""
+        if len(self._numbers) >= MAX_SHAPES or len(self._names.union(shape.fields)) > MAX_COLUMNS:
+            return False
+        return all(name.isascii() or _is_unicode(name) for name in shape.fields)
 
-def _field_or_none(item: Any, name: str) -> Any:
-    """A field of an item; one that can't be read is missing in the columns, and the item's JSON tells."""
+
+def _is_unicode(name: str) -> bool:
     try:
-        return read_field(item, name)
-    except ItemError:
-        return None
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _uniform_columns(items: Sequence[Any], names: tuple[str, ...]) -> dict[str, Sequence[Any]] | None:
@@ -184,9 +185,12 @@ def items_of(schema: PartSchema, table: pa.Table) -> list[Any]:
         table: Rows with the column `shape` and the typed columns.
     """
     shapes = table.column("shape").to_pylist()
+    needed = [schema.shapes[number] for number in set(shapes) if number is not None]
+    names = {name for shape in needed if not needs_json(shape) for name in shape.fields}
     values = {
         name: kind.from_arrow(table.column(f"field_{number}"))
         for number, (name, kind) in enumerate(schema.kinds.items())
+        if name in names
     }
     used = {number: _Builder(schema.shapes[number], values) for number in set(shapes) if number is not None}
     return [used[number].build(place) if number is not None else None for place, number in enumerate(shapes)]
@@ -196,9 +200,9 @@ class _Builder:
     """Builds items of one shape from columns."""
 
     def __init__(self, shape: Shape, columns: Mapping[str, Sequence[Any]]) -> None:
-        self._pairs = [(name, columns[name]) for name in shape.fields]
+        self._can_build = not needs_json(shape)
+        self._pairs = [(name, columns[name]) for name in shape.fields] if self._can_build else []
         self._class = class_named(shape.kind) if shape.kind not in {_DICT, ""} else None
-        self._can_build = shape.kind != ""
 
     def build(self, place: int) -> Any:
         """The item in that row; `Unreadable` if one of its fields is."""
@@ -210,9 +214,12 @@ class _Builder:
                 return value
         if self._class is None:
             return fields
-        item = object.__new__(self._class)
-        for name, value in fields.items():
-            object.__setattr__(item, name, value)
+        try:
+            item = object.__new__(self._class)
+            for name, value in fields.items():
+                object.__setattr__(item, name, value)
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            return Unreadable(error)
         return item
 
 

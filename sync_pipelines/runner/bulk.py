@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import chain
@@ -11,6 +11,7 @@ from typing import Any
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.overlap import ahead
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Action, PlanEntry
 from sync_pipelines.engine.progress import Progress
@@ -75,7 +76,6 @@ class BulkDiff:
         self._bulk = bulk
         self._report = report
         self._total = int(Snapshot(files.folder).summary()["items"])
-        self._failed: list[SyncError] = []
         self._failed_count = 0
         self._unidentified = 0
 
@@ -85,6 +85,7 @@ class BulkDiff:
         Returns:
             What is planned, or why the target can't be synced in bulk.
         """
+        self._failed_count = self._unidentified = 0  # of an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
         if first is None:
@@ -94,7 +95,8 @@ class BulkDiff:
             pages.close()
             return str(reason)
         with self._files.write_plan() as (plan, findings):
-            self._load(chain([first], pages), findings)
+            with closing(ahead(chain([first], pages))) as read_ahead:
+                self._load(read_ahead, findings)
             planned = self._compare(plan, findings)
             findings.finish({})
             plan.finish(planned.summary())
@@ -159,7 +161,6 @@ class BulkDiff:
             skipped=found.skipped,
             duplicate=duplicates,
             failed=self._failed_count,
-            recovered=self._bulk.recovered,
         )
         settled += self._diff_one_by_one(found.one_by_one, plan, findings)
         explained = settled.items() + found.creates + found.updates + plan.rows
@@ -169,7 +170,10 @@ class BulkDiff:
                 f"{found}. This is a defect of the engine; keep the run's files and report it."
             )
         notes = [f"no deletes: {reason}"] if reason is not None else []
-        return PlannedRun(self._total, settled, plan.rows + found.writes, notes, bulk=asdict(found))
+        if not found.writes:
+            self._bulk.drop()  # all that is left to write is in the plan file
+        bulk = asdict(found) if found.writes else None
+        return PlannedRun(self._total, settled, plan.rows + found.writes, notes, bulk=bulk)
 
     def _diff_one_by_one(self, count: int, plan: PageWriter, findings: PageWriter) -> Counts:
         settled = Counts()

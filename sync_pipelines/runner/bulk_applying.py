@@ -17,6 +17,8 @@ from sync_pipelines.snapshots.store import RunFiles
 
 SPANS = 0
 """Number in the ledger of what the spans did, all together; the chunks of the plan file follow."""
+APPLIED = -2
+"""Number in the ledger of the note that all is applied; the working tables go then."""
 _LATE = 1_000_000
 """Number in the ledger of the first chunk of refused rows."""
 
@@ -61,7 +63,7 @@ class BulkApply:
             LeaseLostError: Another run has taken over.
         """
         direct = bool(planned.bulk and planned.bulk["direct"])
-        for span in self._driver.at_once(lambda: self._bulk.spans(direct=direct)):
+        for span in self._driver.at_once(lambda: self._bulk.spans(direct=direct, verify=verify)):
             self._driver.check_lease()
             self._driver.at_once(lambda span=span: self._bulk.apply(span))
             counts = self._save()
@@ -70,16 +72,17 @@ class BulkApply:
         applier = PlanApplier(self._run_id, self._workspace, self._driver, self._report, verify=verify)
         applier.apply_plan(self._files, planned, first=SPANS + 1)
         self._apply_late(applier)
-        self._bulk.drop()
+        self._workspace.ledger.replace_chunk(self._run_id, APPLIED, {}, self._workspace.clock())
+        self._driver.at_once(self._bulk.drop)
 
     def _save(self) -> Counts:
         """Notes in the ledger what all spans have done so far, by whatever attempt."""
-        counts: Counts = self._bulk.applied()
+        counts: Counts = self._driver.at_once(self._bulk.applied)
         self._workspace.ledger.replace_chunk(self._run_id, SPANS, counts.to_dict(), self._workspace.clock())
         return counts
 
     def _apply_late(self, applier: PlanApplier) -> None:
-        late = [LateRow(*row) for row in self._bulk.late()]
+        late = [LateRow(*row) for row in self._driver.at_once(lambda: list(self._bulk.late()))]
         if late:
             self._report.line(f"apply: writing {len(late):,} refused or changed records one by one")
         for number, rows in enumerate(batches(late, PAGE_SIZE)):

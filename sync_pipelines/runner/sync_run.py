@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sync_pipelines.database.ledger import RunRow
+from sync_pipelines.database.ledger import GIVEN_UP, RunRow, written_in
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of
@@ -17,7 +17,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, HookError, RunError
 from sync_pipelines.recording.snapshot import Snapshot
 from sync_pipelines.runner.bulk import FROM_ITEMS, BulkDiff, bulk_request, open_bulk
-from sync_pipelines.runner.bulk_applying import BulkApply
+from sync_pipelines.runner.bulk_applying import APPLIED, SPANS, BulkApply
 from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
@@ -104,7 +104,7 @@ class SyncRun:
         files = self._workspace.store.files_of(snapshot.run_id)
         with self._leased(snapshot.run_id, keep=True), self._phase(snapshot.run_id, "diff") as notes:
             self._require_newest(snapshot.run_id)
-            if self._ledger.forget_chunks(snapshot.run_id):
+            if self._ledger.chunks(snapshot.run_id):
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
             with self._opened(files, snapshot.run_id) as (driver, bulk):
                 planned = self._diff(snapshot.run_id, files, driver, bulk)
@@ -121,6 +121,8 @@ class SyncRun:
             yield driver, bulk
 
     def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlannedRun:
+        noted = self._ledger.chunks(run_id)
+        self._ledger.forget_chunks(run_id)
         planned: PlannedRun | None = None
         if bulk is not None and self._is_worth_it(files):
             found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report).run)
@@ -128,6 +130,7 @@ class SyncRun:
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
                 planned = found
+                self._tell_recovered(run_id, bulk, noted)
         if planned is None:
             planned = diff_snapshot(self.job, files, driver, self._report)
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
@@ -137,6 +140,13 @@ class SyncRun:
             f"{settled.duplicate:,} duplicates, {settled.failed:,} failed"
         )
         return planned
+
+    def _tell_recovered(self, run_id: str, bulk: Any, noted: Mapping[int, Mapping[str, int]]) -> None:
+        """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""
+        unnoted = bulk.recovered - written_in(noted.get(SPANS, {}))
+        if unnoted > 0:
+            recovered = unnoted + sum(map(written_in, noted.values()))
+            self._ledger.replace_chunk(run_id, GIVEN_UP, {"recovered": recovered}, self._workspace.clock())
 
     def _is_worth_it(self, files: RunFiles) -> bool:
         return int(Snapshot(files.folder).summary()["items"]) >= FROM_ITEMS or self.job.deletes != "off"
@@ -204,8 +214,10 @@ class SyncRun:
             self._report.line("apply: going on after an attempt that broke off")
         if planned.writes:
             self._report.line(f"apply: writing {planned.writes:,} records")
+        if planned.bulk is not None and APPLIED in self._ledger.chunks(run_id):
+            return
         with self._opened(files, run_id, held) as (driver, bulk):
-            if planned.writes and not _is_ready(planned, bulk):
+            if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
                 planned = self._diff_again(run_id, files, driver, bulk, planned)
             if planned.bulk is None:
                 PlanApplier(run_id, self._workspace, driver, self._report, verify=verify).apply_plan(files, planned)
@@ -218,7 +230,6 @@ class SyncRun:
         """Makes the plan again where the working tables that held it have gone: they are caches of the snapshot."""
         if planned.bulk is not None and not planned.bulk["temporary"]:
             self._report.warning("apply: the working tables of the plan are gone; it is made again from the snapshot")
-        self._ledger.forget_chunks(run_id)
         return self._diff(run_id, files, driver, bulk)
 
     def _require_balance(self, run_id: str) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from fsspec import get_filesystem_class
+from fsspec.utils import get_protocol
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from upath import UPath
 
 from sync_pipelines.errors import ConfigurationError
+
+_LOCAL = frozenset({"", "file", "local"})
 
 
 class Settings(BaseSettings):
@@ -76,6 +80,20 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("snapshot_url")
+    @classmethod
+    def _can_be_reached(cls, value: str | None) -> str | None:
+        """Looks for the package that knows such places; nothing is asked of the place itself."""
+        if value:
+            try:
+                get_filesystem_class(get_protocol(value))
+            except (ImportError, ValueError) as error:
+                raise ValueError(
+                    f"{error}. Give a folder, or the URL of an object store whose fsspec package is installed "
+                    "(s3fs for s3://, gcsfs for gs://, adlfs for abfs://)"
+                ) from error
+        return value
+
     def local_url(self) -> str:
         """The URL of the database with the local records."""
         return self.database_url.get_secret_value() if self.database_url else self._embedded("local")
@@ -89,7 +107,10 @@ class Settings(BaseSettings):
 
     def snapshot_dir(self) -> UPath:
         """The folder of snapshots and plans: absolute, or in an object store."""
-        return UPath(self.snapshot_url) if self.snapshot_url else UPath(self.data_dir.resolve() / "snapshots")
+        if not self.snapshot_url:
+            return UPath(self.data_dir.resolve() / "snapshots")
+        given = UPath(self.snapshot_url)
+        return UPath(Path(given.path).resolve()) if given.protocol in _LOCAL else given
 
     def work_dir(self) -> Path:
         """The folder of working files, on this machine."""

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -117,6 +118,19 @@ def _touched_at_s(folder: UPath) -> float:
     """When a folder or a file in it was last written; of one that another process is removing just now, never."""
     try:
         paths = list(folder.iterdir()) if not is_local(folder) else [folder, *folder.iterdir()]
-        return max((path.stat().st_mtime for path in paths), default=math.inf)
+        return max(map(_written_at_s, paths), default=math.inf)
     except FileNotFoundError:
         return math.inf
+
+
+def _written_at_s(path: UPath) -> float:
+    """When a file was last written; what a store can't tell the age of is never old."""
+    if is_local(path):
+        return path.stat().st_mtime
+    try:
+        written_at: datetime = path.fs.modified(path.path)
+    except FileNotFoundError:
+        raise
+    except Exception:  # noqa: BLE001 - stores differ in what they raise, and rather keep too much than too little
+        return math.inf
+    return written_at.timestamp()

@@ -248,12 +248,13 @@ def _bool(values: Any, _codec: ColumnCodec, _on_sqlite: bool) -> Vector:  # noqa
     return values, None
 
 
-def _moment(values: Any, codec: ColumnCodec, on_sqlite: bool) -> Vector:  # noqa: FBT001
-    """Moments in UTC, naive ones included. Precision is left to PostgreSQL, which rounds as the codec does."""
+def _moment(values: Any, _codec: ColumnCodec, on_sqlite: bool) -> Vector:  # noqa: FBT001
+    """Moments as the wall clock in UTC, which is the session's zone. PostgreSQL rounds them as the codec does.
+
+    Arrow writes moments with a zone thirty times slower than without.
+    """
     wall_clock = pc.cast(values, pa.timestamp("us"))
-    if on_sqlite:
-        return pc.strftime(wall_clock, "%Y-%m-%d %H:%M:%S"), None
-    return (wall_clock if not codec.facts.aware else pc.assume_timezone(wall_clock, "UTC")), None
+    return (pc.cast(wall_clock, pa.string()) if on_sqlite else wall_clock), None
 
 
 def _text_as_moment(values: Any, codec: ColumnCodec, on_sqlite: bool) -> Vector:  # noqa: FBT001

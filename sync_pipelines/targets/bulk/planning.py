@@ -119,17 +119,33 @@ class Planner:
             empty: True if the table has no rows: then nothing is to be compared.
             veto: True if the job itself decides whether a found record that differs is updated.
         """
-        keep = (What.ASIDE,) if empty else (*WRITES, What.ASIDE)
+        self._work.allow_more(connection)
         try:
             with connection.begin_nested():
-                query = self._comparison(deletes=deletes, empty=empty, checks=True, veto=veto)
-                return self._work.compare(connection, query, keep)
+                return self._counted(
+                    connection, self._comparison(deletes=deletes, empty=empty, checks=True, veto=veto), empty=empty
+                )
         except DBAPIError:
             if not self.constraints.checks:
                 raise
             # a CHECK that can't be asked about rows outside of its table: its failures are narrowed down when they come
-            query = self._comparison(deletes=deletes, empty=empty, checks=False, veto=veto)
-            return self._work.compare(connection, query, keep)
+            return self._counted(
+                connection, self._comparison(deletes=deletes, empty=empty, checks=False, veto=veto), empty=empty
+            )
+
+    def _counted(self, connection: sa.Connection, query: sa.Select[Any], *, empty: bool) -> dict[int, int]:
+        """Keeps what the comparison says of each row, and counts it.
+
+        Where all is to be created nothing needs to be kept of it.
+        """
+        if empty:
+            found = query.subquery("found")
+            self._work.create_as(connection, "diffs", sa.select(found).where(found.c.sp_what == int(What.ASIDE)))
+            counts = sa.select(found.c.sp_what, sa.func.count()).group_by(found.c.sp_what)
+            return {row[0]: row[1] for row in connection.execute(counts)}
+        self._work.create_as(connection, "diffs", query)
+        counts = sa.select(self.diffs.c.sp_what, sa.func.count()).group_by(self.diffs.c.sp_what)
+        return {row[0]: row[1] for row in connection.execute(counts)}
 
     def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:
         """One row per staged item (and record without one): number, what, address, and the key of a delete."""
@@ -154,7 +170,9 @@ class Planner:
         what = sa.case(*whens, else_=int(What.UNCHANGED))
         address = self._work.address(local) if self._work.has_addresses else sa.null()
         keys = [
-            local.c[each.name].label(each.label) if deletes else sa.null().label(each.label)
+            sa.case((staged.c.sp_n.is_(None), local.c[each.name])).label(each.label)
+            if deletes
+            else sa.null().label(each.label)
             for each in self._columns.key
         ]
         joined = sa.join(staged, local, same, isouter=True, full=deletes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,7 +56,7 @@ class PostgresWork(WorkTables):
         self.outlives_session = not temporary
         self.has_addresses = has_addresses
         self._connection = database.connect()
-        self._background: Background[tuple[Sequence[str], pa.Table]] | None = None
+        self._background: Background[_Load] | None = None
         with self.begin() as connection:
             if temporary:
                 connection.exec_driver_sql(
@@ -96,42 +97,44 @@ class PostgresWork(WorkTables):
         """Appends rows to the stage, in the background."""
         if self._background is None:
             self._background = Background(self._copy).__enter__()
-        self._background.put((columns, pa.Table.from_arrays(list(values), names=list(columns))))
+        rows = pa.Table.from_arrays(list(values), names=list(columns))
+        self._background.put(_Load(rows, _csv_of(rows)))
 
-    def _copy(self, given: tuple[Sequence[str], pa.Table]) -> None:
-        columns, rows = given
+    def _copy(self, load: _Load) -> None:
         try:
             with self.begin() as connection:
-                self._copy_rows(connection, columns, rows)
+                self._copy_rows(connection, load)
         except DBAPIError as error:
             if is_passing(error):
                 raise
-            self._copy_halves(columns, rows)
+            self._copy_halves(load.rows)
 
-    def _copy_halves(self, columns: Sequence[str], rows: pa.Table) -> None:
+    def _copy_halves(self, rows: pa.Table) -> None:
         """Narrows a value that the database does not take down to its row, which is then looked at by itself."""
+        columns = rows.column_names
         if len(rows) == 1:
             kept = {"sp_n", *(name for name in columns if name.startswith("sp_k"))}
             bare = [rows.column(name) if name in kept else pa.nulls(1, pa.string()) for name in columns]
-            bare[list(columns).index("sp_lane")] = pa.array([SLOW], pa.int16())
+            bare[columns.index("sp_lane")] = pa.array([SLOW], pa.int16())
+            slow = pa.Table.from_arrays(bare, names=columns)
             with self.begin() as connection:
-                self._copy_rows(connection, columns, pa.Table.from_arrays(bare, names=list(columns)))
+                self._copy_rows(connection, _Load(slow, _csv_of(slow)))
             return
         middle = len(rows) // 2
-        self._copy((columns, rows.slice(0, middle)))
-        self._copy((columns, rows.slice(middle)))
+        for half in (rows.slice(0, middle), rows.slice(middle)):
+            self._copy(_Load(half, _csv_of(half)))
 
-    def _copy_rows(self, connection: sa.Connection, columns: Sequence[str], rows: pa.Table) -> None:
-        statement = f"COPY {self._quoted('stage')} ({', '.join(columns)}) FROM STDIN (FORMAT csv)"
-        buffer = io.BytesIO()
-        pa.csv.write_csv(rows, buffer, _OPTIONS)
+    def _copy_rows(self, connection: sa.Connection, load: _Load) -> None:
+        columns = ", ".join(load.rows.column_names)
+        statement = f"COPY {self._quoted('stage')} ({columns}) FROM STDIN (FORMAT csv)"
         raw: Any = connection.connection.driver_connection
+        connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")  # moments are loaded without their zone
         with raw.cursor() as cursor:
             if hasattr(cursor, "copy_expert"):  # psycopg2
-                buffer.seek(0)
-                self._as_dbapi_error(lambda: cursor.copy_expert(statement, buffer))
+                load.csv.seek(0)
+                self._as_dbapi_error(lambda: cursor.copy_expert(statement, load.csv))
             else:
-                self._as_dbapi_error(lambda: _copy_into(cursor, statement, buffer.getbuffer()))
+                self._as_dbapi_error(lambda: _copy_into(cursor, statement, load.csv.getbuffer()))
 
     def _as_dbapi_error(self, action: Any) -> None:
         """What the driver raises, as SQLAlchemy would have raised it."""
@@ -151,18 +154,6 @@ class PostgresWork(WorkTables):
                 background.__exit__(None, None, None)
         with self.begin() as connection:
             connection.exec_driver_sql(f"ANALYZE {self._quoted('stage')} ({', '.join(key)})")
-
-    def compare(self, connection: sa.Connection, query: sa.Select[Any], keep: Sequence[int]) -> dict[int, int]:
-        """One pass over stage and table."""
-        self.create_as(connection, "diffs", query, empty=True)
-        compared = str(query.compile(self._database, compile_kwargs={"literal_binds": True}))
-        kinds = ", ".join(str(int(each)) for each in keep)
-        rows = connection.exec_driver_sql(
-            f"WITH compared AS MATERIALIZED ({compared}), "  # noqa: S608 - our names, numbers and the table's own SQL
-            f"kept AS (INSERT INTO {self._quoted('diffs')} SELECT * FROM compared WHERE sp_what IN ({kinds})) "
-            "SELECT sp_what, count(*) FROM compared GROUP BY sp_what"
-        )
-        return {what: count for what, count in rows}
 
     def extent(self, connection: sa.Connection, name: str) -> Extent:
         """Units are blocks of the table."""
@@ -187,6 +178,11 @@ class PostgresWork(WorkTables):
             if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": self._quoted(name)}) is None:
                 return False
             return connection.exec_driver_sql(f"SELECT 1 FROM {self._quoted(name)} LIMIT 1").first() is not None  # noqa: S608
+
+    def allow_more(self, connection: sa.Connection) -> None:
+        """Memory for a hash join of millions, and a helper process; for this transaction only."""
+        connection.exec_driver_sql("SET LOCAL work_mem = '32MB'")
+        connection.exec_driver_sql("SET LOCAL parallel_tuple_cost = 0.001")
 
     def analyze(self, connection: sa.Connection, name: str) -> None:
         """Lets the planner know a working table."""
@@ -227,6 +223,20 @@ class PostgresWork(WorkTables):
 
     def _quote(self, name: str) -> str:
         return self._database.dialect.identifier_preparer.quote_identifier(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Rows for the stage, and the same as COPY reads them."""
+
+    rows: pa.Table
+    csv: io.BytesIO
+
+
+def _csv_of(rows: pa.Table) -> io.BytesIO:
+    buffer = io.BytesIO()
+    pa.csv.write_csv(rows, buffer, _OPTIONS)
+    return buffer
 
 
 def _copy_into(cursor: Any, statement: str, data: memoryview) -> None:

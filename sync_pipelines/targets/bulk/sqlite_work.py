@@ -74,15 +74,6 @@ class SqliteWork(WorkTables):
             columns = ", ".join(key)
             connection.exec_driver_sql(f"CREATE INDEX {index} ON {self.full_name('stage')} ({columns})")
 
-    def compare(self, connection: sa.Connection, query: sa.Select[Any], keep: Sequence[int]) -> dict[int, int]:
-        """Keeps all rows first, since SQLite can't both keep some and count all in one statement."""
-        self.create_as(connection, "diffs", query)
-        diffs = self._quoted("diffs")
-        rows = connection.exec_driver_sql(f"SELECT sp_what, count(*) FROM {diffs} GROUP BY sp_what").all()  # noqa: S608
-        kinds = ", ".join(str(int(each)) for each in keep)
-        connection.exec_driver_sql(f"DELETE FROM {diffs} WHERE sp_what NOT IN ({kinds})")  # noqa: S608 - numbers
-        return {what: count for what, count in rows}
-
     def extent(self, connection: sa.Connection, name: str) -> Extent:
         """Units are row numbers."""
         last, rows = connection.exec_driver_sql(f"SELECT max(rowid), count(*) FROM {self._quoted(name)}").one()  # noqa: S608

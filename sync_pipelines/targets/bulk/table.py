@@ -240,8 +240,8 @@ class BulkTable:
             found = planner.compare(connection, deletes=deletes and not direct, empty=direct, veto=veto)
             if not direct:
                 planner.make_plan(connection)
+                self.work.analyze(connection, "plan")
             planner.make_aside(connection, direct=direct)
-            self.work.analyze(connection, "stage" if direct else "plan")
         lanes = {lane: found.get(int(What.LANE) + lane, 0) for lane in (SLOW, FAILED, SKIPPED)}
         return BulkPlan(
             unchanged=found.get(What.UNCHANGED, 0),

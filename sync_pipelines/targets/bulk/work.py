@@ -122,7 +122,7 @@ class WorkTables(ABC):
         """Makes the empty stage with the columns of a query."""
         self.create_as(connection, "stage", query, empty=True)
 
-    def analyze(self, connection: sa.Connection, name: str) -> None:
+    def analyze(self, connection: sa.Connection, name: str) -> None:  # noqa: B027 - not every database has a planner
         """Lets the planner know a working table, where there is a planner that wants to."""
 
     @abstractmethod
@@ -133,9 +133,8 @@ class WorkTables(ABC):
     def finish_loading(self, key: Sequence[str]) -> None:
         """Waits for what is being loaded, and prepares the stage for joins on the key."""
 
-    @abstractmethod
-    def compare(self, connection: sa.Connection, query: sa.Select[Any], keep: Sequence[int]) -> dict[int, int]:
-        """Runs a comparison, keeps its rows of these kinds in `diffs`, and counts the rows of each kind."""
+    def allow_more(self, connection: sa.Connection) -> None:  # noqa: B027 - not every database has such limits
+        """Lets the queries of this transaction take what a large comparison needs, where the database has limits."""
 
     @abstractmethod
     def extent(self, connection: sa.Connection, name: str) -> Extent:
