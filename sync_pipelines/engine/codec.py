@@ -170,9 +170,7 @@ _TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] 
     (Mapping, lambda value, place: _tagged_dict(dict(value), place)),
 )
 
-BUILT_IN = tuple(
-    base for bases, _ in _TAGGERS for base in (bases if isinstance(bases, tuple) else (bases,))
-)
+BUILT_IN = tuple(base for bases, _ in _TAGGERS for base in (bases if isinstance(bases, tuple) else (bases,)))
 """What is kept as a value of one of these, even if its class has fields besides."""
 
 _RESTORERS: dict[str, Callable[[Any], Any]] = {

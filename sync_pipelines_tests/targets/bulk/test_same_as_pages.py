@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from typing import Any
 
+import os
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import create_model
 
@@ -232,11 +233,11 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
         monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk if from_items == 0 else lambda *_: None)
 
     @given(world=worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, phases=[Phase.generate] if 'NOSHRINK' in os.environ else list(Phase), print_blob=False, deadline=None, suppress_health_check=list(HealthCheck))
     def compare(world: World, fetches: list[list[Item]]) -> None:
         assert_the_same(sync, world, fetches, patch)
 
     compare()
 
 
-EXAMPLES = 25
+EXAMPLES = int(os.environ.get('EXAMPLES', 25))
