@@ -17,7 +17,11 @@ from sync_pipelines.targets.failures import is_passing
 from sync_pipelines.targets.storage import NamedType
 
 _ROWS_AT_ONCE = 10_000
-_BLANKS = " \t\n\r\x0b\x0c"
+_BLANKS = (
+    " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""What Python strips."""
 
 
 class What(IntEnum):
@@ -189,7 +193,8 @@ class Planner:
         if column.codec.facts.family != "text":
             return local.is_not(None)
         trim = sa.func.trim if self._work.place == "rowid" else sa.func.btrim
-        bare = trim(sa.cast(local, sa.Text()), _BLANKS) if len(self._columns.key) == 1 else local
+        text = sa.cast(local, sa.Text())
+        bare = trim(text, _BLANKS) if len(self._columns.key) == 1 else text
         return sa.and_(local.is_not(None), bare != "")
 
     def _difference(
