@@ -177,7 +177,7 @@ class Planner:
         keys = [
             sa.case((staged.c.sp_n.is_(None), local.c[each.name])).label(each.label)
             if deletes
-            else sa.null().label(each.label)
+            else sa.cast(sa.null(), NamedType(each.type_name)).label(each.label)
             for each in self._columns.key
         ]
         joined = sa.join(staged, local, same, isouter=True, full=deletes)
