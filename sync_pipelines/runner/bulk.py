@@ -117,17 +117,17 @@ class BulkDiff:
             self._report.progress(Progress("diff", self._total, done, self._total))
         self._bulk.finish_loading()
 
-    def _skipped(self, items: Sequence[Any] | None) -> list[bool] | None:
-        """For each item whether the job leaves it alone; where it can't say, the item is looked at by itself."""
+    def _skipped(self, items: Sequence[Any] | None) -> list[bool | None] | None:
+        """For each item whether the job leaves it alone; None where it can't say: such items are looked at one by one."""
         should_skip = self._job.should_skip
         if should_skip is None or items is None:
             return None
-        skipped: list[bool] = []
+        skipped: list[bool | None] = []
         for item in items:
             try:
                 skipped.append(item is not None and bool(call(should_skip, item)))
             except Exception:  # noqa: BLE001 - it is asked again when it is looked at alone
-                skipped.append(False)
+                skipped.append(None)
         return skipped
 
     def _tell_unstaged(self, page: SnapshotPage, unstaged: Sequence[Any], findings: PageWriter) -> None:

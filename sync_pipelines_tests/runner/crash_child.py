@@ -1,4 +1,4 @@
-"""A sync in a process of its own that ends by SIGKILL at a chosen instant. Run by `test_crashes.py`."""
+"""A sync that goes page by page, in a process of its own that ends by SIGKILL at a chosen instant. Run by `test_crashes.py`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +15,7 @@ from unittest.mock import patch
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.run import run_sync
+from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource
@@ -103,6 +105,16 @@ def breaking_source() -> Iterator[Any]:
     killed()
 
 
+@contextmanager
+def page_by_page() -> Iterator[None]:
+    """Chunks of ten, and nothing in bulk."""
+    with (
+        patch("sync_pipelines.runner.plan_files.PAGE_SIZE", PAGE_SIZE),
+        patch.object(SyncRun, "_is_worth_it", lambda _run, _files: False),
+    ):
+        yield
+
+
 def main(folder: Path, instant: str, number: int) -> None:
     """Runs the sync and is killed on the way."""
     settings = Settings(data_dir=folder)
@@ -120,7 +132,7 @@ def main(folder: Path, instant: str, number: int) -> None:
         "diff errors": patch.object(Ledger, "save_diff_errors", killed_at(Ledger.save_diff_errors, 1)),
     }
     job = jobs.get(instant, lambda: table_job(folder))()
-    with patch("sync_pipelines.runner.plan_files.PAGE_SIZE", PAGE_SIZE), patches.get(instant, patch.dict({})):
+    with page_by_page(), patches.get(instant, patch.dict({})):
         run_sync(job, settings=settings)
 
 

@@ -1,4 +1,4 @@
-"""A process that is killed at any instant loses nothing, and repeats nothing that matters."""
+"""A process that goes page by page and is killed at any instant loses nothing, and repeats nothing that matters."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from upath import UPath
 
+from sync_pipelines.recording.snapshot import Snapshot
 from sync_pipelines.runner.run import run_sync
 from sync_pipelines.runner.sync_run import PlanRef, SyncRun
 from sync_pipelines.runner.workspace import open_workspace
@@ -36,6 +39,12 @@ def load_child() -> ModuleType:
 
 
 child = load_child()
+
+
+@pytest.fixture(autouse=True)
+def page_by_page() -> Iterator[None]:
+    with child.page_by_page():
+        yield
 
 
 @pytest.fixture
@@ -153,6 +162,6 @@ def test_a_run_that_was_killed_is_not_shown_as_finished(folder: Path) -> None:
 
 def test_a_kill_in_the_fetch_leaves_no_snapshot_that_looks_complete(folder: Path) -> None:
     kill_at(folder, "fetch")
-    files = [path.name for path in (folder / "snapshots").rglob("*") if path.is_file()]
-    assert files == ["snapshot.parquet.part"]
+    [run_folder] = (folder / "snapshots").iterdir()
+    assert not Snapshot(UPath(run_folder)).is_complete()
     assert query(folder, "SELECT count(*) FROM written") == [(0,)]

@@ -48,6 +48,7 @@ class SpanApplier:
         part: What is applied.
         suspects: Finds the rows that the database refuses.
         fence: Called with every transaction that is about to write; raises if this run may not any more.
+        verify: True if an earlier attempt may have written something.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
@@ -58,6 +59,8 @@ class SpanApplier:
         part: Part,
         suspects: Suspects,
         fence: Callable[[sa.Connection], object] | None,
+        *,
+        verify: bool = False,
     ) -> None:
         self._work = work
         self._table = table
@@ -65,6 +68,7 @@ class SpanApplier:
         self._part = part
         self._suspects = suspects
         self._fence = fence
+        self._is_in_doubt = verify and not work.notes_with_rows
 
     def spans(self) -> list[Span]:
         """The spans, in order."""
@@ -78,6 +82,9 @@ class SpanApplier:
             RetryableError: The database can't be reached, is locked, or broke a deadlock; call again.
         """
         for rest in self._left(span):
+            if self._is_in_doubt:  # the first one that is not noted may have been written nevertheless
+                self._suspects.set_all_aside(rest)
+                self._is_in_doubt = False
             self._apply(rest)
 
     def _left(self, span: Span) -> list[Span]:
@@ -91,7 +98,8 @@ class SpanApplier:
             if self._suspects.set_aside(span):
                 error = self._attempt(span)  # fewer rows each time
             elif span.end - span.first <= self._work.smallest_units:
-                self._suspects.set_all_aside(span)
+                if not self._suspects.set_all_aside(span):
+                    raise error  # it is no row of the span that the database refuses
                 error = self._attempt(span)
             else:
                 for half in span.halves():
@@ -139,8 +147,9 @@ class SpanApplier:
     def _planned(self, connection: sa.Connection, span: Span) -> dict[What, int]:
         part = self._part
         if part.what is None:
-            query = sa.select(sa.func.count()).select_from(part.table).where(*self._rows(span, What.CREATE))
-            return {What.CREATE: connection.execute(query).scalar_one()}
+            rows = self._rows(span, What.CREATE)
+            count = connection.scalar(sa.select(sa.func.count()).select_from(part.table).where(*rows))
+            return {What.CREATE: int(count or 0)}
         within = self._suspects.not_aside(self._work.within(part.table, span))
         query: sa.Select[Any] = sa.select(part.what, sa.func.count()).where(*within).group_by(part.what)
         return {What(row[0]): row[1] for row in connection.execute(query)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ _UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _UUID_DIGITS = 32
 _SAFE_DIGITS = 15  # a double holds them all
 _MANY_DIGITS = 1_000
+_USUAL = (date(1, 1, 3), date(9999, 12, 29))
 
 Vector = tuple[Any, Any]
 """Values, and a mask that is true where they are sure; None for the mask if all are."""
@@ -78,6 +80,8 @@ class ColumnConverter:
         """Converts external ids to key values; also gives why some do not convert."""
         errors: dict[int, Exception] = {}
         quick = _VECTORS.get((self.codec.facts.family, "text"))
+        if self.codec.facts.scale is not None:
+            quick = None  # a key that is not rounded yet would be another one
         converted, sure = quick(external_ids, self.codec, self._on_sqlite) if quick else (None, None)
         if quick is not None and sure is None:
             return Converted(converted, frozenset()), errors
@@ -90,7 +94,7 @@ class ColumnConverter:
         patches: dict[int, Any] = {}
         for place, external_id in zip(places, given, strict=True):
             try:
-                patches[place] = self._checked(self._dump(self.codec.key_from_id(external_id)))
+                patches[place] = self._without_nul(self._dump(self.codec.key_from_id(external_id)))
             except ItemError as error:
                 errors[place] = error
                 patches[place] = None
@@ -110,10 +114,17 @@ class ColumnConverter:
                 patches[place] = None
         return Converted(self._patched(sure, patches, len(values)), frozenset(refused))
 
+    def _without_nul(self, dumped: Any) -> Any:
+        """The value of a key, which may be too large for its column: then the database says so when it is written."""
+        if isinstance(dumped, str) and not self._on_sqlite and "\x00" in dumped:
+            raise ItemError(f"column {self.codec.name!r}: the text holds a NUL character")
+        return dumped
+
     def _checked(self, dumped: Any) -> Any:
         """The value, unless the load of a whole page would fail on it; what is wrong with it the database says."""
         if isinstance(dumped, str) and not self._on_sqlite:
-            if "\x00" in dumped or (self.codec.facts.family == "json" and "\\u0000" in dumped):
+            self._without_nul(dumped)
+            if self.codec.facts.family == "json" and "\\u0000" in dumped:
                 raise ItemError("the text holds a NUL character")
             if self.codec.facts.family == "numeric" and not _fits_numeric(dumped, self.codec.facts):
                 raise ItemError("the number is too large for the column")
@@ -257,7 +268,7 @@ def _text_as_moment(values: Any, codec: ColumnCodec, on_sqlite: bool) -> Vector:
     except pa.ArrowInvalid:  # a 30th of February, say
         return values, pc.equal(values, "")  # sure of none
     converted, _ = _moment(moments, codec, on_sqlite)
-    return converted, _none_if_all(sure)
+    return converted, _none_if_all(pc.and_(sure, _is_usual(moments)))
 
 
 def _day(values: Any, _codec: ColumnCodec, on_sqlite: bool) -> Vector:  # noqa: FBT001
@@ -271,7 +282,14 @@ def _text_as_day(values: Any, codec: ColumnCodec, on_sqlite: bool) -> Vector:  #
     except pa.ArrowInvalid:
         return values, pc.equal(values, "")  # sure of none
     converted, _ = _day(days, codec, on_sqlite)
-    return converted, _none_if_all(sure)
+    return converted, _none_if_all(pc.and_(sure, _is_usual(days)))
+
+
+def _is_usual(times: Any) -> Any:
+    """True for moments and days that are Python's in every zone; Arrow also reads the years 0 and 10000."""
+    first, last = (pa.scalar(bound, pa.date32()).cast(times.type) for bound in _USUAL)
+    inside = pc.and_(pc.greater_equal(times, first), pc.less_equal(times, last))
+    return pc.fill_null(inside, fill_value=False)
 
 
 def _text_as_uuid(values: Any, _codec: ColumnCodec, on_sqlite: bool) -> Vector:  # noqa: FBT001

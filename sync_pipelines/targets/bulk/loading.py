@@ -61,7 +61,7 @@ class StageLoader:
         self._converters = {column.name: ColumnConverter(column.codec, dialect) for column in (*key, *values)}
 
     def load(
-        self, page: SnapshotPage, reader: PageReader, items: Sequence[Any] | None, skipped: Sequence[bool] | None
+        self, page: SnapshotPage, reader: PageReader, items: Sequence[Any] | None, skipped: Sequence[bool | None] | None
     ) -> list[Unstaged]:
         """Loads a page.
 
@@ -69,7 +69,7 @@ class StageLoader:
             page: The page.
             reader: Reads the table's columns out of it.
             items: Its items, where the reader needs them.
-            skipped: For each item, true if the job leaves it alone; None if it leaves none alone.
+            skipped: For each item, true if the job leaves it alone, None if it can't say; None if it leaves none alone.
 
         Returns:
             The items that are not in the stage.
@@ -80,8 +80,8 @@ class StageLoader:
         for place in pc.indices_nonzero(page.table.column("message").is_valid()).to_pylist():
             lanes[place] = FAILED
         for place, skip in enumerate(skipped or ()):
-            if skip and lanes[place] != FAILED:
-                lanes[place] = SKIPPED
+            if skip is not False and lanes[place] != FAILED:
+                lanes[place] = SKIPPED if skip else SLOW
         positions = page.table.column("position").combine_chunks()
         rows: list[Any] = [positions, pa.array(lanes, pa.int16()), *keys, *values]
         if unstaged:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.engine.overlap import Background
 from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.errors import RetryableError
 from sync_pipelines.targets.bulk.work import SLOW, Extent, Span, WorkTables
 from sync_pipelines.targets.failures import is_passing, passing_failures
 from sync_pipelines.targets.storage import NamedType
@@ -78,7 +79,9 @@ class PostgresWork(WorkTables):
     def begin(self) -> Iterator[sa.Connection]:
         """A transaction; on a lost connection a new one, where the tables outlive the session."""
         with passing_failures(self._database):
-            if self.outlives_session and self._connection.invalidated:
+            if self._connection.invalidated:
+                if not self.outlives_session:
+                    raise RetryableError("the connection was lost, and the temporary working tables with it")
                 self._connection.close()
                 self._connection = self._database.connect()
             with self._connection.begin():
@@ -93,6 +96,16 @@ class PostgresWork(WorkTables):
         connection.exec_driver_sql(f"CREATE {kind} TABLE {table} AS {text}{' WITH NO DATA' if empty else ''}")
         comment = f"sync_pipelines {datetime.now(UTC).isoformat()} {self.request.job}, run {self.request.run_id}"
         connection.exec_driver_sql(f"COMMENT ON TABLE {table} IS '{comment}'")
+
+    def forget_attempt(self) -> None:
+        """Ends the loading as well, whose error has been raised."""
+        self._end_background()
+        super().forget_attempt()
+
+    def _end_background(self) -> None:
+        if self._background is not None:
+            background, self._background = self._background, None
+            background.__exit__(RuntimeError, RuntimeError("closed"), None)
 
     def load(self, columns: Sequence[str], values: Sequence[Any]) -> None:
         """Appends rows to the stage, in the background."""
@@ -173,11 +186,13 @@ class PostgresWork(WorkTables):
         """The place of a row in its table."""
         return sa.literal_column(f"{self._database.dialect.identifier_preparer.format_table(table)}.ctid", _TID)
 
-    def is_there(self, name: str) -> bool:
+    def is_there(self, name: str, *, has_rows: bool = True) -> bool:
         """True if there is the table, with rows: after a crash of the server unlogged ones are empty."""
         with self.begin() as connection:
             if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": self._quoted(name)}) is None:
                 return False
+            if not has_rows:
+                return True
             return connection.exec_driver_sql(f"SELECT 1 FROM {self._quoted(name)} LIMIT 1").first() is not None  # noqa: S608
 
     def allow_more(self, connection: sa.Connection) -> None:
@@ -211,8 +226,7 @@ class PostgresWork(WorkTables):
 
     def close(self) -> None:
         """Ends the background and gives the connection back; temporary tables go with it."""
-        if self._background is not None:
-            self._background.__exit__(RuntimeError, RuntimeError("closed"), None)
+        self._end_background()
         if not self.outlives_session:
             with suppress(DBAPIError):
                 self._connection.invalidate()

@@ -85,12 +85,14 @@ class SqliteWork(WorkTables):
             table.c.rowid >= sa.literal(span.first, sa.Integer), table.c.rowid < sa.literal(span.end, sa.Integer)
         )
 
-    def is_there(self, name: str) -> bool:
+    def is_there(self, name: str, *, has_rows: bool = True) -> bool:
         """True if the file has the table, with rows."""
         query = f"SELECT 1 FROM {_ATTACHED}.sqlite_master WHERE type = 'table' AND name = ?"  # noqa: S608
         with self.begin() as connection:
             if connection.exec_driver_sql(query, (self.full_name(name),)).first() is None:
                 return False
+            if not has_rows:
+                return True
             return connection.exec_driver_sql(f"SELECT 1 FROM {self._quoted(name)} LIMIT 1").first() is not None  # noqa: S608
 
     def drop(self, *names: str) -> None:

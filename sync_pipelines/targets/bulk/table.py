@@ -132,8 +132,8 @@ class BulkTable:
             reason = None if self._work else "the role may make neither a schema nor temporary tables"
         if reason is None and anew:
             before = self.applied()
-            self.recovered = before.created + before.updated
             self._make_stage()
+            self.recovered += before.created + before.updated
         return reason
 
     def _open_work(self) -> WorkTables | None:
@@ -186,6 +186,7 @@ class BulkTable:
             for each in columns.key
         ]
         values = [sa.cast(sa.null(), NamedType(each.type_name)).label(each.label) for each in columns.values]
+        self.work.forget_attempt()
         with self.work.begin() as connection:
             self.work.make_stage(connection, sa.select(*own, *keys, *values).select_from(table))
             self.work.forget_done(connection)
@@ -193,7 +194,7 @@ class BulkTable:
             self.work, self._target.database.dialect, columns.key, columns.values, self._target.key_of_id
         )
 
-    def load(self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool] | None) -> list[Unstaged]:
+    def load(self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool | None] | None) -> list[Unstaged]:
         """Loads a page into the stage. Gives the items that have no key there."""
         assert self._loader is not None, "begin() comes first"  # noqa: S101 - tells mypy
         return self._loader.load(page, self._target.reader, items, skipped)
@@ -261,18 +262,24 @@ class BulkTable:
             yield from self.planner.positions(connection, (SLOW, FAILED))
 
     def is_there(self, *, direct: bool) -> bool:
-        """True if the plan is still in the working tables.
+        """True if the plan is still in the working tables, all of it: the table of rows set aside is made last.
 
-        It has no rows if all that is to be written is looked at singly.
+        A plan has no rows if all that is to be written is looked at singly.
         """
-        return self.work.is_there("stage") or (not direct and self.work.is_there("plan"))
+        has_rows = self.work.is_there("stage") or (not direct and self.work.is_there("plan"))
+        return has_rows and self.work.is_there("aside", has_rows=False)
 
-    def spans(self, *, direct: bool) -> list[Span]:
-        """The spans of the plan, in order."""
-        self._applier = self._make_applier(direct=direct)
+    def spans(self, *, direct: bool, verify: bool = False) -> list[Span]:
+        """The spans of the plan, in order.
+
+        Args:
+            direct: True if the stage itself is applied.
+            verify: True if an earlier attempt may have written something.
+        """
+        self._applier = self._make_applier(direct=direct, verify=verify)
         return self._applier.spans()
 
-    def _make_applier(self, *, direct: bool) -> SpanApplier:
+    def _make_applier(self, *, direct: bool, verify: bool) -> SpanApplier:
         part = part_of(self.planner, direct=direct)
         table = self._target.reflected.table
         self._suspects = Suspects(
@@ -280,7 +287,7 @@ class BulkTable:
         )
         with self.work.begin() as connection:
             self._suspects.look(connection)
-        return SpanApplier(self.work, table, self.columns, part, self._suspects, self._target.fence)
+        return SpanApplier(self.work, table, self.columns, part, self._suspects, self._target.fence, verify=verify)
 
     def apply(self, span: Span) -> None:
         """Applies a span, or what is left of it.

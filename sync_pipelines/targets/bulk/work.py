@@ -118,6 +118,10 @@ class WorkTables(ABC):
     def create_as(self, connection: sa.Connection, name: str, query: sa.Select[Any], *, empty: bool = False) -> None:
         """Makes a working table of what a query gives, or of its columns only; an older one is replaced."""
 
+    def forget_attempt(self) -> None:
+        """Drops what an attempt that broke off has planned: what follows may break off as well."""
+        self.drop("aside", "plan", "diffs")
+
     def make_stage(self, connection: sa.Connection, query: sa.Select[Any]) -> None:
         """Makes the empty stage with the columns of a query."""
         self.create_as(connection, "stage", query, empty=True)
@@ -149,8 +153,8 @@ class WorkTables(ABC):
         """Removes working tables of this run."""
 
     @abstractmethod
-    def is_there(self, name: str) -> bool:
-        """True if there is such a working table of this run, with rows in it."""
+    def is_there(self, name: str, *, has_rows: bool = True) -> bool:
+        """True if there is such a working table of this run, and with rows in it unless they do not matter."""
 
     @abstractmethod
     def close(self) -> None:

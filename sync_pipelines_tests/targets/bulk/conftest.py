@@ -39,6 +39,13 @@ class Paths:
         assert set(self.answers) == {None}
         self.answers.clear()
 
+    def took_bulk(self) -> bool:
+        """True if the diffs since the last look were in bulk, False if none of them was."""
+        bulk = {answer is None for answer in self.answers}
+        self.answers.clear()
+        assert len(bulk) < 2, "some were and some were not"  # noqa: PLR2004
+        return True in bulk
+
     def assert_pages(self, reason: str = "") -> None:
         """Checks that every diff since the last look was page by page, for that reason."""
         assert self.answers
@@ -90,12 +97,17 @@ class Syncs:
             pages: Why the run must go page by page; None if it must not.
             fields: Those of the job and of the table.
         """
-        results = run_sync(self.job(items, **fields), settings=self.settings)
-        assert results.accounts_balance
+        results = self.run(items, **fields)
         if pages is None:
             self.paths.assert_bulk()
         else:
             self.paths.assert_pages(pages)
+        return results
+
+    def run(self, items: Iterable[Any] | Callable[[], Any], **fields: Any) -> SyncResults:
+        """One run, whichever path it takes; checks that its accounts balance."""
+        results = run_sync(self.job(items, **fields), settings=self.settings)
+        assert results.accounts_balance
         return results
 
     def execute(self, *statements: str) -> None:
