@@ -1,4 +1,4 @@
-"""A sync that goes page by page, in a process of its own that ends by SIGKILL at a chosen instant. Run by `test_crashes.py`."""
+"""A sync, page by page, in a process of its own that ends by SIGKILL at a chosen instant. Run by `test_crashes.py`."""
 
 from __future__ import annotations
 
