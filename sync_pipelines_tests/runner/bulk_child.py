@@ -99,10 +99,10 @@ def make_table(url: str) -> None:
         before += [_item(f"gone-{number}", 1) for number in range(GONE)]
         insert = "INSERT INTO variants (sku, stock, shop, name) VALUES (:sku, :stock, :shop, :name)"
         connection.execute(sa.text(insert), before)
+        raw: Any = connection.connection.driver_connection
         if database.dialect.name == "postgresql":
-            connection.exec_driver_sql(_POSTGRES)
+            raw.execute(_POSTGRES)
         else:
-            raw: Any = connection.connection.driver_connection
             raw.executescript(_SQLITE)
     database.dispose()
 

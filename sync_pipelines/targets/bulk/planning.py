@@ -272,4 +272,5 @@ class Planner:
 
 
 def _streamed(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
-    yield from connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+    # options of the statement: those of the connection would stay, and make a cursor of every later one
+    yield from connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
