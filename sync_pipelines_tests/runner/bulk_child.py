@@ -30,6 +30,8 @@ from sync_pipelines_tests.runner.crash_child import killed, killed_at
 
 NAME = "crashing"
 ROWS_IN_SPAN = 150
+LEASE_S = 2.0
+"""So long a run that is killed between two phases keeps its lease for the next one."""
 UNCHANGED, UPDATED, CREATED, GONE = 200, 300, 700, 100
 CHECKED, REFUSED, MISPLACED = 3, 4, 2
 """Records that break a CHECK, that a trigger refuses, that refer to a group which is not there."""
@@ -173,10 +175,10 @@ def run_and_be_killed(folder: Path, url: str, instant: str, number: int) -> None
 
 def go_on_and_be_killed(folder: Path, url: str, after_s: float, *, anew: bool) -> None:
     """A new run, or what is left of the last one, up to a random instant."""
-    settings = Settings(data_dir=folder, database_url=None, ledger_url=None)
+    settings = Settings(data_dir=folder, database_url=None, ledger_url=None, lease_s=LEASE_S)
     with in_spans(), open_workspace(settings) as workspace:
         kill_soon(after_s)
-        run = SyncRun(job(url), workspace)
+        run = SyncRun(job(url), workspace, wait_s=10)
         plan = None if anew else plan_of_last_run(workspace)
         if plan is None:
             plan = run.diff(run.fetch())

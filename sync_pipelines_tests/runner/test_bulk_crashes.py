@@ -123,7 +123,7 @@ APPLY = [
     ("on_complete", 1),
 ]
 CHUNKS = [("before chunk", 1), ("after chunk", 1), ("before chunk", 2), ("after chunk", 2)]
-"""Of odd items that were looked at one by one, and of refused ones; none of either lands in these tests."""
+"""Of odd items that were looked at one by one, and of refused ones with their neighbours."""
 
 
 @pytest.mark.parametrize(("instant", "number"), BEFORE_APPLY + APPLY[1::3] + CHUNKS[::3])
@@ -148,7 +148,7 @@ def test_going_on_with_the_same_plan_counts_each_record_once(place: Place, insta
     place.kill_at(instant, number)
     results = place.go_on()
     assert_whole(results)
-    if place.is_exact or results.recovered == 0:
+    if (place.is_exact and instant != "before chunk") or results.recovered == 0:
         assert (results.created, results.updated, results.recovered) == (child.CREATED, child.UPDATED, 0)
     else:
         assert results.created + results.updated + results.recovered == child.CREATED + child.UPDATED
@@ -220,9 +220,10 @@ def test_kills_at_random_moments_never_harm(place: Place, seed: int) -> None:
     for _ in range(4):
         after_s = chance.uniform(0.02, 0.6)
         kills += place.killed(child.go_on_and_be_killed, after_s, anew=chance.random() < 0.3)
-    with child.in_spans(), open_workspace(place.settings) as workspace:
+    settings = place.settings.model_copy(update={"lease_s": child.LEASE_S})
+    with child.in_spans(), open_workspace(settings) as workspace:
         plan = child.plan_of_last_run(workspace) if seed % 2 else None
-        run = SyncRun(child.job(place.url), workspace)
+        run = SyncRun(child.job(place.url), workspace, wait_s=10)
         results = run.apply(plan or run.diff(run.fetch()))
     assert_whole(results)
     assert kills > 0
