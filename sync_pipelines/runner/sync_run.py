@@ -214,9 +214,11 @@ class SyncRun:
             self._report.line("apply: going on after an attempt that broke off")
         if planned.writes:
             self._report.line(f"apply: writing {planned.writes:,} records")
-        if planned.bulk is not None and APPLIED in self._ledger.chunks(run_id):
-            return
+        is_applied = planned.bulk is not None and APPLIED in self._ledger.chunks(run_id)
         with self._opened(files, run_id, held) as (driver, bulk):
+            if is_applied:
+                driver.at_once(lambda: _is_ready(planned, bulk) and bulk is not None and bulk.drop())
+                return
             if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
                 planned = self._diff_again(run_id, files, driver, bulk, planned)
             if planned.bulk is None:

@@ -194,7 +194,9 @@ class BulkTable:
             self.work, self._target.database.dialect, columns.key, columns.values, self._target.key_of_id
         )
 
-    def load(self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool | None] | None) -> list[Unstaged]:
+    def load(
+        self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool | None] | None
+    ) -> list[Unstaged]:
         """Loads a page into the stage. Gives the items that have no key there."""
         assert self._loader is not None, "begin() comes first"  # noqa: S101 - tells mypy
         return self._loader.load(page, self._target.reader, items, skipped)

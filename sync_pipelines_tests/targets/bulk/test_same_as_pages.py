@@ -149,7 +149,14 @@ def declaration(world: World) -> dict[str, Any]:
         plain.append("place")
     columns: dict[str, Any] = {
         "list": ["sku", *plain],
-        "mapping": {"stock": "stock", "name": the_name, "price": "price", "shop": "shop", "first": "first", "code": "code"},
+        "mapping": {
+            "stock": "stock",
+            "name": the_name,
+            "price": "price",
+            "shop": "shop",
+            "first": "first",
+            "code": "code",
+        },
         "function": all_columns,
         "nothing": None,
     }
@@ -241,11 +248,17 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
         monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk if from_items == 0 else lambda *_: None)
 
     @given(world=worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
-    @settings(max_examples=EXAMPLES, phases=[Phase.generate] if 'NOSHRINK' in os.environ else list(Phase), print_blob=False, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=EXAMPLES,
+        phases=[Phase.generate] if "NOSHRINK" in os.environ else list(Phase),
+        print_blob=False,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     def compare(world: World, fetches: list[list[Item]]) -> None:
         assert_the_same(sync, world, fetches, patch)
 
     compare()
 
 
-EXAMPLES = int(os.environ.get('EXAMPLES', 25))
+EXAMPLES = int(os.environ.get("EXAMPLES", 25))
