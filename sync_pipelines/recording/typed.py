@@ -48,7 +48,7 @@ def shape_of(item: Any) -> Shape | None:
         return Shape(_DICT, names) if all(type(name) is str for name in names) else None
     kind: Any = type(item)
     if dataclasses.is_dataclass(kind):
-        shape = _shape_of_class(kind)
+        shape = _shape_of_class(kind)  # type: ignore[arg-type]  # a class can be hashed
         is_exact = not hasattr(item, "__dict__") or vars(item).keys() == set(shape.fields)
         return shape if is_exact else Shape("", shape.fields)
     return Shape("", tuple(field_names(item))) if isinstance(item, Mapping) or hasattr(item, "__dict__") else None
