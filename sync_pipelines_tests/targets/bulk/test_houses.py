@@ -289,6 +289,34 @@ def test_records_that_no_item_can_mean_are_not_deleted(sync: Syncs) -> None:
     assert sync.rows("SELECT count(*) FROM things") == [(6,)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "ids", "strange"),
+    [
+        ("INTEGER", ["7", "8"], ["'seven'", "7.5", "x'00'"]),
+        ("TEXT", ["7", "8"], ["x'3700'"]),
+        ("NUMERIC(10, 2)", ["7.5", "8"], ["'seven'"]),
+        ("DATE", ["2024-01-01", "2024-01-02"], ["'2024-01-01T00:00:00'", "'yesterday'", "20240101"]),
+        ("TIMESTAMP", ["2024-01-01T00:00:00", "2024-01-02"], ["'2024-01-01T00:00:00Z'", "'2024-01-01 00:00:00'"]),
+    ],
+)
+def test_rows_of_sqlite_whose_key_is_in_a_form_of_its_own_are_not_deleted(
+    sqlite_sync: Syncs, kind: str, ids: list[str], strange: list[str]
+) -> None:
+    """SQLite keeps whatever it is given; what no look-up finds can't be said to be missing from the source."""
+    values = ", ".join(f"({key}, 1)" for key in strange)
+    sqlite_sync.execute(f"CREATE TABLE things (sku {kind} UNIQUE, n INTEGER)", f"INSERT INTO things VALUES {values}")
+    items = [{"sku": each, "n": 1} for each in ids]
+    assert counts(sqlite_sync(items, columns=["n"], deletes="hard")) == {"created": 2}
+    assert counts(sqlite_sync(items[:1], columns=["n"], deletes="hard")) == {"unchanged": 1, "deleted": 1}
+    assert sqlite_sync.rows("SELECT count(*) FROM things") == [(len(strange) + 1,)]
+
+
+def test_a_number_that_is_none_is_no_key(postgres_sync: Syncs) -> None:
+    postgres_sync.execute("CREATE TABLE things (sku NUMERIC UNIQUE, n INT)", "INSERT INTO things VALUES ('NaN', 1), (2, 2)")
+    assert counts(postgres_sync([{"sku": "1", "n": 1}], columns=["n"], deletes="hard")) == {"created": 1, "deleted": 1}
+    assert postgres_sync.rows("SELECT count(*) FROM things") == [(2,)]
+
+
 def test_rows_of_children_of_a_table_are_found_and_written(postgres_sync: Syncs) -> None:
     """A table that others inherit from has rows without addresses of its own."""
     postgres_sync.execute(TABLE, "CREATE TABLE more (CHECK (n < 50)) INHERITS (things)")
