@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,13 +61,16 @@ class StagedColumn:
         return sa.cast(staged, NamedType(self.cast_to)) if self.cast_to else staged
 
 
-def why_not_in_bulk(reflected: ReflectedTable, key: Sequence[str], written: Sequence[str]) -> str | None:
+def why_not_in_bulk(
+    reflected: ReflectedTable, key: Sequence[str], written: Sequence[str], create_only: Collection[str]
+) -> str | None:
     """Why the database can't compare these columns; None if it can.
 
     Args:
         reflected: The table.
         key: Its key columns.
         written: The other columns that are written.
+        create_only: Those of them that an update does not write.
     """
     for name in key:
         codec = reflected.codecs[name]
@@ -77,12 +80,15 @@ def why_not_in_bulk(reflected: ReflectedTable, key: Sequence[str], written: Sequ
         codec = reflected.codecs[name]
         if codec.facts.family == "own":
             return f"the column {name!r} has a type that only the application knows"
-    lazy = [name for name, column in reflected.table.c.items() if name not in {*key, *written} and _is_lazy(column)]
-    return f"the default of the column {lazy[0]!r} is made in Python, row by row" if lazy else None
+    given, updated = {*key, *written}, {*key, *written} - {*create_only}
+    for name, column in reflected.table.c.items():
+        if (name not in given and _is_lazy(column.default)) or (name not in updated and _is_lazy(column.onupdate)):
+            return f"the default of the column {name!r} is made in Python, row by row"
+    return None
 
 
-def _is_lazy(column: sa.Column[Any]) -> bool:
-    return column.default is not None and (column.default.is_callable or column.default.is_sequence)
+def _is_lazy(default: Any) -> bool:
+    return default is not None and (default.is_callable or default.is_sequence)
 
 
 def staged_key(codec: ColumnCodec, number: int, dialect: str) -> StagedColumn:

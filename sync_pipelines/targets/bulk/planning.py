@@ -24,6 +24,16 @@ _BLANKS = (
 """What Python strips."""
 
 
+_SQLITE_FORMS: dict[str, tuple[tuple[str, ...], int | None]] = {
+    "int": (("integer",), None),
+    "numeric": (("integer", "real"), None),
+    "date": (("text",), 10),
+    "datetime": (("text",), 26),
+    "uuid": (("text",), 32),
+}
+"""How keys lie in SQLite: the kinds of storage, and how many characters."""
+
+
 class What(IntEnum):
     """What the comparison says of a staged item, or of a local record without one."""
 
@@ -188,14 +198,23 @@ class Planner:
         return query
 
     def _can_be_meant(self, column: StagedColumn) -> sa.ColumnElement[bool]:
-        """The condition that an external id can stand for a key: it is neither null nor blank."""
-        local = self._table.c[column.name]
-        if column.codec.facts.family != "text":
+        """The condition that an external id can stand for a key: it is neither null, nor blank, nor NaN.
+
+        On SQLite it must also have the form that a look-up has; others may have written it in another one.
+        """
+        local, family = self._table.c[column.name], column.codec.facts.family
+        is_sqlite = self._work.place == "rowid"
+        if is_sqlite and family != "text":
+            return _has_usual_form(local, family)
+        if family == "numeric":
+            return sa.and_(local.is_not(None), local != sa.literal_column("'NaN'"))
+        if family != "text":
             return local.is_not(None)
-        trim = sa.func.trim if self._work.place == "rowid" else sa.func.btrim
+        trim = sa.func.trim if is_sqlite else sa.func.btrim
         text = sa.cast(local, sa.Text())
         bare = trim(text, _BLANKS) if len(self._columns.key) == 1 else text
-        return sa.and_(local.is_not(None), bare != "")
+        is_text = sa.func.typeof(local) == "text" if is_sqlite else local.is_not(None)
+        return sa.and_(is_text, bare != "")
 
     def _difference(
         self, staged: sa.FromClause, suspect: sa.ColumnElement[bool], *, veto: bool
@@ -276,6 +295,13 @@ class Planner:
         both = sa.union_all(by_lane, aside).subquery("one_by_one")
         for row in _streamed(connection, sa.select(both.c.sp_n).order_by(both.c.sp_n)):
             yield row[0]
+
+
+def _has_usual_form(local: sa.ColumnElement[Any], family: str) -> sa.ColumnElement[bool]:
+    """The condition that a key of SQLite lies there as this project and SQLAlchemy write it."""
+    types, length = _SQLITE_FORMS[family]
+    has_type = sa.func.typeof(local).in_(types)
+    return has_type if length is None else sa.and_(has_type, sa.func.length(local) == length)
 
 
 def _streamed(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:

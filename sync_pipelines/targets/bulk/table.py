@@ -126,7 +126,7 @@ class BulkTable:
         self._written = tuple(name for name in written if name not in self._target.key)
         self.__dict__.pop("columns", None)
         self.__dict__.pop("planner", None)
-        reason = why_not_in_bulk(self._target.reflected, self._target.key, self._written)
+        reason = why_not_in_bulk(self._target.reflected, self._target.key, self._written, self._target.create_only)
         if reason is None:
             self._work = self._work or self._open_work()
             reason = None if self._work else "the role may make neither a schema nor temporary tables"

@@ -101,7 +101,7 @@ class WorkTables(ABC):
         self.request = request
         self._sync, self._run = _short(f"{request.owner}/{request.job}"), _short(request.run_id)
         self._progress = sa.Table(
-            "progress",
+            "progress" if schema else self.full_name("progress"),  # a temporary one must hide no table of the user's
             sa.MetaData(schema=schema),
             sa.Column("run", sa.String(20), primary_key=True),
             sa.Column("part", sa.String(20), primary_key=True),
