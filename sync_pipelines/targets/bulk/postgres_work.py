@@ -84,6 +84,7 @@ class PostgresWork(WorkTables):
                     raise RetryableError("the connection was lost, and the temporary working tables with it")
                 self._connection.close()
                 self._connection = self._database.connect()
+                self.lost_connections += 1
             with self._connection.begin():
                 yield self._connection
 
