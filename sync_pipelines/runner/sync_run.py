@@ -131,6 +131,8 @@ class SyncRun:
             else:
                 planned = found
                 self._tell_recovered(run_id, bulk, noted)
+                if not planned.writes:
+                    driver.at_once(bulk.drop)  # nobody will apply anything
         if planned is None:
             planned = diff_snapshot(self.job, files, driver, self._report)
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
