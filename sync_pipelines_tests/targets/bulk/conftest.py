@@ -43,7 +43,7 @@ class Paths:
         """True if the diffs since the last look were in bulk, False if none of them was."""
         bulk = {answer is None for answer in self.answers}
         self.answers.clear()
-        assert len(bulk) < 2, "some were and some were not"  # noqa: PLR2004
+        assert len(bulk) < 2, "some were and some were not"
         return True in bulk
 
     def assert_pages(self, reason: str = "") -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from typing import Any
 
-import os
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import create_model
 
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines_tests.targets.bulk.conftest import Item, Paths, Syncs
+from sync_pipelines_tests.targets.bulk.conftest import Item, Syncs
 
 TABLE = (
     "CREATE TABLE things (sku {key} NOT NULL, place {place} NOT NULL DEFAULT 0, code VARCHAR(9) UNIQUE, "
@@ -84,7 +83,7 @@ worlds = st.builds(
     World,
     is_number=st.booleans(),
     is_composite=st.booleans(),
-    is_empty=odd(st.just(False), True),  # noqa: FBT003
+    is_empty=odd(st.just(False), True),
     before=st.dictionaries(st.sampled_from([*numbered, "11", "12"]), rows, max_size=6),
     columns=st.sampled_from(["list", "mapping", "function", "nothing"]),
     items_as=st.sampled_from(["dicts", "dataclasses", "models", "frames"]),
@@ -113,7 +112,7 @@ def has_changed(item: Any, _local: Any) -> bool:
 
 
 def the_name(item: Any) -> Any:
-    if read(item, "stock") == 10:  # noqa: PLR2004 - any
+    if read(item, "stock") == 10:
         raise Broken("no name today")
     return read(item, "name")
 
@@ -121,7 +120,7 @@ def the_name(item: Any) -> Any:
 def all_columns(item: Any) -> dict[str, Any]:
     given = {name: read(item, name) for name in FIELDS if name not in {"sku", "place"}}
     given["name"] = the_name(item)
-    if given["stock"] == 1.5:  # noqa: PLR2004 - any
+    if given["stock"] == 1.5:
         del given["stock"]
     return given
 
@@ -138,7 +137,7 @@ def shaped(items: list[Item], world: World) -> Any:
     return [RECORD(**item) for item in full]
 
 
-MODEL = create_model("MODEL", **{name: (Any, None) for name in FIELDS})  # type: ignore[call-overload]
+MODEL = create_model("MODEL", **dict.fromkeys(FIELDS, (Any, None)))  # type: ignore[call-overload]
 RECORD = make_dataclass("RECORD", FIELDS)
 MODEL.__module__ = RECORD.__module__ = __name__
 
@@ -239,7 +238,7 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
     bulk_run = sync.paths
 
     # deletes take the bulk path always, so the page path is what remains without the target's bulk methods
-    from sync_pipelines.targets.opened_table import OpenedSqlTable  # noqa: PLC0415
+    from sync_pipelines.targets.opened_table import OpenedSqlTable
 
     open_bulk = OpenedSqlTable.open_bulk
 
