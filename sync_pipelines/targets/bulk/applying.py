@@ -168,12 +168,12 @@ class SpanApplier:
             rows = self._rows(span, What.CREATE)
             count = connection.scalar(sa.select(sa.func.count()).select_from(part.table).where(*rows))
             return {What.CREATE: int(count or 0)}
-        within = self._suspects.not_aside(self._work.within(part.table, span))
-        query: sa.Select[Any] = sa.select(part.what, sa.func.count()).where(*within).group_by(part.what)
+        within = self._work.within(part.table, span)
+        query: sa.Select[Any] = sa.select(part.what, sa.func.count()).where(within).group_by(part.what)
         return {What(row[0]): row[1] for row in connection.execute(query)}
 
     def _rows(self, span: Span, what: What) -> list[sa.ColumnElement[bool]]:
-        return self._suspects.not_aside(self._work.within(self._part.table, span), self._part.rows_to(what))
+        return [self._work.within(self._part.table, span), self._part.rows_to(what)]
 
     def _same_key(self) -> Iterator[sa.ColumnElement[bool]]:
         for column in self._columns.key:

@@ -273,20 +273,18 @@ class Planner:
         self._work.create_as(connection, "plan", query)
 
     def make_aside(self, connection: sa.Connection, *, direct: bool) -> None:
-        """Makes the table of rows that are written by themselves, those of the stage that are known already in it.
+        """Makes the table of rows to be written by themselves. Those known already leave a stage that is applied.
 
         Args:
             connection: In a transaction.
             direct: True if the stage itself is applied.
         """
         keys = [self.stage.c[name] for name in self._keys]
-        late = sa.cast(sa.literal(0), NamedType("smallint")).label("sp_late")
-        query = sa.select(self.stage.c.sp_n, self.diffs.c.sp_what, late, *keys).join_from(
-            self.diffs, self.stage, self.stage.c.sp_n == self.diffs.c.sp_n
-        )
-        self._work.create_as(
-            connection, "aside", query.where(self.diffs.c.sp_what == int(What.ASIDE)), empty=not direct
-        )
+        what = sa.cast(sa.null(), NamedType("smallint")).label("sp_what")
+        self._work.create_as(connection, "aside", sa.select(self.stage.c.sp_n, what, *keys), empty=True)
+        if direct:
+            found = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
+            connection.execute(sa.delete(self.stage).where(self.stage.c.sp_n.in_(found)))
 
     def positions(self, connection: sa.Connection, lanes: Sequence[int]) -> Iterator[int]:
         """Places in the fetch, ascending, of items to be looked at singly: those of the lanes and those set aside."""

@@ -44,26 +44,8 @@ class Suspects:
         self._is_direct = is_direct
         self._labels = {each.name: each.label for each in (*columns.key, *columns.values)}
         self._keys = [each.label for each in columns.key]
-        self.aside = work.table("aside", "sp_n", "sp_what", "sp_late", *self._keys)
-        self.any = True
-        """False if it is known that no row is set aside."""
+        self.aside = work.table("aside", "sp_n", "sp_what", *self._keys)
         self._searches: list[Callable[[], sa.ColumnElement[bool]]] | None = None
-
-    def not_aside(self, *conditions: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
-        """The conditions, and that the row is not set aside."""
-        if not self.any:
-            return list(conditions)
-        part = self._part
-        same = sa.or_(
-            self.aside.c.sp_n == part.c.sp_n,
-            sa.and_(part.c.sp_n.is_(None), *(self.aside.c[name] == part.c[name] for name in self._keys)),
-        ) if not self._is_direct else self.aside.c.sp_n == part.c.sp_n  # fmt: skip
-        return [*conditions, ~sa.exists(sa.select(sa.literal(1)).select_from(self.aside).where(same))]
-
-    def look(self, connection: sa.Connection) -> None:
-        """Finds out whether any row is set aside."""
-        query = sa.select(sa.literal(1)).select_from(self.aside).limit(1)
-        self.any = connection.execute(query).first() is not None
 
     def check_at_once(self, connection: sa.Connection) -> None:
         """Lets deferred constraints speak with the rows that break them, not at the end of the transaction."""
@@ -107,14 +89,14 @@ class Suspects:
             equal = [
                 ~each.differs(self._part.c[each.label], self._table.c[each.name]) for each in self._columns.compared
             ]
-            is_equal = sa.exists(sa.select(sa.literal(1)).select_from(self._table).where(*same, *equal))
+            is_equal = _exists(self._table, *same, *equal)
             conditions += [self._part.c.sp_what == int(What.UPDATE), ~is_equal]
         return self._insert(connection, conditions)
 
     def late(self, connection: sa.Connection) -> Iterator[tuple[int | None, int, Sequence[Any]]]:
         """Number, what and key of the rows that were set aside while applying, in the order of the fetch."""
         keys = [sa.type_coerce(self.aside.c[each.label], self._table.c[each.name].type) for each in self._columns.key]
-        query = sa.select(self.aside.c.sp_n, self.aside.c.sp_what, *keys).where(self.aside.c.sp_late == 1)
+        query = sa.select(self.aside.c.sp_n, self.aside.c.sp_what, *keys)
         query = query.order_by(
             self.aside.c.sp_n.is_(None), self.aside.c.sp_n, *(self.aside.c[name] for name in self._keys)
         )
@@ -135,14 +117,14 @@ class Suspects:
     def _exists_by(self, names: Sequence[str], *further: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         """The condition that the table has a row with the same values in these columns."""
         same = [self._table.c[name] == self._part.c[self._labels[name]] for name in names]
-        return sa.exists(sa.select(sa.literal(1)).select_from(self._table).where(*same, *further))
+        return _exists(self._table, *same, *further)
 
     def _lacks(self, key: ForeignKey) -> sa.ColumnElement[bool]:
         """The condition that a row refers to something that is not there."""
         other = sa.table(key.table, *(sa.column(name) for name in key.referred), schema=key.schema).alias("referred")
         own = [self._part.c[self._labels[name]] for name in key.columns]
         same = [other.c[name] == column for name, column in zip(key.referred, own, strict=True)]
-        there = sa.exists(sa.select(sa.literal(1)).select_from(other).where(*same))
+        there = _exists(other, *same)
         return sa.and_(*(column.is_not(None) for column in own), ~there)
 
     def _taken(self, names: Sequence[str]) -> sa.ColumnElement[bool]:
@@ -151,7 +133,7 @@ class Suspects:
         local = self._exists_by(names, sa.or_(*others))
         twin = self._part.alias("twin")
         same = [twin.c[self._labels[name]] == self._part.c[self._labels[name]] for name in names]
-        planned = sa.exists(sa.select(sa.literal(1)).select_from(twin).where(*same, twin.c.sp_n != self._part.c.sp_n))
+        planned = _exists(twin, *same, twin.c.sp_n != self._part.c.sp_n)
         return sa.or_(local, planned)
 
     def _search(self, guilty: sa.ColumnElement[bool]) -> int:
@@ -168,11 +150,20 @@ class Suspects:
             return self._insert(connection, conditions)
 
     def _insert(self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> int:
-        what = sa.literal(int(What.CREATE)) if self._is_direct else self._part.c.sp_what
-        columns = [self._part.c.sp_n, what, sa.literal(1), *(self._part.c[name] for name in self._keys)]
-        query = sa.select(*columns).select_from(self._part).where(*self.not_aside(*conditions))
-        names = ["sp_n", "sp_what", "sp_late", *self._keys]
-        statement = sa.insert(self.aside).from_select(names, query).execution_options(preserve_rowcount=True)
-        found = connection.execute(statement).rowcount
-        self.any = self.any or bool(found)
+        """Moves rows of the part to those that are set aside: an anti-join in every statement would cost more."""
+        part, aside = self._part, self.aside
+        what = sa.literal(int(What.CREATE)) if self._is_direct else part.c.sp_what
+        query = sa.select(part.c.sp_n, what, *(part.c[name] for name in self._keys)).select_from(part)
+        statement = sa.insert(aside).from_select(["sp_n", "sp_what", *self._keys], query.where(*conditions))
+        found = connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
+        if found:
+            self._work.analyze(connection, "aside")
+            connection.execute(sa.delete(part).where(part.c.sp_n.in_(sa.select(aside.c.sp_n))))
+            if not self._is_direct:
+                keys = (aside.c[name] == part.c[name] for name in self._keys)
+                connection.execute(sa.delete(part).where(part.c.sp_n.is_(None), _exists(aside, *keys)))
         return found
+
+
+def _exists(table: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.Exists:
+    return sa.exists(sa.select(sa.literal(1)).select_from(table).where(*conditions))

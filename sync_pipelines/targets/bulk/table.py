@@ -287,8 +287,6 @@ class BulkTable:
         self._suspects = Suspects(
             self.work, table, self.columns, self.planner.constraints, part.table, is_direct=direct
         )
-        with self.work.begin() as connection:
-            self._suspects.look(connection)
         return SpanApplier(self.work, table, self.columns, part, self._suspects, self._target.fence, verify=verify)
 
     def apply(self, span: Span) -> None:

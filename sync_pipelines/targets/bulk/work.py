@@ -24,7 +24,6 @@ _TYPES = {
     "sp_kept": sa.BigInteger(),  # place of the item that replaces another
     "sp_lane": sa.SmallInteger(),
     "sp_what": sa.SmallInteger(),
-    "sp_late": sa.SmallInteger(),  # 1 if set aside while applying
     "rowid": sa.BigInteger(),
 }
 
