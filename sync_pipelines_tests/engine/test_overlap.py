@@ -68,9 +68,10 @@ class TestBackground:
         assert len(given) < 100
 
     def test_an_error_of_the_last_value_is_raised_at_the_end(self) -> None:
-        with pytest.raises(OSError, match="no room for last"), Background(broken) as it:
+        with Background(broken) as it:
             it.put("last")
-            it.finish()
+            with pytest.raises(OSError, match="no room for last"):
+                it.finish()
 
     def test_a_block_that_fails_ends_the_thread_and_keeps_its_own_error(self) -> None:
         done: list[int] = []
@@ -140,6 +141,9 @@ class TestAhead:
         assert closed == [True]
 
     def test_a_consumer_that_fails_ends_the_thread(self) -> None:
-        with pytest.raises(KeyError), closing(ahead(range(1_000_000))) as values:
-            for _ in values:
-                raise KeyError
+        def fail() -> None:
+            with closing(ahead(range(1_000_000))) as values:
+                raise KeyError(next(values))
+
+        with pytest.raises(KeyError):
+            fail()

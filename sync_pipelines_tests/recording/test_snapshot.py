@@ -92,7 +92,7 @@ class Rows(list):  # type: ignore[type-arg]
 
 
 @dataclass(eq=False)
-class Trouble(ValueError):
+class TroubleError(ValueError):
     """An exception can't be made again from its fields alone."""
 
     sku: Any = None
@@ -132,7 +132,7 @@ PLAIN: list[Any] = [
         bytearray(b"a"),
         object(),
         Rows([1]),
-        Trouble("x"),
+        TroubleError("x"),
     ),
 ]
 MOMENTS = [datetime(2024, 10, 27, 2, 30, 0, 123456, zone) for zone in ZONES]
@@ -336,7 +336,7 @@ class TestComplete:
         pages = [[{"v": "a" if number > 2 else number}] for number in range(5)]
         with (
             patch.object(PageWriter, "write_table", full),
-            pytest.raises(RunError, match="No space left on device.*SYNC_PIPELINES_DATA_DIR"),
+            pytest.raises(RunError, match=r"No space left on device.*SYNC_PIPELINES_DATA_DIR"),
         ):
             write(UPath(tmp_path), pages)
         assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("snapshot-00000.parquet")] == []

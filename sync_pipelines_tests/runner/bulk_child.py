@@ -90,12 +90,12 @@ def make_table(url: str) -> None:
     """The table with the records that are there before, and triggers that note every write."""
     database = create_database(url)
     with database.begin() as connection:
+        variants = "sku varchar(40) PRIMARY KEY, stock integer NOT NULL CHECK (stock >= 0), name varchar(60)"
         for statement in (
             "CREATE TABLE shops (id integer PRIMARY KEY)",
             "INSERT INTO shops VALUES (1)",
             "CREATE TABLE written (sku varchar(40))",
-            "CREATE TABLE variants (sku varchar(40) PRIMARY KEY, stock integer NOT NULL CHECK (stock >= 0), "
-            "name varchar(60), shop integer REFERENCES shops (id))",
+            f"CREATE TABLE variants ({variants}, shop integer REFERENCES shops (id))",
         ):
             connection.exec_driver_sql(statement)
         before = [_item(f"same-{number}", 1) for number in range(UNCHANGED)]

@@ -47,7 +47,7 @@ def other(place: Place) -> Iterator[sa.Connection]:
     database.dispose()
 
 
-def happens(
+def happens(  # noqa: PLR0913 - what, when and to whom
     patching: pytest.MonkeyPatch,
     owner: type,
     method: str,
@@ -154,9 +154,10 @@ def test_a_target_that_never_recovers_ends_the_run_and_a_re_execution_goes_on(
             connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'locked' USING ERRCODE = '55P03'; END $$")
         return function(applier, connection, span)
 
-    with monkeypatch.context() as patching, pytest.raises(TargetError, match="does not answer.*locked") as caught:
+    with monkeypatch.context() as patching:
         patching.setattr(SpanApplier, "_write", locked)
-        place.run()
+        with pytest.raises(TargetError, match=r"does not answer.*locked") as caught:
+            place.run()
     told = caught.value.results
     assert 0 < told.created + told.updated + told.deleted < child.PLANNED
     assert told.error_count == 0
@@ -300,9 +301,10 @@ def test_a_server_that_crashes_and_comes_back_has_lost_the_plan_and_nothing_else
             own_postgres.ensure_postgres_running()
 
     reason = "lost the working tables" if at_once else "does not answer"
-    with monkeypatch.context() as patching, pytest.raises(TargetError, match=reason) as caught:
+    with monkeypatch.context() as patching:
         happens(patching, SpanApplier, "_attempt", crash, 4)
-        place.run()
+        with pytest.raises(TargetError, match=reason) as caught:
+            place.run()
     own_postgres.ensure_postgres_running()
     told = caught.value.results
     assert told.created + told.updated > 0
@@ -330,9 +332,10 @@ def test_a_lost_connection_takes_temporary_tables_with_it_and_a_new_run_mends_al
         )
         other.rollback()
 
-    with monkeypatch.context() as patching, pytest.raises(TargetError, match="temporary working tables"):
+    with monkeypatch.context() as patching:
         happens(patching, SpanApplier, "_write", lose, 3)
-        place.run()
+        with pytest.raises(TargetError, match="temporary working tables"):
+            place.run()
     results = place.run()
     assert_whole(results)
     place.assert_in_step()
