@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from dagster import InputContext, IOManager, OutputContext, io_manager
+from upath import UPath
 
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef
 from sync_pipelines.settings.model import load_settings
+from sync_pipelines.snapshots.files import write_json
 
 _KINDS: dict[str, type[SnapshotRef | PlanRef]] = {kind.__name__: kind for kind in (SnapshotRef, PlanRef)}
 
@@ -21,16 +22,12 @@ class HandoverIOManager(IOManager):
         root: The snapshot store; its clean-up removes the references of old runs as well.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: UPath) -> None:
         self._root = root
 
     def handle_output(self, context: OutputContext, obj: Any) -> None:
         """Writes the reference; the file appears whole or not at all."""
-        path = self._path(context)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(json.dumps({"kind": type(obj).__name__, **asdict(obj)}), encoding="utf-8")
-        unfinished.replace(path)
+        write_json(self._path(context), {"kind": type(obj).__name__, **asdict(obj)})
 
     def load_input(self, context: InputContext) -> SnapshotRef | PlanRef:
         """Reads the reference that the op before left, in this run or in the one that this run re-executes.
@@ -50,7 +47,7 @@ class HandoverIOManager(IOManager):
             ) from error
         return _KINDS[found.pop("kind")](**found)
 
-    def _path(self, context: OutputContext) -> Path:
+    def _path(self, context: OutputContext) -> UPath:
         run_id, *rest = context.get_identifier()
         return self._root / run_id / f"{'-'.join(rest)}.json"
 

@@ -99,7 +99,7 @@ class Kind:
 
 def _are_int64(values: Sequence[Any]) -> bool:
     known = [value for value in values if value is not None]
-    return min(known) >= INT64_MIN and max(known) <= INT64_MAX
+    return bool(min(known) >= INT64_MIN and max(known) <= INT64_MAX)
 
 
 def _are_in_utc(values: Sequence[Any]) -> bool:

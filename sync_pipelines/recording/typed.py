@@ -46,8 +46,9 @@ def shape_of(item: Any) -> Shape | None:
     if type(item) is dict:
         names = tuple(item)
         return Shape(_DICT, names) if all(type(name) is str for name in names) else None
-    if dataclasses.is_dataclass(type(item)):
-        shape = _shape_of_class(type(item))
+    kind: Any = type(item)
+    if dataclasses.is_dataclass(kind):
+        shape = _shape_of_class(kind)  # type: ignore[arg-type]  # a class can be hashed
         is_exact = not hasattr(item, "__dict__") or vars(item).keys() == set(shape.fields)
         return shape if is_exact else Shape("", shape.fields)
     return Shape("", tuple(field_names(item))) if isinstance(item, Mapping) or hasattr(item, "__dict__") else None
@@ -215,7 +216,7 @@ class _Builder:
         if self._class is None:
             return fields
         try:
-            item = object.__new__(self._class)
+            item: Any = object.__new__(self._class)
             for name, value in fields.items():
                 object.__setattr__(item, name, value)
         except Exception as error:  # noqa: BLE001 - one bad item never stops the others

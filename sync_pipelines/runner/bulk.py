@@ -126,7 +126,7 @@ class BulkDiff:
         for item in items:
             try:
                 skipped.append(item is not None and bool(call(should_skip, item)))
-            except Exception:  # noqa: BLE001 - it is asked again when the item is looked at by itself
+            except Exception:  # noqa: BLE001 - it is asked again when it is looked at alone
                 skipped.append(None)
         return skipped
 
@@ -166,7 +166,7 @@ class BulkDiff:
         explained = settled.items() + found.creates + found.updates + plan.rows
         if explained != self._total:
             raise AccountsError(
-                f"{self._job.name}: {self._total:,} items were fetched, and the diff explains {explained:,}: {settled}, "
+                f"{self._job.name}: {self._total:,} items were fetched, the diff explains {explained:,}: {settled}, "
                 f"{found}. This is a defect of the engine; keep the run's files and report it."
             )
         notes = [f"no deletes: {reason}"] if reason is not None else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
@@ -35,7 +36,7 @@ class BulkApply:
         report: The run log.
     """
 
-    def __init__(  # noqa: PLR0913 - what it works with
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         run_id: str,
         files: RunFiles,
@@ -65,7 +66,7 @@ class BulkApply:
         direct = bool(planned.bulk and planned.bulk["direct"])
         for span in self._driver.at_once(lambda: self._bulk.spans(direct=direct, verify=verify)):
             self._driver.check_lease()
-            self._driver.at_once(lambda span=span: self._bulk.apply(span))
+            self._driver.at_once(partial(self._bulk.apply, span))
             counts = self._save()
             done = counts.items() + counts.deleted
             self._report.progress(Progress("apply", planned.fetched, done, planned.writes))

@@ -131,6 +131,8 @@ class SyncRun:
             else:
                 planned = found
                 self._tell_recovered(run_id, bulk, noted)
+                if not planned.writes:
+                    driver.at_once(bulk.drop)  # nobody will apply anything
         if planned is None:
             planned = diff_snapshot(self.job, files, driver, self._report)
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
@@ -214,9 +216,11 @@ class SyncRun:
             self._report.line("apply: going on after an attempt that broke off")
         if planned.writes:
             self._report.line(f"apply: writing {planned.writes:,} records")
-        if planned.bulk is not None and APPLIED in self._ledger.chunks(run_id):
-            return
+        is_applied = planned.bulk is not None and APPLIED in self._ledger.chunks(run_id)
         with self._opened(files, run_id, held) as (driver, bulk):
+            if is_applied:
+                driver.at_once(lambda: _is_ready(planned, bulk) and bulk is not None and bulk.drop())
+                return
             if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
                 planned = self._diff_again(run_id, files, driver, bulk, planned)
             if planned.bulk is None:

@@ -44,7 +44,7 @@ class PageWriter:
     def __enter__(self) -> Self:
         """Begins the file, over one that an earlier attempt left unfinished."""
         make_folder(self.path.parent)
-        where = os.fspath(self._unfinished) if is_local(self._unfinished) else self._unfinished.open("wb")
+        where = str(self._unfinished) if is_local(self._unfinished) else self._unfinished.open("wb")
         if not isinstance(where, str):
             self._stack.enter_context(where)
         self._writer = pq.ParquetWriter(
@@ -153,7 +153,7 @@ def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
     """
     with ExitStack() as stack:
         try:
-            where = os.fspath(path) if is_local(path) else stack.enter_context(path.open("rb"))
+            where = str(path) if is_local(path) else stack.enter_context(path.open("rb"))
             file = stack.enter_context(pq.ParquetFile(where))
         except FileNotFoundError as error:
             raise missing_file(path) from error
@@ -217,7 +217,7 @@ def give_name(unfinished: UPath, path: UPath) -> None:
 
 
 def _make_durable(path: UPath) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(str(path), os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

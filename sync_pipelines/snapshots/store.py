@@ -109,7 +109,7 @@ class SnapshotStore:
 
 def _remove(folder: UPath) -> None:
     if is_local(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(str(folder), ignore_errors=True)
     elif folder.exists():
         folder.fs.rm(folder.path, recursive=True)
 

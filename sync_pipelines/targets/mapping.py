@@ -28,9 +28,12 @@ class ItemMapping:
         """Local column -> item field or function of the item; None if only an item can tell."""
         if columns is not None and not callable(columns):
             self.sources = _sources(columns)
-        self._readers = self.sources and {
-            name: source if callable(source) else _field_reader(source) for name, source in self.sources.items()
-        }
+        self._readers: dict[str, Reader] | None = None
+        if self.sources is not None:
+            self._readers = {
+                name: _field_reader(source) if isinstance(source, str) else source
+                for name, source in self.sources.items()
+            }
 
     @property
     def names(self) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""A sync that goes page by page, in a process of its own that ends by SIGKILL at a chosen instant. Run by `test_crashes.py`."""
+"""A sync, page by page, in a process of its own that ends by SIGKILL at a chosen instant. Run by `test_crashes.py`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ def killed() -> None:
 
 
 def killed_at(function: Callable[..., Any], number: int, *, after: bool = False) -> Callable[..., Any]:
-    """The function, whose call of that number (from 1) kills before or after it has done its work."""
+    """The function, whose call of that number (from 1) kills before or after it has done its work.
+
+    After means after so many calls that did not raise.
+    """
     calls = 0
 
     def counted(*args: Any, **options: Any) -> Any:
         nonlocal calls
-        calls += 1
-        if calls == number and not after:
+        if calls == number - 1 and not after:
             killed()
         answer = function(*args, **options)
+        calls += 1
         if calls == number:
             killed()
         return answer

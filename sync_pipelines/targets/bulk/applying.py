@@ -51,7 +51,7 @@ class SpanApplier:
         verify: True if an earlier attempt may have written something.
     """
 
-    def __init__(  # noqa: PLR0913 - what it works with
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         work: WorkTables,
         table: sa.Table,
@@ -147,11 +147,12 @@ class SpanApplier:
     def _planned(self, connection: sa.Connection, span: Span) -> dict[What, int]:
         part = self._part
         if part.what is None:
-            query = sa.select(sa.func.count()).select_from(part.table).where(*self._rows(span, What.CREATE))
-            return {What.CREATE: connection.execute(query).scalar_one()}
+            rows = self._rows(span, What.CREATE)
+            count = connection.scalar(sa.select(sa.func.count()).select_from(part.table).where(*rows))
+            return {What.CREATE: int(count or 0)}
         within = self._suspects.not_aside(self._work.within(part.table, span))
-        query = sa.select(part.what, sa.func.count()).where(*within).group_by(part.what)
-        return {What(what): count for what, count in connection.execute(query)}
+        query: sa.Select[Any] = sa.select(part.what, sa.func.count()).where(*within).group_by(part.what)
+        return {What(row[0]): row[1] for row in connection.execute(query)}
 
     def _rows(self, span: Span, what: What) -> list[sa.ColumnElement[bool]]:
         return self._suspects.not_aside(self._work.within(self._part.table, span), self._part.rows_to(what))

@@ -107,9 +107,7 @@ class ColumnConverter:
         refused: set[int] = set()
         for place, value in zip(places, given, strict=True):
             try:
-                if type(value) is Unreadable:
-                    raise ItemError("the value can't be made again")
-                canonical = self.codec.from_item(value)
+                canonical = self.codec.from_item(_readable(value))
                 patches[place] = None if canonical is None else self._checked(self._dump(canonical))
             except ItemError:
                 refused.add(place)
@@ -149,6 +147,12 @@ class ColumnConverter:
         for place, value in patches.items():
             texts[place] = value
         return pa.array(texts, pa.string())
+
+
+def _readable(value: Any) -> Any:
+    if type(value) is Unreadable:
+        raise ItemError("the value can't be made again")
+    return value
 
 
 def _any_array(values: list[Any]) -> Any:

@@ -241,7 +241,9 @@ class Planner:
         inner = sa.select(*(column for column in self.stage.c if column.name != self._work.place), *renamed).subquery(
             "checked"
         )
-        refused = [sa.literal_column(f"NOT ({check})", sa.Boolean) for check in self.constraints.checks]
+        refused: list[sa.ColumnElement[bool]] = [
+            sa.literal_column(f"NOT ({check})", sa.Boolean) for check in self.constraints.checks
+        ]
         refused += [
             inner.c[each.label].is_(None) for each in self._columns.values if each.name in self.constraints.not_null
         ]
@@ -287,7 +289,7 @@ class Planner:
         )
 
     def positions(self, connection: sa.Connection, lanes: Sequence[int]) -> Iterator[int]:
-        """Places in the fetch of items to be looked at one by one, ascending: those of the lanes, and those set aside."""
+        """Places in the fetch, ascending, of items to be looked at singly: those of the lanes and those set aside."""
         by_lane = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_lane.in_(lanes))
         aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
         both = sa.union_all(by_lane, aside).subquery("one_by_one")

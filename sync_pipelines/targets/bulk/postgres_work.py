@@ -22,7 +22,8 @@ from sync_pipelines.targets.failures import is_passing, passing_failures
 from sync_pipelines.targets.storage import NamedType
 
 _LEFTOVERS = sa.text(
-    "SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "SELECT c.relname, obj_description(c.oid, 'pg_class') "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE n.nspname = :schema AND c.relkind = 'r' AND obj_description(c.oid, 'pg_class') LIKE 'sync_pipelines %'"
 )
 _OPTIONS = pa.csv.WriteOptions(include_header=False)
@@ -61,8 +62,8 @@ class PostgresWork(WorkTables):
         with self.begin() as connection:
             if temporary:
                 connection.exec_driver_sql(
-                    f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._quoted('progress')} (run varchar(20), part varchar(20), first bigint, past bigint, "
-                    "counts text, PRIMARY KEY (run, part, first))"
+                    f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._quoted('progress')} (run varchar(20), part varchar(20), "
+                    "first bigint, past bigint, counts text, PRIMARY KEY (run, part, first))"
                 )
             else:
                 self._make_schema(connection)
@@ -183,7 +184,8 @@ class PostgresWork(WorkTables):
 
     def address(self, table: sa.Table) -> sa.ColumnElement[Any]:
         """The place of a row in its table."""
-        return sa.literal_column(f"{self._database.dialect.identifier_preparer.format_table(table)}.ctid", _TID)
+        name = self._database.dialect.identifier_preparer.format_table(table).replace("%%", "%")
+        return sa.literal_column(f"{name}.ctid", _TID)  # which doubles percent signs itself
 
     def is_there(self, name: str, *, has_rows: bool = True) -> bool:
         """True if there is the table, with rows: after a crash of the server unlogged ones are empty."""

@@ -126,9 +126,7 @@ class BulkTable:
         self._written = tuple(name for name in written if name not in self._target.key)
         self.__dict__.pop("columns", None)
         self.__dict__.pop("planner", None)
-        reason = why_not_in_bulk(
-            self._target.reflected, self._target.key, self._written, self._target.create_only
-        )
+        reason = why_not_in_bulk(self._target.reflected, self._target.key, self._written, self._target.create_only)
         if reason is None:
             self._work = self._work or self._open_work()
             reason = None if self._work else "the role may make neither a schema nor temporary tables"
@@ -196,7 +194,9 @@ class BulkTable:
             self.work, self._target.database.dialect, columns.key, columns.values, self._target.key_of_id
         )
 
-    def load(self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool | None] | None) -> list[Unstaged]:
+    def load(
+        self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool | None] | None
+    ) -> list[Unstaged]:
         """Loads a page into the stage. Gives the items that have no key there."""
         assert self._loader is not None, "begin() comes first"  # noqa: S101 - tells mypy
         return self._loader.load(page, self._target.reader, items, skipped)
@@ -264,8 +264,12 @@ class BulkTable:
             yield from self.planner.positions(connection, (SLOW, FAILED))
 
     def is_there(self, *, direct: bool) -> bool:
-        """True if the plan is still in the working tables, all of it: the rows set aside are its last part."""
-        return self.work.is_there("aside", has_rows=False) and self.work.is_there("stage" if direct else "plan")
+        """True if the plan is still in the working tables, all of it: the table of rows set aside is made last.
+
+        A plan has no rows if all that is to be written is looked at singly.
+        """
+        has_rows = self.work.is_there("stage") or (not direct and self.work.is_there("plan"))
+        return has_rows and self.work.is_there("aside", has_rows=False)
 
     def spans(self, *, direct: bool, verify: bool = False) -> list[Span]:
         """The spans of the plan, in order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -31,24 +31,30 @@ def _given(value: Any) -> Any:
 
 def postgres_text(value: Any) -> str:
     """The text of a value as PostgreSQL reads it."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
-    if isinstance(value, bytes):
-        return f"\\x{value.hex()}"
-    if isinstance(value, list):
-        return _array(value)
-    return str(value)
+    return next(write(value) for kinds, write in _WRITERS if isinstance(value, kinds))
+
+
+def _isoformat(value: date | time) -> str:
+    return value.isoformat()
+
+
+def _interval(value: timedelta) -> str:
+    return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
 
 
 def _array(values: list[Any]) -> str:
     if any(isinstance(each, list) for each in values):
         return f"{{{','.join('NULL' if each is None else _array(each) for each in values)}}}"
     return array_literal(values, postgres_text)
+
+
+_WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (str, str),
+    (bool, lambda value: "true" if value else "false"),
+    (Decimal, lambda value: format(value, "f")),
+    ((date, time), _isoformat),
+    (timedelta, _interval),
+    (bytes, lambda value: f"\\x{value.hex()}"),
+    (list, _array),
+    (object, str),
+)

@@ -43,7 +43,7 @@ class Paths:
         """True if the diffs since the last look were in bulk, False if none of them was."""
         bulk = {answer is None for answer in self.answers}
         self.answers.clear()
-        assert len(bulk) < 2, "some were and some were not"  # noqa: PLR2004
+        assert len(bulk) < 2, "some were and some were not"
         return True in bulk
 
     def assert_pages(self, reason: str = "") -> None:
@@ -83,7 +83,9 @@ class Syncs:
         table = {name: fields.pop(name) for name in names if name in fields}
         target = SqlTable(**{"table": "things", "key": "sku", "database": self.database, **table})
         fetch = items if callable(items) else MemorySource(items)
-        return SyncJob(**{"name": "bulk", "fetch_external": fetch, "get_external_id": "sku", "target": target, **fields})
+        return SyncJob(
+            **{"name": "bulk", "fetch_external": fetch, "get_external_id": "sku", "target": target, **fields}
+        )
 
     def __call__(
         self, items: Iterable[Any] | Callable[[], Any], *, pages: str | None = None, **fields: Any

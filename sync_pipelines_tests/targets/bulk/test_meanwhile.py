@@ -31,7 +31,7 @@ def between(monkeypatch: pytest.MonkeyPatch, sync: Syncs) -> Any:
 
 
 def things(sync: Syncs) -> dict[str, int]:
-    return {sku: n for sku, n in sync.rows("SELECT sku, n FROM things")}
+    return dict(sync.rows("SELECT sku, n FROM things"))  # type: ignore[arg-type]  # rows of two
 
 
 @pytest.fixture
@@ -164,7 +164,9 @@ def test_what_did_not_change_is_not_written(postgres_sync: Syncs) -> None:
     changed = [{**item, "n": -1} if place % 100 == 0 else item for place, item in enumerate(items)]
     assert counts(sync(changed, columns=["n"])) == {"updated": 10, "unchanged": 990}
     after = dict(sync.rows("SELECT sku, xmin || '/' || ctid FROM things"))  # type: ignore[arg-type]
-    assert {sku for sku in after if after[sku] != versions[sku]} == {f"S{number}00" if number else "S0" for number in range(10)}
+    assert {sku for sku in after if after[sku] != versions[sku]} == {
+        f"S{number}00" if number else "S0" for number in range(10)
+    }
 
 
 def test_what_did_not_change_is_not_written_on_sqlite(sqlite_sync: Syncs) -> None:

@@ -58,7 +58,8 @@ BAD: dict[int, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("is_update", [False, True], ids=["created", "updated"])
 def test_every_refused_row_has_the_databases_own_message_and_all_others_land(
-    sync: Syncs, is_update: bool  # noqa: FBT001
+    sync: Syncs,
+    is_update: bool,  # noqa: FBT001
 ) -> None:
     """Of thousands of rows, created or updated, one breaks each kind of constraint."""
     make_things(sync, "INSERT INTO things VALUES ('OTHER', 'fine', 1, 3, 'taken', -1)")
@@ -214,9 +215,7 @@ def test_a_table_that_may_not_be_read_is_not_asked_which_rows_refer_to_nothing(
 
 def test_a_check_that_needs_its_table_is_found_by_halving(postgres_sync: Syncs) -> None:
     """A condition that fails outside of its table does not fail the comparison."""
-    postgres_sync.execute(
-        "CREATE TABLE things (sku TEXT PRIMARY KEY, n INT CHECK (100 / n > 1), m INT CHECK (m < 10))"
-    )
+    postgres_sync.execute("CREATE TABLE things (sku TEXT PRIMARY KEY, n INT CHECK (100 / n > 1), m INT CHECK (m < 10))")
     items = [{"sku": f"S{n}", "n": n % 40 + 1, "m": n % 10} for n in range(500)]
     items[7]["n"] = 0
     items[8]["n"] = 200
