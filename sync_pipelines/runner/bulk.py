@@ -118,7 +118,7 @@ class BulkDiff:
         self._bulk.finish_loading()
 
     def _skipped(self, items: Sequence[Any] | None) -> list[bool | None] | None:
-        """For each item whether the job leaves it alone; None where it can't say: such items are looked at one by one."""
+        """For each item whether the job leaves it alone; None where it can't say: then it is looked at alone."""
         should_skip = self._job.should_skip
         if should_skip is None or items is None:
             return None

@@ -62,8 +62,8 @@ class PostgresWork(WorkTables):
         with self.begin() as connection:
             if temporary:
                 connection.exec_driver_sql(
-                    f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._quoted('progress')} (run varchar(20), part varchar(20), "
-                    "first bigint, past bigint, counts text, PRIMARY KEY (run, part, first))"
+                    f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._quoted('progress')} (run varchar(20), "
+                    "part varchar(20), first bigint, past bigint, counts text, PRIMARY KEY (run, part, first))"
                 )
             else:
                 self._make_schema(connection)
