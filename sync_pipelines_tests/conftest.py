@@ -7,7 +7,9 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, NullPool, create_engine, text
@@ -16,9 +18,9 @@ from sqlalchemy.engine import make_url
 from sync_pipelines.database.connections import create_database
 
 
-@pytest.fixture(scope="session")
-def postgres_server_url() -> Iterator[str]:
-    """The URL of a PostgreSQL server for the session. It listens on a Unix socket only, and is stopped at the end."""
+@contextmanager
+def running_postgres() -> Iterator[Any]:
+    """A PostgreSQL server of pixeltable's. It listens on a Unix socket only, and is stopped at the end."""
     # The path of a socket may be 107 bytes long at most, which pytest's own folders exceed.
     folder = Path(tempfile.mkdtemp(prefix="pg"))
     folder.chmod(0o755)  # as root, the server runs as another user
@@ -36,10 +38,24 @@ def postgres_server_url() -> Iterator[str]:
         else:
             os.environ["XDG_RUNTIME_DIR"] = before
     try:
-        yield server.get_uri()
+        yield server
     finally:
         server.cleanup()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """The URL of a PostgreSQL server for the session."""
+    with running_postgres() as server:
+        yield server.get_uri()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Any]:
+    """A PostgreSQL server that the test may kill."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -220,7 +220,11 @@ def test_a_table_target_names_its_table_rows_and_columns(
     assert columns["stock"].replace(" ", "") == "numeric(10,2)"
 
 
-def test_fetch_diff_and_apply_may_each_run_in_a_process_of_their_own(instance: DagsterInstance) -> None:
+def test_fetch_diff_and_apply_may_each_run_in_a_process_of_their_own(
+    instance: DagsterInstance, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working tables of the diff are there for apply, which has another connection."""
+    monkeypatch.setenv("SYNC_PIPELINES_DATABASE_URL", postgres_url)
     count = create_variants()
 
     with execute_job(reconstructable(spread_out_job), instance) as result:

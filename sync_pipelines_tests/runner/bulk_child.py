@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +19,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.run import run_sync
-from sync_pipelines.runner.sync_run import PlanRef, SyncRun
+from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.bulk.applying import SpanApplier
@@ -199,3 +201,19 @@ def go_on_killed_at(folder: Path, url: str, instant: str, number: int) -> None:
         plan = plan_of_last_run(workspace)
         assert plan is not None
         SyncRun(job(url), workspace).apply(plan)
+
+
+def one_phase(folder: Path, url: str, phase: str) -> None:
+    """One phase of a run, which knows of the others only what they left in a file: the reference."""
+    reference = folder / "reference.json"
+    with in_spans(), open_workspace(Settings(data_dir=folder, database_url=None, ledger_url=None)) as workspace:
+        run = SyncRun(job(url), workspace)
+        given = json.loads(reference.read_text(encoding="utf-8")) if phase != "fetch" else {}
+        if phase == "fetch":
+            left: Any = asdict(run.fetch())
+        elif phase == "diff":
+            left = asdict(run.diff(SnapshotRef(**given)))
+        else:
+            results = run.apply(PlanRef(**given))
+            left = {**results.counts(), "messages": [error.message for error in results.errors]}
+    reference.write_text(json.dumps(left), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.run import run_sync
 from sync_pipelines.settings.model import Settings
+from sync_pipelines.targets.sql_table import SqlTable
 
 
 def pages(items: int, *, same_id: bool) -> Iterator[list[dict[str, Any]]]:
@@ -39,6 +41,10 @@ def peak_bytes(folder: Path, items: int, kind: str) -> int:
         update=lambda item, local: None,
         concurrency=8 if kind.endswith("together") else 1,
     )
+    return peak_of_run(job, folder, items)
+
+
+def peak_of_run(job: SyncJob[Any, Any], folder: Path, items: int) -> int:
     gc.collect()
     tracemalloc.start()
     try:
@@ -47,6 +53,12 @@ def peak_bytes(folder: Path, items: int, kind: str) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few items fill as many pages as are ever held at once."""
+    monkeypatch.setattr("sync_pipelines.recording.snapshot.SNAPSHOT_PAGE", 1_000)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +77,31 @@ def test_many_items_take_no_more_memory_than_few(
     peak_bytes(tmp_path, 1_000, kind)  # imports and caches
     small, large = peak_bytes(tmp_path, few, kind), peak_bytes(tmp_path, many, kind)
     assert large < small + slack_bytes, f"{small:,} bytes for {few:,} items, {large:,} for {many:,}"
+
+
+@pytest.mark.parametrize("kind", ["created", "updated", "duplicates"])
+def test_in_bulk_many_items_take_no_more_memory_than_few(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite, whose rows pass through Python. Arrow's own memory is not counted; it is that of a page or two."""
+    monkeypatch.setattr("sync_pipelines.targets.bulk.applying.ROWS_IN_SPAN", 1_000)
+    monkeypatch.setattr("sync_pipelines.targets.bulk.planning._ROWS_AT_ONCE", 1_000)
+
+    def peak(items: int) -> int:
+        path = tmp_path / f"{kind}-{items}.sqlite"
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE things (sku TEXT PRIMARY KEY, name TEXT, stock INTEGER)")
+            if kind == "updated":
+                rows = ((f"A{number:07}", "old") for number in range(items))
+                connection.executemany("INSERT INTO things (sku, name) VALUES (?, ?)", rows)
+        connection.close()
+        job = SyncJob[Any, Any](
+            name="large",
+            fetch_external=lambda: pages(items, same_id=kind == "duplicates"),
+            target=SqlTable(table="things", key="sku", columns=["name", "stock"], database=f"sqlite:///{path}"),
+        )
+        return peak_of_run(job, tmp_path, items)
+
+    peak(1_500)  # imports and caches
+    small, large = peak(4_000), peak(16_000)
+    assert large < small + 500_000, f"{small:,} bytes for few items, {large:,} for many"

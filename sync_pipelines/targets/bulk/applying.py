@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.errors import TargetError
 from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
 from sync_pipelines.targets.bulk.suspects import Suspects
 from sync_pipelines.targets.bulk.work import FAST, Done, Span, WorkTables
@@ -68,7 +69,23 @@ class SpanApplier:
         self._part = part
         self._suspects = suspects
         self._fence = fence
+        self._lost_connections = work.lost_connections
         self._is_in_doubt = verify and not work.notes_with_rows
+
+    def require_plan(self) -> None:
+        """Makes sure that the plan is still there after the connection was lost: the server may have crashed.
+
+        Raises:
+            TargetError: It is gone.
+        """
+        if self._lost_connections == self._work.lost_connections:
+            return
+        if not self._work.is_there(self._part.name):
+            raise TargetError(
+                f"{self._work.request.job}: the database has lost the working tables, as it does in a crash. What was "
+                "applied is accounted for; run the sync again, or re-execute this run from where it failed."
+            )
+        self._lost_connections = self._work.lost_connections
 
     def spans(self) -> list[Span]:
         """The spans, in order."""
@@ -90,6 +107,7 @@ class SpanApplier:
     def _left(self, span: Span) -> list[Span]:
         with self._work.begin() as connection:
             done = [each.span for each in self._work.done(connection) if each.part == self._part.name]
+        self.require_plan()
         return list(span.without(done))
 
     def _apply(self, span: Span) -> None:

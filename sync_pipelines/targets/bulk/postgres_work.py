@@ -82,8 +82,9 @@ class PostgresWork(WorkTables):
             if self._connection.invalidated:
                 if not self.outlives_session:
                     raise RetryableError("the connection was lost, and the temporary working tables with it")
-                self._connection.close()
-                self._connection = self._database.connect()
+                lost, self._connection = self._connection, self._database.connect()
+                lost.close()
+                self.lost_connections += 1
             with self._connection.begin():
                 yield self._connection
 

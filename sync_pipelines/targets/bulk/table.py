@@ -308,6 +308,7 @@ class BulkTable:
         """Position (None for a delete), action and external id of the rows to be written by themselves."""
         with self.work.begin() as connection:
             rows = list(self._suspects.late(connection))
+        self._applier.require_plan()
         for position, what, key in rows:
             yield position, _ACTIONS[What(what)], self._id_of(key)
 

@@ -95,6 +95,8 @@ class WorkTables(ABC):
     """True if what has been applied is noted in the very transaction that writes it."""
     outlives_session = True
     """False for tables that go with the connection."""
+    lost_connections = 0
+    """How often the connection was lost and another one took its place."""
 
     def __init__(self, request: BulkRequest, schema: str | None) -> None:
         self.schema = schema
