@@ -247,7 +247,7 @@ def _asked(database: sa.Engine, statement: sa.Select[Any], text: str) -> str:
 
 
 def _read_postgres(database: sa.Engine, table: sa.Table) -> _Details:
-    name = database.dialect.identifier_preparer.format_table(table)
+    name = database.dialect.identifier_preparer.format_table(table).replace("%%", "%")  # it becomes a bound value
     with database.connect() as connection:
         rows = connection.execute(_CATALOG, {"name": name}).all()
         unique = connection.execute(_UNIQUE_INDEXES, {"name": name}).scalars().all()

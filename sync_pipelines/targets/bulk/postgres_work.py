@@ -185,7 +185,8 @@ class PostgresWork(WorkTables):
 
     def address(self, table: sa.Table) -> sa.ColumnElement[Any]:
         """The place of a row in its table."""
-        return sa.literal_column(f"{self._database.dialect.identifier_preparer.format_table(table)}.ctid", _TID)
+        name = self._database.dialect.identifier_preparer.format_table(table).replace("%%", "%")
+        return sa.literal_column(f"{name}.ctid", _TID)  # which doubles percent signs itself
 
     def is_there(self, name: str, *, has_rows: bool = True) -> bool:
         """True if there is the table, with rows: after a crash of the server unlogged ones are empty."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import create_model
 
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.targets.opened_table import OpenedSqlTable
 from sync_pipelines_tests.targets.bulk.conftest import Item, Syncs
 
 TABLE = (
@@ -24,10 +24,9 @@ TABLE = (
 )
 SHOPS = "CREATE TABLE shops (id INTEGER PRIMARY KEY)"
 FIELDS = ("sku", "place", "code", "stock", "name", "price", "shop", "first")
-_CAPITALS = [*"ABCDEFG"]
 
 
-class Broken(RuntimeError):
+class BrokenError(RuntimeError):
     """What a function of the user raises."""
 
 
@@ -101,19 +100,19 @@ def read(item: Any, name: str, default: Any = None) -> Any:
 
 def should_skip(item: Any) -> bool:
     if read(item, "name") == "skip!":
-        raise Broken("can't say")
+        raise BrokenError("can't say")
     return bool(read(item, "name") == "skip")
 
 
 def has_changed(item: Any, _local: Any) -> bool:
     if read(item, "name") == "differs!":
-        raise Broken("can't compare")
+        raise BrokenError("can't compare")
     return bool(read(item, "name") != "same")
 
 
 def the_name(item: Any) -> Any:
     if read(item, "stock") == 10:
-        raise Broken("no name today")
+        raise BrokenError("no name today")
     return read(item, "name")
 
 
@@ -177,7 +176,7 @@ def declaration(world: World) -> dict[str, Any]:
 def composite_id(item: Any) -> str:
     sku = read(item, "sku")
     if sku is None:
-        raise Broken("no sku")
+        raise BrokenError("no sku")
     text = str(sku).replace("\\", "").replace('"', "")
     return f'["{text}", {read(item, "place", 0) or 0}]'
 
@@ -198,7 +197,10 @@ def make_tables(sync: Syncs, world: World) -> None:
         return
     found = [{"sku": sku, "code": None, **row} for sku, row in world.before.items()] + [RESERVED]
     found = [{**row, "sku": int(row["sku"])} for row in found] if world.is_number else found
-    insert = "INSERT INTO things (sku, code, stock, name, price, shop, first) VALUES (:sku, :code, :stock, :name, :price, :shop, :first)"
+    insert = (
+        "INSERT INTO things (sku, code, stock, name, price, shop, first) "
+        "VALUES (:sku, :code, :stock, :name, :price, :shop, :first)"
+    )
     with sync.database.begin() as connection:
         connection.execute(sa.text(insert), found)
 
@@ -235,22 +237,16 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
 ) -> None:
     """Run after run: rows, counts, errors, duplicates and notes."""
     sync: Syncs = request.getfixturevalue(f"{'sqlite' if kind == 'sqlite' else 'postgres'}_sync")
-    bulk_run = sync.paths
-
-    # deletes take the bulk path always, so the page path is what remains without the target's bulk methods
-    from sync_pipelines.targets.opened_table import OpenedSqlTable
-
     open_bulk = OpenedSqlTable.open_bulk
 
     def patch(from_items: int) -> None:
+        # with deletes every fetch is worth the bulk path, so pages are what remains without the target's bulk methods
         monkeypatch.setattr("sync_pipelines.runner.sync_run.FROM_ITEMS", from_items)
         monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk if from_items == 0 else lambda *_: None)
 
     @given(world=worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
     @settings(
-        max_examples=EXAMPLES,
-        phases=[Phase.generate] if "NOSHRINK" in os.environ else list(Phase),
-        print_blob=False,
+        max_examples=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
@@ -258,6 +254,3 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
         assert_the_same(sync, world, fetches, patch)
 
     compare()
-
-
-EXAMPLES = int(os.environ.get("EXAMPLES", 25))
