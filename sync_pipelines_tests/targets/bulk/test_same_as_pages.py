@@ -246,7 +246,7 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
 
     @given(world=worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
     @settings(
-        max_examples=25,
+        max_examples=15,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
