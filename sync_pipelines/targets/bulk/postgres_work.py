@@ -225,6 +225,7 @@ class PostgresWork(WorkTables):
                     connection.exec_driver_sql(
                         f"DROP TABLE IF EXISTS {self._quote(str(self.schema))}.{self._quote(name)}"
                     )
+                    connection.execute(sa.delete(self._progress).where(self._progress.c.run == parts[-1]))
 
     def close(self) -> None:
         """Ends the background and gives the connection back; temporary tables go with it."""
