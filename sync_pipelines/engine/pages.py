@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import closing
+from datetime import date, datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from sync_pipelines.engine.calls import call, iterate
 from sync_pipelines.errors import ConfigurationError
 
 PAGE_SIZE = 1_000
 _LONGEST_PAGE_S = 5.0
+_PLAIN = frozenset({str, int, float, bool, type(None), Decimal, datetime, date, bytes, UUID})
 
 _PAGES = (list, deque, Iterator, KeysView, ValuesView)
 
@@ -66,7 +71,6 @@ def stream_pages(
         try:
             for stretch in stretches:
                 rest = iter(stretch)
-                # items that come singly may be one dict, filled anew each time
                 page.extend(map(_own, stretch) if type(stretch) is tuple else islice(rest, size() - len(page)))
                 while len(page) >= size():
                     yield page
@@ -86,7 +90,20 @@ def stream_pages(
 
 
 def _own(item: Any) -> Any:
-    return item.copy() if type(item) is dict else item
+    """A copy of an item that came by itself: the source may fill the same object anew for the next one."""
+    if type(item) is dict:
+        if _PLAIN.issuperset(map(type, item.values())):
+            return item.copy()
+        return {name: value if type(value) in _PLAIN else _copied(value) for name, value in item.items()}
+    return _copied(item)
+
+
+def _copied(value: Any) -> Any:
+    """A copy of all of it; what can't be copied stands for itself."""
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - an object of whatever kind; the snapshot says so if it can't keep it
+        return value
 
 
 def _stretches(fetch_external: Callable[[], Any], rows_of_frame: RowsOfFrame) -> Generator[Iterable[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -34,7 +35,10 @@ FROM_ITEMS = 1_000
 
 def bulk_request(job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, run_id: str) -> BulkRequest:
     """What a target needs to know of the run."""
-    owner = sha256(str(workspace.ledger.database.url.set(password=None)).encode()).hexdigest()[:16]
+    ledger = workspace.ledger.database
+    # a ledger in a file belongs to one machine, though others may have one of the same name
+    machine = platform.node() if ledger.dialect.name == "sqlite" else ""
+    owner = sha256(f"{ledger.url.set(password=None)} {machine}".encode()).hexdigest()[:16]
     return BulkRequest(
         job=job.name,
         run_id=run_id,

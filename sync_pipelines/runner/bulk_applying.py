@@ -83,8 +83,12 @@ class BulkApply:
         return counts
 
     def _apply_late(self, applier: PlanApplier) -> None:
-        late = [LateRow(*row) for row in self._driver.at_once(lambda: list(self._bulk.late()))]
-        if late:
-            self._report.line(f"apply: writing {len(late):,} refused or changed records one by one")
-        for number, rows in enumerate(batches(late, PAGE_SIZE)):
-            applier.apply_entries(_LATE + number, late_entries(self._files, rows))
+        """Writes what the database refused, or what somebody else has changed, one by one."""
+        given = number = 0
+        while found := self._driver.at_once(partial(self._bulk.late, given)):
+            if not given:
+                self._report.line("apply: writing refused or changed records one by one")
+            given += len(found)
+            for rows in batches(found, PAGE_SIZE):
+                applier.apply_entries(_LATE + number, late_entries(self._files, [LateRow(*row) for row in rows]))
+                number += 1

@@ -307,9 +307,15 @@ def _is_ready(planned: PlannedRun, bulk: Any | None) -> bool:
     """True if the plan is where the diff left it: in the plan file, or still in the target's working tables."""
     if planned.bulk is None:
         return True
-    if bulk is None or planned.bulk["temporary"]:
+    found = planned.bulk
+    if bulk is None or found["temporary"]:
         return False
-    return bulk.begin(planned.bulk["written"], anew=False) is None and bulk.is_there(direct=planned.bulk["direct"])
+    if bulk.made_for(found["written"]) != found["made_for"]:
+        raise RunError(
+            "the table or its declaration has changed since this run compared them, and its plan may say something "
+            "else now; nothing more was written. Start a new run instead of re-executing this one."
+        )
+    return bulk.begin(found["written"], anew=False) is None and bulk.is_there(direct=found["direct"])
 
 
 def _told(error: Exception) -> str:

@@ -13,6 +13,7 @@ from sync_pipelines.errors import RetryableError
 
 # Source: PostgreSQL's list of error codes (appendix A of its manual).
 _PASSING_CLASSES = ("08", "40", "53", "57")  # connection, rollback of the transaction, resources, intervention
+_CANCELLED = "57014"
 _PASSING_STATES = frozenset({"55P03"})  # the lock can't be had now
 # Source: SQLite's result codes; the lowest byte is the primary code.
 _PASSING_SQLITE = frozenset({5, 6, 10, 14})  # busy, locked, input/output error, the file can't be opened
@@ -30,6 +31,11 @@ def is_passing(error: DBAPIError) -> bool:
     if state:
         return state.startswith(_PASSING_CLASSES) or state in _PASSING_STATES
     return isinstance(error, OperationalError)
+
+
+def is_cancelled(error: RetryableError) -> bool:
+    """True if PostgreSQL ended a statement, as its `statement_timeout` does."""
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == _CANCELLED
 
 
 @contextmanager

@@ -152,7 +152,8 @@ class OpenedSqlTable:
             batches.setdefault(frozenset(row), []).append(row)
         with self._transaction() as connection:
             for rows in batches.values():
-                connection.execute(sa.insert(self._table), rows)
+                statement = sa.insert(self._table).execution_options(preserve_rowcount=True)
+                _require_all(connection.execute(statement, rows).rowcount, len(rows))
 
     def update(self, item: Any, local: Mapping[str, Any]) -> None:
         """Writes the columns that differ. Raises as `update_many`."""
@@ -326,3 +327,13 @@ class OpenedSqlTable:
                 else f"{len(rows) - hit} of {len(rows)} local records are not there any more",
                 external_id=which,
             )
+
+
+def _require_all(hit: int, wanted: int) -> None:
+    """Makes sure that as many rows were written as were given; -1 is of a driver that does not tell."""
+    if 0 <= hit < wanted:
+        raise ItemError(
+            "the database took the row and did not keep it: a trigger or a rule of the table left it out"
+            if wanted == 1
+            else f"the database did not keep {wanted - hit} of {wanted} rows: a trigger or a rule left them out"
+        )

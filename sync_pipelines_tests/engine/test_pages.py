@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ import pandas as pd
 import pydantic
 import pytest
 
-from sync_pipelines.engine.pages import batches, stream_items
+from sync_pipelines.engine.pages import batches, stream_items, stream_pages
 from sync_pipelines.errors import ConfigurationError
 
 A, B, C = {"sku": "A"}, {"sku": "B"}, {"sku": "C"}
@@ -220,3 +220,31 @@ def test_a_stream_is_taken_one_page_at_a_time() -> None:
 def test_batches_are_full_but_the_last() -> None:
     assert list(batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(batches([], 3)) == []
+
+
+class TestReusedObjects:
+    """A source may fill one and the same object anew for each item."""
+
+    def pages(self, source: Any) -> list[Any]:
+        return [item for page in stream_pages(source, rows_of_frame, lambda: 100) for item in page]
+
+    def test_one_dict_and_what_is_in_it(self) -> None:
+        def source() -> Iterator[Any]:
+            item: dict[str, Any] = {"inner": {}}
+            for number in range(5):
+                item["sku"], item["inner"]["n"] = number, number
+                yield item
+
+        assert self.pages(source) == [{"sku": number, "inner": {"n": number}} for number in range(5)]
+
+    def test_one_object_of_another_class(self) -> None:
+        def source() -> Iterator[Any]:
+            item = OrderedDict(sku=0)
+            thing = SimpleNamespace(sku=0)
+            for number in range(5):
+                item["sku"] = thing.sku = number
+                yield item
+                yield thing
+
+        found = self.pages(source)
+        assert [each["sku"] for each in found[::2]] == [each.sku for each in found[1::2]] == list(range(5))

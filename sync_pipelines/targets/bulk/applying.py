@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.errors import TargetError
+from sync_pipelines.errors import RetryableError, TargetError
 from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
 from sync_pipelines.targets.bulk.suspects import Suspects
 from sync_pipelines.targets.bulk.work import FAST, Done, Span, WorkTables
-from sync_pipelines.targets.failures import is_passing
+from sync_pipelines.targets.failures import is_cancelled, is_passing
 
 ROWS_IN_SPAN = 50_000
 
@@ -111,7 +111,14 @@ class SpanApplier:
         return list(span.without(done))
 
     def _apply(self, span: Span) -> None:
-        error = self._attempt(span)
+        try:
+            error = self._attempt(span)
+        except RetryableError as cancelled:
+            if not is_cancelled(cancelled) or span.end - span.first <= self._work.smallest_units:
+                raise
+            for half in span.halves():  # it takes longer than the role's statement_timeout allows
+                self._apply(half)
+            return
         while error is not None:
             if self._suspects.set_aside(span):
                 error = self._attempt(span)  # fewer rows each time

@@ -17,6 +17,8 @@ from sync_pipelines.targets.failures import is_passing
 from sync_pipelines.targets.storage import NamedType
 
 _ROWS_AT_ONCE = 10_000
+POSITIONS_AT_ONCE = 100_000
+_ASCII_BLANKS = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
 _BLANKS = (
     " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -212,7 +214,8 @@ class Planner:
             return local.is_not(None)
         trim = sa.func.trim if is_sqlite else sa.func.btrim
         text = sa.cast(local, sa.Text())
-        bare = trim(text, _BLANKS) if len(self._columns.key) == 1 else text
+        blanks = _BLANKS if self._work.is_unicode else _ASCII_BLANKS
+        bare = trim(text, blanks) if len(self._columns.key) == 1 else text
         is_text = sa.func.typeof(local) == "text" if is_sqlite else local.is_not(None)
         return sa.and_(is_text, bare != "")
 
@@ -286,13 +289,19 @@ class Planner:
             found = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
             connection.execute(sa.delete(self.stage).where(self.stage.c.sp_n.in_(found)))
 
-    def positions(self, connection: sa.Connection, lanes: Sequence[int]) -> Iterator[int]:
-        """Places in the fetch, ascending, of items to be looked at singly: those of the lanes and those set aside."""
+    def positions(self, connection: sa.Connection, lanes: Sequence[int], after: int) -> list[int]:
+        """Places in the fetch of the next items to be looked at singly: those of the lanes and those set aside.
+
+        Args:
+            connection: In a transaction.
+            lanes: The lanes.
+            after: Places after this one; they come in order, a limited number.
+        """
         by_lane = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_lane.in_(lanes))
         aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
         both = sa.union_all(by_lane, aside).subquery("one_by_one")
-        for row in _streamed(connection, sa.select(both.c.sp_n).order_by(both.c.sp_n)):
-            yield row[0]
+        query = sa.select(both.c.sp_n).where(both.c.sp_n > after).order_by(both.c.sp_n).limit(POSITIONS_AT_ONCE)
+        return list(connection.scalars(query))
 
 
 def _has_usual_form(local: sa.ColumnElement[Any], family: str) -> sa.ColumnElement[bool]:

@@ -24,7 +24,13 @@ from sync_pipelines.targets.storage import NamedType
 _LEFTOVERS = sa.text(
     "SELECT c.relname, obj_description(c.oid, 'pg_class') "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-    "WHERE n.nspname = :schema AND c.relkind = 'r' AND obj_description(c.oid, 'pg_class') LIKE 'sync_pipelines %'"
+    "WHERE n.nspname = :schema AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') "
+    "AND obj_description(c.oid, 'pg_class') LIKE 'sync_pipelines %'"
+)
+_MAY_USE_SCHEMA = sa.text(
+    "SELECT has_schema_privilege(:name, 'CREATE') AND has_schema_privilege(:name, 'USAGE') AND coalesce("
+    "has_table_privilege(to_regclass(:progress), 'SELECT') AND has_table_privilege(to_regclass(:progress), 'INSERT') "
+    "AND has_table_privilege(to_regclass(:progress), 'DELETE'), true)"
 )
 _OPTIONS = pa.csv.WriteOptions(include_header=False)
 _TID = NamedType("tid")
@@ -34,9 +40,12 @@ def temporary_or_not(database: sa.Engine, schema: str) -> bool | None:
     """True if working tables must be temporary, False if they may lie in the schema, None if neither is allowed."""
     with passing_failures(database), database.connect() as connection:
         exists = connection.scalar(sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema})
-        allowed = "has_schema_privilege(:name, 'CREATE')" if exists else "has_database_privilege(:name, 'CREATE')"
-        name = schema if exists else connection.scalar(sa.text("SELECT current_database()"))
-        if connection.scalar(sa.text(f"SELECT {allowed}"), {"name": name}):
+        quoted = database.dialect.identifier_preparer.quote_identifier(schema)
+        if exists:
+            allowed = connection.scalar(_MAY_USE_SCHEMA, {"name": schema, "progress": f"{quoted}.progress"})
+        else:
+            allowed = connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'CREATE')"))
+        if allowed:
             return False
         may = connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'TEMP')"))
         return True if may else None
@@ -57,7 +66,7 @@ class PostgresWork(WorkTables):
         self._database = database
         self.outlives_session = not temporary
         self.has_addresses = has_addresses
-        self._connection = database.connect()
+        self._connection = self._connected()
         self._background: Background[_Load] | None = None
         with self.begin() as connection:
             if temporary:
@@ -72,7 +81,10 @@ class PostgresWork(WorkTables):
         quoted = self._quote(self.request.schema)
         # of two runs that make it at once on a fresh database only one can
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('sync_pipelines work schema'))"))
-        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+        # even IF NOT EXISTS asks for the right to make one
+        exists = sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+        if connection.scalar(exists, {"name": self.request.schema}) is None:
+            connection.exec_driver_sql(f"CREATE SCHEMA {quoted}")
         self._progress.create(connection, checkfirst=True)
 
     @contextmanager
@@ -82,11 +94,21 @@ class PostgresWork(WorkTables):
             if self._connection.invalidated:
                 if not self.outlives_session:
                     raise RetryableError("the connection was lost, and the temporary working tables with it")
-                lost, self._connection = self._connection, self._database.connect()
+                lost, self._connection = self._connection, self._connected()
                 lost.close()
                 self.lost_connections += 1
             with self._connection.begin():
                 yield self._connection
+
+    def _connected(self) -> sa.Connection:
+        """A connection with transactions, which an engine may be told to do without."""
+        connection = self._database.connect()
+        raw: Any = connection.connection.driver_connection
+        if getattr(raw, "autocommit", False):
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+        self.is_unicode = connection.scalar(sa.text("SHOW client_encoding")) == "UTF8"
+        connection.rollback()
+        return connection
 
     def create_as(self, connection: sa.Connection, name: str, query: sa.Select[Any], *, empty: bool = False) -> None:
         """Makes a working table of what a query gives."""
@@ -141,7 +163,7 @@ class PostgresWork(WorkTables):
 
     def _copy_rows(self, connection: sa.Connection, load: _Load) -> None:
         columns = ", ".join(load.rows.column_names)
-        statement = f"COPY {self._quoted('stage')} ({columns}) FROM STDIN (FORMAT csv)"
+        statement = f"COPY {self._quoted('stage')} ({columns}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')"
         raw: Any = connection.connection.driver_connection
         connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")  # moments are loaded without their zone
         with raw.cursor() as cursor:
@@ -199,7 +221,8 @@ class PostgresWork(WorkTables):
 
     def allow_more(self, connection: sa.Connection) -> None:
         """Memory for a hash join of millions, and a helper process; for this transaction only."""
-        connection.exec_driver_sql("SET LOCAL work_mem = '32MB'")
+        enough = "pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('32MB')"
+        connection.exec_driver_sql(f"SELECT set_config('work_mem', '32MB', true) WHERE {enough}")
         connection.exec_driver_sql("SET LOCAL parallel_tuple_cost = 0.001")
 
     def analyze(self, connection: sa.Connection, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +12,8 @@ from sync_pipelines.targets.bulk.constraints import Constraints, ForeignKey
 from sync_pipelines.targets.bulk.planning import BulkColumns, What
 from sync_pipelines.targets.bulk.work import FAST, Span, WorkTables
 from sync_pipelines.targets.failures import is_passing
+
+_LATE_AT_ONCE = 20_000
 
 
 class Suspects:
@@ -93,15 +95,20 @@ class Suspects:
             conditions += [self._part.c.sp_what == int(What.UPDATE), ~is_equal]
         return self._insert(connection, conditions)
 
-    def late(self, connection: sa.Connection) -> Iterator[tuple[int | None, int, Sequence[Any]]]:
-        """Number, what and key of the rows that were set aside while applying, in the order of the fetch."""
+    def late(self, connection: sa.Connection, skip: int) -> list[tuple[int | None, int, Sequence[Any]]]:
+        """Number, what and key of rows that were set aside while applying, in the order of the fetch.
+
+        Args:
+            connection: In a transaction.
+            skip: How many have been given; a limited number comes at a time.
+        """
         keys = [sa.type_coerce(self.aside.c[each.label], self._table.c[each.name].type) for each in self._columns.key]
         query = sa.select(self.aside.c.sp_n, self.aside.c.sp_what, *keys)
         query = query.order_by(
             self.aside.c.sp_n.is_(None), self.aside.c.sp_n, *(self.aside.c[name] for name in self._keys)
         )
-        for row in connection.execute(query):
-            yield row[0], row[1], row[2:]
+        rows = connection.execute(query.offset(skip).limit(_LATE_AT_ONCE))
+        return [(row[0], row[1], row[2:]) for row in rows]
 
     def _key_names(self) -> tuple[str, ...]:
         return tuple(each.name for each in self._columns.key)
@@ -124,7 +131,13 @@ class Suspects:
         other = sa.table(key.table, *(sa.column(name) for name in key.referred), schema=key.schema).alias("referred")
         own = [self._part.c[self._labels[name]] for name in key.columns]
         same = [other.c[name] == column for name, column in zip(key.referred, own, strict=True)]
-        there = _exists(other, *same)
+        there: sa.ColumnElement[bool] = _exists(other, *same)
+        is_own_table = key.table == self._table.name and key.schema in {None, self._table.schema}
+        if is_own_table and set(key.referred) <= set(self._labels):  # what is still to be created counts as well
+            twin = self._part.alias("parent")
+            pairs = zip(key.referred, own, strict=True)
+            planned = _exists(twin, *(twin.c[self._labels[name]] == column for name, column in pairs))
+            there = sa.or_(there, planned)
         return sa.and_(*(column.is_not(None) for column in own), ~there)
 
     def _taken(self, names: Sequence[str]) -> sa.ColumnElement[bool]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
@@ -72,6 +73,7 @@ class BulkPlan:
         written: The columns that are written besides the key.
         direct: True if the stage itself is applied, because the table was empty.
         temporary: True if the plan does not outlive this process.
+        made_for: Table and declaration that the plan was made for.
     """
 
     unchanged: int
@@ -83,6 +85,7 @@ class BulkPlan:
     written: tuple[str, ...]
     direct: bool
     temporary: bool
+    made_for: str
 
     @property
     def writes(self) -> int:
@@ -135,6 +138,14 @@ class BulkTable:
             self._make_stage()
             self.recovered += before.created + before.updated
         return reason
+
+    def made_for(self, written: Sequence[str]) -> str:
+        """The table and the declaration in short: a plan that was made for others must not be applied."""
+        target, codecs = self._target, self._target.reflected.codecs
+        types = [(name, codecs[name].type_name if name in codecs else None) for name in (*target.key, *written)]
+        compare = None if target.compare is None else sorted(target.compare)
+        said = [target.reflected.label, list(target.key), types, compare, sorted(target.create_only)]
+        return sha256(repr(said).encode()).hexdigest()[:16]
 
     def _open_work(self) -> WorkTables | None:
         database = self._target.database
@@ -256,12 +267,19 @@ class BulkTable:
             written=self._written or (),
             direct=direct,
             temporary=not self.work.outlives_session,
+            made_for=self.made_for(self._written or ()),
         )
 
     def positions(self) -> Iterator[int]:
-        """Places in the fetch of the items to be looked at one by one, ascending."""
-        with self.work.begin() as connection:
-            yield from self.planner.positions(connection, (SLOW, FAILED))
+        """Places in the fetch of the items to be looked at one by one, ascending.
+
+        No transaction is open while the caller works on them, which may take long.
+        """
+        found = [-1]
+        while found:
+            with self.work.begin() as connection:
+                found = self.planner.positions(connection, (SLOW, FAILED), after=found[-1])
+            yield from found
 
     def is_there(self, *, direct: bool) -> bool:
         """True if the plan is still in the working tables, all of it: the table of rows set aside is made last.
@@ -302,13 +320,16 @@ class BulkTable:
         with self.work.begin() as connection:
             return sum((Counts(**done.counts) for done in self.work.done(connection)), Counts())
 
-    def late(self) -> Iterator[tuple[int | None, Action, str]]:
-        """Position (None for a delete), action and external id of the rows to be written by themselves."""
+    def late(self, skip: int) -> list[tuple[int | None, Action, str]]:
+        """Rows to be written by themselves: position (None for a delete), action and external id.
+
+        Args:
+            skip: How many have been given; a limited number comes at a time, and none when there are no more.
+        """
         with self.work.begin() as connection:
-            rows = list(self._suspects.late(connection))
+            rows = self._suspects.late(connection, skip)
         self._applier.require_plan()
-        for position, what, key in rows:
-            yield position, _ACTIONS[What(what)], self._id_of(key)
+        return [(position, _ACTIONS[What(what)], self._id_of(key)) for position, what, key in rows]
 
     def drop(self) -> None:
         """Removes the working tables of this run."""

@@ -39,7 +39,8 @@ def _isoformat(value: date | time) -> str:
 
 
 def _interval(value: timedelta) -> str:
-    return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
+    # each field with its sign: in some styles a minus in front would count for all of them
+    return f"{value.days:+d} days {value.seconds:+d} seconds {value.microseconds:+d} microseconds"
 
 
 def _array(values: list[Any]) -> str:

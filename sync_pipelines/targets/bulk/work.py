@@ -92,6 +92,8 @@ class WorkTables(ABC):
     """True if a plan can keep the address of a local row."""
     notes_with_rows = True
     """True if what has been applied is noted in the very transaction that writes it."""
+    is_unicode = True
+    """False if the connection can't say all characters."""
     outlives_session = True
     """False for tables that go with the connection."""
     lost_connections = 0

@@ -225,3 +225,12 @@ def test_a_check_that_needs_its_table_is_found_by_halving(postgres_sync: Syncs) 
     assert "division by zero" in messages(results)[7]
     assert "things_n_check" in messages(results)[8]
     assert "things_m_check" in messages(results)[9]
+
+
+def test_a_bad_row_of_a_tree_takes_no_good_branch_with_it(sync: Syncs) -> None:
+    """Rows that refer to others of the same fetch, children first, beside one that refers to nobody."""
+    sync.execute("CREATE TABLE things (sku INTEGER PRIMARY KEY, p INTEGER REFERENCES things (sku))")
+    tree = [{"sku": 3, "p": 2}, {"sku": 2, "p": 1}, {"sku": 4, "p": 99}, {"sku": 1, "p": None}]
+    results = sync(tree, columns=["p"])
+    assert counts(results) == {"created": 3, "failed": 1}
+    assert results.errors[0].external_id == "4"
