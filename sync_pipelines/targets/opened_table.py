@@ -153,7 +153,17 @@ class OpenedSqlTable:
         with self._transaction() as connection:
             for rows in batches.values():
                 statement = sa.insert(self._table).execution_options(preserve_rowcount=True)
-                _require_all(connection.execute(statement, rows).rowcount, len(rows))
+                if 0 <= connection.execute(statement, rows).rowcount < len(rows):
+                    self._require_kept(connection, rows)
+
+    def _require_kept(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
+        """Makes sure that rows are there which the database counts as not inserted: a trigger may have moved them."""
+        keys = [[row[codec.name] for codec in self._key] for row in rows]
+        query = sa.select(sa.func.count()).select_from(self._table).where(self._is_among(keys))
+        lacking = len(rows) - int(connection.scalar(query) or 0)
+        if lacking > 0:
+            which = "the row" if len(rows) == 1 else f"{lacking} of {len(rows)} rows"
+            raise ItemError(f"the database took {which} and kept nothing: a trigger or a rule of the table left it out")
 
     def update(self, item: Any, local: Mapping[str, Any]) -> None:
         """Writes the columns that differ. Raises as `update_many`."""
@@ -327,13 +337,3 @@ class OpenedSqlTable:
                 else f"{len(rows) - hit} of {len(rows)} local records are not there any more",
                 external_id=which,
             )
-
-
-def _require_all(hit: int, wanted: int) -> None:
-    """Makes sure that as many rows were written as were given; -1 is of a driver that does not tell."""
-    if 0 <= hit < wanted:
-        raise ItemError(
-            "the database took the row and did not keep it: a trigger or a rule of the table left it out"
-            if wanted == 1
-            else f"the database did not keep {wanted - hit} of {wanted} rows: a trigger or a rule left them out"
-        )
