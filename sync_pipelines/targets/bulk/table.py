@@ -29,6 +29,7 @@ from sync_pipelines.targets.reflection import ReflectedTable
 from sync_pipelines.targets.storage import NamedType
 
 _KEPT = timedelta(days=7)
+_SQLITE_WITH_FULL_JOIN = (3, 39, 0)
 _ACTIONS = {What.CREATE: Action.CREATE, What.UPDATE: Action.UPDATE, What.DELETE: Action.DELETE}
 
 
@@ -130,6 +131,7 @@ class BulkTable:
         self.__dict__.pop("columns", None)
         self.__dict__.pop("planner", None)
         reason = why_not_in_bulk(self._target.reflected, self._target.key, self._written, self._target.create_only)
+        reason = reason or self._too_old()
         if reason is None:
             self._work = self._work or self._open_work()
             reason = None if self._work else "the role may make neither a schema nor temporary tables"
@@ -138,6 +140,14 @@ class BulkTable:
             self._make_stage()
             self.recovered += before.created + before.updated
         return reason
+
+    def _too_old(self) -> str | None:
+        """Why this SQLite can't compare; None if it can."""
+        driver: Any = self._target.database.dialect.dbapi
+        version = getattr(driver, "sqlite_version_info", _SQLITE_WITH_FULL_JOIN)
+        if self._request.deletes and version < _SQLITE_WITH_FULL_JOIN:
+            return f"SQLite {driver.sqlite_version} has no FULL JOIN, which deletes need; 3.39 has"
+        return None
 
     def made_for(self, written: Sequence[str]) -> str:
         """The table and the declaration in short: a plan that was made for others must not be applied."""

@@ -171,6 +171,15 @@ def test_a_plan_is_not_applied_for_another_declaration(sync: Syncs, settings: Se
         assert counts(SyncRun(before, workspace).apply(plan)) == {"created": 6}
 
 
+def test_an_old_sqlite_deletes_page_by_page(sqlite_sync: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no FULL JOIN."""
+    sqlite_sync.execute(TABLE)
+    sqlite_sync(ITEMS, columns=["n"])
+    monkeypatch.setattr(sqlite_sync.database.dialect.dbapi, "sqlite_version_info", (3, 37, 2))
+    results = sqlite_sync(ITEMS[:2], columns=["n"], deletes="hard", pages="FULL JOIN")
+    assert counts(results) == {"unchanged": 2, "deleted": 4}
+
+
 def test_many_refused_rows_take_no_more_memory_than_few(sync: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read a limited number at a time, each once."""
     monkeypatch.setattr("sync_pipelines.targets.bulk.suspects._LATE_AT_ONCE", 7)
