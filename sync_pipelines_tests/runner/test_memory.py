@@ -46,6 +46,7 @@ def peak_bytes(folder: Path, items: int, kind: str) -> int:
 
 def peak_of_run(job: SyncJob[Any, Any], folder: Path, items: int) -> int:
     gc.collect()
+    gc.freeze()  # how often the collector looks must not depend on what other tests have left behind
     tracemalloc.start()
     try:
         results = run_sync(job, settings=Settings(data_dir=folder))
@@ -53,6 +54,7 @@ def peak_of_run(job: SyncJob[Any, Any], folder: Path, items: int) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
