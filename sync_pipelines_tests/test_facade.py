@@ -78,8 +78,9 @@ import sync_pipelines.engine
 for module in pkgutil.iter_modules(sync_pipelines.engine.__path__, "sync_pipelines.engine."):
     importlib.import_module(module.name)
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.pages import stream_items
-print(decode(encode(list(stream_items(lambda: [[1], [2]] and [[{{"a": 1}}]], iter)))))
+from sync_pipelines.engine.pages import stream_pages
+pages = stream_pages(lambda: [[1], [2]] and [[{{"a": 1}}]], iter, lambda: 9)
+print(decode(encode([item for page in pages for item in page])))
 """
     assert run_code(code).strip() == "[{'a': 1}]"
 

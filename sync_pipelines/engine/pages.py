@@ -25,39 +25,23 @@ _PAGES = (list, deque, Iterator, KeysView, ValuesView)
 RowsOfFrame = Callable[[Any], Iterable[Any]]
 
 
-def stream_items(fetch_external: Callable[[], Any], rows_of_frame: RowsOfFrame) -> Generator[Any]:
-    """Calls `fetch_external` and yields one item after the other, whatever shape it answers in.
-
-    It may be plain or `async`, return or yield items or pages (lists, DataFrames) or be an async generator; never more
-    than a page is held. Closing this iterator closes the source's generator.
-
-    Args:
-        fetch_external: The job's function.
-        rows_of_frame: Makes items of a pandas DataFrame, which this room does not know.
-
-    Raises:
-        ConfigurationError: What came back is neither items nor pages.
-        Exception: Whatever the source raises, unchanged.
-    """
-    with closing(_stretches(fetch_external, rows_of_frame)) as stretches:
-        for stretch in stretches:
-            yield from stretch
-
-
 def stream_pages(
     fetch_external: Callable[[], Any],
     rows_of_frame: RowsOfFrame,
     size: Callable[[], int],
     elapsed_s: Callable[[], float] = time.monotonic,
 ) -> Generator[list[Any]]:
-    """Calls `fetch_external` as `stream_items` does, and yields lists of items.
+    """Calls `fetch_external` and yields lists of items, whatever shape it answers in.
+
+    It may be plain or `async`, return or yield items or pages (lists, DataFrames) or be an async generator; never more
+    than a page of its own and one of ours are held. Closing this iterator closes the source's generator.
 
     A source that is slow gets a page every few seconds, however few items it has given; one that breaks off gets its
     last items out before its error is raised.
 
     Args:
         fetch_external: The job's function.
-        rows_of_frame: Makes items of a pandas DataFrame.
+        rows_of_frame: Makes items of a pandas DataFrame, which this room does not know.
         size: Says how many items a page has at most.
         elapsed_s: A clock that only goes forward, in seconds.
 

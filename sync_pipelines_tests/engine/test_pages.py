@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import pandas as pd
 import pydantic
 import pytest
 
-from sync_pipelines.engine.pages import batches, stream_items, stream_pages
+from sync_pipelines.engine.pages import batches, stream_pages
 from sync_pipelines.errors import ConfigurationError
 
 A, B, C = {"sku": "A"}, {"sku": "B"}, {"sku": "C"}
@@ -22,6 +23,13 @@ FRAME = pd.DataFrame([A, B])
 
 def rows_of_frame(frame: Any) -> Iterator[Any]:
     return iter(frame.to_dict("records"))
+
+
+def stream_items(fetch: Callable[[], Any], rows: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
+    """One item after the other, out of the smallest pages."""
+    with closing(stream_pages(fetch, rows, lambda: 1)) as pages:
+        for page in pages:
+            yield from page
 
 
 def items(fetch: Callable[[], Any]) -> list[Any]:

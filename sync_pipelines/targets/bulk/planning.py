@@ -72,6 +72,10 @@ class BulkColumns:
         """The names of all in the working tables."""
         return [column.label for column in (*self.key, *self.values)]
 
+    def key_values(self, working: sa.FromClause, table: sa.Table) -> list[sa.ColumnElement[Any]]:
+        """The key columns of a working table, to be read as the table's own would be."""
+        return [sa.type_coerce(working.c[column.label], table.c[column.name].type) for column in self.key]
+
 
 class Planner:
     """Compares the stage with the table.
@@ -109,7 +113,7 @@ class Planner:
 
     def duplicates(self, connection: sa.Connection) -> Iterator[tuple[int, int, Sequence[Any]]]:
         """Position, kept position and key of the items that were replaced, in the order of the fetch."""
-        keys = self.key_values(self.stage)
+        keys = self._columns.key_values(self.stage, self._table)
         query = sa.select(self.stage.c.sp_n, self._twice.c.sp_kept, *keys).select_from(self._replaced())
         for row in _streamed(connection, query.order_by(self.stage.c.sp_n)):
             yield row[0], row[1], row[2:]
@@ -118,10 +122,6 @@ class Planner:
         """Leaves only the items that count in the stage."""
         replaced = sa.select(self.stage.c.sp_n).select_from(self._replaced())
         connection.execute(sa.delete(self.stage).where(self.stage.c.sp_n.in_(replaced)))
-
-    def key_values(self, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
-        """The key columns of a working table, to be read as the table's own would be."""
-        return [sa.type_coerce(table.c[column.label], self._table.c[column.name].type) for column in self._columns.key]
 
     def is_empty(self, connection: sa.Connection) -> bool:
         """True if the table has no rows."""
@@ -155,13 +155,10 @@ class Planner:
 
         Where all is to be created nothing needs to be kept of it.
         """
-        if empty:
-            found = query.subquery("found")
-            self._work.create_as(connection, "diffs", sa.select(found).where(found.c.sp_what == int(What.ASIDE)))
-            counts = sa.select(found.c.sp_what, sa.func.count()).group_by(found.c.sp_what)
-            return {row[0]: row[1] for row in connection.execute(counts)}
-        self._work.create_as(connection, "diffs", query)
-        counts = sa.select(self.diffs.c.sp_what, sa.func.count()).group_by(self.diffs.c.sp_what)
+        found: sa.FromClause = query.subquery("found") if empty else self.diffs
+        kept = sa.select(found).where(found.c.sp_what == int(What.ASIDE)) if empty else query
+        self._work.create_as(connection, "diffs", kept)
+        counts = sa.select(found.c.sp_what, sa.func.count()).group_by(found.c.sp_what)
         return {row[0]: row[1] for row in connection.execute(counts)}
 
     def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:

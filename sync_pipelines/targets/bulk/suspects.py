@@ -102,7 +102,7 @@ class Suspects:
             connection: In a transaction.
             skip: How many have been given; a limited number comes at a time.
         """
-        keys = [sa.type_coerce(self.aside.c[each.label], self._table.c[each.name].type) for each in self._columns.key]
+        keys = self._columns.key_values(self.aside, self._table)
         query = sa.select(self.aside.c.sp_n, self.aside.c.sp_what, *keys)
         query = query.order_by(
             self.aside.c.sp_n.is_(None), self.aside.c.sp_n, *(self.aside.c[name] for name in self._keys)
