@@ -66,6 +66,21 @@ def trace_of(error: BaseException) -> str:
     return "\n\nwhich led to\n\n".join(parts)
 
 
+def forget_frames(error: BaseException) -> None:
+    """Lets an exception and all that it came from go of the frames they went through."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        current.__traceback__ = None
+        waiting += [current.__cause__, current.__context__, _innermost(current)]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
+
+
 def _text_of(error: BaseException) -> str:
     try:
         text = str(error).strip()

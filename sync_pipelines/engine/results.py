@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sync_pipelines.engine.plan import Outcome
+from sync_pipelines.engine.redaction import exception_type, forget_frames, message_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,17 @@ class SyncError:
     message: str
     exception_type: str
     position: int = 0
+
+    @classmethod
+    def of(cls, error: Exception, external_id: str | None, position: int) -> SyncError:
+        """What is kept of an exception, which itself lets go of all it holds on to.
+
+        An exception has the frames that it came through, theirs and those of their callers, and with them the page
+        that they work on; which has the exception. Thousands of those would wait for the garbage collector.
+        """
+        kept = cls(external_id, message_of(error), exception_type(error), position)
+        forget_frames(error)
+        return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
-from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.runner.record_calls import Answer
 from sync_pipelines.runner.target_driver import TargetDriver, Work
@@ -22,7 +21,6 @@ class ChunkResult:
     Args:
         outcomes: Place in the chunk -> outcome; without deletes that failed or found nothing to delete.
         errors: What failed, in the order of the fetch.
-        first_raised: The first exception itself; the others go, since each holds on to its frames.
         failed_deletes: How many deletes failed.
         recovered: How many entries an attempt that broke off had already written.
         settled: Places in the chunk of which it is known what became of them; if applying broke off, not of all.
@@ -30,7 +28,6 @@ class ChunkResult:
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     errors: list[SyncError] = field(default_factory=list)
-    first_raised: Exception | None = None
     failed_deletes: int = 0
     recovered: int = 0
     settled: set[int] = field(default_factory=set)
@@ -47,9 +44,7 @@ class ChunkResult:
 
     def fail(self, number: int, entry: PlanEntry, error: Exception) -> None:
         """Keeps the error of an entry."""
-        if self.first_raised is None:
-            self.first_raised = error
-        self.errors.append(SyncError(entry.external_id, message_of(error), exception_type(error), entry.position))
+        self.errors.append(SyncError.of(error, entry.external_id, entry.position))
         self.failed_deletes += int(entry.action is Action.DELETE)
         self.settle(number, Outcome.FAILED if entry.action is not Action.DELETE else None)
 

@@ -11,7 +11,6 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Action, PlanEntry
 from sync_pipelines.engine.progress import Progress
-from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.errors import ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotRow
@@ -60,7 +59,7 @@ class PageDiff:
 
     def fail(self, position: int, external_id: str | None, error: Exception) -> None:
         """Keeps an item's error."""
-        self.failed.append(SyncError(external_id, message_of(error), exception_type(error), position))
+        self.failed.append(SyncError.of(error, external_id, position))
 
 
 @dataclass(frozen=True, slots=True)

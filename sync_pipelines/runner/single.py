@@ -11,7 +11,7 @@ from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.errors import ItemError, TargetError
-from sync_pipelines.runner.applying import ChunkWriter
+from sync_pipelines.runner.applying import ChunkResult, ChunkWriter
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
 
 
@@ -65,9 +65,13 @@ def _write(driver: TargetDriver, external_id: str, item: Any) -> Outcome:
     if local is None:
         driver.compare(item, None)  # an item that can't be written fails here, before anything is
     action = Action.CREATE if local is None else Action.UPDATE
-    chunk = ChunkWriter(driver, [PlanEntry(action, external_id, 0, item)])
+    chunk = ChunkWriter(driver, [PlanEntry(action, external_id, 0, item)], result=_RaisingResult())
     chunk.assign(0, local)
-    result = chunk.write()
-    if result.first_raised is not None:
-        raise result.first_raised
-    return result.outcomes[0]
+    return chunk.write().outcomes[0]
+
+
+class _RaisingResult(ChunkResult):
+    """That of a single item, whose error is raised as it is."""
+
+    def fail(self, number: int, entry: PlanEntry, error: Exception) -> None:  # noqa: ARG002
+        raise error

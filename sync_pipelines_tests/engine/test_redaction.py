@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_pipelines.engine.redaction import MAX_MESSAGE_CHARS, exception_type, message_of, redact
+from sync_pipelines.engine.redaction import MAX_MESSAGE_CHARS, exception_type, forget_frames, message_of, redact
 
 SECRET = "hunter2-Tr0ub4dor"
 
@@ -126,3 +126,25 @@ def test_a_database_error_shows_the_databases_own_words_without_statement_and_va
     assert "Jane Doe" in str(caught.value)
     assert message_of(caught.value) == "CHECK constraint failed: length(name) < 3"
     assert exception_type(caught.value) == "IntegrityError"
+
+
+def test_an_exception_and_all_that_led_to_it_let_go_of_their_frames() -> None:
+    def fail() -> None:
+        try:
+            {}["first"]
+        except KeyError as error:
+            raise ExceptionGroup("both", [ValueError("second")]) from error
+
+    with pytest.raises(ExceptionGroup) as caught:
+        fail()
+    forget_frames(caught.value)
+    assert caught.value.__traceback__ is None
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__traceback__ is None
+
+
+def test_exceptions_that_caused_each_other_let_go_of_their_frames() -> None:
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    forget_frames(first)
+    assert (first.__traceback__, second.__traceback__) == (None, None)
