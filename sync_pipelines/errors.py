@@ -4,6 +4,7 @@ SyncPipelinesError
 ├── ConfigurationError        stop: a person must edit a declaration, a setting or a table
 ├── RetryableError            back off and try again; after the last attempt it counts as what it interrupted
 ├── ItemError                 keep it with its external id, go on with the others
+├── WebhookRejectedError      answer 4xx and store nothing; the sender must change what it sends
 └── RunError                  the run as a whole has failed
     ├── FetchError            the source broke off; nothing was applied
     ├── TargetError           the target broke off; what was applied is accounted for, run again to go on
@@ -57,6 +58,10 @@ class ItemError(SyncPipelinesError):
 
 def _rebuild_item_error(message: str, external_id: str | None) -> ItemError:
     return ItemError(message, external_id=external_id)
+
+
+class WebhookRejectedError(SyncPipelinesError):
+    """A webhook's event is not valid: it is answered with status 422 and the message, and nothing is stored."""
 
 
 class RunError(SyncPipelinesError):

@@ -17,6 +17,7 @@ from uuid import UUID
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.webhooks import Webhook, check_webhook
 from sync_pipelines.errors import ConfigurationError, ItemError
 
 Item = TypeVar("Item")
@@ -80,6 +81,7 @@ class SyncJob(Generic[Item, Local]):
             of its own). None: no limit.
         deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
+        webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
         asset_key: Key of the Dagster asset, at least two words joined by `/`, e.g. `"shop/variants"`; by default group
             and name of the job: `"sync/erp_inventory"`.
@@ -111,6 +113,7 @@ class SyncJob(Generic[Item, Local]):
     max_calls_per_s: float | None = None
     deletes: Literal["off", "hard"] = "off"
     schedule: Interval | str | None = None
+    webhook: Webhook | None = None
     description: str = ""
     asset_key: str | None = None
     source_asset: str | None = None
@@ -148,6 +151,11 @@ class SyncJob(Generic[Item, Local]):
                 object.__setattr__(self, "schedule", as_interval(self.schedule))
             except ConfigurationError as error:
                 raise _wrong(self, "schedule", str(error)) from error
+        if self.webhook is not None:
+            try:
+                check_webhook(self.webhook)
+            except ConfigurationError as error:
+                raise _wrong(self, "webhook", str(error)) from error
 
     @property
     def dagster_name(self) -> str:

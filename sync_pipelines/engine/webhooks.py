@@ -1,0 +1,245 @@
+"""`Webhook`: what a sender tells us of one item, and what that means for the local records."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+
+from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.webhook_signatures import (
+    DeliveryId,
+    Signature,
+    is_number,
+    problems_of_delivery_id,
+    require_signature,
+)
+from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
+
+_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+_MAX_BODY_BYTES = 100_000_000
+_MODES = ("inbox", "inline")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """What a sender sent.
+
+    Args:
+        body: The decoded JSON.
+        headers: Names in lower case. Those that the inbox keeps: `content-type`, `webhook-...` and `x-...`, without
+            signatures, tokens and cookies.
+        received_at: When it came, aware.
+        delivery_id: What names the delivery, None if nothing does.
+    """
+
+    body: Any
+    headers: Mapping[str, str]
+    received_at: datetime
+    delivery_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """The item is new or has changed.
+
+    Args:
+        item: The item as `fetch_external` would give it.
+    """
+
+    item: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The item is gone.
+
+    Args:
+        external_id: What `get_external_id` gave of it.
+    """
+
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refetch:
+    """Something about the item has changed; the job's `fetch_one` asks the source what it is now.
+
+    Args:
+        external_id: What `get_external_id` gives of it.
+    """
+
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """The event means nothing to this sync.
+
+    Args:
+        reason: Why; the sender is told.
+    """
+
+    reason: str = ""
+
+
+Change = Upsert | Delete | Refetch | Ignore
+Parse = Callable[[WebhookEvent], Any | Awaitable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Webhook:
+    """How a sender tells us that an item has changed: `POST /webhooks/{name}` of `sync-pipelines webhooks serve`.
+
+    Args:
+        signature: How the sender proves that it is the sender: `StandardWebhooks(...)`, `HmacSignature(...)`,
+            `BearerToken(...)` or `Unsigned()`.
+        parse: `parse(event)` gives `Upsert(item)`, `Delete(external_id)`, `Refetch(external_id)` or `Ignore(reason)`;
+            a bare item is an upsert, None is ignored. Plain or `async`, and quick, because the receiver waits for it.
+            It may raise `WebhookRejectedError`; if it raises anything else, the delivery is kept and parsed again
+            later. Without it the whole body is the item.
+        delivery_id: The header that names the delivery, or a function of the event; a repeated one is stored once.
+            By default that of the signature's scheme; without any, every request is a delivery of its own.
+        mode: `"inbox"` stores and answers at once; `"inline"` answers when the item is applied.
+        max_body_bytes: Larger bodies are refused.
+        max_per_s: Deliveries a second, above which the sender is asked to wait; as many may come at once. None: no
+            limit. It holds for each process.
+        name: The last part of the path; by default the job's name.
+    """
+
+    signature: Signature | None = None
+    parse: Parse | None = None
+    delivery_id: DeliveryId | None = None
+    mode: Literal["inbox", "inline"] = "inbox"
+    max_body_bytes: int = 1_000_000
+    max_per_s: float | None = None
+    name: str | None = None
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: object, **given: object) -> Self:
+            """Turns a misspelt field into an error that names it."""
+            _check_field_names(cls, args, given)
+            return super().__new__(cls)
+
+    @property
+    def names_deliveries_by(self) -> DeliveryId | None:
+        """The header or function that names a delivery."""
+        return self.delivery_id if self.delivery_id is not None else require_signature(self.signature).delivery_id
+
+
+def check_webhook(webhook: object) -> Webhook:
+    """Checks a declaration.
+
+    Raises:
+        ConfigurationError: Something is wrong; the message names the field.
+    """
+    if not isinstance(webhook, Webhook):
+        raise ConfigurationError(f"{webhook!r} is no Webhook; write webhook=Webhook(signature=...)")
+    signature = require_signature(webhook.signature)
+    problems = [f"signature: {each}" for each in signature.problems()] + [
+        *_problems_of_meaning(webhook),
+        *_problems_of_limits(webhook),
+    ]
+    if problems:
+        raise ConfigurationError(problems[0])
+    return webhook
+
+
+def parse_event(webhook: Webhook, event: WebhookEvent) -> Change:
+    """What an event means.
+
+    Raises:
+        WebhookRejectedError: `parse` rejects it; or there is no `parse` and the body is no object.
+    """
+    return as_change(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
+
+
+def body_as_item(event: WebhookEvent) -> Change:
+    """The meaning of an event without a `parse`.
+
+    Raises:
+        WebhookRejectedError: The body is no object.
+    """
+    if not isinstance(event.body, dict):
+        raise WebhookRejectedError(f"the body is a JSON {_json_kind(event.body)}; send one object with the item")
+    return Upsert(event.body)
+
+
+def as_change(value: Any) -> Change:
+    """What `parse` gave as a change: a bare item is an upsert, None is ignored."""
+    if isinstance(value, (Upsert, Delete, Refetch, Ignore)):
+        return value
+    return Ignore() if value is None else Upsert(value)
+
+
+def decode_body(raw: bytes) -> Any:
+    """Decodes JSON as its standard has it: UTF-8 without a mark in front, no NaN. Of equal names the last counts.
+
+    Raises:
+        WebhookRejectedError: It is something else; the message says where.
+    """
+    try:
+        return _DECODER.decode(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise WebhookRejectedError(f"the body is not UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise WebhookRejectedError(f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise WebhookRejectedError("the body is nested too deeply") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise WebhookRejectedError(f"the body can't be read: {error}") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise WebhookRejectedError(f"the body is not JSON: it holds {name}")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _json_kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}.get(type(value), "value")
+
+
+def _check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+    if args:
+        raise ConfigurationError("webhook: Webhook takes keyword arguments only: Webhook(signature=..., ...)")
+    known = [each.name for each in fields(cls)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
+            raise ConfigurationError(f"webhook: there is no field {name!r}; {hint}")
+
+
+def _problems_of_meaning(webhook: Webhook) -> list[str]:
+    found = []
+    parse: object = webhook.parse
+    if parse is not None and not callable(parse):
+        found.append(f"parse: {parse!r} is not a function")
+    found += problems_of_delivery_id(webhook.delivery_id)
+    if webhook.mode not in _MODES:
+        found.append(f"mode: {webhook.mode!r} must be 'inbox' or 'inline'")
+    name: object = webhook.name
+    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
+        found.append(f"name: {name!r} must be lower case words and digits joined by '-', '_' or '.'")
+    return found
+
+
+def _problems_of_limits(webhook: Webhook) -> list[str]:
+    found = []
+    size: object = webhook.max_body_bytes
+    rate: Any = webhook.max_per_s
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _MAX_BODY_BYTES:
+        found.append(f"max_body_bytes: {size!r} must be a whole number from 1 to {_MAX_BODY_BYTES}")
+    if rate is not None and not (is_number(rate) and 0 < rate < math.inf):
+        found.append(f"max_per_s: {rate!r} must be a number above 0, or None for no limit")
+    return found
