@@ -37,11 +37,12 @@ def shown_url(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def create_database(url: str | URL) -> Engine:
+def create_database(url: str | URL, *, answers_within_s: float | None = None) -> Engine:
     """Makes a SQLAlchemy engine that waits for locks instead of failing, and enforces foreign keys on SQLite.
 
     Args:
         url: The database's URL; `postgresql://` means psycopg 3.
+        answers_within_s: How long to wait for a connection or an answer, in seconds; by default as long as it takes.
 
     Raises:
         ConfigurationError: The URL can't be read or names a driver that is not installed.
@@ -49,7 +50,9 @@ def create_database(url: str | URL) -> Engine:
     parsed = database_url(url)
     options: dict[str, Any] = {"hide_parameters": True}  # in error texts: they may be personal data
     if parsed.get_backend_name() == "sqlite":
-        options["connect_args"] = {"timeout": SQLITE_BUSY_TIMEOUT_S}
+        options["connect_args"] = {"timeout": answers_within_s or SQLITE_BUSY_TIMEOUT_S}
+    elif answers_within_s is not None and parsed.drivername == "postgresql+psycopg":
+        options["connect_args"] = _patience(parsed, answers_within_s)
     try:
         database = create_engine(parsed, **options)
     except (ArgumentError, ImportError) as error:
@@ -63,3 +66,13 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _patience(url: URL, seconds: float) -> dict[str, Any]:
+    """What has a PostgreSQL give up: while connecting, in a statement or a lock, and when the network swallows all."""
+    given = str(url.query.get("options", ""))
+    return {
+        "connect_timeout": max(2, round(seconds)),  # less than two means two
+        "options": f"{given} -c statement_timeout={round(seconds * 1000)}".strip(),
+        "tcp_user_timeout": round(seconds * 1000),
+    }

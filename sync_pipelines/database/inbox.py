@@ -1,33 +1,62 @@
-"""The inbox: single items that wait to be applied."""
+"""The inbox: what came of single items, waiting to be applied."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, or_, select, update
 
+from sync_pipelines.database.inbox_storing import NewDelivery, Stored, store_deliveries
 from sync_pipelines.database.ledger import Ledger, storable
 
 WAITING = "waiting"
 APPLIED = "applied"
 FAILED = "failed"
+STATES = (WAITING, APPLIED, FAILED)
+
+_AT_ONCE = 1_000
+_COUNTED_AT_MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One item that waits.
+    """One change of an item.
 
     Args:
         id: Its number in the inbox; a later one is newer.
-        item: The engine's JSON of the item.
+        item: The engine's JSON of the item, None for what is no upsert.
         received_at: When it was stored, aware.
+        kind: `upsert`, `delete`, `refetch`, or `event`: a payload that is yet to be parsed.
+        external_id: As far as it is known.
+        payload: The body of a webhook, unless the item is the same.
+        headers: Of a webhook, as far as they are kept.
+        delivery_id: What names it at the sender's.
+        attempts: How often it was tried.
+        next_try_at: When it is to be tried again; None: at once.
+        state: `waiting`, `applied` or `failed`.
+        action: What became of it, e.g. `updated`.
+        message: Why it failed.
+        finished_at: When it was settled.
     """
 
     id: int
-    item: str
+    item: str | None
     received_at: datetime
+    kind: str = "upsert"
+    external_id: str | None = None
+    payload: str | None = None
+    headers: Mapping[str, str] | None = None
+    delivery_id: str | None = None
+    attempts: int = 0
+    next_try_at: datetime | None = None
+    state: str = WAITING
+    action: str | None = None
+    message: str | None = None
+    finished_at: datetime | None = None
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +67,23 @@ class Settled:
     external_id: str | None
     action: str | None
     message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much is in the inbox of a sync job.
+
+    Args:
+        job: The sync job's name.
+        waiting: How many deliveries wait, 100,000 at most.
+        failed: How many have failed, 100,000 at most.
+        oldest_waiting_at: When the oldest of those that wait came, None if none waits.
+    """
+
+    job: str
+    waiting: int
+    failed: int
+    oldest_waiting_at: datetime | None
 
 
 class Inbox:
@@ -53,10 +99,21 @@ class Inbox:
 
     def store(self, job: str, item: str, at: datetime) -> int:
         """Stores an item durably and gives its number."""
-        row = {"job": job, "item": item, "received_at": at, "state": WAITING, "attempts": 0}
+        return self.store_many([NewDelivery(job=job, kind="upsert", item=item, received_at=at)])[0].id
+
+    def store_many(self, deliveries: Sequence[NewDelivery]) -> list[Stored]:
+        """Stores deliveries durably, all in one transaction. One whose `delivery_id` the job knows is not stored again.
+
+        Returns:
+            The number of each, in their order; of a repeated one that of the first.
+        """
         with self._ledger.transaction() as connection:
-            key = connection.execute(insert(self._table).values(row)).inserted_primary_key
-        return int(key[0]) if key else 0
+            return store_deliveries(connection, self._table, deliveries)
+
+    def known(self, job: str, delivery_id: str) -> Delivery | None:
+        """The delivery that has that name at the sender's."""
+        table = self._table
+        return next(iter(self._select(table.c.job == job, table.c.delivery_id == delivery_id, limit=1)), None)
 
     def count(self, job: str, state: str = WAITING) -> int:
         """How many deliveries of the job are in that state."""
@@ -65,12 +122,50 @@ class Inbox:
         with self._ledger.transaction() as connection:
             return int(connection.scalar(query) or 0)
 
-    def oldest_waiting(self, job: str, limit: int) -> list[Delivery]:
-        """The deliveries that have waited longest. They stay waiting until they are settled."""
+    def depths(self, jobs: Iterable[str]) -> list[Depth]:
+        """How much waits and has failed of each job. Asks no more than a page of its index takes to count."""
         table = self._table
-        query = select(table).where(table.c.job == job, table.c.state == WAITING).order_by(table.c.id).limit(limit)
+        found = []
         with self._ledger.transaction() as connection:
-            return [Delivery(row.id, row.item, row.received_at) for row in connection.execute(query)]
+            for job in jobs:
+                counts = {}
+                for state in (WAITING, FAILED):
+                    some = select(table.c.id).where(table.c.job == job, table.c.state == state).limit(_COUNTED_AT_MOST)
+                    counts[state] = int(connection.scalar(select(func.count()).select_from(some.subquery())) or 0)
+                first = select(table.c.received_at).where(table.c.job == job, table.c.state == WAITING)
+                oldest = connection.scalar(first.order_by(table.c.id).limit(1))
+                found.append(Depth(job, counts[WAITING], counts[FAILED], oldest))
+        return found
+
+    def oldest_waiting(self, job: str, limit: int, due_at: datetime | None = None) -> list[Delivery]:
+        """The deliveries that have waited longest. They stay waiting until they are settled.
+
+        Args:
+            job: The sync job's name.
+            limit: How many at most.
+            due_at: Only those that are to be tried by then.
+        """
+        table = self._table
+        conditions = [table.c.job == job, table.c.state == WAITING]
+        if due_at is not None:
+            conditions.append(or_(table.c.next_try_at.is_(None), table.c.next_try_at <= due_at))
+        return self._select(*conditions, limit=limit, oldest_first=True)
+
+    def newest(self, job: str | None = None, state: str | None = None, limit: int = 20) -> list[Delivery]:
+        """The newest deliveries, newest first; of one job or all, in one state or any."""
+        table = self._table
+        conditions = [] if job is None else [table.c.job == job]
+        return self._select(*conditions, *([] if state is None else [table.c.state == state]), limit=limit)
+
+    def show(self, delivery: int) -> Delivery | None:
+        """The delivery of that number."""
+        return next(iter(self._select(self._table.c.id == delivery, limit=1)), None)
+
+    def _select(self, *conditions: ColumnElement[bool], limit: int, oldest_first: bool = False) -> list[Delivery]:
+        key = self._table.c.id
+        query = select(self._table).where(*conditions).order_by(key if oldest_first else key.desc()).limit(limit)
+        with self._ledger.transaction() as connection:
+            return [_delivery(row) for row in connection.execute(query)]
 
     def settle(self, settled: Iterable[Settled], at: datetime) -> None:
         """Notes what became of deliveries, all in one transaction."""
@@ -93,8 +188,48 @@ class Inbox:
     def settled(self, job: str, limit: int = 100) -> list[Settled]:
         """The deliveries that were settled last, newest first."""
         table = self._table
-        query = (
-            select(table).where(table.c.job == job, table.c.state != WAITING).order_by(table.c.id.desc()).limit(limit)
-        )
+        found = self._select(table.c.job == job, table.c.state != WAITING, limit=limit)
+        return [Settled(each.id, each.external_id, each.action, each.message) for each in found]
+
+    def replay(self, deliveries: Iterable[int]) -> list[int]:
+        """Has deliveries wait again as if they had just come, with all their attempts.
+
+        Returns:
+            The numbers of those that there are.
+        """
+        return self._replay(self._table.c.id.in_(list(deliveries)))
+
+    def replay_failed(self, job: str) -> list[int]:
+        """Has all deliveries of the job that failed wait again; gives their numbers."""
+        return self._replay(self._table.c.job == job, self._table.c.state == FAILED)
+
+    def _replay(self, *conditions: ColumnElement[bool]) -> list[int]:
+        table = self._table
+        again = {"state": WAITING, "attempts": 0, "next_try_at": None, "action": None, "message": None}
+        statement = update(table).where(*conditions).values(finished_at=None, **again).returning(table.c.id)
         with self._ledger.transaction() as connection:
-            return [Settled(row.id, row.external_id, row.action, row.message) for row in connection.execute(query)]
+            return sorted(connection.scalars(statement))
+
+    def drop(self, deliveries: Iterable[int]) -> list[int]:
+        """Removes deliveries; gives the numbers of those that there were."""
+        table = self._table
+        with self._ledger.transaction() as connection:
+            return sorted(
+                connection.scalars(delete(table).where(table.c.id.in_(list(deliveries))).returning(table.c.id))
+            )
+
+    def purge(self, before: datetime) -> int:
+        """Removes deliveries that were settled before that time, a part at a time; gives how many."""
+        table = self._table
+        removed = 0
+        while True:
+            old = select(table.c.id).where(table.c.finished_at < before).limit(_AT_ONCE)
+            with self._ledger.transaction() as connection:
+                count = connection.execute(delete(table).where(table.c.id.in_(old))).rowcount
+            removed += count
+            if count < _AT_ONCE:
+                return removed
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    return Delivery(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name

@@ -300,11 +300,12 @@ class Ledger:
 
 
 @contextmanager
-def open_ledger(url: str) -> Iterator[Ledger]:
+def open_ledger(url: str, *, answers_within_s: float | None = None) -> Iterator[Ledger]:
     """Opens the ledger, creating or upgrading its tables if need be.
 
     Args:
         url: The URL of the ledger's database, `sqlite:///...` or `postgresql://...`.
+        answers_within_s: How long to wait for its answers, in seconds; by default as long as they take.
 
     Raises:
         ConfigurationError: The ledger can't be reached or written.
@@ -312,7 +313,7 @@ def open_ledger(url: str) -> Iterator[Ledger]:
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         _make_folder(Path(parsed.database).parent)
-    database = create_database(parsed)
+    database = create_database(parsed, answers_within_s=answers_within_s)
     if database.dialect.name == "sqlite":
         event.listen(database, "connect", _leave_transactions_to_us)
         event.listen(database, "begin", _begin_immediate)

@@ -11,7 +11,7 @@ from sync_pipelines.database.connections import shown_url
 from sync_pipelines.database.tables import POSTGRES_SCHEMA, SQLITE_PREFIX
 from sync_pipelines.errors import ConfigurationError
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a test holds it against the files."""
 
 _LOCK = 7_305_812_094  # any number that nobody else uses as an advisory lock
@@ -39,6 +39,11 @@ def migrate(database: Engine) -> None:
             f"the ledger {shown} can't be opened: {getattr(error, 'orig', None) or error}. "
             "Check SYNC_PIPELINES_LEDGER_URL, SYNC_PIPELINES_DATABASE_URL and SYNC_PIPELINES_DATA_DIR."
         ) from error
+
+
+def is_current(connection: Connection) -> bool:
+    """True if the ledger has the tables that this version needs."""
+    return _version(connection) == HEAD
 
 
 def _place(connection: Connection) -> tuple[str, str | None, str]:

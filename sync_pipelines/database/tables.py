@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 POSTGRES_SCHEMA = "sync_pipelines"
@@ -122,20 +123,36 @@ def _run_chunks(metadata: MetaData, prefix: str, run: str) -> Table:
 
 
 def _inbox(metadata: MetaData, prefix: str) -> Table:
+    finished = text("finished_at IS NOT NULL")
+    named = text("delivery_id IS NOT NULL")
     return Table(
         f"{prefix}inbox",
         metadata,
         Column("id", _SERIAL, primary_key=True),
         Column("job", Text, nullable=False),
-        Column("item", Text, nullable=False),  # the engine's JSON
+        Column("kind", String(16), nullable=False),  # upsert, delete, refetch, event
+        Column("external_id", Text),  # as soon as it is known
+        Column("item", Text),  # the engine's JSON; of an upsert
+        Column("payload", Text),  # the body of a webhook, where the item does not say the same
+        Column("headers", JSON(none_as_null=True)),  # of a webhook, as `parse` gets them
+        Column("delivery_id", Text),  # what names it at the sender's
         Column("received_at", Moment, nullable=False),
         Column("state", String(16), nullable=False),  # waiting, applied, failed
         Column("attempts", Integer, nullable=False),
-        Column("external_id", Text),
+        Column("next_try_at", Moment),  # null: at once
         Column("action", String(16)),
         Column("message", Text),
         Column("finished_at", Moment),
         Index(f"ix_{prefix}inbox_job_state_id", "job", "state", "id"),
+        Index(
+            f"ux_{prefix}inbox_job_delivery_id",
+            "job",
+            "delivery_id",
+            unique=True,
+            postgresql_where=named,
+            sqlite_where=named,
+        ),
+        Index(f"ix_{prefix}inbox_finished_at", "finished_at", postgresql_where=finished, sqlite_where=finished),
     )
 
 

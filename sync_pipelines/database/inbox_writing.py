@@ -1,0 +1,118 @@
+"""Stores deliveries over a connection of its own, for a receiver to which microseconds count.
+
+On PostgreSQL all that came together is one parameter of one statement that the server has prepared, and that commits by
+itself: a single question and a single answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import DBAPIError
+
+from sync_pipelines.database.connections import shown_url
+from sync_pipelines.database.inbox import Inbox
+from sync_pipelines.database.inbox_storing import NewDelivery, Stored, find_known
+from sync_pipelines.database.ledger import Ledger, storable
+from sync_pipelines.errors import RunError
+
+_COLUMNS = {
+    "job": "text",
+    "kind": "text",
+    "external_id": "text",
+    "item": "text",
+    "payload": "text",
+    "headers": "json",
+    "delivery_id": "text",
+    "received_at": "timestamptz",
+}
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class InboxWriter:
+    """Stores deliveries that wait. For one thread.
+
+    Args:
+        ledger: The ledger that has the inbox.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._inbox = Inbox(ledger)
+        self._connection: Connection | None = None
+        names = ", ".join(_COLUMNS)
+        typed = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+        # numbers are given in the order of the rows, because they are given after sorting
+        self._statement = (
+            f"INSERT INTO {ledger.tables.inbox.fullname} ({names}, state, attempts) "  # noqa: S608 - our names
+            f"SELECT {names}, 'waiting', 0 "
+            f"FROM ROWS FROM (json_to_recordset(%s::json) AS ({typed})) WITH ORDINALITY AS given({names}, position) "
+            "ORDER BY position ON CONFLICT DO NOTHING RETURNING id, job, delivery_id"
+        )
+
+    def store_many(self, deliveries: Sequence[NewDelivery]) -> list[Stored]:
+        """Stores deliveries durably, as `Inbox.store_many` does.
+
+        Raises:
+            RunError: The ledger does not answer.
+        """
+        if self._ledger.database.dialect.name != "postgresql":
+            return self._inbox.store_many(deliveries)
+        try:
+            return self._store(self._open(), deliveries)
+        except DBAPIError as error:
+            self.close()
+            shown = shown_url(self._ledger.database.url)
+            raise RunError(f"the ledger {shown} did not take deliveries: {error.orig}") from error
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._ledger.database.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return self._connection
+
+    def _store(self, connection: Connection, deliveries: Sequence[NewDelivery]) -> list[Stored]:
+        rows = _encode([_document(each) for each in deliveries])
+        found = connection.exec_driver_sql(self._statement, (rows,)).all()
+        if len(found) == len(deliveries):
+            return [Stored(row[0]) for row in sorted(found)]
+        return self._with_repeated(connection, deliveries, found)
+
+    def _with_repeated(
+        self, connection: Connection, deliveries: Sequence[NewDelivery], found: Sequence[Row[Any]]
+    ) -> list[Stored]:
+        nameless = iter(sorted(row.id for row in found if row.delivery_id is None))
+        new = {(row.job, row.delivery_id): row.id for row in found if row.delivery_id is not None}
+        keys = {(each.job, each.delivery_id) for each in deliveries if each.delivery_id is not None}
+        known = find_known(connection, self._ledger.tables.inbox, [key for key in keys if key not in new])
+        if len(new) + len(known) < len(keys):
+            return self._inbox.store_many(deliveries)  # one that another process had is gone by now
+        known |= new
+        return [
+            Stored(next(nameless))
+            if each.delivery_id is None
+            else Stored(known[each.job, each.delivery_id], repeated=new.pop((each.job, each.delivery_id), None) is None)
+            for each in deliveries
+        ]
+
+    def close(self) -> None:
+        """Closes the connection; the next delivery opens another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+
+def _document(delivery: NewDelivery) -> dict[str, object]:
+    return {
+        "job": delivery.job,
+        "kind": delivery.kind,
+        "external_id": storable(delivery.external_id),
+        "item": delivery.item,
+        "payload": delivery.payload,
+        "headers": delivery.headers,
+        "delivery_id": delivery.delivery_id,
+        "received_at": delivery.received_at.isoformat(),
+    }
