@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sync_pipelines.engine.plan import FieldChange
     from sync_pipelines.engine.progress import Progress
     from sync_pipelines.engine.results import Duplicate, ItemResult, SyncError, SyncResults
+    from sync_pipelines.engine.webhook_signatures import BearerToken, HmacSignature, StandardWebhooks, Unsigned
+    from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, Webhook, WebhookEvent
     from sync_pipelines.errors import (
         AccountsError,
         ConfigurationError,
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
         SyncBusyError,
         SyncPipelinesError,
         TargetError,
+        WebhookRejectedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
     from sync_pipelines.registry.registry import register_sync_job, schedule_sync_job
     from sync_pipelines.registry.single_items import trigger_item
+    from sync_pipelines.registry.webhook_app import webhook_app
     from sync_pipelines.runner.run import run_sync
     from sync_pipelines.runner.single import sync_single_item
     from sync_pipelines.settings.model import Settings
@@ -56,12 +60,16 @@ _PLACES = {
     "ApiKeyAuth": "sources.rest_auth",
     "BasicAuth": "sources.rest_auth",
     "BearerAuth": "sources.rest_auth",
+    "BearerToken": "engine.webhook_signatures",
     "ConfigurationError": "errors",
     "CursorPaging": "sources.rest_paging",
+    "Delete": "engine.webhooks",
     "Duplicate": "engine.results",
     "FetchError": "errors",
     "FieldChange": "engine.plan",
+    "HmacSignature": "engine.webhook_signatures",
     "HookError": "errors",
+    "Ignore": "engine.webhooks",
     "Interval": "engine.intervals",
     "ItemError": "errors",
     "ItemResult": "engine.results",
@@ -72,11 +80,13 @@ _PLACES = {
     "OffsetPaging": "sources.rest_paging",
     "PageNumberPaging": "sources.rest_paging",
     "Progress": "engine.progress",
+    "Refetch": "engine.webhooks",
     "RestSource": "sources.rest",
     "RetryableError": "errors",
     "RunError": "errors",
     "Settings": "settings.model",
     "SqlTable": "targets.sql_table",
+    "StandardWebhooks": "engine.webhook_signatures",
     "SyncBusyError": "errors",
     "SyncError": "engine.results",
     "SyncJob": "engine.declaration",
@@ -84,6 +94,11 @@ _PLACES = {
     "SyncResults": "engine.results",
     "TargetError": "errors",
     "Tryton": "sources.tryton",
+    "Unsigned": "engine.webhook_signatures",
+    "Upsert": "engine.webhooks",
+    "Webhook": "engine.webhooks",
+    "WebhookEvent": "engine.webhooks",
+    "WebhookRejectedError": "errors",
     "csv_file": "sources.files",
     "dlt_resource": "sources.dlt",
     "frame_pages": "sources.frames",
@@ -97,6 +112,7 @@ _PLACES = {
     "sync_single_item": "runner.single",
     "trigger_item": "registry.single_items",
     "trigger_sync": "orchestration.triggers",
+    "webhook_app": "registry.webhook_app",
 }
 
 __all__ = [
@@ -104,12 +120,16 @@ __all__ = [
     "ApiKeyAuth",
     "BasicAuth",
     "BearerAuth",
+    "BearerToken",
     "ConfigurationError",
     "CursorPaging",
+    "Delete",
     "Duplicate",
     "FetchError",
     "FieldChange",
+    "HmacSignature",
     "HookError",
+    "Ignore",
     "Interval",
     "ItemError",
     "ItemResult",
@@ -120,11 +140,13 @@ __all__ = [
     "OffsetPaging",
     "PageNumberPaging",
     "Progress",
+    "Refetch",
     "RestSource",
     "RetryableError",
     "RunError",
     "Settings",
     "SqlTable",
+    "StandardWebhooks",
     "SyncBusyError",
     "SyncError",
     "SyncJob",
@@ -132,6 +154,11 @@ __all__ = [
     "SyncResults",
     "TargetError",
     "Tryton",
+    "Unsigned",
+    "Upsert",
+    "Webhook",
+    "WebhookEvent",
+    "WebhookRejectedError",
     "csv_file",
     "dlt_resource",
     "frame_pages",
@@ -145,6 +172,7 @@ __all__ = [
     "sync_single_item",
     "trigger_item",
     "trigger_sync",
+    "webhook_app",
 ]
 
 

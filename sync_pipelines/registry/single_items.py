@@ -1,39 +1,75 @@
-"""`trigger_item`: one item into the inbox, to be applied by the next drain."""
+"""`trigger_item`: one change into the inbox, to be applied by the next drain."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import encode
-from sync_pipelines.engine.declaration import checked_external_id
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, as_change
+from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.single import item_error
 from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 
 
-def trigger_item(name: str, item: Any, *, settings: Settings | None = None) -> int:
-    """Stores an item durably in the ledger's inbox; a sensor starts a run that applies what waits there.
+def trigger_item(name: str, item: Any, *, delivery_id: str | None = None, settings: Settings | None = None) -> int:
+    """Stores a change durably in the ledger's inbox; a sensor starts a run that applies what waits there.
+
+    With it a handler of your own web application does what a `Webhook` does, without its HTTP.
 
     Args:
         name: The sync job's name.
-        item: One item as the job's `fetch_external` would give it.
+        item: One item as the job's `fetch_external` would give it; or `Upsert(item)`, `Delete(external_id)`, or
+            `Refetch(external_id)`.
+        delivery_id: What names the delivery at its sender's; a repeated one is stored once.
         settings: By default those of the environment.
 
     Returns:
-        The number of the delivery in the inbox.
+        The number of the delivery in the inbox; of a repeated one that of the first.
 
     Raises:
-        ConfigurationError: There is no such job, or the ledger can't be opened.
+        ConfigurationError: There is no such job, it lacks the `fetch_one` of a `Refetch`, or the ledger can't be
+            opened.
         ItemError: The item has no external id, or can't be kept.
     """
     job = find_job(name)
+    kind, external_id, text = _described(job, item)
+    with open_workspace(settings) as workspace:
+        delivery = NewDelivery(
+            job=job.name,
+            kind=kind,
+            external_id=external_id,
+            item=text,
+            delivery_id=delivery_id,
+            received_at=workspace.clock(),
+        )
+        return workspace.inbox.store_many([delivery])[0].id
+
+
+def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]:
+    """Kind, external id and JSON of a change."""
+    change = as_change(item) if item is not None else None
     external_id: str | None = None
+    if isinstance(change, Ignore):
+        raise ItemError("of an Ignore there is nothing to store")
     try:
-        external_id = checked_external_id(resolve(job.identify(item)))
-        text = encode(item)
+        if isinstance(change, (Delete, Refetch)):
+            external_id = checked_external_id(change.external_id)
+            _require_fetch_one(job, change)
+            return "delete" if isinstance(change, Delete) else "refetch", external_id, None
+        plain = change.item if change is not None else None
+        external_id = checked_external_id(resolve(job.identify(plain)))
+        return "upsert", external_id, encode(plain)
+    except ConfigurationError:
+        raise
     except Exception as error:
         raise item_error(external_id, error) from error
-    with open_workspace(settings) as workspace:
-        return workspace.inbox.store(job.name, text, workspace.clock())
+
+
+def _require_fetch_one(job: SyncJob[Any, Any], change: Delete | Refetch) -> None:
+    if isinstance(change, Refetch) and getattr(job, "fetch_one", None) is None:
+        raise ConfigurationError(f"sync job {job.name!r}: {change!r} needs a fetch_one; give the job one")

@@ -15,7 +15,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, SyncError, SyncResults
-from sync_pipelines.errors import AccountsError, TargetError
+from sync_pipelines.errors import AccountsError, ItemError, TargetError
 from sync_pipelines.recording.snapshot import SnapshotRow
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
 from sync_pipelines.runner.diffing import PageDiff, canonical_or_error, diff_page
@@ -171,9 +171,15 @@ def _plain(counts: Counts) -> dict[str, int]:
     return {**counts.to_dict(), "recovered": 0}
 
 
+def _item_text(delivery: Delivery) -> str:
+    if delivery.item is None:
+        raise ItemError(f"a delivery of the kind {delivery.kind!r} can't be applied by this version")
+    return delivery.item
+
+
 def _row(job: SyncJob[Any, Any], position: int, delivery: Delivery) -> SnapshotRow:
     try:
-        item = decode(delivery.item)
+        item = decode(_item_text(delivery))
     except Exception as error:  # noqa: BLE001 - one bad delivery never stops the others
         return SnapshotRow(position, None, None, exception_type(error), message_of(error))
     return snapshot_row(job, position, item)

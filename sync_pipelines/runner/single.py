@@ -65,13 +65,14 @@ def _write(driver: TargetDriver, external_id: str, item: Any) -> Outcome:
     if local is None:
         driver.compare(item, None)  # an item that can't be written fails here, before anything is
     action = Action.CREATE if local is None else Action.UPDATE
-    chunk = ChunkWriter(driver, [PlanEntry(action, external_id, 0, item)], result=_RaisingResult())
+    chunk = ChunkWriter(driver, [PlanEntry(action, external_id, 0, item)], result=RaisingResult())
     chunk.assign(0, local)
     return chunk.write().outcomes[0]
 
 
-class _RaisingResult(ChunkResult):
+class RaisingResult(ChunkResult):
     """That of a single item, whose error is raised as it is."""
 
     def fail(self, number: int, entry: PlanEntry, error: Exception) -> None:  # noqa: ARG002
+        """Raises it."""
         raise error

@@ -1,0 +1,1 @@
+"""Deliveries: takes webhooks, verifies them, stores them durably, and only then answers."""

@@ -1,0 +1,134 @@
+"""The receiver as an ASGI application: webhooks, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from sync_pipelines.webhooks.inline import Apply, InlineApplier, Report
+from sync_pipelines.webhooks.ledger_access import LedgerAccess
+from sync_pipelines.webhooks.metrics import CONTENT_TYPE, Metrics
+from sync_pipelines.webhooks.receiver import Hook, Receiver
+from sync_pipelines.webhooks.storing import DeliveryWriter
+
+T = TypeVar("T")
+
+_HEALTH_TIMEOUT_S = 3.0
+_PATH = "/webhooks/"
+
+
+def build_app(
+    hooks: Mapping[str, Hook], access: LedgerAccess, apply: Apply, report: Report | None = None
+) -> WebhookApp:
+    """Puts the receiver together.
+
+    Everything starts when it is first needed, because an application that is mounted is not told when it starts.
+
+    Args:
+        hooks: The webhooks by name.
+        access: The way to the ledger.
+        apply: Applies one change, for webhooks in inline mode.
+        report: Is told of what was applied inline.
+    """
+    metrics = Metrics()
+    writer = DeliveryWriter(access.store)
+    inline = InlineApplier(access.inbox, apply, report)
+    health = _Health(access, metrics, sorted({hook.job.name for hook in hooks.values()}))
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(_close, writer, inline, health, access)
+
+    rest = Starlette(
+        routes=[
+            Route("/healthz", endpoint=health.alive),
+            Route("/readyz", endpoint=health.ready),
+            Route("/metrics", endpoint=health.metrics),
+        ],
+        lifespan=lifespan,
+    )
+    rest.router.redirect_slashes = False
+    return WebhookApp(Receiver(hooks, writer, inline, metrics), rest)
+
+
+class WebhookApp:
+    """Hands deliveries to the receiver on the shortest way, and everything else to Starlette.
+
+    Args:
+        receiver: Takes what is sent to `/webhooks/{name}`.
+        rest: Answers everything else, and is told when the application starts and ends.
+    """
+
+    def __init__(self, receiver: Receiver, rest: Starlette) -> None:
+        self._receiver = receiver
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))  # of an application that is mounted
+            if path.startswith(_PATH) and "/" not in path[len(_PATH) :]:
+                await self._receiver.answer(path[len(_PATH) :], scope, receive, send)
+                return
+        await self._rest(scope, receive, send)
+
+
+def _close(writer: DeliveryWriter, inline: InlineApplier, health: _Health, access: LedgerAccess) -> None:
+    """All requests are answered by now: nothing is left to store but what nobody waits for."""
+    writer.close()
+    inline.close()
+    health.close()
+    access.close()
+
+
+class _Health:
+    """Tells how the receiver is. Never has more than one question at the database, however many ask."""
+
+    def __init__(self, access: LedgerAccess, metrics: Metrics, jobs: list[str]) -> None:
+        self._access = access
+        self._metrics = metrics
+        self._jobs = jobs
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sync_pipelines.health")
+        self._asking: set[str] = set()
+
+    async def alive(self, _request: Request) -> Response:
+        """The process lives."""
+        return JSONResponse({"status": "alive"})
+
+    async def ready(self, _request: Request) -> Response:
+        """Deliveries can be stored: the database answers and has our tables."""
+        if await self._ask("ready", self._access.is_ready):
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"error": "the ledger does not answer, or has other tables"}, 503, {"Retry-After": "5"})
+
+    async def metrics(self, _request: Request) -> Response:
+        """What Prometheus reads."""
+        depths = await self._ask("depths", lambda: self._access.depths(self._jobs))
+        return Response(self._metrics.render(depths, datetime.now(UTC)), media_type=CONTENT_TYPE)
+
+    async def _ask(self, what: str, question: Callable[[], T]) -> T | None:
+        """The answer; None if there is none in time, or the last question of the kind is still open."""
+        if what in self._asking:
+            return None
+        self._asking.add(what)
+        work = asyncio.get_running_loop().run_in_executor(self._pool, question)
+        work.add_done_callback(lambda _: self._asking.discard(what))
+        try:
+            return await asyncio.wait_for(asyncio.shield(work), _HEALTH_TIMEOUT_S)
+        except Exception:  # noqa: BLE001 - whatever it is, the answer is that there is none
+            return None
+
+    def close(self) -> None:
+        """Waits for the question that is open."""
+        self._pool.shutdown()

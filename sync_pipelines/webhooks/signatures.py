@@ -1,0 +1,179 @@
+"""Verifies that a delivery is its sender's. Whatever stands in its headers, the answer is yes or no."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from standardwebhooks.webhooks import EmptyWebhookSecretError, WebhookVerificationError
+from standardwebhooks.webhooks import Webhook as StandardWebhook
+
+from sync_pipelines.engine.webhook_signatures import (
+    HmacSignature,
+    Signature,
+    StandardWebhooks,
+    Unsigned,
+    names_of,
+)
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.settings.secrets import read_secret
+
+Headers = Mapping[str, str]
+"""Names in lower case. The values of one that came several times are joined, so that no scheme accepts them."""
+Verify = Callable[[Headers, bytes], bool]
+Clock = Callable[[], float]
+
+_SEPARATORS = re.compile(r"[\s,]+")
+_DIGITS = re.compile(r"[0-9]{1,16}")
+_MILLISECONDS_FROM = 100_000_000_000
+_STANDARD = ("id", "timestamp", "signature")
+
+
+def verifier_of(signature: Signature, job: str, clock: Clock = time.time) -> Verify:
+    """Reads the secrets and gives what verifies a delivery: `verify(headers, body)`.
+
+    Args:
+        signature: The declaration.
+        job: The sync job's name, for messages.
+        clock: Gives the time in seconds since 1970.
+
+    Raises:
+        ConfigurationError: A secret is missing or unusable; the message names job and variable.
+    """
+    if isinstance(signature, Unsigned):
+        return lambda _headers, _body: True
+    secrets = read_secrets(names_of(signature.secrets), job)
+    if isinstance(signature, StandardWebhooks):
+        return _Standard(secrets, job)
+    if isinstance(signature, HmacSignature):
+        return _Hmac(signature, [secret for _, secret in secrets], clock)
+    return _Bearer([secret for _, secret in secrets])
+
+
+def read_secrets(names: Sequence[str], job: str) -> list[tuple[str, str]]:
+    """The secrets with the variables that hold them.
+
+    Raises:
+        ConfigurationError: A variable is not set, or holds none.
+    """
+    found = []
+    for name in names:
+        held = read_secret(name, f"the webhook of sync job {job!r}").get_secret_value()
+        secrets = [secret for secret in _SEPARATORS.split(held) if secret]
+        if not secrets:
+            raise ConfigurationError(f"the environment variable {name} of the webhook of sync job {job!r} is empty")
+        found += [(name, secret) for secret in secrets]
+    return found
+
+
+class _Standard:
+    """Standard Webhooks, through their own library."""
+
+    def __init__(self, secrets: Sequence[tuple[str, str]], job: str) -> None:
+        self._keys = [_standard_key(name, secret, job) for name, secret in secrets]
+
+    def __call__(self, headers: Headers, body: bytes) -> bool:
+        brand = "webhook" if "webhook-id" in headers else "svix"
+        given = {f"webhook-{each}": headers.get(f"{brand}-{each}", "") for each in _STANDARD}
+        return any(_verifies(key, body, given) for key in self._keys)
+
+
+def _verifies(key: StandardWebhook, body: bytes, headers: dict[str, str]) -> bool:
+    try:
+        key.verify(body, headers, json_parse=False)
+    except (WebhookVerificationError, ValueError, TypeError, ArithmeticError):
+        return False  # of garbage in headers the library lets out what it meets
+    return True
+
+
+def _standard_key(name: str, secret: str, job: str) -> StandardWebhook:
+    try:
+        base64.b64decode(secret.removeprefix("whsec_") + "==", validate=True)
+        return StandardWebhook(secret)
+    except (binascii.Error, ValueError, EmptyWebhookSecretError):
+        pass  # the cause is not shown: it may hold the secret
+    raise ConfigurationError(
+        f"the environment variable {name} of the webhook of sync job {job!r} holds no secret of Standard Webhooks; "
+        "those are base64 with whsec_ in front"
+    )
+
+
+class _Hmac:
+    def __init__(self, scheme: HmacSignature, secrets: Sequence[str], clock: Clock) -> None:
+        self._scheme = scheme
+        self._digest = getattr(hashlib, scheme.algorithm)
+        self._keys = [secret.encode() for secret in secrets]
+        self._before, _, self._after = scheme.signed.partition("{body}")
+        self._clock = clock
+
+    def __call__(self, headers: Headers, body: bytes) -> bool:
+        held = headers.get(self._scheme.header.lower(), "")
+        moment, texts = self._parts(headers, held)
+        if moment is None or not self._is_timely(moment):
+            return False
+        given = [signature for text in texts if (signature := self._decoded(text)) is not None]
+        if not given:
+            return False
+        signed = self._signed(moment, body)
+        expected = [hmac.new(key, signed, self._digest).digest() for key in self._keys]
+        return any(hmac.compare_digest(mine, theirs) for mine in expected for theirs in given)
+
+    def _parts(self, headers: Headers, held: str) -> tuple[str | None, list[str]]:
+        """The time ("" for a scheme without one, None if it is missing) and the signatures."""
+        scheme = self._scheme
+        fields = _fields(held) if scheme.signature_field is not None else {}
+        texts = fields.get(scheme.signature_field, []) if scheme.signature_field is not None else [held]
+        if scheme.timestamp_header is not None:
+            return headers.get(scheme.timestamp_header.lower()), texts
+        if scheme.timestamp_field is not None:
+            moments = fields.get(scheme.timestamp_field, [])
+            return moments[0] if len(moments) == 1 else None, texts
+        return "", texts
+
+    def _is_timely(self, moment: str) -> bool:
+        if not self._scheme.has_time:
+            return True
+        if not _DIGITS.fullmatch(moment):
+            return False
+        at_s = int(moment) / 1000 if int(moment) >= _MILLISECONDS_FROM else int(moment)
+        return abs(self._clock() - at_s) <= self._scheme.tolerance_s
+
+    def _decoded(self, text: str) -> bytes | None:
+        prefix = self._scheme.prefix
+        if not text.startswith(prefix):
+            return None
+        text = text[len(prefix) :]
+        try:
+            return bytes.fromhex(text) if self._scheme.encoding == "hex" else base64.b64decode(text, validate=True)
+        except ValueError:
+            return None
+
+    def _signed(self, moment: str, body: bytes) -> bytes:
+        before, after = (part.replace("{timestamp}", moment).encode() for part in (self._before, self._after))
+        return before + body + after
+
+
+def _fields(held: str) -> dict[str, list[str]]:
+    """`t=1,v1=a,v1=b` -> its values by name."""
+    found: dict[str, list[str]] = {}
+    for part in held.split(","):
+        name, _, value = part.strip().partition("=")
+        found.setdefault(name, []).append(value)
+    return found
+
+
+class _Bearer:
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._tokens = [token.encode() for token in tokens]
+
+    def __call__(self, headers: Headers, _body: bytes) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        text = given.strip().encode("latin-1", "replace")
+        return any(hmac.compare_digest(token, text) for token in self._tokens)
