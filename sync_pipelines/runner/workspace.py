@@ -30,6 +30,7 @@ class Workspace:
         store: Where snapshots and plans are.
         keep_snapshots: How long files of past runs stay.
         keep_runs: How long the ledger knows a run.
+        keep_deliveries: How long the inbox knows a delivery that was applied or has failed.
         lease: How long a run that died or stalled keeps others of its sync from starting.
         wait_s: Seconds that a run started by Dagster waits for another one of its sync.
         work_schema: Schema of working tables in a target's database.
@@ -40,6 +41,7 @@ class Workspace:
     store: SnapshotStore
     keep_snapshots: timedelta
     keep_runs: timedelta = timedelta(days=365)
+    keep_deliveries: timedelta = timedelta(days=30)
     lease: timedelta = timedelta(seconds=60)
     wait_s: float = 900.0
     work_schema: str = "sync_pipelines_work"
@@ -56,8 +58,9 @@ class Workspace:
         return Inbox(self.ledger)
 
     def clean_up(self) -> None:
-        """Removes the files of runs, and the runs themselves, that are older than the settings keep them."""
+        """Removes files of runs, runs, and deliveries that are older than the settings keep them."""
         self.ledger.forget_runs(self.clock() - self.keep_runs)
+        self.inbox.purge(self.clock() - self.keep_deliveries)
         self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp())
 
 
@@ -79,6 +82,7 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             SnapshotStore(settings.snapshot_dir(), settings.work_dir()),
             keep_snapshots=timedelta(days=settings.keep_snapshots_days),
             keep_runs=timedelta(days=settings.keep_runs_days),
+            keep_deliveries=timedelta(days=settings.keep_deliveries_days),
             lease=timedelta(seconds=settings.lease_s),
             wait_s=settings.wait_s,
             work_schema=settings.work_schema,

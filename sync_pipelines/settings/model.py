@@ -75,6 +75,12 @@ class Settings(BaseSettings):
         description="Days after which the ledger forgets a run with its errors. The newest run of each sync stays.",
     )
 
+    keep_deliveries_days: float = Field(
+        default=30,
+        gt=0,
+        description="Days after which a delivery that was applied, or has failed for good, is removed from the inbox.",
+    )
+
     @field_validator("jobs", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
