@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
-from sync_pipelines.cli.program import Command, Program, end, remember_debug
+from sync_pipelines.cli.options import Debug, JobName, Json
+from sync_pipelines.cli.program import Command, Program, end
+from sync_pipelines.cli.webhook_commands import webhooks_app
 
 app = typer.Typer(
     name="sync-pipelines",
@@ -25,12 +27,7 @@ app = typer.Typer(
 )
 
 command = partial(app.command, cls=Command)
-
-JobName = Annotated[str, typer.Argument(metavar="NAME", help="The sync job's name, e.g. erp-inventory.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
-Debug = Annotated[
-    bool, typer.Option("--debug", callback=remember_debug, help="Show where an error comes from (a traceback).")
-]
+app.add_typer(webhooks_app)
 
 
 def main() -> None:

@@ -1,0 +1,183 @@
+"""`webhooks list`, `show`, `replay` and `drop`: the deliveries in the inbox."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+
+from sync_pipelines.cli.output import remark, show_facts, show_json, show_line, show_table
+from sync_pipelines.cli.wording import local_time
+from sync_pipelines.database.inbox import STATES, Delivery, Inbox
+from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.registry.registry import find_job
+from sync_pipelines.settings.model import load_settings
+
+_LARGEST_ID = 2**63 - 1
+
+
+def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: int, as_json: bool) -> None:
+    """Shows the newest deliveries, of one sync job or of all.
+
+    Raises:
+        ConfigurationError: There is neither a delivery nor a sync job of that name, or the state is none.
+    """
+    if (name is None) != every:
+        raise ConfigurationError("give the name of a sync job, or --all for those of all of them")
+    if state is not None and state not in STATES:
+        raise ConfigurationError(f"--state {state!r} is none of {', '.join(STATES)}")
+    with _inbox() as inbox:
+        found = inbox.newest(name, state, limit)
+    if not found and name is not None:
+        find_job(name)
+    if as_json:
+        show_json({"deliveries": [_document(each) for each in found]})
+    elif found:
+        titles = ["delivery", "sync", "received", "kind", "external id", "state", "attempts", "became"]
+        show_table(titles, [_row(each) for each in found], numbers={"delivery", "attempts"})
+    else:
+        remark(f"no {f'{state} ' if state else ''}deliveries{f' of {name}' if name else ''}")
+
+
+def show_delivery(number: int, *, as_json: bool) -> None:
+    """Shows one delivery.
+
+    Raises:
+        ConfigurationError: There is none of that number.
+    """
+    with _inbox() as inbox:
+        found = inbox.show(number) if abs(number) <= _LARGEST_ID else None
+    if found is None:
+        raise ConfigurationError(_unknown([number]))
+    if as_json:
+        show_json(_document(found))
+        return
+    show_facts(_facts(found))
+    for text in (found.payload, found.item):
+        if text is not None:
+            show_line(text)
+            return
+
+
+def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None:
+    """Has deliveries wait again.
+
+    Raises:
+        ConfigurationError: Nothing was named, or what is named is not there.
+    """
+    if bool(numbers) == (failed is not None):
+        raise ConfigurationError("give the numbers of deliveries, or --failed NAME for all of a sync job that failed")
+    with _inbox() as inbox:
+        if failed is None:
+            _require(inbox, numbers)
+            done = inbox.replay(numbers)
+        else:
+            done = inbox.replay_failed(failed)
+            if not done:
+                find_job(failed)
+    _show_done("replayed", "wait to be applied again", done, as_json=as_json)
+
+
+def drop(numbers: Sequence[int], *, sure: bool, as_json: bool) -> None:
+    """Removes deliveries, after asking.
+
+    Raises:
+        ConfigurationError: One of them is not there.
+    """
+    with _inbox() as inbox:
+        _require(inbox, numbers)
+        if not sure:
+            typer.confirm(f"Remove {len(set(numbers))} deliveries for good?", abort=True, err=True)
+        done = inbox.drop(numbers)
+    _show_done("dropped", "are removed", done, as_json=as_json)
+
+
+@contextmanager
+def _inbox() -> Iterator[Inbox]:
+    with open_ledger(load_settings().ledger_database_url()) as ledger:
+        yield Inbox(ledger)
+
+
+def _require(inbox: Inbox, numbers: Sequence[int]) -> None:
+    """All or nothing: whoever mistypes one number wants to look again."""
+    missing = [each for each in numbers if abs(each) > _LARGEST_ID or inbox.show(each) is None]
+    if missing:
+        raise ConfigurationError(f"{_unknown(missing)}; nothing was done")
+
+
+def _unknown(numbers: Sequence[int]) -> str:
+    told = ", ".join(map(str, numbers))
+    return f"the inbox has no delivery {told}; `sync-pipelines webhooks list --all` lists those it has"
+
+
+def _show_done(what: str, sentence: str, done: Sequence[int], *, as_json: bool) -> None:
+    if as_json:
+        show_json({what: list(done)})
+    else:
+        show_line(f"{len(done):,} deliveries {sentence}")
+
+
+def _row(delivery: Delivery) -> list[str]:
+    return [
+        str(delivery.id),
+        delivery.job,
+        local_time(delivery.received_at),
+        delivery.kind,
+        delivery.external_id or "",
+        delivery.state,
+        str(delivery.attempts),
+        delivery.action or delivery.message or "",
+    ]
+
+
+def _facts(delivery: Delivery) -> dict[str, str]:
+    facts = {
+        "delivery": str(delivery.id),
+        "sync": delivery.job,
+        "kind": delivery.kind,
+        "external id": delivery.external_id or "",
+        "state": delivery.state,
+        "became": delivery.action or "",
+        "failure": delivery.message or "",
+        "attempts": str(delivery.attempts),
+        "received": local_time(delivery.received_at),
+        "waits": _waited(delivery),
+        "next attempt": local_time(delivery.next_try_at) if delivery.next_try_at else "",
+        "finished": local_time(delivery.finished_at) if delivery.finished_at else "",
+        "sender's id": delivery.delivery_id or "",
+    }
+    return facts | {f"header {name}": value for name, value in (delivery.headers or {}).items()}
+
+
+def _waited(delivery: Delivery) -> str:
+    if delivery.state != "waiting":
+        return ""
+    return f"{max(0, round((datetime.now(UTC) - delivery.received_at).total_seconds())):,} s"
+
+
+def _document(delivery: Delivery) -> dict[str, Any]:
+    def moment(value: datetime | None) -> str | None:
+        return value.isoformat() if value is not None else None
+
+    return {
+        "id": delivery.id,
+        "job": delivery.job,
+        "kind": delivery.kind,
+        "external_id": delivery.external_id,
+        "state": delivery.state,
+        "action": delivery.action,
+        "message": delivery.message,
+        "attempts": delivery.attempts,
+        "received_at": moment(delivery.received_at),
+        "next_try_at": moment(delivery.next_try_at),
+        "finished_at": moment(delivery.finished_at),
+        "delivery_id": delivery.delivery_id,
+        "headers": delivery.headers,
+        "item": json.loads(delivery.item) if delivery.item is not None else None,
+        "payload": delivery.payload,
+    }
