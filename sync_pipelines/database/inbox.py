@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select, update
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored, store_deliveries
 from sync_pipelines.database.ledger import Ledger, storable
@@ -19,6 +20,8 @@ STATES = (WAITING, APPLIED, FAILED)
 
 _AT_ONCE = 1_000
 _COUNTED_AT_MOST = 100_000
+_IDS_AT_ONCE = 500
+_SETTLED = ("state", "external_id", "action", "message", "next_try_at", "finished_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,21 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of one delivery. `action` is None for one that failed; then `message` says why."""
+    """What became of one delivery.
+
+    Args:
+        id: Its number in the inbox.
+        external_id: The item's, as far as it is known.
+        action: What was done; None if it failed.
+        message: Why it failed.
+        next_try_at: When one that failed is to be tried again; None: not any more.
+    """
 
     id: int
     external_id: str | None
     action: str | None
     message: str | None = None
+    next_try_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,23 +179,38 @@ class Inbox:
         with self._ledger.transaction() as connection:
             return [_delivery(row) for row in connection.execute(query)]
 
-    def settle(self, settled: Iterable[Settled], at: datetime) -> None:
-        """Notes what became of deliveries, all in one transaction."""
+    def waiting_of(self, job: str, external_ids: Sequence[str]) -> list[Delivery]:
+        """All deliveries for these items that wait, also those that are to be tried later; oldest first.
+
+        Args:
+            job: The sync job's name.
+            external_ids: As the deliveries have them.
+        """
         table = self._table
+        found: list[Delivery] = []
         with self._ledger.transaction() as connection:
-            for each in settled:
-                connection.execute(
-                    update(table)
-                    .where(table.c.id == each.id)
-                    .values(
-                        state=FAILED if each.action is None else APPLIED,
-                        attempts=table.c.attempts + 1,
-                        external_id=storable(each.external_id),
-                        action=each.action,
-                        message=each.message,
-                        finished_at=at,
-                    )
-                )
+            for start in range(0, len(external_ids), _IDS_AT_ONCE):
+                part = table.c.external_id.in_([storable(each) for each in external_ids[start : start + _IDS_AT_ONCE]])
+                query = select(table).where(table.c.job == job, table.c.state == WAITING, part)
+                found += [_delivery(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda delivery: delivery.id)
+
+    def settle(self, settled: Iterable[Settled], at: datetime, within: Connection | None = None) -> None:
+        """Notes what became of deliveries, all in one transaction.
+
+        Args:
+            settled: The deliveries.
+            at: When.
+            within: In whose transaction; by default in one of its own.
+        """
+        table = self._table
+        values: dict[str, Any] = {name: bindparam(f"b_{name}") for name in _SETTLED}
+        statement = update(table).where(table.c.id == bindparam("b_id"))
+        statement = statement.values(attempts=table.c.attempts + 1, **values)
+        rows = [_settled_row(each, at) for each in settled]
+        if rows:
+            with nullcontext(within) if within is not None else self._ledger.transaction() as connection:
+                connection.execute(statement, rows)
 
     def settled(self, job: str, limit: int = 100) -> list[Settled]:
         """The deliveries that were settled last, newest first."""
@@ -229,6 +256,20 @@ class Inbox:
             removed += count
             if count < _AT_ONCE:
                 return removed
+
+
+def _settled_row(settled: Settled, at: datetime) -> dict[str, Any]:
+    again = settled.next_try_at is not None
+    state = APPLIED if settled.action is not None else WAITING if again else FAILED
+    return {
+        "b_id": settled.id,
+        "b_state": state,
+        "b_external_id": storable(settled.external_id),
+        "b_action": settled.action,
+        "b_message": settled.message,
+        "b_next_try_at": settled.next_try_at,
+        "b_finished_at": None if again else at,
+    }
 
 
 def _delivery(row: Row[Any]) -> Delivery:

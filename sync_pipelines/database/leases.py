@@ -97,9 +97,7 @@ class Leases:
         In the ledger's own PostgreSQL the row stays locked until that transaction ends, so that nobody can take the
         lease before its rows are there. In another database there is nothing to ask: True.
         """
-        if connection.dialect.name != "postgresql" or connection.engine.url.set(password=None, drivername="p") != (
-            self._ledger.database.url.set(password=None, drivername="p")
-        ):
+        if not self._ledger.is_in(connection):
             return True
         table = self._table
         token = connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -83,6 +83,11 @@ class Ledger:
                 "the sync again when the ledger is back."
             ) from error
 
+    def is_in(self, connection: Connection) -> bool:
+        """True if the connection is to the PostgreSQL that has the ledger, as the same role."""
+        own, other = (each.url.set(password=None, drivername="p") for each in (self.database, connection.engine))
+        return connection.dialect.name == "postgresql" and own == other
+
     def start_run(self, run: RunRow) -> None:
         """Notes that a run has begun."""
         with self.transaction() as connection:
@@ -135,6 +140,19 @@ class Ledger:
         with self.transaction() as connection:
             found: str | None = connection.execute(query).scalar()
             return found
+
+    def last_applied_at(self, job: str) -> datetime | None:
+        """When the newest full run that has begun to apply came to its end; None if there is none."""
+        table = self.tables.runs
+        query = (
+            select(table.c.completed_at)
+            .where(table.c.job == job, table.c.kind == "full", table.c.apply_started_at.is_not(None))
+            .order_by(table.c.started_at.desc())
+            .limit(1)
+        )
+        with self.transaction() as connection:
+            found: datetime | None = connection.scalar(query)
+        return found
 
     def forget_runs(self, before: datetime) -> int:
         """Forgets runs that began before that time, with their errors, except the newest of each sync job.
@@ -226,6 +244,7 @@ class Ledger:
         at: datetime,
         *,
         left: Sequence[int] = (),
+        within: Connection | None = None,
     ) -> None:
         """Notes that a chunk of the plan is applied, with the errors of its items.
 
@@ -236,10 +255,11 @@ class Ledger:
             errors: The items that failed.
             at: When.
             left: Places in the chunk that are still to be applied.
+            within: In whose transaction; by default in one of its own.
         """
         table = self.tables.run_chunks
         own = (table.c.run_id == run_id, table.c.number == number)
-        with self.transaction() as connection:
+        with nullcontext(within) if within is not None else self.transaction() as connection:
             noted: dict[str, Any] = dict(counts)
             before = connection.execute(select(table.c.counts).where(*own)).scalar() or {}
             if _LEFT in before:

@@ -57,6 +57,7 @@ class LedgerTables:
     run_chunks: Table
     inbox: Table
     leases: Table
+    versions: Table
 
 
 def ledger_tables(dialect_name: str) -> LedgerTables:
@@ -72,6 +73,7 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         run_chunks=_run_chunks(metadata, prefix, run),
         inbox=_inbox(metadata, prefix),
         leases=_leases(metadata, prefix),
+        versions=_versions(metadata, prefix),
     )
 
 
@@ -152,6 +154,13 @@ def _inbox(metadata: MetaData, prefix: str) -> Table:
             postgresql_where=named,
             sqlite_where=named,
         ),
+        Index(
+            f"ix_{prefix}inbox_waiting_external_id",
+            "job",
+            "external_id",
+            postgresql_where=text("state = 'waiting'"),
+            sqlite_where=text("state = 'waiting'"),
+        ),
         Index(f"ix_{prefix}inbox_finished_at", "finished_at", postgresql_where=finished, sqlite_where=finished),
     )
 
@@ -167,4 +176,14 @@ def _leases(metadata: MetaData, prefix: str) -> Table:
         Column("dagster_run_id", String(64)),
         Column("described", Text, nullable=False),
         Column("process", Text, nullable=False),
+    )
+
+
+def _versions(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}versions",
+        metadata,
+        Column("job", String(200), primary_key=True),
+        Column("external_id", String(300), primary_key=True),  # canonical
+        Column("version", String(100), nullable=False),
     )

@@ -43,7 +43,8 @@ _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _MAX_KINDS = 3
 _ID_TYPES = (str, int, float, Decimal, UUID, date)
 _HOOKS = (
-    "find_local", "create", "update", "delete", "list_local", "should_skip", "has_changed", "on_start", "on_complete",
+    "fetch_one", "find_local", "create", "update", "delete", "list_local", "should_skip", "has_changed", "on_start",
+    "on_complete",
 )  # fmt: skip
 _PER_RECORD = ("find_local", "create", "update")
 
@@ -60,6 +61,11 @@ class SyncJob(Generic[Item, Local]):
         get_external_id: What identifies an item: a function of the item, or the name of one of its fields. May be left
             out when the target knows its key columns.
         find_local: `find_local(external_id)` gives the local record or None.
+        fetch_one: `fetch_one(external_id)` gives the item as the source has it now, None if it is gone. Asked when a
+            webhook says only that something has changed, or when it can't be told which of two states is the newer one.
+        get_version: Which of two states of an item is the newer one: a function of the item that gives a number or an
+            aware moment (or a text of either, such as `"2026-01-31T12:00:00Z"`), or the name of such a field. An older
+            item never overwrites a newer one, whichever way it comes.
         create: `create(item)` writes a new local record.
         update: `update(item, local)` brings a found record up to the item.
         delete: `delete(local)` removes a local record; needed for `deletes="hard"` without a target that can.
@@ -99,6 +105,8 @@ class SyncJob(Generic[Item, Local]):
     name: str
     fetch_external: Callable[[], Fetched | Awaitable[Fetched]]
     get_external_id: Callable[[Item], str | Awaitable[str]] | str | None = None
+    fetch_one: Callable[[str], Awaitable[Item | None] | Item | None] | None = None
+    get_version: Callable[[Item], Any] | str | None = None
     find_local: Callable[[str], Awaitable[Local | None] | Local | None] | None = None
     create: Callable[[Item], object] | None = None
     update: Callable[[Item, Local], object] | None = None
@@ -175,6 +183,12 @@ class SyncJob(Generic[Item, Local]):
             return read_field(item, self.get_external_id)
         return self.get_external_id(item)
 
+    def read_version(self, item: Item) -> Any:
+        """Gives what `get_version` says, unchecked; awaitable if it is `async`. Only where there is a `get_version`."""
+        if isinstance(self.get_version, str):
+            return read_field(item, self.get_version)
+        return self.get_version(item) if self.get_version is not None else None
+
 
 def checked_external_id(value: Any) -> str:
     """Makes text of an external id.
@@ -240,6 +254,9 @@ def _check_identity(job: SyncJob[Any, Any]) -> None:
         raise _wrong(job, "get_external_id", "is missing; give a function of the item or the name of one of its fields")
     if given is not None and not callable(given) and not (isinstance(given, str) and given):
         raise _wrong(job, "get_external_id", f"{given!r} is neither a function nor a field name")
+    version = job.get_version
+    if version is not None and not callable(version) and not (isinstance(version, str) and version):
+        raise _wrong(job, "get_version", f"{version!r} is neither a function nor a field name")
 
 
 def _check_target(job: SyncJob[Any, Any]) -> None:

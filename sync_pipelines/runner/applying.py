@@ -10,6 +10,7 @@ from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.runner.record_calls import Answer
 from sync_pipelines.runner.target_driver import TargetDriver, Work
+from sync_pipelines.runner.version_guard import VersionGuard
 
 _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Action.DELETE: Outcome.DELETED}
 
@@ -50,7 +51,12 @@ class ChunkResult:
 
 
 def apply_chunk(
-    driver: TargetDriver, entries: Sequence[PlanEntry], *, verify: bool, result: ChunkResult | None = None
+    driver: TargetDriver,
+    entries: Sequence[PlanEntry],
+    *,
+    verify: bool,
+    result: ChunkResult | None = None,
+    guard: VersionGuard | None = None,
 ) -> ChunkResult:
     """Writes a chunk: looks up what it needs, decides once more against what is there now, writes.
 
@@ -59,6 +65,7 @@ def apply_chunk(
         entries: A chunk of the plan.
         verify: True if an earlier attempt may have written some of it: then creates are looked up as well.
         result: An empty one to fill as the work goes on, for a caller that must know what was done if it breaks off.
+        guard: Knows the versions of local records, for a job with `get_version`.
 
     Raises:
         TargetError: The target as a whole does not answer.
@@ -66,12 +73,19 @@ def apply_chunk(
     wanted = [each.external_id for each in entries if verify or each.action is not Action.CREATE]
     found, broken = driver.find(wanted) if wanted else ({}, {})
     chunk = ChunkWriter(driver, entries, verify=verify, result=result)
+    known = guard.known(found, [each.external_id for each in entries]) if guard is not None else {}
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
             chunk.result.fail(number, entry, broken[entry.external_id])
+        elif guard is not None and guard.is_stale(entry, known):
+            chunk.result.settle(number, Outcome.SKIPPED)
         else:
             chunk.assign(number, found.get(entry.external_id))
-    return chunk.write()
+    try:
+        return chunk.write()
+    finally:
+        if guard is not None:
+            guard.keep_written(entries, chunk.result.outcomes)
 
 
 class ChunkWriter:

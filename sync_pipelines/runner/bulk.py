@@ -89,6 +89,8 @@ class BulkDiff:
         Returns:
             What is planned, or why the target can't be synced in bulk.
         """
+        if self._job.get_version is not None:
+            return "versions are compared item by item"
         self._failed_count = self._unidentified = 0  # of an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)

@@ -12,12 +12,14 @@ from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Action, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
+from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.runner.id_index import IdIndex
 from sync_pipelines.runner.plan_files import PlanPages, write_findings
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.version_guard import VersionGuard
 from sync_pipelines.snapshots.files import PageWriter
 from sync_pipelines.snapshots.store import RunFiles
 
@@ -46,13 +48,14 @@ class PageDiff:
     failed: list[SyncError] = field(default_factory=list)
     duplicates: list[Duplicate] = field(default_factory=list)
     skipped: list[Candidate] = field(default_factory=list)
+    stale: list[Candidate] = field(default_factory=list)  # older than what is there
     unchanged: list[Candidate] = field(default_factory=list)
 
     def counts(self) -> Counts:
         """The outcomes that are settled without a write."""
         return Counts(
             unchanged=len(self.unchanged),
-            skipped=len(self.skipped),
+            skipped=len(self.skipped) + len(self.stale),
             failed=len(self.failed),
             duplicate=len(self.duplicates),
         )
@@ -92,24 +95,32 @@ class PlannedRun:
         return PlannedRun(int(summary["fetched"]), settled, int(summary["writes"]), bulk=summary["bulk"])
 
 
-def diff_snapshot(job: SyncJob[Any, Any], files: RunFiles, driver: TargetDriver, report: RunReport) -> PlannedRun:
+def diff_snapshot(
+    job: SyncJob[Any, Any],
+    files: RunFiles,
+    driver: TargetDriver,
+    report: RunReport,
+    guard: VersionGuard | None = None,
+) -> PlannedRun:
     """Diffs the run's snapshot into its plan, page by page."""
     total = int(Snapshot(files.folder).summary()["items"])
-    settled, done = Counts(), 0
+    settled, done, stale = Counts(), 0, 0
     with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
-        unidentified = _index_ids(files, driver, index)
+        unidentified = _index_ids(files, driver, index) if guard is None else index_versions(files, driver, index, guard)
         entries = PlanPages(plan)
         for rows in _rows_in_pages(files):
-            page = diff_page(job, driver, index, rows)
+            page = diff_page(job, driver, index, rows, guard)
             tell_findings(findings, page, report)
             entries.add(page.entries)
-            settled, done = settled + page.counts(), done + len(rows)
+            settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
             report.progress(Progress("diff", total, done, total))
         reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
         if job.deletes != "off" and reason is None:
             _plan_deletes(driver, index, entries)
         entries.flush()
         notes = [f"no deletes: {reason}"] if reason is not None else []
+        if stale:
+            notes.append(f"{stale:,} items were older than their local records, and were skipped")
         planned = PlannedRun(total, settled, plan.rows, notes)
         findings.finish({})
         plan.finish(planned.summary())
@@ -134,20 +145,46 @@ def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex) -> int:
     for page in Snapshot(files.folder).pages(fields=False):
         known: list[tuple[str, int]] = []
         for position, external_id in zip(page.positions(), page.external_ids(), strict=True):
-            if external_id is None:
-                unidentified += 1
-                continue
             canonical = canonical_or_error(driver, external_id)
             if isinstance(canonical, str):
                 known.append((canonical, position))
-            elif not isinstance(canonical, ItemError):  # of an id that does not convert there can be no record
-                unidentified += 1
+            else:
+                unidentified += is_unidentified(canonical)
         index.add(known)
     return unidentified
 
 
-def canonical_or_error(driver: TargetDriver, external_id: str) -> str | Exception:
-    """The canonical id, or why there is none."""
+def is_unidentified(canonical: Exception | None) -> bool:
+    """True if an item without a canonical id may be that of any record; of an id that does not convert there is none."""
+    return not isinstance(canonical, ItemError)
+
+
+def index_versions(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: VersionGuard) -> int:
+    """Notes the position of the newest item of each id; gives how many items have none that can be read."""
+    unidentified = 0
+    for rows in _rows_in_pages(files):
+        known: list[tuple[str, int, Version | None]] = []
+        for row in rows:
+            canonical = canonical_or_error(driver, row.external_id)
+            if isinstance(canonical, str):
+                known.append((canonical, row.position, _version_or_none(guard, row)))
+            else:
+                unidentified += is_unidentified(canonical)
+        index.add_versions(known)
+    return unidentified
+
+
+def _version_or_none(guard: VersionGuard, row: SnapshotRow) -> Version | None:
+    try:
+        return None if row.message is not None else guard.version_of(row.item)
+    except Exception:  # noqa: BLE001 - its error is told when it is its turn
+        return None
+
+
+def canonical_or_error(driver: TargetDriver, external_id: str | None) -> str | Exception | None:
+    """The canonical id, or why there is none; None of an item without one."""
+    if external_id is None:
+        return None
     try:
         return driver.canonical_id(external_id)
     except Exception as error:  # noqa: BLE001 - one bad item never stops the others
@@ -155,7 +192,11 @@ def canonical_or_error(driver: TargetDriver, external_id: str) -> str | Exceptio
 
 
 def diff_page(
-    job: SyncJob[Any, Any], driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow]
+    job: SyncJob[Any, Any],
+    driver: TargetDriver,
+    index: FindsPositions,
+    rows: Sequence[SnapshotRow],
+    guard: VersionGuard | None = None,
 ) -> PageDiff:
     """Decides on a page of a snapshot.
 
@@ -164,16 +205,37 @@ def diff_page(
         driver: The opened target.
         index: Says where the last item of an id is.
         rows: Rows of a snapshot.
+        guard: Knows the versions of local records, for a job with `get_version`.
     """
     page = PageDiff()
     candidates = _without_skipped(job, _winners(driver, index, rows, page), page)
     found, broken = driver.find([each.external_id for each in candidates])
+    if guard is not None:
+        candidates = _without_stale(guard, candidates, found, page)
     for each in candidates:
         if each.external_id in broken:
             page.fail(each.position, each.external_id, broken[each.external_id])
         else:
             _decide(driver, each, found.get(each.external_id), page)
+    if guard is not None:
+        guard.keep({each.external_id: each.item for each in page.unchanged})
     return page
+
+
+def _without_stale(
+    guard: VersionGuard, candidates: Sequence[Candidate], found: Mapping[str, Any], page: PageDiff
+) -> list[Candidate]:
+    """The candidates that are not older than their local records."""
+    known = guard.known(found, [each.external_id for each in candidates])
+    fresh: list[Candidate] = []
+    for each in candidates:
+        try:
+            is_stale = guard.version_of(each.item).is_older_than(known.get(each.external_id))
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            page.fail(each.position, each.external_id, error)
+            continue
+        (page.stale if is_stale else fresh).append(each)
+    return fresh
 
 
 def _winners(

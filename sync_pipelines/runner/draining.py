@@ -5,28 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
 from sync_pipelines.database.inbox import Delivery, Settled
 from sync_pipelines.database.ledger import RunRow
-from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
-from sync_pipelines.engine.results import Counts, SyncError, SyncResults
-from sync_pipelines.errors import AccountsError, ItemError, TargetError
-from sync_pipelines.recording.snapshot import SnapshotRow
-from sync_pipelines.runner.applying import ChunkResult, apply_chunk
-from sync_pipelines.runner.diffing import PageDiff, canonical_or_error, diff_page
-from sync_pipelines.runner.fetching import snapshot_row
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
+from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.runner.workspace import Workspace
 
-BATCH_SIZE = 500
+BATCH_SIZE = 2_000
 _POLL_S = 0.25
 
 
@@ -50,16 +50,6 @@ class Applied:
     external_id: str | None
     action: str
     message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Deliveries, and what became of them so far."""
-
-    deliveries: Sequence[Delivery]
-    rows: Sequence[SnapshotRow]
-    page: PageDiff
-    chunk: ChunkResult
 
 
 class Drain:
@@ -107,6 +97,7 @@ class Drain:
         self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
     ) -> SyncResults:
         started_at, began_s = self._workspace.clock(), time.monotonic()
+        self._unsure_until = self._workspace.ledger.last_applied_at(self.job.name)
         self._workspace.ledger.start_run(
             RunRow(run_id, self.job.name, "drain", self._dagster_run_id, options={}, started_at=started_at)
         )
@@ -128,7 +119,7 @@ class Drain:
         began_s = last_arrival_s = time.monotonic()
         number = 0
         while time.monotonic() - began_s < limits.longest_s:
-            deliveries = self._workspace.inbox.oldest_waiting(self.job.name, BATCH_SIZE)
+            deliveries = self._next()
             if deliveries:
                 self._apply(run_id, number, driver, deliveries)
                 number, last_arrival_s = number + 1, time.monotonic()
@@ -137,83 +128,73 @@ class Drain:
             else:
                 sleep(_POLL_S)
 
+    def _next(self) -> Sequence[Delivery]:
+        """The deliveries that are due, and all others that wait for the same items, so that none comes too late."""
+        inbox, name = self._workspace.inbox, self.job.name
+        due = inbox.oldest_waiting(name, BATCH_SIZE, due_at=self._workspace.clock())
+        ids = dict.fromkeys(each.external_id for each in due if each.external_id is not None)
+        if not ids:
+            return due
+        others = {each.id: each for each in inbox.waiting_of(name, list(ids))}
+        return sorted((others | {each.id: each for each in due}).values(), key=lambda each: each.id)
+
     def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Delivery]) -> None:
-        rows = [_row(self.job, position, delivery) for position, delivery in enumerate(deliveries)]
-        page = diff_page(self.job, driver, _LastOf(driver, rows), rows)
-        # a drain that was killed between writing and settling finds its deliveries again: look before creating
-        chunk = ChunkResult()
+        """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
+        guard = guard_of(self.job, self._workspace.versions, driver)
+        batch = DrainBatch(self.job, driver, deliveries, guard, self._unsure_until)
+        batch.decide()
+        result: BatchResult | None = None
         try:
-            apply_chunk(driver, page.entries, verify=True, result=chunk)
-        except TargetError:
-            self._settle(run_id, number, _Batch(deliveries, rows, page, chunk))  # what has no outcome stays waiting
+            result = driver.at_once(lambda: self._apply_together(run_id, number, driver, batch))
+        except DBAPIError:
+            self._report.line("drain: this batch is written in several transactions, for the database refuses one")
+        if result is None:
+            try:
+                batch.write(None)
+            finally:
+                result = batch.result
+                self._settle(run_id, number, result)  # what has no outcome stays waiting
+        self._tell(result)
+
+    def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> BatchResult | None:
+        """None if target and ledger are two databases."""
+        try:
+            with driver.together() as connection:
+                if connection is None or not self._workspace.ledger.is_in(connection):
+                    return None
+                result = batch.write(connection)
+                self._settle(run_id, number, result, connection)
+        except LeaseLostError:
             raise
-        counts = page.counts() + chunk.counts()
-        if counts.items() != len(deliveries):
-            raise AccountsError(
-                f"{self.job.name}: {len(deliveries)} deliveries, outcomes of {counts.items()}: {counts}"
-            )
-        self._settle(run_id, number, _Batch(deliveries, rows, page, chunk))
+        except TargetError as error:  # the connection failed, and all is undone
+            raise RetryableError(message_of(error)) from error
+        return result
 
-    def _settle(self, run_id: str, number: int, batch: _Batch) -> None:
-        errors = sorted([*batch.page.failed, *batch.chunk.errors], key=lambda error: error.position)
-        counts = batch.page.counts() + batch.chunk.counts()
-        settled = _settled(batch, errors)
+    def _settle(self, run_id: str, number: int, result: BatchResult, within: Connection | None = None) -> None:
         now = self._workspace.clock()
-        self._workspace.inbox.settle(settled, now)
-        self._workspace.ledger.save_chunk(run_id, number, _plain(counts), map(error_row, errors), now)
-        for error in errors:
-            self._report.item_failed(error)
-        self.applied += [Applied(each.external_id, each.action or "failed", each.message) for each in settled]
+        errors = [result.errors[position] for position in sorted(result.errors)]
+        self._workspace.inbox.settle(self._settled(result, now), now, within)
+        counts = {**result.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
+        self._workspace.ledger.save_chunk(run_id, number, counts, map(error_row, errors), now, within=within)
 
+    def _settled(self, result: BatchResult, now: datetime) -> list[Settled]:
+        settled: list[Settled] = []
+        for each in result.incoming:
+            error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
+            if error is not None:
+                again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
+                message = f"{error.exception_type}: {error.message}"
+                settled.append(Settled(each.delivery.id, each.external_id, None, message, again_at))
+            elif outcome is not None:
+                settled.append(Settled(each.delivery.id, each.external_id, outcome.value))
+        return settled
 
-def _plain(counts: Counts) -> dict[str, int]:
-    """What was found up to date counts as unchanged; nothing is recovered where nothing is known to have broken off."""
-    return {**counts.to_dict(), "recovered": 0}
-
-
-def _item_text(delivery: Delivery) -> str:
-    if delivery.item is None:
-        raise ItemError(f"a delivery of the kind {delivery.kind!r} can't be applied by this version")
-    return delivery.item
-
-
-def _row(job: SyncJob[Any, Any], position: int, delivery: Delivery) -> SnapshotRow:
-    try:
-        item = decode(_item_text(delivery))
-    except Exception as error:  # noqa: BLE001 - one bad delivery never stops the others
-        return SnapshotRow(position, None, None, exception_type(error), message_of(error))
-    return snapshot_row(job, position, item)
-
-
-class _LastOf:
-    """Of several deliveries for one id the newest counts."""
-
-    def __init__(self, driver: TargetDriver, rows: Sequence[SnapshotRow]) -> None:
-        self._last: dict[str, int] = {}
-        for row in rows:
-            canonical = canonical_or_error(driver, row.external_id) if row.external_id is not None else None
-            if isinstance(canonical, str):
-                self._last[canonical] = row.position
-
-    def positions(self, ids: Sequence[str]) -> dict[str, int]:
-        """The last position of each id."""
-        return {each: self._last[each] for each in ids if each in self._last}
-
-
-def _settled(batch: _Batch, errors: Sequence[SyncError]) -> list[Settled]:
-    page, chunk = batch.page, batch.chunk
-    actions = {each.position: Outcome.SKIPPED for each in page.skipped}
-    actions |= {each.position: Outcome.UNCHANGED for each in page.unchanged}
-    actions |= {each.position: Outcome.DUPLICATE for each in page.duplicates}
-    actions |= {page.entries[index].position: outcome for index, outcome in chunk.outcomes.items()}
-    messages = {error.position: f"{error.exception_type}: {error.message}" for error in errors}
-    return [
-        Settled(
-            id=delivery.id,
-            external_id=batch.rows[position].external_id,
-            action=None if position in messages else actions[position].value,
-            message=messages.get(position),
-        )
-        for position, delivery in enumerate(batch.deliveries)
-        if position in messages or position in actions
-    ]
+    def _tell(self, result: BatchResult) -> None:
+        for position in sorted(result.errors):
+            self._report.item_failed(result.errors[position])
+        for each in result.incoming:
+            error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
+            if error is not None:
+                self.applied.append(Applied(each.external_id, "failed", f"{error.exception_type}: {error.message}"))
+            elif outcome is not None:
+                self.applied.append(Applied(each.external_id, outcome.value))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from sync_pipelines.engine.versions import Version
 
 _LOOKUP = 500
 
@@ -27,24 +29,43 @@ class IdIndex:
         self._connection = sqlite3.connect(self._path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = OFF")
         self._connection.execute("PRAGMA synchronous = OFF")
-        self._connection.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID")
+        self._connection.execute(
+            "CREATE TABLE seen (id TEXT PRIMARY KEY, position INTEGER NOT NULL, version TEXT) WITHOUT ROWID"
+        )
         return self
 
     def add(self, ids: Iterable[tuple[str, int]]) -> None:
         """Notes ids with their positions; the later position of an id wins."""
         self._connection.execute("BEGIN")
-        self._connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", ids)
+        self._connection.executemany("INSERT OR REPLACE INTO seen (id, position) VALUES (?, ?)", ids)
         self._connection.execute("COMMIT")
 
+    def add_versions(self, ids: Sequence[tuple[str, int, Version | None]]) -> None:
+        """Notes ids with positions and versions; the newest version of an id wins, of equal ones the later position."""
+        winners: dict[str, tuple[int, str | None]] = dict(self._versions([each[0] for each in ids]))
+        for external_id, position, version in ids:
+            known = winners.get(external_id)
+            kept = Version.from_text(known[1]) if known is not None and known[1] is not None else None
+            if kept is None or (version is not None and not version.is_older_than(kept)):
+                winners[external_id] = (position, version.text if version is not None else None)
+        self._connection.execute("BEGIN")
+        rows = ((external_id, *winner) for external_id, winner in winners.items())
+        self._connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", rows)
+        self._connection.execute("COMMIT")
+
+    def _versions(self, ids: Sequence[str]) -> Iterator[tuple[str, tuple[int, str | None]]]:
+        for row in self._select("id, position, version", ids):
+            yield row[0], (row[1], row[2])
+
     def positions(self, ids: Sequence[str]) -> dict[str, int]:
-        """The last position of each id that is in the index."""
-        found: dict[str, int] = {}
+        """The position that counts of each id that is in the index."""
+        return dict(self._select("id, position", ids))
+
+    def _select(self, columns: str, ids: Sequence[str]) -> Iterator[Any]:
         for start in range(0, len(ids), _LOOKUP):
             part = ids[start : start + _LOOKUP]
             marks = ", ".join("?" * len(part))
-            query = f"SELECT id, position FROM seen WHERE id IN ({marks})"  # noqa: S608 - only question marks
-            found.update(self._connection.execute(query, part))
-        return found
+            yield from self._connection.execute(f"SELECT {columns} FROM seen WHERE id IN ({marks})", part)  # noqa: S608 - only our words and question marks
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

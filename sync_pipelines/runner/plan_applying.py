@@ -14,6 +14,7 @@ from sync_pipelines.runner.outcome import error_row
 from sync_pipelines.runner.plan_files import read_plan
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.version_guard import VersionGuard
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_rows
 from sync_pipelines.snapshots.store import RunFiles
@@ -36,16 +37,25 @@ class PlanApplier:
         driver: The opened target.
         report: The run log.
         verify: True if an earlier attempt may have written something.
+        guard: Knows the versions of local records, for a job with `get_version`.
     """
 
-    def __init__(
-        self, run_id: str, workspace: Workspace, driver: TargetDriver, report: RunReport, *, verify: bool
+    def __init__(  # noqa: PLR0913 - what it works with
+        self,
+        run_id: str,
+        workspace: Workspace,
+        driver: TargetDriver,
+        report: RunReport,
+        *,
+        verify: bool,
+        guard: VersionGuard | None = None,
     ) -> None:
         self._run_id = run_id
         self._ledger, self._clock = workspace.ledger, workspace.clock
         self._driver = driver
         self._report = report
         self._verify = verify
+        self._guard = guard
         self._applied = self._ledger.chunks(run_id)
         self._unfinished = self._ledger.unfinished_chunks(run_id)
 
@@ -85,7 +95,7 @@ class PlanApplier:
         result = ChunkResult()
         left = [entries[place] for place in chunk.places]
         try:
-            apply_chunk(self._driver, left, verify=self._verify, result=result)
+            apply_chunk(self._driver, left, verify=self._verify, result=result, guard=self._guard)
         except LeaseLostError:
             raise  # whoever has the lease may be applying this very chunk
         except BaseException:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import message_of
-from sync_pipelines.errors import RetryableError, TargetError
+from sync_pipelines.errors import RetryableError, RunError, TargetError
 from sync_pipelines.runner.outages import ITEMS_IN_VAIN, Outages
 from sync_pipelines.runner.pacing import Pace
 from sync_pipelines.runner.retrying import retrying
@@ -107,7 +107,7 @@ class RecordCalls:
         except RetryableError as error:
             return Answer(error=error)
 
-    def does_not_answer(self, error: RetryableError, to_what: str = "") -> TargetError:
+    def does_not_answer(self, error: RetryableError, to_what: str = "") -> RunError:
         """The end of a run whose target does not answer."""
         return TargetError(
             f"{self._job.name}: the target does not answer{to_what}: {message_of(error)}. What was applied is "

@@ -26,6 +26,7 @@ from sync_pipelines.runner.plan_applying import PlanApplier
 from sync_pipelines.runner.plan_files import read_failed
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_summary
 from sync_pipelines.snapshots.store import RunFiles
@@ -134,7 +135,8 @@ class SyncRun:
                 if not planned.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
         if planned is None:
-            planned = diff_snapshot(self.job, files, driver, self._report)
+            guard = guard_of(self.job, self._workspace.versions, driver)
+            planned = diff_snapshot(self.job, files, driver, self._report, guard)
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
         settled = planned.settled
         self._report.line(
@@ -224,7 +226,9 @@ class SyncRun:
             if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
                 planned = self._diff_again(run_id, files, driver, bulk, planned)
             if planned.bulk is None:
-                PlanApplier(run_id, self._workspace, driver, self._report, verify=verify).apply_plan(files, planned)
+                guard = guard_of(self.job, self._workspace.versions, driver)
+                applier = PlanApplier(run_id, self._workspace, driver, self._report, verify=verify, guard=guard)
+                applier.apply_plan(files, planned)
             elif planned.writes:
                 BulkApply(run_id, files, self._workspace, driver, bulk, self._report).run(planned, verify=verify)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -130,6 +130,17 @@ class TargetDriver:
         open_bulk = self._offered("open_bulk")
         return open_bulk(request) if open_bulk else None
 
+    @contextmanager
+    def together(self) -> Iterator[Any | None]:
+        """One transaction for everything that is written in the block, where the target offers that; gives it or None.
+
+        Raises:
+            RetryableError: The target does not answer.
+        """
+        together = self._offered("together")
+        with together() if together else nullcontext() as transaction:
+            yield transaction
+
     def at_once(self, action: Callable[[], T]) -> T:
         """Does something for many records; tries again what passes.
 
@@ -143,6 +154,12 @@ class TargetDriver:
         """The external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
         convert = self._offered("canonical_id")
         return str(call(convert, external_id)) if convert else external_id
+
+    def local_version(self, local: Any) -> Any:
+        """What a local record holds of the field that `get_version` names, as far as the target knows; else None."""
+        read = self._offered("local_version")
+        named = isinstance(self._job.get_version, str)
+        return call(read, local, self._job.get_version) if named and read is not None else None
 
     def describe(self) -> TargetDescription | None:
         """What the target tells about itself, if it does."""

@@ -10,10 +10,31 @@ from datetime import UTC, datetime, timedelta
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.database.ledger import Ledger, open_ledger
+from sync_pipelines.database.versions import Versions
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.snapshots.store import SnapshotStore
 
 Clock = Callable[[], datetime]
+_LONGEST_WAIT = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """When a delivery that failed is tried again.
+
+    Args:
+        attempts: How often it is tried in all.
+        first_wait: How long after the first attempt; each further wait is four times as long, six hours at most.
+    """
+
+    attempts: int = 6
+    first_wait: timedelta = timedelta(seconds=10)
+
+    def next_at(self, attempts: int, now: datetime) -> datetime | None:
+        """When to try again after so many attempts; None: not any more."""
+        if attempts >= self.attempts:
+            return None
+        return now + min(self.first_wait * 4 ** (attempts - 1), _LONGEST_WAIT)
 
 
 def utc_now() -> datetime:
@@ -35,6 +56,8 @@ class Workspace:
         wait_s: Seconds that a run started by Dagster waits for another one of its sync.
         work_schema: Schema of working tables in a target's database.
         clock: Gives the time, aware.
+        retries: When a delivery that failed is tried again.
+        linger_s: Seconds that a drain waits for late arrivals.
     """
 
     ledger: Ledger
@@ -46,6 +69,8 @@ class Workspace:
     wait_s: float = 900.0
     work_schema: str = "sync_pipelines_work"
     clock: Clock = utc_now
+    retries: Retries = Retries()
+    linger_s: float = 5.0
 
     @property
     def leases(self) -> Leases:
@@ -56,6 +81,11 @@ class Workspace:
     def inbox(self) -> Inbox:
         """The single items that wait."""
         return Inbox(self.ledger)
+
+    @property
+    def versions(self) -> Versions:
+        """Which versions records have."""
+        return Versions(self.ledger)
 
     def clean_up(self) -> None:
         """Removes files of runs, runs, and deliveries that are older than the settings keep them."""
@@ -87,4 +117,6 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             wait_s=settings.wait_s,
             work_schema=settings.work_schema,
             clock=clock,
+            retries=Retries(settings.delivery_attempts, timedelta(seconds=settings.delivery_first_wait_s)),
+            linger_s=settings.linger_s,
         )

@@ -52,6 +52,25 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that a run started by Dagster waits at most for another run of the same sync.",
     )
+    linger_s: float = Field(
+        default=5,
+        ge=0,
+        le=60,
+        description="Seconds that a run which applies single items waits for late arrivals once the inbox is empty.",
+    )
+    delivery_attempts: int = Field(
+        default=6,
+        ge=1,
+        le=20,
+        description="How often a single item (a webhook's, or of `trigger_item`) that fails is tried before it is "
+        "given up.",
+    )
+    delivery_first_wait_s: float = Field(
+        default=10,
+        gt=0,
+        description="Seconds until such an item is tried for the second time; each further wait is four times as long, "
+        "six hours at most.",
+    )
     snapshot_url: str | None = Field(
         default=None,
         description="Where snapshots and plans lie, if not in the data folder: a folder, or an object store such as "

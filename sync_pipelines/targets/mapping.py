@@ -50,6 +50,12 @@ class ItemMapping:
         """True if every field of an item that is a column is written."""
         return self.sources is None and self._function is None
 
+    def column_of(self, field: str) -> str | None:
+        """The column that a field of the item is written to as it is; None if there is none, or none that is known."""
+        if self.names_are_fields:
+            return field
+        return next((column for column, source in (self.sources or {}).items() if source == field), None)
+
     def read(self, item: Any, writable: Callable[[str], bool]) -> dict[str, Any]:
         """Gives local column -> the item's value, as the item holds it.
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
-from sync_pipelines.errors import ItemError
+from sync_pipelines.errors import ItemError, RetryableError, TargetError
 from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.bulk.table import BulkTable, BulkTarget
 from sync_pipelines.targets.columns import ColumnCodec, IdPart, id_of
@@ -74,6 +74,7 @@ class OpenedSqlTable:
         self._read_item = mapping.read
         self._identify = identify
         self._fence: Callable[[sa.Connection], object] | None = None
+        self._shared: sa.Connection | None = None
         self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
         self._key_columns = [self._table.c[name] for name in policy.key]
         self._writable = frozenset(reflected.codecs) - reflected.generated
@@ -134,6 +135,11 @@ class OpenedSqlTable:
                 different[name] = FieldChange(local[name], new)
         compare = self._policy.compare
         return different if compare is None or not compare.isdisjoint(different) else {}
+
+    def local_version(self, local: Mapping[str, Any], field: str) -> Any:
+        """The value of the column that is written with that field of the item as it is; None if there is none."""
+        column = self._mapping.column_of(field)
+        return local.get(column) if column is not None else None
 
     def create(self, item: Any) -> None:
         """Inserts the item's row. Raises as `create_many`."""
@@ -263,7 +269,40 @@ class OpenedSqlTable:
         return BulkTable(parts, request)
 
     @contextmanager
+    def together(self) -> Iterator[sa.Connection]:
+        """One transaction for everything that is written in the block, and for what else the caller writes in it.
+
+        A row that the database refuses leaves the others in it. Once the connection fails, all of it is undone: then
+        every further write raises `TargetError`.
+
+        Raises:
+            RetryableError: The database can't be reached, is locked, or broke a deadlock.
+        """
+        with passing_failures(self._database), self._database.begin() as connection:
+            if self._fence is not None:
+                self._fence(connection)
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # each row's error with that row
+            self._shared = connection
+            try:
+                yield connection
+            finally:
+                self._shared = None
+
+    @contextmanager
+    def _part_of(self, shared: sa.Connection) -> Iterator[sa.Connection]:
+        try:
+            with passing_failures(self._database), shared.begin_nested():
+                yield shared
+        except RetryableError as error:
+            raise TargetError(str(error)) from error
+
+    @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
+        if self._shared is not None:
+            with self._part_of(self._shared) as connection:
+                yield connection
+            return
         with passing_failures(self._database), self._database.begin() as connection:
             if self._fence is not None:
                 self._fence(connection)

@@ -1,0 +1,35 @@
+"""Versions of records, and an index that finds what waits for one of them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import context, op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    prefix, schema = context.config.attributes["prefix"], context.config.attributes["schema"]
+    op.create_table(
+        f"{prefix}versions",
+        sa.Column("job", sa.String(200), primary_key=True),
+        sa.Column("external_id", sa.String(300), primary_key=True),
+        sa.Column("version", sa.String(100), nullable=False),
+        schema=schema,
+    )
+    waiting = sa.text("state = 'waiting'")
+    op.create_index(
+        f"ix_{prefix}inbox_waiting_external_id",
+        f"{prefix}inbox",
+        ["job", "external_id"],
+        schema=schema,
+        postgresql_where=waiting,
+        sqlite_where=waiting,
+    )
+
+
+def downgrade() -> None:
+    prefix, schema = context.config.attributes["prefix"], context.config.attributes["schema"]
+    op.drop_index(f"ix_{prefix}inbox_waiting_external_id", f"{prefix}inbox", schema=schema)
+    op.drop_table(f"{prefix}versions", schema=schema)

@@ -1,0 +1,83 @@
+"""Versions of items: numbers or moments that say which of two states of one item is the newer one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Self
+
+from sync_pipelines.errors import ItemError
+
+_NUMBER, _MOMENT = "n", "t"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which state of an item it is.
+
+    Args:
+        value: A number, or a moment in UTC.
+    """
+
+    value: Decimal | datetime
+
+    @classmethod
+    def of(cls, given: Any) -> Self:
+        """Makes a version of what `get_version` gives: a number, an aware datetime, or a text of either.
+
+        Raises:
+            ItemError: It is missing, or neither a number nor an aware moment.
+        """
+        if hasattr(given, "to_pydatetime"):
+            given = given.to_pydatetime()  # a Timestamp of pandas
+        value = _read(given) if isinstance(given, str) else given
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise ItemError(f"the version {given!r} has no time zone; give an aware moment")
+            return cls(value.astimezone(UTC))
+        if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+            number = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+            if number.is_finite():
+                return cls(number)
+        raise ItemError(f"the version {_shown(given)} is neither a number nor an aware moment")
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The same back from `text`."""
+        kind, _, value = text.partition(":")
+        return cls(Decimal(value) if kind == _NUMBER else datetime.fromisoformat(value))
+
+    @property
+    def text(self) -> str:
+        """A text to keep."""
+        if isinstance(self.value, datetime):
+            return f"{_MOMENT}:{self.value.isoformat()}"
+        return f"{_NUMBER}:{self.value}"
+
+    def is_older_than(self, other: Version | None) -> bool:
+        """True if it is. A number is neither older nor newer than a moment, which another declaration has left."""
+        if other is None or isinstance(self.value, datetime) != isinstance(other.value, datetime):
+            return False
+        return bool(self.value < other.value)  # type: ignore[operator]  # both are of one kind
+
+
+def newer_of(first: Version | None, second: Version | None) -> Version | None:
+    """The newer one of two, the second if neither is."""
+    return first if first is not None and (second is None or second.is_older_than(first)) else second
+
+
+def _read(text: str) -> Any:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        pass
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        return text
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"  # noqa: PLR2004 - a line's worth

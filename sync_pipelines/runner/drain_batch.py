@@ -1,0 +1,221 @@
+"""One batch of deliveries: what each says, one change per item, written and settled together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sync_pipelines.database.inbox import Delivery
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
+from sync_pipelines.engine.results import Counts, SyncError
+from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert
+from sync_pipelines.errors import AccountsError
+from sync_pipelines.recording.snapshot import SnapshotRow
+from sync_pipelines.runner.applying import ChunkResult, apply_chunk
+from sync_pipelines.runner.diffing import PageDiff, diff_page
+from sync_pipelines.runner.incoming import Choice, Incoming, choose, read_delivery
+from sync_pipelines.runner.refetching import refetch
+from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.version_guard import VersionGuard
+
+
+@dataclass
+class BatchResult:
+    """What became of the deliveries of a batch, by their place in it.
+
+    Args:
+        incoming: The deliveries as they were read.
+        outcomes: Those that are settled without an error.
+        errors: Those that failed.
+    """
+
+    incoming: Sequence[Incoming]
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    errors: dict[int, SyncError] = field(default_factory=dict)
+
+    def fail(self, position: int, external_id: str | None, error: Exception) -> None:
+        """Keeps the error of a delivery."""
+        self.errors[position] = SyncError.of(error, external_id, position)
+
+    def counts(self) -> Counts:
+        """All outcomes. A delete that failed counts as an item that failed: it is a delivery."""
+        return Counts.of(self.outcomes.values()) + Counts(failed=len(self.errors))
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every delivery has its outcome."""
+        return len(self.outcomes) + len(self.errors) == len(self.incoming)
+
+
+class DrainBatch:
+    """Decides what a batch of deliveries asks for, and writes it.
+
+    Args:
+        job: The sync job.
+        driver: The opened target.
+        deliveries: In the order in which they came.
+        guard: Knows the versions of local records, for a job with `get_version`.
+        unsure_until: What came until then may be older than what a full sync has applied meanwhile.
+    """
+
+    def __init__(
+        self,
+        job: SyncJob[Any, Any],
+        driver: TargetDriver,
+        deliveries: Sequence[Delivery],
+        guard: VersionGuard | None,
+        unsure_until: datetime | None,
+    ) -> None:
+        self._job = job
+        self._driver = driver
+        self._guard = guard
+        self._unsure_until = unsure_until
+        incoming = [read_delivery(job, driver.canonical_id, place, each) for place, each in enumerate(deliveries)]
+        self.result = BatchResult(incoming)
+        self._entries: list[PlanEntry] = []
+
+    def decide(self) -> None:
+        """Finds out what is to be written.
+
+        Raises:
+            TargetError: The target does not answer.
+            FetchError: The source does not answer.
+        """
+        choices = self._choices()
+        asked = {key: each for key, each in choices.items() if isinstance(each.change, Refetch)}
+        choices |= self._refetched(asked)
+        page = self._diff(choices)
+        if self._guard is not None and self._job.fetch_one is not None:
+            doubtful = self._of_equal_version(page, {key: choices[key] for key in choices.keys() - asked.keys()})
+            if doubtful:
+                fetched = self._refetched({key: _as_refetch(choices[key]) for key in doubtful})
+                page.entries = [each for each in page.entries if each.external_id not in doubtful]
+                choices |= fetched
+                self._take(self._diff(fetched))
+        self._take(page)
+        self._decide_deletes({key: each for key, each in choices.items() if isinstance(each.change, Delete)})
+
+    def _choices(self) -> dict[str, Choice]:
+        """One change per item; what can't be read has failed, what is made up for by another is settled."""
+        groups: dict[str, list[Incoming]] = {}
+        for each in self.result.incoming:
+            if each.error is not None:
+                self.result.fail(each.position, each.external_id, each.error)
+            elif isinstance(each.change, Ignore):
+                self.result.outcomes[each.position] = Outcome.SKIPPED
+            else:
+                groups.setdefault(each.external_id or "", []).append(each)
+        can_refetch = self._job.fetch_one is not None
+        choices = {
+            key: choose(group, can_refetch=can_refetch, unsure_until=self._unsure_until)
+            for key, group in groups.items()
+        }
+        for choice in choices.values():
+            for loser in choice.losers:
+                self.result.outcomes[loser.position] = Outcome.DUPLICATE
+        return choices
+
+    def _refetched(self, asked: Mapping[str, Choice]) -> dict[str, Choice]:
+        """What the source says of these items: an upsert, or a delete of one that is gone. Errors are kept."""
+        ids = {key: each.change.external_id for key, each in asked.items() if isinstance(each.change, Refetch)}
+        answers = refetch(self._job, self._driver, list(dict.fromkeys(ids.values())))
+        fetched: dict[str, Choice] = {}
+        for key, choice in asked.items():
+            answer = answers[ids[key]]
+            fetched[key] = choice
+            if answer.error is not None:
+                self.result.fail(choice.winner.position, key, answer.error)
+            else:
+                gone = answer.value is None
+                fetched[key] = replace(choice, change=Delete(ids[key]) if gone else Upsert(answer.value))
+        return fetched
+
+    def _diff(self, choices: Mapping[str, Choice]) -> PageDiff:
+        rows = [
+            SnapshotRow(each.winner.position, key, each.change.item)
+            for key, each in choices.items()
+            if isinstance(each.change, Upsert)
+        ]
+        return diff_page(self._job, self._driver, _NoOthers(), rows, self._guard)
+
+    def _of_equal_version(self, page: PageDiff, choices: Mapping[str, Choice]) -> set[str]:
+        """Items that differ from a local record of the very same version."""
+        ids = [each.external_id for each in page.entries if each.action is Action.UPDATE and each.external_id in choices]
+        if not ids or self._guard is None:
+            return set()
+        found, _ = self._driver.find(ids)
+        known = self._guard.known(found, ids)
+        return {each for each in ids if known.get(each) == choices[each].winner.version}
+
+    def _take(self, page: PageDiff) -> None:
+        settled = {Outcome.SKIPPED: [*page.skipped, *page.stale], Outcome.UNCHANGED: page.unchanged}
+        for outcome, candidates in settled.items():
+            self.result.outcomes.update((each.position, outcome) for each in candidates)
+        self.result.errors.update((error.position, error) for error in page.failed)
+        self._entries += page.entries
+
+    def _decide_deletes(self, choices: Mapping[str, Choice]) -> None:
+        found, broken = self._driver.find(list(choices)) if choices else ({}, {})
+        for external_id, choice in choices.items():
+            position = choice.winner.position
+            if external_id in broken:
+                self.result.fail(position, external_id, broken[external_id])
+            elif external_id in found:
+                self._entries.append(PlanEntry(Action.DELETE, external_id, position))
+            else:
+                self.result.outcomes[position] = Outcome.UNCHANGED
+
+    def write(self, connection: Connection | None) -> BatchResult:
+        """Writes it. A drain that was killed between writing and settling finds its deliveries again: it looks first.
+
+        Args:
+            connection: In whose transaction versions are kept; None: each time in one of its own.
+
+        Returns:
+            What became of all deliveries; if writing breaks off, what is in `result` is known.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        chunk = ChunkResult()
+        guard = self._guard.within(connection) if self._guard is not None else None
+        given = replace(self.result, outcomes=dict(self.result.outcomes), errors=dict(self.result.errors))
+        try:
+            apply_chunk(self._driver, self._entries, verify=True, result=chunk, guard=guard)
+        finally:
+            _add_written(given, self._entries, chunk)
+            if connection is None:
+                self.result = given
+        if not given.is_complete:
+            raise AccountsError(
+                f"{self._job.name}: {len(given.incoming)} deliveries, {len(given.outcomes)} outcomes, "
+                f"{len(given.errors)} errors"
+            )
+        return given
+
+
+def _add_written(result: BatchResult, entries: Sequence[PlanEntry], chunk: ChunkResult) -> None:
+    result.errors.update((error.position, error) for error in chunk.errors)
+    for number in chunk.settled:
+        position = entries[number].position
+        if position not in result.errors:  # of a delete that found nothing any more there is no outcome
+            result.outcomes[position] = chunk.outcomes.get(number, Outcome.UNCHANGED)
+
+
+def _as_refetch(choice: Choice) -> Choice:
+    winner = choice.winner
+    return replace(choice, change=Refetch(winner.delivery.external_id or winner.external_id or ""))
+
+
+class _NoOthers:
+    """Of every item there is one."""
+
+    def positions(self, ids: Sequence[str]) -> dict[str, int]:
+        """Knows no other place of any id."""
+        del ids
+        return {}

@@ -1,0 +1,63 @@
+"""Asks the source for single items, as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sync_pipelines.engine.calls import resolve
+from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.redaction import message_of
+from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError, RunError
+from sync_pipelines.runner.record_calls import Answer, RecordCalls
+from sync_pipelines.runner.target_driver import TargetDriver
+
+
+def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence[str]) -> dict[str, Answer]:
+    """Asks `fetch_one` for items.
+
+    Args:
+        job: The sync job.
+        driver: The opened target, which knows canonical ids.
+        external_ids: Of which items, as the source writes them.
+
+    Returns:
+        For each id the item, None of one that is gone, or the error.
+
+    Raises:
+        FetchError: The source does not answer.
+    """
+    if not external_ids:
+        return {}
+    if job.fetch_one is None:
+        error = ItemError(f"only the source can say what the item is now; give {job.name} a fetch_one")
+        return {each: Answer(error=error) for each in external_ids}
+    answers: dict[str, Answer] = {}
+    _SourceCalls(job).each(job.fetch_one, {each: (each,) for each in external_ids}, answers)
+    return {each: _checked(job, driver, each, answers[each]) for each in external_ids}
+
+
+class _SourceCalls(RecordCalls):
+    """Calls the source, not the target."""
+
+    def does_not_answer(self, error: RetryableError, to_what: str = "") -> RunError:
+        return FetchError(
+            f"{self._job.name}: the source does not answer{to_what}: {message_of(error)}. What waits goes on waiting.",
+            items_fetched=0,
+        )
+
+
+def _checked(job: SyncJob[Any, Any], driver: TargetDriver, asked: str, answer: Answer) -> Answer:
+    if answer.error is not None or answer.value is None:
+        return answer
+    try:
+        item = decode(encode(answer.value))  # what a run would hand to the functions
+        given = checked_external_id(resolve(job.identify(item)))
+        if driver.canonical_id(given) != driver.canonical_id(asked):
+            raise ItemError(f"fetch_one({asked!r}) gave another item: {given!r}")
+    except ConfigurationError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+        return Answer(error=error)
+    return Answer(item)
