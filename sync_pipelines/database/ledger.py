@@ -141,19 +141,6 @@ class Ledger:
             found: str | None = connection.execute(query).scalar()
             return found
 
-    def last_applied_at(self, job: str) -> datetime | None:
-        """When the newest full run that has begun to apply came to its end; None if there is none."""
-        table = self.tables.runs
-        query = (
-            select(table.c.completed_at)
-            .where(table.c.job == job, table.c.kind == "full", table.c.apply_started_at.is_not(None))
-            .order_by(table.c.started_at.desc())
-            .limit(1)
-        )
-        with self.transaction() as connection:
-            found: datetime | None = connection.scalar(query)
-        return found
-
     def forget_runs(self, before: datetime) -> int:
         """Forgets runs that began before that time, with their errors, except the newest of each sync job.
 

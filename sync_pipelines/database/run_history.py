@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import Select, select
 
 from sync_pipelines.database.ledger import Ledger, RunRow
@@ -28,6 +30,15 @@ class RunHistory:
         runs = self._table
         query = select(runs.c.id).where(runs.c.id.startswith(prefix, autoescape=True))
         return self._rows(query.order_by(runs.c.started_at.desc(), runs.c.id).limit(limit))
+
+    def last_applied_at(self, job: str) -> datetime | None:
+        """When the newest full run of a sync that has begun to apply ended; None if there is none, or it goes on."""
+        runs = self._table
+        query = select(runs.c.completed_at).where(runs.c.job == job, runs.c.kind == "full")
+        query = query.where(runs.c.apply_started_at.is_not(None)).order_by(runs.c.started_at.desc()).limit(1)
+        with self._ledger.transaction() as connection:
+            found: datetime | None = connection.scalar(query)
+        return found
 
     def _rows(self, query: Select[str]) -> list[RunRow]:
         with self._ledger.database.begin() as connection:

@@ -106,7 +106,7 @@ def diff_snapshot(
     total = int(Snapshot(files.folder).summary()["items"])
     settled, done, stale = Counts(), 0, 0
     with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
-        unidentified = _index_ids(files, driver, index) if guard is None else index_versions(files, driver, index, guard)
+        unidentified = _index_ids(files, driver, index, guard)
         entries = PlanPages(plan)
         for rows in _rows_in_pages(files):
             page = diff_page(job, driver, index, rows, guard)
@@ -139,8 +139,10 @@ def tell_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> No
         report.item_failed(error)
 
 
-def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex) -> int:
-    """Notes the last position of each id; gives how many items have none that can be read."""
+def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: VersionGuard | None) -> int:
+    """Notes the position that counts of each id; gives how many items have none that can be read."""
+    if guard is not None:
+        return _index_versions(files, driver, index, guard)
     unidentified = 0
     for page in Snapshot(files.folder).pages(fields=False):
         known: list[tuple[str, int]] = []
@@ -149,17 +151,17 @@ def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex) -> int:
             if isinstance(canonical, str):
                 known.append((canonical, position))
             else:
-                unidentified += is_unidentified(canonical)
+                unidentified += _is_unidentified(canonical)
         index.add(known)
     return unidentified
 
 
-def is_unidentified(canonical: Exception | None) -> bool:
-    """True if an item without a canonical id may be that of any record; of an id that does not convert there is none."""
+def _is_unidentified(canonical: Exception | None) -> bool:
+    """True if an item without a canonical id may be that of any record; an id that does not convert is none's."""
     return not isinstance(canonical, ItemError)
 
 
-def index_versions(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: VersionGuard) -> int:
+def _index_versions(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: VersionGuard) -> int:
     """Notes the position of the newest item of each id; gives how many items have none that can be read."""
     unidentified = 0
     for rows in _rows_in_pages(files):
@@ -169,7 +171,7 @@ def index_versions(files: RunFiles, driver: TargetDriver, index: IdIndex, guard:
             if isinstance(canonical, str):
                 known.append((canonical, row.position, _version_or_none(guard, row)))
             else:
-                unidentified += is_unidentified(canonical)
+                unidentified += _is_unidentified(canonical)
         index.add_versions(known)
     return unidentified
 

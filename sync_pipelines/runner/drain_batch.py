@@ -145,7 +145,8 @@ class DrainBatch:
 
     def _of_equal_version(self, page: PageDiff, choices: Mapping[str, Choice]) -> set[str]:
         """Items that differ from a local record of the very same version."""
-        ids = [each.external_id for each in page.entries if each.action is Action.UPDATE and each.external_id in choices]
+        ids = [each.external_id for each in page.entries if each.action is Action.UPDATE]
+        ids = [each for each in ids if each in choices]
         if not ids or self._guard is None:
             return set()
         found, _ = self._driver.find(ids)

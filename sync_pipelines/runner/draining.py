@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.inbox import Delivery, Settled
 from sync_pipelines.database.ledger import RunRow
+from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
@@ -97,7 +98,7 @@ class Drain:
         self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
     ) -> SyncResults:
         started_at, began_s = self._workspace.clock(), time.monotonic()
-        self._unsure_until = self._workspace.ledger.last_applied_at(self.job.name)
+        self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name)
         self._workspace.ledger.start_run(
             RunRow(run_id, self.job.name, "drain", self._dagster_run_id, options={}, started_at=started_at)
         )

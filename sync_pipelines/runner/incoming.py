@@ -12,7 +12,16 @@ from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.versions import Version
-from sync_pipelines.engine.webhooks import Change, Delete, Ignore, Refetch, Upsert, WebhookEvent, decode_body, parse_event
+from sync_pipelines.engine.webhooks import (
+    Change,
+    Delete,
+    Ignore,
+    Refetch,
+    Upsert,
+    WebhookEvent,
+    decode_body,
+    parse_event,
+)
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.version_guard import version_of
 

@@ -53,11 +53,14 @@ def _checked(job: SyncJob[Any, Any], driver: TargetDriver, asked: str, answer: A
         return answer
     try:
         item = decode(encode(answer.value))  # what a run would hand to the functions
-        given = checked_external_id(resolve(job.identify(item)))
-        if driver.canonical_id(given) != driver.canonical_id(asked):
-            raise ItemError(f"fetch_one({asked!r}) gave another item: {given!r}")
+        _require_same(driver, asked, checked_external_id(resolve(job.identify(item))))
     except ConfigurationError:
         raise
     except Exception as error:  # noqa: BLE001 - one bad item never stops the others
         return Answer(error=error)
     return Answer(item)
+
+
+def _require_same(driver: TargetDriver, asked: str, given: str) -> None:
+    if driver.canonical_id(given) != driver.canonical_id(asked):
+        raise ItemError(f"fetch_one({asked!r}) gave another item: {given!r}")

@@ -83,7 +83,8 @@ class VersionGuard:
             outcomes: Place in them -> what became of it.
         """
         good = {Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED}
-        self.keep({entries[number].external_id: entries[number].item for number in outcomes if outcomes[number] in good})
+        written = [entries[number] for number, outcome in outcomes.items() if outcome in good]
+        self.keep({each.external_id: each.item for each in written})
 
     def keep(self, items: Mapping[str, Any]) -> None:
         """Notes that local records are now what these items say.

@@ -34,7 +34,8 @@ class Retries:
         """When to try again after so many attempts; None: not any more."""
         if attempts >= self.attempts:
             return None
-        return now + min(self.first_wait * 4 ** (attempts - 1), _LONGEST_WAIT)
+        wait: timedelta = self.first_wait * 4 ** (attempts - 1)
+        return now + min(wait, _LONGEST_WAIT)
 
 
 def utc_now() -> datetime:
