@@ -17,7 +17,7 @@ from sync_pipelines.cli.output import remark, show_table
 from sync_pipelines.cli.stopping import Stopped
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.webhook_app import served_hooks
-from sync_pipelines.runner.changes import apply_change
+from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines.settings.model import load_settings
 from sync_pipelines.webhooks.application import build_app
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
@@ -50,7 +50,7 @@ def serve(host: str, port: int) -> None:
         _log_to_stderr()
         server = _Server(
             uvicorn.Config(
-                build_app(hooks, access, apply_change),
+                build_app(hooks, access, sync_single_item),
                 log_config=None,
                 access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
                 server_header=False,

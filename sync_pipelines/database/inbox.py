@@ -98,6 +98,25 @@ class Depth:
     oldest_waiting_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits of a sync job.
+
+    Args:
+        count: How many deliveries, 100,000 at most.
+        is_due_at_once: True if some of them have not been tried yet.
+        next_try_at: When the first of the others is to be tried again, None if there are no others.
+    """
+
+    count: int
+    is_due_at_once: bool
+    next_try_at: datetime | None
+
+    def is_due(self, now: datetime) -> bool:
+        """True if some of it is to be tried by now."""
+        return self.is_due_at_once or (self.next_try_at is not None and self.next_try_at <= now)
+
+
 class Inbox:
     """The deliveries of all sync jobs.
 
@@ -148,6 +167,17 @@ class Inbox:
                 oldest = connection.scalar(first.order_by(table.c.id).limit(1))
                 found.append(Depth(job, counts[WAITING], counts[FAILED], oldest))
         return found
+
+    def next_try(self, job: str) -> Waiting:
+        """How much of a job waits, and since and until when. Asks no more than a page of its index takes to count."""
+        table = self._table
+        waits = (table.c.job == job, table.c.state == WAITING)
+        some = select(table.c.next_try_at).where(*waits).limit(_COUNTED_AT_MOST).subquery()
+        first = func.min(some.c.next_try_at, type_=table.c.next_try_at.type)
+        at_once = func.count() - func.count(some.c.next_try_at)
+        with self._ledger.transaction() as connection:
+            count, now, at = connection.execute(select(func.count(), at_once, first).select_from(some)).one()
+        return Waiting(count, is_due_at_once=bool(now), next_try_at=at)
 
     def oldest_waiting(self, job: str, limit: int, due_at: datetime | None = None) -> list[Delivery]:
         """The deliveries that have waited longest. They stay waiting until they are settled.

@@ -21,7 +21,7 @@ from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import drain_metadata
 from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
 from sync_pipelines.orchestration.tags import run_tags
-from sync_pipelines.runner.draining import Drain
+from sync_pipelines.runner.draining import Drain, DrainLimits
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import describe_target
 from sync_pipelines.runner.workspace import open_workspace
@@ -59,10 +59,11 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
     def drain(context: OpExecutionContext) -> None:
         with failing_clearly(context), open_workspace() as workspace:
             drained = Drain(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
-            results = drained.run()
+            results = drained.run(DrainLimits(linger_s=workspace.linger_s))
+            [depth] = workspace.inbox.depths([sync_job.name])
         tag_outcome(context, results.outcome)
         if drained.applied:
-            metadata = drain_metadata(results, drained.applied, describe_target(sync_job))
+            metadata = drain_metadata(results, drained.applied, describe_target(sync_job), depth)
             context.log_event(AssetMaterialization(asset_key(sync_job), metadata=metadata))
             context.log_event(
                 items_failed_evaluation(sync_job, results)  # type: ignore[arg-type]  # accepted, but not annotated

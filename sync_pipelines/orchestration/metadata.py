@@ -9,6 +9,7 @@ from dagster import (
     TableSchema,
 )
 
+from sync_pipelines.database.inbox import Depth
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.runner.draining import Applied
@@ -32,7 +33,10 @@ def result_metadata(results: SyncResults, target: TargetDescription | None = Non
 
 
 def drain_metadata(
-    results: SyncResults, applied: Sequence[Applied], target: TargetDescription | None = None
+    results: SyncResults,
+    applied: Sequence[Applied],
+    target: TargetDescription | None = None,
+    depth: Depth | None = None,
 ) -> dict[str, MetadataValue]:
     """What an operator sees of a drain, under names of its own: they would spoil the plots of full runs."""
     metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
@@ -44,8 +48,21 @@ def drain_metadata(
     schema = _text_schema("external id", "action", "message")
     title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
     metadata[title] = MetadataValue.table(records, schema)
+    if depth is not None:
+        metadata |= _inbox_metadata(depth)
     metadata["more about it"] = more_about(results.run_id)
     return metadata | target_metadata(target)
+
+
+def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
+    """What is left in the inbox, and what was given up."""
+    metadata: dict[str, MetadataValue] = {
+        "inbox waiting": MetadataValue.int(depth.waiting),
+        "inbox given up": MetadataValue.int(depth.failed),
+    }
+    if depth.oldest_waiting_at is not None:
+        metadata["inbox oldest waiting"] = MetadataValue.timestamp(depth.oldest_waiting_at)
+    return metadata
 
 
 def failure_metadata(results: SyncResults | None) -> dict[str, MetadataValue]:

@@ -25,6 +25,7 @@ AnyJob = SyncJob[Any, Any]
 
 LOOK_EVERY_S = 5
 _GIVEN_UP_AFTER = timedelta(seconds=DrainLimits().longest_s + 300)
+_PAUSE = timedelta(seconds=30)
 _UNDER_WAY = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -48,14 +49,31 @@ def build_sensor(job: AnyJob) -> SensorDefinition:
 def _look(job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipReason]:
     def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         with open_workspace() as workspace:
-            waiting = workspace.inbox.count(job.name)
-        if not waiting:
+            waiting, now = workspace.inbox.next_try(job.name), workspace.clock()
+        if not waiting.count:
             return SkipReason("no single items are waiting")
+        if not waiting.is_due(now):
+            at = waiting.next_try_at
+            return SkipReason(
+                f"{waiting.count:,} items have failed and are tried again, the first at {at:%H:%M:%S} UTC"
+            )
         if _drain_under_way(context.instance, job):
-            return SkipReason(f"{waiting:,} items are waiting; a run that applies them is under way")
+            return SkipReason(f"{waiting.count:,} items are waiting; a run that applies them is under way")
+        if _has_just_failed(context.instance, job):
+            return SkipReason(
+                f"{waiting.count:,} items are waiting; the last run that was to apply them failed, and the next one "
+                f"starts {_PAUSE.seconds} s after it"
+            )
         return RunRequest(tags=run_tags(job, "drain"))
 
     return look
+
+
+def _has_just_failed(instance: DagsterInstance, job: AnyJob) -> bool:
+    """True if the last drain failed a moment ago: a target that is down needs no run every few seconds."""
+    filters = RunsFilter(job_name=drain_job_name(job), updated_after=utc_now() - _PAUSE)
+    records = instance.get_run_records(filters, limit=1)
+    return bool(records) and records[0].dagster_run.status is DagsterRunStatus.FAILURE
 
 
 def _drain_under_way(instance: DagsterInstance, job: AnyJob) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_jobs
-from sync_pipelines.runner.changes import apply_change
+from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.webhooks.application import WebhookApp, build_app
 from sync_pipelines.webhooks.inline import Report
@@ -29,7 +29,7 @@ def webhook_app(*, settings: Settings | None = None, report: Report | None = Non
         ConfigurationError: No sync job has a webhook, or a secret is missing in the environment.
     """
     settings = settings or load_settings()
-    return build_app(served_hooks(settings), LedgerAccess(settings.ledger_database_url()), apply_change, report)
+    return build_app(served_hooks(settings), LedgerAccess(settings.ledger_database_url()), sync_single_item, report)
 
 
 def served_hooks(settings: Settings) -> dict[str, Hook]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sync_pipelines.engine.calls import call, resolve
@@ -10,44 +12,123 @@ from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.errors import ItemError, TargetError
+from sync_pipelines.engine.webhooks import Change, Delete, Ignore, Refetch, Upsert
+from sync_pipelines.errors import ItemError, RunError
 from sync_pipelines.runner.applying import ChunkResult, ChunkWriter
+from sync_pipelines.runner.refetching import refetch
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.version_guard import VersionGuard, guard_of
+from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.settings.model import Settings
 
 
-def sync_single_item(job: SyncJob[Any, Any], item: Any) -> ItemResult:
+def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | None = None) -> ItemResult:
     """Brings one local record up to an item, as a web handler or a webhook wants it. Calls no run hooks.
 
     Args:
         job: The sync job.
-        item: One item as `fetch_external` would give it.
+        item: One item as `fetch_external` would give it; or `Delete(external_id)` for one that is gone, or
+            `Refetch(external_id)` for one that `fetch_one` is to be asked for.
+        settings: Where the ledger is, which a job with `get_version` needs; by default those of the environment.
 
     Returns:
-        What became of it: `created`, `updated`, `unchanged` or `skipped`.
+        What became of it: `created`, `updated`, `deleted`, `unchanged` or `skipped` (also an item that is older than
+        the local record).
 
     Raises:
         ItemError: The item failed; the message is the error's own, its cause the error itself.
         ConfigurationError: The target does not fit its database.
         TargetError: The target does not answer.
+        FetchError: The source does not answer.
     """
-    with open_target(job) as driver:
-        return apply_item(job, driver, item)
+    change = item if isinstance(item, (Upsert, Delete, Refetch, Ignore)) else Upsert(item)
+    with open_target(job) as driver, _guarded(job, driver, settings) as guard:
+        return _Single(job, driver, guard).apply(change)
 
 
-def apply_item(job: SyncJob[Any, Any], driver: TargetDriver, item: Any) -> ItemResult:
-    """Applies one item to an opened target. Raises `ItemError` if it fails."""
-    external_id: str | None = None
-    try:
-        external_id = checked_external_id(resolve(job.identify(item)))
-        external_id = driver.canonical_id(external_id)
-        item = decode(encode(item))  # what a run would hand to the functions
-        if job.should_skip is not None and call(job.should_skip, item):
-            return ItemResult(Outcome.SKIPPED.value, external_id)
-        return ItemResult(_write(driver, external_id, item).value, external_id)
-    except Exception as error:
-        if isinstance(error, TargetError):
+@contextmanager
+def _guarded(job: SyncJob[Any, Any], driver: TargetDriver, settings: Settings | None) -> Iterator[VersionGuard | None]:
+    if job.get_version is None:
+        yield None
+        return
+    with open_workspace(settings) as workspace:
+        yield guard_of(job, workspace.versions, driver)
+
+
+class _Single:
+    """Applies one change to an opened target.
+
+    Args:
+        job: The sync job.
+        driver: The opened target.
+        guard: Knows the versions of local records, for a job with `get_version`.
+    """
+
+    def __init__(self, job: SyncJob[Any, Any], driver: TargetDriver, guard: VersionGuard | None) -> None:
+        self._job = job
+        self._driver = driver
+        self._guard = guard
+        self._external_id: str | None = None
+
+    def apply(self, change: Change) -> ItemResult:
+        """Applies a change. Raises `ItemError` if it fails."""
+        try:
+            outcome = self._apply(change)
+        except RunError:
             raise
-        raise item_error(external_id, error) from error
+        except Exception as error:
+            raise item_error(self._external_id, error) from error
+        return ItemResult(outcome.value, self._external_id or "")
+
+    def _apply(self, change: Change) -> Outcome:
+        if isinstance(change, Ignore):
+            return Outcome.SKIPPED
+        if isinstance(change, Upsert):
+            return self._upsert(change.item)
+        self._external_id = self._driver.canonical_id(checked_external_id(change.external_id))
+        if isinstance(change, Delete):
+            return self._delete(self._external_id)
+        answer = refetch(self._job, self._driver, [change.external_id])[change.external_id]
+        if answer.error is not None:
+            raise answer.error
+        return self._delete(self._external_id) if answer.value is None else self._upsert(answer.value)
+
+    def _upsert(self, given: Any) -> Outcome:
+        self._external_id = checked_external_id(resolve(self._job.identify(given)))
+        external_id = self._external_id = self._driver.canonical_id(self._external_id)
+        item = decode(encode(given))  # what a run would hand to the functions
+        if self._job.should_skip is not None and call(self._job.should_skip, item):
+            return Outcome.SKIPPED
+        local = self._find(external_id)
+        action = Action.CREATE if local is None else Action.UPDATE
+        entry = PlanEntry(action, external_id, 0, item)
+        if self._guard is not None:
+            found = {} if local is None else {external_id: local}
+            if self._guard.is_stale(entry, self._guard.known(found, [external_id])):
+                return Outcome.SKIPPED
+        if local is None:
+            self._driver.compare(item, None)  # an item that can't be written fails here, before anything is
+        outcome = self._write(entry, local)
+        if self._guard is not None:
+            self._guard.keep({external_id: item})
+        return outcome
+
+    def _delete(self, external_id: str) -> Outcome:
+        local = self._find(external_id)
+        if local is None:
+            return Outcome.UNCHANGED
+        return self._write(PlanEntry(Action.DELETE, external_id), local)
+
+    def _find(self, external_id: str) -> Any | None:
+        found, broken = self._driver.find([external_id])
+        if external_id in broken:
+            raise broken[external_id]
+        return found.get(external_id)
+
+    def _write(self, entry: PlanEntry, local: Any | None) -> Outcome:
+        chunk = ChunkWriter(self._driver, [entry], result=_RaisingResult())
+        chunk.assign(0, local)
+        return chunk.write().outcomes[0]
 
 
 def item_error(external_id: str | None, error: Exception) -> ItemError:
@@ -57,22 +138,8 @@ def item_error(external_id: str | None, error: Exception) -> ItemError:
     return ItemError(f"{exception_type(error)}: {message_of(error)}", external_id=external_id)
 
 
-def _write(driver: TargetDriver, external_id: str, item: Any) -> Outcome:
-    found, broken = driver.find([external_id])
-    if external_id in broken:
-        raise broken[external_id]
-    local = found.get(external_id)
-    if local is None:
-        driver.compare(item, None)  # an item that can't be written fails here, before anything is
-    action = Action.CREATE if local is None else Action.UPDATE
-    chunk = ChunkWriter(driver, [PlanEntry(action, external_id, 0, item)], result=RaisingResult())
-    chunk.assign(0, local)
-    return chunk.write().outcomes[0]
-
-
-class RaisingResult(ChunkResult):
+class _RaisingResult(ChunkResult):
     """That of a single item, whose error is raised as it is."""
 
     def fail(self, number: int, entry: PlanEntry, error: Exception) -> None:  # noqa: ARG002
-        """Raises it."""
         raise error

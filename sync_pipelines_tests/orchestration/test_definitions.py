@@ -229,7 +229,15 @@ def test_a_drain_applies_what_waits_and_reports_on_the_asset(shop: Shop, instanc
     found = {name: value.value for name, value in event.asset_materialization.metadata.items()}  # type: ignore[union-attr]
     assert [found[f"single items {name}"] for name in ("fetched", "created", "failed", "duplicate")] == [3, 1, 1, 1]
     assert [record.data["action"] for record in found["deliveries"].records] == ["duplicate", "created", "failed"]
-    assert "no single items are waiting" in look(definitions, instance).skip_message
+    assert (found["inbox waiting"], found["inbox given up"]) == (1, 0)
+    assert "1 items have failed and wait for their next try" in look(definitions, instance).skip_message
+
+
+def test_a_drain_that_has_just_failed_is_not_started_again_at_once(shop: Shop, instance: DagsterInstance) -> None:
+    definitions = build_definitions([shop.job()])
+    store({"sku": "A-1", "stock": 5})
+    instance.add_run(DagsterRun(job_name="erp_stock_items", status=DagsterRunStatus.FAILURE))
+    assert "the next one starts 30 s after it" in look(definitions, instance).skip_message
 
 
 @pytest.mark.parametrize("schedule", [None, "0 6 * * 1-5"])
