@@ -54,9 +54,7 @@ def _look(job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipR
             return SkipReason("no single items are waiting")
         if not waiting.is_due(now):
             at = waiting.next_try_at
-            return SkipReason(
-                f"{waiting.count:,} items have failed and are tried again, the first at {at:%H:%M:%S} UTC"
-            )
+            return SkipReason(f"{waiting.count:,} items have failed and wait for their next try, at {at:%H:%M:%S} UTC")
         if _drain_under_way(context.instance, job):
             return SkipReason(f"{waiting.count:,} items are waiting; a run that applies them is under way")
         if _has_just_failed(context.instance, job):
