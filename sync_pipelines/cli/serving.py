@@ -16,10 +16,11 @@ import uvicorn
 from sync_pipelines.cli.output import remark, show_table
 from sync_pipelines.cli.stopping import Stopped
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.registry.webhook_app import served_hooks
+from sync_pipelines.registry.webhook_app import one_at_a_time, served_hooks
 from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines.settings.model import load_settings
 from sync_pipelines.webhooks.application import build_app
+from sync_pipelines.webhooks.inline import Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import Hook
 
@@ -50,7 +51,7 @@ def serve(host: str, port: int) -> None:
         _log_to_stderr()
         server = _Server(
             uvicorn.Config(
-                build_app(hooks, access, sync_single_item),
+                build_app(hooks, access, one_at_a_time(sync_single_item, access), _reporter(hooks)),
                 log_config=None,
                 access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
                 server_header=False,
@@ -63,6 +64,17 @@ def serve(host: str, port: int) -> None:
         server.run(sockets=[listener])
     if server.stopped_by is not None:
         raise Stopped(server.stopped_by)
+
+
+def _reporter(hooks: Mapping[str, Hook]) -> Report | None:
+    """What tells Dagster of items that are applied at once; it takes seconds to load, so only where there are such."""
+    if not any(hook.webhook.mode == "inline" for hook in hooks.values()):
+        return None
+    try:
+        from sync_pipelines.orchestration.reporting import dagster_reporter  # noqa: PLC0415
+    except ImportError:  # the receiver needs no Dagster
+        return None
+    return dagster_reporter()
 
 
 class _Server(uvicorn.Server):

@@ -124,6 +124,14 @@ class Leases:
         """The lease of a job if somebody has it, expired or not."""
         return next((lease for lease in self.held() if lease.job == job), None)
 
+    def in_force(self, job: str) -> Lease | None:
+        """The lease of a job if a run has it and still renews it."""
+        lease = self.of_job(job)
+        if lease is None:
+            return None
+        with self._ledger.transaction() as connection:
+            return lease if lease.expires_at > _now(connection) else None
+
     def expired(self) -> list[Lease]:
         """Leases whose holder has neither renewed them nor given them back: it died or stalled."""
         with self._ledger.transaction() as connection:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.database.leases import Leases
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.results import ItemResult
+from sync_pipelines.engine.webhooks import Change
+from sync_pipelines.errors import ConfigurationError, SyncBusyError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.webhooks.application import WebhookApp, build_app
-from sync_pipelines.webhooks.inline import Report
+from sync_pipelines.webhooks.inline import Apply, Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import Hook, hooks_of
 
@@ -29,7 +33,25 @@ def webhook_app(*, settings: Settings | None = None, report: Report | None = Non
         ConfigurationError: No sync job has a webhook, or a secret is missing in the environment.
     """
     settings = settings or load_settings()
-    return build_app(served_hooks(settings), LedgerAccess(settings.ledger_database_url()), sync_single_item, report)
+    access = LedgerAccess(settings.ledger_database_url())
+    return build_app(served_hooks(settings), access, one_at_a_time(sync_single_item, access), report)
+
+
+def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:
+    """Applies an item only while no run of its sync is under way, which may have fetched an older state of it.
+
+    Args:
+        apply: Applies a change.
+        access: To the ledger, which has the leases.
+    """
+
+    def apply_between_runs(job: SyncJob[Any, Any], change: Change) -> ItemResult:
+        lease = Leases(access.ledger()).in_force(job.name)
+        if lease is not None:
+            raise SyncBusyError(f"{job.name}: a run of this sync is under way ({lease.holder.described})")
+        return apply(job, change)
+
+    return apply_between_runs
 
 
 def served_hooks(settings: Settings) -> dict[str, Hook]:

@@ -14,7 +14,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change
-from sync_pipelines.errors import ItemError
+from sync_pipelines.errors import ItemError, SyncBusyError
 from sync_pipelines.webhooks.answers import RETRY_AFTER_S, Answer, error, refused
 from sync_pipelines.webhooks.problems import log_problem
 
@@ -67,6 +67,9 @@ class InlineApplier:
     def _carry_out(self, job: AnyJob, change: Change, delivery: NewDelivery) -> Answer:
         try:
             return self._applied(job, change, delivery)
+        except SyncBusyError:  # what the run has fetched may be older; the item is applied after it
+            [stored] = self._inbox().store_many([delivery])
+            return Answer(202, {"delivery": stored.id})
         except ItemError as failed:
             return Answer(422, {"error": message_of(failed), "external_id": failed.external_id or delivery.external_id})
         except Exception as failed:  # noqa: BLE001 - the target or the ledger is away: the sender tries again
