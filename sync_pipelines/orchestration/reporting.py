@@ -1,4 +1,4 @@
-"""Tells Dagster of single items that were applied outside of any run: a runless materialisation in the asset's history."""
+"""Tells Dagster of items that were applied outside of any run: a runless materialisation in the asset's history."""
 
 import os
 from collections.abc import Callable

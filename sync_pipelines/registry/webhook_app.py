@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
