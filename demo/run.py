@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -23,9 +24,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from demo.dagster_server import RunningDagster, clean_environment
+from demo.child import clean_environment
+from demo.dagster_server import RunningDagster
 from demo.erp import RunningErp, free_port, is_taken, set_up
 from demo.shop import create_tables
+from demo.webhooks import SECRET_VARIABLE, RunningReceiver, new_secret
 from sync_pipelines import SyncResults, trigger_sync
 from sync_pipelines.errors import SyncPipelinesError
 from sync_pipelines.runner.outcome import results_of_run
@@ -34,6 +37,7 @@ from sync_pipelines.settings.model import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".demo"
+_NOTE = FOLDER / "running.json"
 SYNCS = ("erp-products", "erp-inventory")
 DEFAULT_PORT = 3000
 _ALWAYS_SHOWN = ("fetched", "created", "updated", "unchanged", "failed")
@@ -85,15 +89,20 @@ def _demo(port: int, *, once: bool) -> int:
     console.print("Setting up a real ERP (Tryton) with products, prices and stock in two warehouses ...")
     set_up(FOLDER)
     with RunningErp(FOLDER, erp_port) as erp:
-        environment = clean_environment(ROOT, {**erp.environment(), "SYNC_PIPELINES_DATA_DIR": str(settings.data_dir)})
+        secret = new_secret()
+        ours = {"SYNC_PIPELINES_DATA_DIR": str(settings.data_dir), SECRET_VARIABLE: secret}
+        environment = clean_environment(ROOT, {**erp.environment(), **ours})
         console.print(f"The ERP answers at {erp.url} after {time.monotonic() - began_s:.0f} s. Starting Dagster ...")
-        with RunningDagster(ROOT, port, environment, FOLDER / "dagster.log") as dagster, _announced(erp_port, port):
+        receiver = RunningReceiver(ROOT, free_port(), environment, FOLDER / "receiver.log")
+        with RunningDagster(ROOT, port, environment, FOLDER / "dagster.log") as dagster, receiver:
+            receiver.wait_until_it_answers()
             dagster.wait_until_it_answers()
-            results = [_run_through_dagster(dagster, name, settings) for name in SYNCS]
-            console.print(_table(results))
-            _tell_what_failed(results)
-            if not once:
-                _serve(dagster.url)
+            with _announced(Running(erp_port, port, f"{receiver.url}/webhooks/erp-products", secret)):
+                results = [_run_through_dagster(dagster, name, settings) for name in SYNCS]
+                console.print(_table(results))
+                _tell_what_failed(results)
+                if not once:
+                    _serve(dagster.url, receiver.url)
     return 0 if all(each.outcome in {"clean", "partial"} for each in results) else 1
 
 
@@ -130,8 +139,9 @@ def _tell_what_failed(results: list[SyncResults]) -> None:
             console.print(f"  {each.name}: item {error.position}: {error.message}", highlight=False, markup=False)
 
 
-def _serve(url: str) -> None:
+def _serve(url: str, receiver: str) -> None:
     console.print(f"\nDagster's UI: [bold]{url}[/]   (asset lineage: {url}/asset-groups)")
+    console.print(f"Webhooks come in at {receiver}/webhooks/erp-products")
     console.print("Change the ERP from another terminal with `make demo-change`, then run a sync again. Ctrl-C stops.")
     while True:
         signal.pause()
@@ -170,15 +180,43 @@ def _told(lock: IO[str]) -> str:
     return f" (process {pid})" if pid else ""
 
 
+@dataclass(frozen=True)
+class Running:
+    """What `make demo-change` needs to know of the demo that runs.
+
+    Args:
+        erp_port: Of the ERP.
+        dagster_port: Of Dagster's UI.
+        webhook: URL of the webhook that the ERP calls.
+        secret: What it signs with.
+    """
+
+    erp_port: int
+    dagster_port: int
+    webhook: str
+    secret: str
+
+
+def what_runs() -> Running | None:
+    """The demo that runs, if one does and has come so far."""
+    if not is_running():
+        return None
+    try:
+        return Running(**json.loads(_NOTE.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
 @contextlib.contextmanager
-def _announced(erp_port: int, dagster_port: int) -> Iterator[None]:
-    """Leaves a note for `make demo-change` while the demo runs."""
-    note = FOLDER / "running.json"
-    note.write_text(json.dumps({"erp_port": erp_port, "dagster_port": dagster_port}), encoding="utf-8")
+def _announced(running: Running) -> Iterator[None]:
+    """Leaves a note for `make demo-change`, which only we may read, while the demo runs."""
+    _NOTE.unlink(missing_ok=True)
+    with os.fdopen(os.open(_NOTE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as note:
+        json.dump(asdict(running), note)
     try:
         yield
     finally:
-        note.unlink(missing_ok=True)
+        _NOTE.unlink(missing_ok=True)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

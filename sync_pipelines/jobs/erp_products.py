@@ -4,15 +4,29 @@ from typing import Any
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.intervals import sync_intervals
+from sync_pipelines.engine.webhook_signatures import StandardWebhooks
+from sync_pipelines.engine.webhooks import Refetch, Webhook, WebhookEvent
+from sync_pipelines.errors import WebhookRejectedError
 from sync_pipelines.sources.tryton import Product, Tryton
 from sync_pipelines.targets.sql_table import SqlTable
 
 erp = Tryton()
 
+
+def changed(event: WebhookEvent) -> Refetch:
+    """The ERP says no more than which product it wrote; what it is now is asked."""
+    sku = event.body.get("sku") if isinstance(event.body, dict) else None
+    if not isinstance(sku, str):
+        raise WebhookRejectedError('the body must name the product, as {"sku": "A-1"} does')
+    return Refetch(sku)
+
+
 JOB: SyncJob[Product, Any] = SyncJob(
     name="erp-products",
     fetch_external=erp.products,
     get_external_id="sku",
+    fetch_one=erp.product,
+    webhook=Webhook(signature=StandardWebhooks(secrets="ERP_WEBHOOK_SECRET"), parse=changed),
     target=SqlTable(
         table="products",
         key="sku",

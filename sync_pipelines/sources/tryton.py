@@ -144,12 +144,26 @@ class Tryton:
             ConfigurationError: See `TrytonConnection.call`.
             RetryableError: The server could not be reached or asked to wait, in all attempts.
         """
+        with self.connect() as connection:
+            yield from self._products(connection, [])
+
+    def product(self, sku: str) -> Product | None:
+        """Reads one variant by its code, as `products` would give it; None if there is none. For `fetch_one`.
+
+        Raises:
+            ConfigurationError: See `TrytonConnection.call`.
+            RetryableError: The server could not be reached or asked to wait, in all attempts.
+        """
+        with self.connect() as connection:
+            found = [product for page in self._products(connection, [["code", "=", sku]]) for product in page]
+        return found[-1] if found else None
+
+    def _products(self, connection: TrytonConnection, domain: Sequence[Any]) -> Iterator[list[Product]]:
         names = ["code", "name", "list_price_used", "type", "active", "create_date", "write_date"]
         related = ["default_uom.symbol", "template.active", "template.create_date", "template.write_date"]
-        with self.connect() as connection:
-            for rows in self._pages(connection, "product.product", [], [*names, *related], _ALSO_INACTIVE):
-                if page := [_product(row) for row in _without_replaced(connection, rows)]:
-                    yield page
+        for rows in self._pages(connection, "product.product", domain, [*names, *related], _ALSO_INACTIVE):
+            if page := [_product(row) for row in _without_replaced(connection, rows)]:
+                yield page
 
     def inventory(self, *, warehouses: Collection[str] | None = None) -> Iterator[list[StockLevel]]:
         """Reads the stock of every variant in every warehouse, zeros too, as pages of `StockLevel`.

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from demo.dagster_server import RunningDagster, clean_environment
+from demo.child import clean_environment
+from demo.dagster_server import RunningDagster
 from demo.erp import RunningErp, change, free_port
 from demo.shop import create_tables
 from sync_pipelines import ConfigurationError, RetryableError, Settings, SyncResults, trigger_item, trigger_sync

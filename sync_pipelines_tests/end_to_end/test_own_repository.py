@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.dagster_server import RunningDagster, clean_environment
+from demo.child import clean_environment
+from demo.dagster_server import RunningDagster
 from demo.erp import free_port
 
 REPOSITORY = Path(__file__).parents[2]

@@ -26,7 +26,8 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.engine import make_url
 
-from demo.dagster_server import RunningDagster, _own_signals, clean_environment
+from demo.child import clean_environment, own_signals
+from demo.dagster_server import RunningDagster
 from demo.erp import RunningErp, free_port
 from demo.shop import create_tables
 from sync_pipelines import ConfigurationError, Settings, SyncResults, trigger_sync
@@ -104,7 +105,7 @@ class Deployed(RunningDagster):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_own_signals,  # noqa: PLW1509 - nothing here has threads that hold locks yet
+                preexec_fn=own_signals,  # noqa: PLW1509 - nothing here has threads that hold locks yet
             )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo.dagster_server import RunningDagster, clean_environment
+from demo.child import clean_environment
+from demo.dagster_server import RunningDagster
 from demo.erp import free_port
 from sync_pipelines import Settings, trigger_sync
 from sync_pipelines.runner.workspace import open_workspace

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
-from demo.dagster_server import RunningDagster, clean_environment
+from demo.child import clean_environment
+from demo.dagster_server import RunningDagster
 from demo.erp import Changes, RunningErp, change, free_port
 from demo.shop import create_tables
 from sync_pipelines import Settings, trigger_item, trigger_sync
