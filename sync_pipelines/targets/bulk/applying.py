@@ -104,6 +104,10 @@ class SpanApplier:
                 self._is_in_doubt = False
             self._apply(rest)
 
+    def apply_clean(self, span: Span) -> bool:
+        """Applies what is not applied yet of a span that the database takes; gives False at the first refusal."""
+        return all(self._attempt(rest) is None for rest in self._left(span))
+
     def _left(self, span: Span) -> list[Span]:
         with self._work.begin() as connection:
             done = [each.span for each in self._work.done(connection) if each.part == self._part.name]

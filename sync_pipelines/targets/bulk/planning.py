@@ -151,15 +151,20 @@ class Planner:
             )
 
     def _counted(self, connection: sa.Connection, query: sa.Select[Any], *, empty: bool) -> dict[int, int]:
-        """Keeps what the comparison says of each row, and counts it.
+        """Keeps what the comparison says of each row that is not up to date, and counts.
 
         Where all is to be created nothing needs to be kept of it.
         """
-        found: sa.FromClause = query.subquery("found") if empty else self.diffs
-        kept = sa.select(found).where(found.c.sp_what == int(What.ASIDE)) if empty else query
-        self._work.create_as(connection, "diffs", kept)
-        counts = sa.select(found.c.sp_what, sa.func.count()).group_by(found.c.sp_what)
-        return {row[0]: row[1] for row in connection.execute(counts)}
+        found = query.subquery("found")
+        kept = found.c.sp_what == int(What.ASIDE) if empty else found.c.sp_what != int(What.UNCHANGED)
+        self._work.create_as(connection, "diffs", sa.select(found).where(kept))
+        counted: sa.FromClause = found if empty else self.diffs
+        counts = sa.select(counted.c.sp_what, sa.func.count()).group_by(counted.c.sp_what)
+        given: dict[int, int] = {row[0]: row[1] for row in connection.execute(counts)}
+        if not empty:
+            staged = connection.scalar(sa.select(sa.func.count()).select_from(self.stage)) or 0
+            given[What.UNCHANGED] = staged - sum(given.values()) + given.get(What.DELETE, 0)
+        return given
 
     def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:
         """One row per staged item (and record without one): number, what, address, and the key of a delete."""

@@ -250,6 +250,12 @@ class PostgresWork(WorkTables):
                     )
                     connection.execute(sa.delete(self._progress).where(self._progress.c.run == parts[-1]))
 
+    def cancel(self) -> None:
+        """Calls off the statement that is under way, from another thread."""
+        raw: Any = self._connection.connection.driver_connection
+        with suppress(Exception):  # it may have ended by itself
+            raw.cancel()
+
     def close(self) -> None:
         """Ends the background and gives the connection back; temporary tables go with it."""
         self._end_background()

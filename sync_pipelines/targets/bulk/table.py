@@ -18,6 +18,14 @@ from sync_pipelines.recording.snapshot import SnapshotPage
 from sync_pipelines.targets.bulk.applying import SpanApplier, part_of
 from sync_pipelines.targets.bulk.columns import staged_key, staged_value, why_not_in_bulk
 from sync_pipelines.targets.bulk.constraints import read_constraints
+from sync_pipelines.targets.bulk.helping import (
+    FROM_SPANS,
+    Helping,
+    NothingAside,
+    PostgresHelp,
+    SpanHelper,
+    is_order_free,
+)
 from sync_pipelines.targets.bulk.loading import StageLoader, Unstaged
 from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
 from sync_pipelines.targets.bulk.postgres_work import PostgresWork, temporary_or_not
@@ -108,6 +116,7 @@ class BulkTable:
         self._work: WorkTables | None = None
         self._written: tuple[str, ...] | None = None
         self._loader: StageLoader | None = None
+        self._helper: SpanHelper | None = None
         self.recovered = 0
         """How many records an earlier attempt of the run had written when its plan was given up."""
 
@@ -239,6 +248,8 @@ class BulkTable:
         Args:
             keep: Gets external id, position and kept position of each.
         """
+        if self._loader is not None and self._loader.keys_seen.are_distinct():
+            return 0
         with self.work.begin() as connection:
             count = self.planner.find_duplicates(connection)
             if count:
@@ -306,16 +317,39 @@ class BulkTable:
             direct: True if the stage itself is applied.
             verify: True if an earlier attempt may have written something.
         """
-        self._applier = self._make_applier(direct=direct, verify=verify)
-        return self._applier.spans()
+        part, table = part_of(self.planner, direct=direct), self._target.reflected.table
 
-    def _make_applier(self, *, direct: bool, verify: bool) -> SpanApplier:
-        part = part_of(self.planner, direct=direct)
-        table = self._target.reflected.table
-        self._suspects = Suspects(
-            self.work, table, self.columns, self.planner.constraints, part.table, is_direct=direct
-        )
-        return SpanApplier(self.work, table, self.columns, part, self._suspects, self._target.fence, verify=verify)
+        def make_applier(work: WorkTables, make_suspects: type[Suspects]) -> tuple[SpanApplier, Suspects]:
+            suspects = make_suspects(work, table, self.columns, self.planner.constraints, part.table, is_direct=direct)
+            fence = self._target.fence
+            return SpanApplier(work, table, self.columns, part, suspects, fence, verify=verify), suspects
+
+        self._applier, self._suspects = make_applier(self.work, Suspects)
+        spans = self._applier.spans()
+        self._end_help()
+        if len(spans) >= FROM_SPANS and self._may_have_help():
+            self._helper = SpanHelper(spans, lambda: self._open_help(make_applier))
+        return spans
+
+    def _may_have_help(self) -> bool:
+        if not (self.work.outlives_session and self.work.has_addresses):
+            return False
+        with self.work.begin() as connection:
+            return is_order_free(
+                connection,
+                self._target.reflected.table,
+                self._target.key,
+                [*self._target.key, *(self._written or ())],
+            )
+
+    def _open_help(self, make_applier: Callable[[WorkTables, type[Suspects]], tuple[SpanApplier, Suspects]]) -> Helping:
+        work = PostgresWork(self._target.database, self._request, temporary=False, has_addresses=True)
+        return PostgresHelp(work, make_applier(work, NothingAside)[0])
+
+    def _end_help(self) -> None:
+        if self._helper is not None:
+            helper, self._helper = self._helper, None
+            helper.stop()
 
     def apply(self, span: Span) -> None:
         """Applies a span, or what is left of it.
@@ -323,6 +357,8 @@ class BulkTable:
         Raises:
             RetryableError: The database can't be reached, is locked, or broke a deadlock; call again.
         """
+        if self._helper is not None:
+            self._helper.leave(span)
         self._applier.apply(span)
 
     def applied(self) -> Counts:
@@ -343,11 +379,13 @@ class BulkTable:
 
     def drop(self) -> None:
         """Removes the working tables of this run."""
+        self._end_help()
         self.work.drop("stage", "diffs", "plan", "twice", "aside")
         with self.work.begin() as connection:
             self.work.forget_done(connection)
 
     def close(self) -> None:
         """Gives back what was held."""
+        self._end_help()
         if self._work is not None:
             self._work.close()
