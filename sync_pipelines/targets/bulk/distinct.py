@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -36,8 +37,9 @@ class KeysSeen:
         if len(self._hashes) > MOST_KEYS:
             self._can_tell, self._hashes = False, array("q")
 
+    @cached_property
     def are_distinct(self) -> bool:
-        """True if no two keys are the same; False if two may be, or if it can't be told here."""
+        """True if no two keys are the same; False if two may be, or if it can't be told here. Asked at the end."""
         if not self._can_tell:
             return False
         hashes = pa.Array.from_buffers(pa.int64(), len(self._hashes), [None, pa.py_buffer(self._hashes)])

@@ -97,7 +97,7 @@ class _NotCleanError(Exception):
 
 
 class SpanHelper:
-    """Works in a thread of its own until it meets the caller, or something is in its way, which it leaves to the caller.
+    """Works in a thread of its own until it meets the caller; what it can not apply as it is, it leaves to the caller.
 
     Args:
         spans: All spans, in order.

@@ -181,7 +181,7 @@ class PostgresWork(WorkTables):
         except driver.Error as error:
             raise DBAPIError.instance("COPY", None, error, driver.Error, dialect=self._database.dialect) from error
 
-    def finish_loading(self, key: Sequence[str]) -> None:
+    def finish_loading(self, key: Sequence[str], *, look_up: bool) -> None:  # noqa: ARG002 - it hashes them
         """Waits for the background, and lets the planner know the keys."""
         if self._background is not None:
             background, self._background = self._background, None

@@ -233,7 +233,8 @@ class BulkTable:
 
     def finish_loading(self) -> None:
         """Waits until all is loaded."""
-        self.work.finish_loading([column.label for column in self.columns.key])
+        look_up = self._request.deletes or self._loader is None or not self._loader.keys_seen.are_distinct
+        self.work.finish_loading([column.label for column in self.columns.key], look_up=look_up)
 
     @cached_property
     def planner(self) -> Planner:
@@ -248,7 +249,7 @@ class BulkTable:
         Args:
             keep: Gets external id, position and kept position of each.
         """
-        if self._loader is not None and self._loader.keys_seen.are_distinct():
+        if self._loader is not None and self._loader.keys_seen.are_distinct:
             return 0
         with self.work.begin() as connection:
             count = self.planner.find_duplicates(connection)

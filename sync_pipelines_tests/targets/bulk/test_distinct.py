@@ -31,14 +31,14 @@ def test_texts_are_distinct_exactly_if_none_is_there_twice(pages: list[list[str]
     for page in pages:
         seen.add([pa.array(page, pa.string())])
     keys = [key for page in pages for key in page]
-    assert seen.are_distinct() == (len(set(keys)) == len(keys))
+    assert seen.are_distinct == (len(set(keys)) == len(keys))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["a", "b"])), max_size=8))
 def test_keys_of_several_columns_are_taken_together(keys: list[tuple[int, str]]) -> None:
     seen = KeysSeen([NUMBER, TEXT])
     seen.add([pa.array([key[0] for key in keys], pa.int64()), pa.array([key[1] for key in keys], pa.string())])
-    assert seen.are_distinct() == (len(set(keys)) == len(keys))
+    assert seen.are_distinct == (len(set(keys)) == len(keys))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_keys_that_can_be_written_in_several_ways_are_left_to_the_database(
 ) -> None:
     seen = KeysSeen([key_column(kind, type_name)])
     seen.add([pa.array(["1"], pa.string())])
-    assert not seen.are_distinct()
+    assert not seen.are_distinct
 
 
 def test_of_very_many_keys_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,4 +57,4 @@ def test_of_very_many_keys_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     seen = KeysSeen([NUMBER])
     for start in range(0, 12, 6):
         seen.add([pa.array(range(start, start + 6), pa.int64())])
-    assert not seen.are_distinct()
+    assert not seen.are_distinct
