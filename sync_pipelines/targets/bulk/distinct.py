@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sync_pipelines.targets.bulk.columns import StagedColumn
 
-MOST_KEYS = 4_000_000
+MOST_KEYS = 2_000_000
 """Of so many keys the hashes are kept, 8 bytes each; of more the database finds the duplicates."""
 _PARTS = 16  # looked at one after the other, for the memory
 
