@@ -15,7 +15,7 @@ from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.engine.targets import BulkRequest
 from sync_pipelines.recording.snapshot import SnapshotPage
-from sync_pipelines.targets.bulk.applying import SpanApplier, part_of
+from sync_pipelines.targets.bulk.applying import SpanApplier
 from sync_pipelines.targets.bulk.columns import staged_key, staged_value, why_not_in_bulk
 from sync_pipelines.targets.bulk.constraints import read_constraints
 from sync_pipelines.targets.bulk.helping import (
@@ -80,7 +80,6 @@ class BulkPlan:
         deletes: Records to be deleted.
         one_by_one: Items to be looked at one by one.
         written: The columns that are written besides the key.
-        direct: True if the stage itself is applied, because the table was empty.
         temporary: True if the plan does not outlive this process.
         made_for: Table and declaration that the plan was made for.
     """
@@ -92,7 +91,6 @@ class BulkPlan:
     deletes: int
     one_by_one: int
     written: tuple[str, ...]
-    direct: bool
     temporary: bool
     made_for: str
 
@@ -272,12 +270,11 @@ class BulkTable:
         """
         planner = self.planner
         with self.work.begin() as connection:
-            direct = planner.is_empty(connection)
-            found = planner.compare(connection, deletes=deletes and not direct, empty=direct, veto=veto)
-            if not direct:
-                planner.make_plan(connection)
-                self.work.analyze(connection, "plan")
-            planner.make_aside(connection, direct=direct)
+            empty = planner.is_empty(connection)
+            found = planner.compare(connection, deletes=deletes and not empty, empty=empty, veto=veto)
+            planner.make_plan(connection, empty=empty)
+            self.work.analyze(connection, "plan")
+            planner.make_aside(connection)
         lanes = {lane: found.get(int(What.LANE) + lane, 0) for lane in (SLOW, FAILED, SKIPPED)}
         return BulkPlan(
             unchanged=found.get(What.UNCHANGED, 0),
@@ -287,7 +284,6 @@ class BulkTable:
             deletes=found.get(What.DELETE, 0),
             one_by_one=lanes[SLOW] + lanes[FAILED] + found.get(What.ASIDE, 0),
             written=self._written or (),
-            direct=direct,
             temporary=not self.work.outlives_session,
             made_for=self.made_for(self._written or ()),
         )
@@ -303,27 +299,26 @@ class BulkTable:
                 found = self.planner.positions(connection, (SLOW, FAILED), after=found[-1])
             yield from found
 
-    def is_there(self, *, direct: bool) -> bool:
+    def is_there(self) -> bool:
         """True if the plan is still in the working tables, all of it: the table of rows set aside is made last.
 
         A plan has no rows if all that is to be written is looked at singly.
         """
-        has_rows = self.work.is_there("stage") or (not direct and self.work.is_there("plan"))
+        has_rows = self.work.is_there("stage") or self.work.is_there("plan")
         return has_rows and self.work.is_there("aside", has_rows=False)
 
-    def spans(self, *, direct: bool, verify: bool = False) -> list[Span]:
+    def spans(self, *, verify: bool = False) -> list[Span]:
         """The spans of the plan, in order.
 
         Args:
-            direct: True if the stage itself is applied.
             verify: True if an earlier attempt may have written something.
         """
-        part, table = part_of(self.planner, direct=direct), self._target.reflected.table
+        planner, table = self.planner, self._target.reflected.table
 
         def make_applier(work: WorkTables, make_suspects: type[Suspects]) -> tuple[SpanApplier, Suspects]:
-            suspects = make_suspects(work, table, self.columns, self.planner.constraints, part.table, is_direct=direct)
+            suspects = make_suspects(work, table, self.columns, planner.constraints, planner.plan)
             fence = self._target.fence
-            return SpanApplier(work, table, self.columns, part, suspects, fence, verify=verify), suspects
+            return SpanApplier(work, table, self.columns, planner.plan, suspects, fence, verify=verify), suspects
 
         self._applier, self._suspects = make_applier(self.work, Suspects)
         spans = self._applier.spans()
