@@ -63,8 +63,7 @@ class BulkApply:
             TargetError: The target does not answer; what was applied is accounted for.
             LeaseLostError: Another run has taken over.
         """
-        direct = bool(planned.bulk and planned.bulk["direct"])
-        for span in self._driver.at_once(lambda: self._bulk.spans(direct=direct, verify=verify)):
+        for span in self._driver.at_once(lambda: self._bulk.spans(verify=verify)):
             self._driver.check_lease()
             self._driver.at_once(partial(self._bulk.apply, span))
             counts = self._save()

@@ -67,11 +67,12 @@ class HeldLease:
         return not self._lost and self._elapsed_s() >= self._good_until_s - self.ttl.total_seconds() / 2
 
     def fence(self, connection: Connection) -> None:
-        """Makes sure of it inside the transaction that is about to write, where target and ledger are one database.
+        """Makes sure of it inside the transaction that is about to write; exactly so where target and ledger are one.
 
         Raises:
             LeaseLostError: Another run has the lease by now.
         """
+        self.check()
         if not self._leases.is_fenced(connection, self.lease):
             raise self._lost_error()
 

@@ -319,7 +319,7 @@ def _is_ready(planned: PlannedRun, bulk: Any | None) -> bool:
             "the table or its declaration has changed since this run compared them, and its plan may say something "
             "else now; nothing more was written. Start a new run instead of re-executing this one."
         )
-    return bulk.begin(found["written"], anew=False) is None and bulk.is_there(direct=found["direct"])
+    return bulk.begin(found["written"], anew=False) is None and bulk.is_there()
 
 
 def _told(error: Exception) -> str:

@@ -3,50 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.errors import RetryableError, TargetError
-from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
+from sync_pipelines.targets.bulk.planning import BulkColumns, What
 from sync_pipelines.targets.bulk.suspects import Suspects
-from sync_pipelines.targets.bulk.work import FAST, Done, Span, WorkTables
+from sync_pipelines.targets.bulk.work import Done, Span, WorkTables
 from sync_pipelines.targets.failures import is_cancelled, is_passing
 
 ROWS_IN_SPAN = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A working table that is applied: the plan, or the stage itself where all of it is new.
-
-    Args:
-        name: Its name.
-        table: The table.
-        what: The column that says what is to be done with a row; None if all rows of the fast lane are created.
-    """
-
-    name: str
-    table: sa.Table
-    what: sa.ColumnElement[Any] | None
-
-    def rows_to(self, what: What) -> sa.ColumnElement[bool]:
-        """The condition that this is to be done with a row."""
-        if self.what is None:
-            return self.table.c.sp_lane == FAST if what is What.CREATE else sa.false()
-        return self.what == int(what)
+PLAN = "plan"
+"""The working table that is applied."""
 
 
 class SpanApplier:
-    """Applies spans of a part to the table.
+    """Applies spans of the plan to the table.
 
     Args:
         work: The working tables.
         table: The table.
         columns: The staged columns.
-        part: What is applied.
+        plan: The working table that is applied.
         suspects: Finds the rows that the database refuses.
         fence: Called with every transaction that is about to write; raises if this run may not any more.
         verify: True if an earlier attempt may have written something.
@@ -57,7 +39,7 @@ class SpanApplier:
         work: WorkTables,
         table: sa.Table,
         columns: BulkColumns,
-        part: Part,
+        plan: sa.Table,
         suspects: Suspects,
         fence: Callable[[sa.Connection], object] | None,
         *,
@@ -66,7 +48,7 @@ class SpanApplier:
         self._work = work
         self._table = table
         self._columns = columns
-        self._part = part
+        self._plan = plan
         self._suspects = suspects
         self._fence = fence
         self._lost_connections = work.lost_connections
@@ -80,7 +62,7 @@ class SpanApplier:
         """
         if self._lost_connections == self._work.lost_connections:
             return
-        if not self._work.is_there(self._part.name):
+        if not self._work.is_there(PLAN):
             raise TargetError(
                 f"{self._work.request.job}: the database has lost the working tables, as it does in a crash. What was "
                 "applied is accounted for; run the sync again, or re-execute this run from where it failed."
@@ -90,7 +72,7 @@ class SpanApplier:
     def spans(self) -> list[Span]:
         """The spans, in order."""
         with self._work.begin() as connection:
-            return self._work.extent(connection, self._part.name).spans(ROWS_IN_SPAN)
+            return self._work.extent(connection, PLAN).spans(ROWS_IN_SPAN)
 
     def apply(self, span: Span) -> None:
         """Applies what is not applied yet of a span. Rows that the database refuses are set aside for a look each.
@@ -104,9 +86,13 @@ class SpanApplier:
                 self._is_in_doubt = False
             self._apply(rest)
 
+    def apply_clean(self, span: Span) -> bool:
+        """Applies what is not applied yet of a span that the database takes; gives False at the first refusal."""
+        return all(self._attempt(rest) is None for rest in self._left(span))
+
     def _left(self, span: Span) -> list[Span]:
         with self._work.begin() as connection:
-            done = [each.span for each in self._work.done(connection) if each.part == self._part.name]
+            done = [each.span for each in self._work.done(connection) if each.part == PLAN]
         self.require_plan()
         return list(span.without(done))
 
@@ -138,7 +124,7 @@ class SpanApplier:
                 if self._fence is not None:
                     self._fence(connection)
                 self._suspects.check_at_once(connection)
-                done = Done(self._part.name, span, self._write(connection, span))
+                done = Done(PLAN, span, self._write(connection, span))
                 if self._work.notes_with_rows:
                     self._work.note_done(connection, done)
         except DBAPIError as error:
@@ -173,43 +159,38 @@ class SpanApplier:
         }
 
     def _planned(self, connection: sa.Connection, span: Span) -> dict[What, int]:
-        part = self._part
-        if part.what is None:
-            rows = self._rows(span, What.CREATE)
-            count = connection.scalar(sa.select(sa.func.count()).select_from(part.table).where(*rows))
-            return {What.CREATE: int(count or 0)}
-        within = self._work.within(part.table, span)
-        query: sa.Select[Any] = sa.select(part.what, sa.func.count()).where(within).group_by(part.what)
+        within = self._work.within(self._plan, span)
+        what = self._plan.c.sp_what
+        query: sa.Select[Any] = sa.select(what, sa.func.count()).where(within).group_by(what)
         return {What(row[0]): row[1] for row in connection.execute(query)}
 
     def _rows(self, span: Span, what: What) -> list[sa.ColumnElement[bool]]:
-        return [self._work.within(self._part.table, span), self._part.rows_to(what)]
+        return [self._work.within(self._plan, span), self._plan.c.sp_what == int(what)]
 
     def _same_key(self) -> Iterator[sa.ColumnElement[bool]]:
         for column in self._columns.key:
-            yield self._table.c[column.name] == self._part.table.c[column.label]
+            yield self._table.c[column.name] == self._plan.c[column.label]
 
     def _same_row(self) -> list[sa.ColumnElement[bool]]:
         """The local row, by its address where it has one. Its key is checked as well: rows move."""
         same = list(self._same_key())
         if self._work.has_addresses:
-            same.insert(0, self._work.address(self._table) == self._part.table.c.sp_at)
+            same.insert(0, self._work.address(self._table) == self._plan.c.sp_at)
         return same
 
     def _update(self, connection: sa.Connection, span: Span) -> int:
         values: dict[str, Any] = {
-            column.name: column.written(self._part.table.c[column.label]) for column in self._columns.updated
+            column.name: column.written(self._plan.c[column.label]) for column in self._columns.updated
         }
         statement = sa.update(self._table).values(values).where(*self._same_row(), *self._rows(span, What.UPDATE))
         return connection.execute(statement).rowcount
 
     def _insert(self, connection: sa.Connection, span: Span) -> int:
-        source = self._part.table
+        source = self._plan
         staged = [*self._columns.key, *self._columns.values]
         query = sa.select(*(column.written(source.c[column.label]) for column in staged)).where(
             *self._rows(span, What.CREATE)
         )
-        query = query.order_by(*(source.c[column.label] for column in self._columns.key))  # kind to the table's index
         names = [column.name for column in staged]
         statement = sa.insert(self._table).from_select(names, query).execution_options(preserve_rowcount=True)
         return connection.execute(statement).rowcount
@@ -219,15 +200,8 @@ class SpanApplier:
             statement = sa.delete(self._table).where(*self._same_row(), *self._rows(span, What.DELETE))
             return connection.execute(statement).rowcount
         keys = [self._table.c[column.name] for column in self._columns.key]
-        wanted = sa.select(*(self._part.table.c[column.label] for column in self._columns.key)).where(
+        wanted = sa.select(*(self._plan.c[column.label] for column in self._columns.key)).where(
             *self._rows(span, What.DELETE)
         )
         is_wanted = keys[0].in_(wanted) if len(keys) == 1 else sa.tuple_(*keys).in_(wanted)
         return connection.execute(sa.delete(self._table).where(is_wanted)).rowcount
-
-
-def part_of(planner: Planner, *, direct: bool) -> Part:
-    """What is applied: the plan, or, if the table was empty, the stage itself."""
-    if direct:
-        return Part("stage", planner.stage, None)
-    return Part("plan", planner.plan, planner.plan.c.sp_what)

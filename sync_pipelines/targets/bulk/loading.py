@@ -14,6 +14,7 @@ from sync_pipelines.errors import ItemError
 from sync_pipelines.recording.snapshot import SnapshotPage
 from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.converting import ColumnConverter, Converted, PythonValues
+from sync_pipelines.targets.bulk.distinct import KeysSeen
 from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.bulk.texts import dump_for
 from sync_pipelines.targets.bulk.work import FAILED, FAST, SKIPPED, SLOW, WorkTables
@@ -57,6 +58,7 @@ class StageLoader:
         self._key = key
         self._values = values
         self._key_of_id = key_of_id
+        self.keys_seen = KeysSeen(key)
         self._names = ["sp_n", "sp_lane", *(column.label for column in (*key, *values))]
         self._converters = {column.name: ColumnConverter(column.codec, dialect) for column in (*key, *values)}
 
@@ -89,6 +91,7 @@ class StageLoader:
             staged = [place for place in range(len(page)) if place not in gone]
             rows = [_taken(column, staged) for column in rows]
         if len(rows[0]):
+            self.keys_seen.add(rows[2 : 2 + len(self._key)])
             self._work.load(self._names, rows)
         return unstaged
 

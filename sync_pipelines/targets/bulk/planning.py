@@ -151,15 +151,20 @@ class Planner:
             )
 
     def _counted(self, connection: sa.Connection, query: sa.Select[Any], *, empty: bool) -> dict[int, int]:
-        """Keeps what the comparison says of each row, and counts it.
+        """Keeps what the comparison says of each row that is not up to date, and counts.
 
         Where all is to be created nothing needs to be kept of it.
         """
-        found: sa.FromClause = query.subquery("found") if empty else self.diffs
-        kept = sa.select(found).where(found.c.sp_what == int(What.ASIDE)) if empty else query
-        self._work.create_as(connection, "diffs", kept)
-        counts = sa.select(found.c.sp_what, sa.func.count()).group_by(found.c.sp_what)
-        return {row[0]: row[1] for row in connection.execute(counts)}
+        found = query.subquery("found")
+        kept = found.c.sp_what == int(What.ASIDE) if empty else found.c.sp_what != int(What.UNCHANGED)
+        self._work.create_as(connection, "diffs", sa.select(found).where(kept))
+        counted: sa.FromClause = found if empty else self.diffs
+        counts = sa.select(counted.c.sp_what, sa.func.count()).group_by(counted.c.sp_what)
+        given: dict[int, int] = {row[0]: row[1] for row in connection.execute(counts)}
+        if not empty:
+            staged = connection.scalar(sa.select(sa.func.count()).select_from(self.stage)) or 0
+            given[What.UNCHANGED] = staged - sum(given.values()) + given.get(What.DELETE, 0)
+        return given
 
     def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:
         """One row per staged item (and record without one): number, what, address, and the key of a delete."""
@@ -254,8 +259,29 @@ class Planner:
     def _staged(self) -> list[StagedColumn]:
         return [*self._columns.key, *self._columns.values]
 
-    def make_plan(self, connection: sa.Connection) -> None:
-        """Puts what is to be written into a table of its own, in the order in which the local rows lie."""
+    def make_plan(self, connection: sa.Connection, *, empty: bool) -> None:
+        """Puts what is to be written into a table of its own: in the order in which local rows lie, new ones by key.
+
+        Args:
+            connection: In a transaction.
+            empty: True if the table has no rows: then all is to be created that is not set aside.
+        """
+        query = self._all_creates() if empty else self._differences()
+        self._work.create_as(connection, "plan", query)
+
+    def _all_creates(self) -> sa.Select[Any]:
+        aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
+        staged = [self.stage.c[name] for name in self._columns.labels()]
+        what = sa.cast(sa.literal_column(str(int(What.CREATE))), sa.Integer).label("sp_what")
+        query = sa.select(self.stage.c.sp_n, what, self._no_address(), *staged)
+        query = query.where(self.stage.c.sp_lane == FAST, self.stage.c.sp_n.not_in(aside))
+        return query.order_by(*(self.stage.c[name] for name in self._keys))
+
+    def _no_address(self) -> sa.ColumnElement[Any]:
+        kind = NamedType("tid" if self._work.has_addresses else "bigint")
+        return sa.cast(sa.null(), kind).label("sp_at")
+
+    def _differences(self) -> sa.Select[Any]:
         values = [self.stage.c[each.label] for each in self._columns.values]
         keys = [
             sa.func.coalesce(self.stage.c[name], self.diffs.c[name]).label(name) if self._work.request.deletes
@@ -268,23 +294,14 @@ class Planner:
             .select_from(joined)
             .where(self.diffs.c.sp_what.in_([int(what) for what in WRITES]))
         )
-        if self._work.has_addresses:
-            query = query.order_by(self.diffs.c.sp_at, *(self.stage.c[name] for name in self._keys))
-        self._work.create_as(connection, "plan", query)
+        by_key = [self.stage.c[name] for name in self._keys]
+        return query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)
 
-    def make_aside(self, connection: sa.Connection, *, direct: bool) -> None:
-        """Makes the table of rows to be written by themselves. Those known already leave a stage that is applied.
-
-        Args:
-            connection: In a transaction.
-            direct: True if the stage itself is applied.
-        """
+    def make_aside(self, connection: sa.Connection) -> None:
+        """Makes the empty table of rows to be written by themselves."""
         keys = [self.stage.c[name] for name in self._keys]
         what = sa.cast(sa.null(), NamedType("smallint")).label("sp_what")
         self._work.create_as(connection, "aside", sa.select(self.stage.c.sp_n, what, *keys), empty=True)
-        if direct:
-            found = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
-            connection.execute(sa.delete(self.stage).where(self.stage.c.sp_n.in_(found)))
 
     def positions(self, connection: sa.Connection, lanes: Sequence[int], after: int) -> list[int]:
         """Places in the fetch of the next items to be looked at singly: those of the lanes and those set aside.

@@ -181,7 +181,7 @@ class PostgresWork(WorkTables):
         except driver.Error as error:
             raise DBAPIError.instance("COPY", None, error, driver.Error, dialect=self._database.dialect) from error
 
-    def finish_loading(self, key: Sequence[str]) -> None:
+    def finish_loading(self, key: Sequence[str], *, look_up: bool) -> None:  # noqa: ARG002 - it hashes them
         """Waits for the background, and lets the planner know the keys."""
         if self._background is not None:
             background, self._background = self._background, None
@@ -249,6 +249,12 @@ class PostgresWork(WorkTables):
                         f"DROP TABLE IF EXISTS {self._quote(str(self.schema))}.{self._quote(name)}"
                     )
                     connection.execute(sa.delete(self._progress).where(self._progress.c.run == parts[-1]))
+
+    def cancel(self) -> None:
+        """Calls off the statement that is under way, from another thread."""
+        raw: Any = self._connection.connection.driver_connection
+        with suppress(Exception):  # it may have ended by itself
+            raw.cancel()
 
     def close(self) -> None:
         """Ends the background and gives the connection back; temporary tables go with it."""

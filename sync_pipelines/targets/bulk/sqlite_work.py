@@ -67,8 +67,10 @@ class SqliteWork(WorkTables):
             raw: Any = connection.connection.driver_connection
             raw.executemany(statement, rows)
 
-    def finish_loading(self, key: Sequence[str]) -> None:
+    def finish_loading(self, key: Sequence[str], *, look_up: bool) -> None:
         """Makes the index that finds duplicates and missing records."""
+        if not look_up:
+            return
         with self.begin() as connection:
             index = f"{_ATTACHED}.{self.full_name('stage')}_key"
             columns = ", ".join(key)

@@ -15,9 +15,17 @@ from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.engine.targets import BulkRequest
 from sync_pipelines.recording.snapshot import SnapshotPage
-from sync_pipelines.targets.bulk.applying import SpanApplier, part_of
+from sync_pipelines.targets.bulk.applying import SpanApplier
 from sync_pipelines.targets.bulk.columns import staged_key, staged_value, why_not_in_bulk
 from sync_pipelines.targets.bulk.constraints import read_constraints
+from sync_pipelines.targets.bulk.helping import (
+    FROM_SPANS,
+    Helping,
+    NothingAside,
+    PostgresHelp,
+    SpanHelper,
+    is_order_free,
+)
 from sync_pipelines.targets.bulk.loading import StageLoader, Unstaged
 from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
 from sync_pipelines.targets.bulk.postgres_work import PostgresWork, temporary_or_not
@@ -72,7 +80,6 @@ class BulkPlan:
         deletes: Records to be deleted.
         one_by_one: Items to be looked at one by one.
         written: The columns that are written besides the key.
-        direct: True if the stage itself is applied, because the table was empty.
         temporary: True if the plan does not outlive this process.
         made_for: Table and declaration that the plan was made for.
     """
@@ -84,7 +91,6 @@ class BulkPlan:
     deletes: int
     one_by_one: int
     written: tuple[str, ...]
-    direct: bool
     temporary: bool
     made_for: str
 
@@ -108,6 +114,7 @@ class BulkTable:
         self._work: WorkTables | None = None
         self._written: tuple[str, ...] | None = None
         self._loader: StageLoader | None = None
+        self._helper: SpanHelper | None = None
         self.recovered = 0
         """How many records an earlier attempt of the run had written when its plan was given up."""
 
@@ -224,7 +231,8 @@ class BulkTable:
 
     def finish_loading(self) -> None:
         """Waits until all is loaded."""
-        self.work.finish_loading([column.label for column in self.columns.key])
+        look_up = self._request.deletes or self._loader is None or not self._loader.keys_seen.are_distinct
+        self.work.finish_loading([column.label for column in self.columns.key], look_up=look_up)
 
     @cached_property
     def planner(self) -> Planner:
@@ -239,6 +247,8 @@ class BulkTable:
         Args:
             keep: Gets external id, position and kept position of each.
         """
+        if self._loader is not None and self._loader.keys_seen.are_distinct:
+            return 0
         with self.work.begin() as connection:
             count = self.planner.find_duplicates(connection)
             if count:
@@ -260,12 +270,11 @@ class BulkTable:
         """
         planner = self.planner
         with self.work.begin() as connection:
-            direct = planner.is_empty(connection)
-            found = planner.compare(connection, deletes=deletes and not direct, empty=direct, veto=veto)
-            if not direct:
-                planner.make_plan(connection)
-                self.work.analyze(connection, "plan")
-            planner.make_aside(connection, direct=direct)
+            empty = planner.is_empty(connection)
+            found = planner.compare(connection, deletes=deletes and not empty, empty=empty, veto=veto)
+            planner.make_plan(connection, empty=empty)
+            self.work.analyze(connection, "plan")
+            planner.make_aside(connection)
         lanes = {lane: found.get(int(What.LANE) + lane, 0) for lane in (SLOW, FAILED, SKIPPED)}
         return BulkPlan(
             unchanged=found.get(What.UNCHANGED, 0),
@@ -275,7 +284,6 @@ class BulkTable:
             deletes=found.get(What.DELETE, 0),
             one_by_one=lanes[SLOW] + lanes[FAILED] + found.get(What.ASIDE, 0),
             written=self._written or (),
-            direct=direct,
             temporary=not self.work.outlives_session,
             made_for=self.made_for(self._written or ()),
         )
@@ -291,31 +299,53 @@ class BulkTable:
                 found = self.planner.positions(connection, (SLOW, FAILED), after=found[-1])
             yield from found
 
-    def is_there(self, *, direct: bool) -> bool:
+    def is_there(self) -> bool:
         """True if the plan is still in the working tables, all of it: the table of rows set aside is made last.
 
         A plan has no rows if all that is to be written is looked at singly.
         """
-        has_rows = self.work.is_there("stage") or (not direct and self.work.is_there("plan"))
+        has_rows = self.work.is_there("stage") or self.work.is_there("plan")
         return has_rows and self.work.is_there("aside", has_rows=False)
 
-    def spans(self, *, direct: bool, verify: bool = False) -> list[Span]:
+    def spans(self, *, verify: bool = False) -> list[Span]:
         """The spans of the plan, in order.
 
         Args:
-            direct: True if the stage itself is applied.
             verify: True if an earlier attempt may have written something.
         """
-        self._applier = self._make_applier(direct=direct, verify=verify)
-        return self._applier.spans()
+        planner, table = self.planner, self._target.reflected.table
 
-    def _make_applier(self, *, direct: bool, verify: bool) -> SpanApplier:
-        part = part_of(self.planner, direct=direct)
-        table = self._target.reflected.table
-        self._suspects = Suspects(
-            self.work, table, self.columns, self.planner.constraints, part.table, is_direct=direct
-        )
-        return SpanApplier(self.work, table, self.columns, part, self._suspects, self._target.fence, verify=verify)
+        def make_applier(work: WorkTables, make_suspects: type[Suspects]) -> tuple[SpanApplier, Suspects]:
+            suspects = make_suspects(work, table, self.columns, planner.constraints, planner.plan)
+            fence = self._target.fence
+            return SpanApplier(work, table, self.columns, planner.plan, suspects, fence, verify=verify), suspects
+
+        self._applier, self._suspects = make_applier(self.work, Suspects)
+        spans = self._applier.spans()
+        self._end_help()
+        if len(spans) >= FROM_SPANS and self._may_have_help():
+            self._helper = SpanHelper(spans, lambda: self._open_help(make_applier))
+        return spans
+
+    def _may_have_help(self) -> bool:
+        if not (self.work.outlives_session and self.work.has_addresses):
+            return False
+        with self.work.begin() as connection:
+            return is_order_free(
+                connection,
+                self._target.reflected.table,
+                self._target.key,
+                [*self._target.key, *(self._written or ())],
+            )
+
+    def _open_help(self, make_applier: Callable[[WorkTables, type[Suspects]], tuple[SpanApplier, Suspects]]) -> Helping:
+        work = PostgresWork(self._target.database, self._request, temporary=False, has_addresses=True)
+        return PostgresHelp(work, make_applier(work, NothingAside)[0])
+
+    def _end_help(self) -> None:
+        if self._helper is not None:
+            helper, self._helper = self._helper, None
+            helper.stop()
 
     def apply(self, span: Span) -> None:
         """Applies a span, or what is left of it.
@@ -323,6 +353,8 @@ class BulkTable:
         Raises:
             RetryableError: The database can't be reached, is locked, or broke a deadlock; call again.
         """
+        if self._helper is not None:
+            self._helper.leave(span)
         self._applier.apply(span)
 
     def applied(self) -> Counts:
@@ -343,11 +375,13 @@ class BulkTable:
 
     def drop(self) -> None:
         """Removes the working tables of this run."""
+        self._end_help()
         self.work.drop("stage", "diffs", "plan", "twice", "aside")
         with self.work.begin() as connection:
             self.work.forget_done(connection)
 
     def close(self) -> None:
         """Gives back what was held."""
+        self._end_help()
         if self._work is not None:
             self._work.close()

@@ -137,8 +137,13 @@ class WorkTables(ABC):
         """Appends rows to the stage, which is given column by column; may go on in the background."""
 
     @abstractmethod
-    def finish_loading(self, key: Sequence[str]) -> None:
-        """Waits for what is being loaded, and prepares the stage for joins on the key."""
+    def finish_loading(self, key: Sequence[str], *, look_up: bool) -> None:
+        """Waits for what is being loaded, and prepares the stage for joins on the key.
+
+        Args:
+            key: The key columns.
+            look_up: True if rows will be looked for by their key.
+        """
 
     def allow_more(self, connection: sa.Connection) -> None:  # noqa: B027 - not every database has such limits
         """Lets the queries of this transaction take what a large comparison needs, where the database has limits."""
