@@ -230,7 +230,7 @@ def test_a_deadlock_with_somebody_else_is_tried_again(
     insert = sa.text("INSERT INTO variants (sku, stock) VALUES (:sku, 0)")
 
     def get_in_the_way(applier: SpanApplier, connection: sa.Connection, span: Any) -> None:
-        part = applier._part.table
+        part = applier._plan
         rows = connection.execute(sa.select(part.c.sp_k0).where(*applier._rows(span, 1)).order_by(part.c.sp_k0))  # type: ignore[arg-type]
         keys = [row[0] for row in rows]
         assert len(keys) > 1
