@@ -137,6 +137,7 @@ class BulkRequest:
         schema: Schema for working tables, where the database has schemas.
         folder: A folder of this machine for working files.
         deletes: True if the job deletes.
+        version: The item's field that says which of two states is the newer one; None if there is none.
     """
 
     job: str
@@ -145,6 +146,7 @@ class BulkRequest:
     schema: str
     folder: Path
     deletes: bool
+    version: str | None = None
 
 
 class DescribesItself(Protocol):

@@ -21,10 +21,11 @@ from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.targets import BulkRequest
 from sync_pipelines.errors import AccountsError, ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotPage
-from sync_pipelines.runner.diffing import PlannedRun, diff_page, tell_findings, why_no_deletes
+from sync_pipelines.runner.diffing import PlannedRun, diff_page, notes_of, tell_findings, why_no_deletes
 from sync_pipelines.runner.plan_files import PlanPages, write_findings
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.version_guard import VersionGuard
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import PageWriter
 from sync_pipelines.snapshots.store import RunFiles
@@ -46,6 +47,7 @@ def bulk_request(job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, 
         schema=workspace.work_schema,
         folder=files.work,
         deletes=job.deletes != "off",
+        version=job.get_version if isinstance(job.get_version, str) else None,
     )
 
 
@@ -69,16 +71,24 @@ class BulkDiff:
         driver: The opened target.
         bulk: Its bulk methods.
         report: The run log.
+        guard: Knows the versions of local records, for a job with `get_version`.
     """
 
-    def __init__(
-        self, job: SyncJob[Any, Any], files: RunFiles, driver: TargetDriver, bulk: Any, report: RunReport
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
+        self,
+        job: SyncJob[Any, Any],
+        files: RunFiles,
+        driver: TargetDriver,
+        bulk: Any,
+        report: RunReport,
+        guard: VersionGuard | None = None,
     ) -> None:
         self._job = job
         self._files = files
         self._driver = driver
         self._bulk = bulk
         self._report = report
+        self._guard = guard
         self._total = int(Snapshot(files.folder).summary()["items"])
         self._failed_count = 0
         self._unidentified = 0
@@ -89,8 +99,8 @@ class BulkDiff:
         Returns:
             What is planned, or why the target can't be synced in bulk.
         """
-        if self._job.get_version is not None:
-            return "versions are compared item by item"
+        if callable(self._job.get_version):
+            return "get_version is a function, which the database can't call"
         self._failed_count = self._unidentified = 0  # of an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
@@ -164,36 +174,38 @@ class BulkDiff:
         found = self._bulk.compare(deletes=deletes, veto=self._driver.decides_changes)
         settled = Counts(
             unchanged=found.unchanged,
-            skipped=found.skipped,
+            skipped=found.skipped + found.stale,
             duplicate=duplicates,
             failed=self._failed_count,
         )
-        settled += self._diff_one_by_one(found.one_by_one, plan, findings)
+        one_by_one, stale = self._diff_one_by_one(found.one_by_one, plan, findings)
+        settled += one_by_one
         explained = settled.items() + found.creates + found.updates + plan.rows
         if explained != self._total:
             raise AccountsError(
                 f"{self._job.name}: {self._total:,} items were fetched, the diff explains {explained:,}: {settled}, "
                 f"{found}. This is a defect of the engine; keep the run's files and report it."
             )
-        notes = [f"no deletes: {reason}"] if reason is not None else []
+        notes = notes_of(reason, found.stale + stale)
         if not found.writes:
             self._bulk.drop()  # all that is left to write is in the plan file
         bulk = asdict(found) if found.writes else None
         return PlannedRun(self._total, settled, plan.rows + found.writes, notes, bulk=bulk)
 
-    def _diff_one_by_one(self, count: int, plan: PageWriter, findings: PageWriter) -> Counts:
-        settled = Counts()
+    def _diff_one_by_one(self, count: int, plan: PageWriter, findings: PageWriter) -> tuple[Counts, int]:
+        """What is settled, and how many items were older than their local records."""
+        settled, stale = Counts(), 0
         if not count:
-            return settled
+            return settled, stale
         self._report.line(f"diff: looking at {count:,} items one by one")
         entries = PlanPages(plan)
         for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions()), PAGE_SIZE):
-            page = diff_page(self._job, self._driver, _OnlyOnes(), rows)
+            page = diff_page(self._job, self._driver, _OnlyOnes(), rows, self._guard)
             tell_findings(findings, page, self._report)
             entries.add(page.entries)
-            settled += page.counts()
+            settled, stale = settled + page.counts(), stale + len(page.stale)
         entries.flush()
-        return settled
+        return settled, stale
 
 
 class _OnlyOnes:

@@ -11,7 +11,6 @@ from sync_pipelines.engine.results import Counts
 from sync_pipelines.runner.bulk import LateRow, late_entries
 from sync_pipelines.runner.diffing import PlannedRun
 from sync_pipelines.runner.plan_applying import PlanApplier
-from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.store import RunFiles
@@ -33,7 +32,7 @@ class BulkApply:
         workspace: Has the ledger and the clock.
         driver: The opened target.
         bulk: Its bulk methods, opened with the plan.
-        report: The run log.
+        applier: Applies the plan file, and what is written one by one.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
@@ -43,14 +42,14 @@ class BulkApply:
         workspace: Workspace,
         driver: TargetDriver,
         bulk: Any,
-        report: RunReport,
+        applier: PlanApplier,
     ) -> None:
         self._run_id = run_id
         self._files = files
         self._workspace = workspace
         self._driver = driver
         self._bulk = bulk
-        self._report = report
+        self._applier = applier
 
     def run(self, planned: PlannedRun, *, verify: bool) -> None:
         """Applies what is not applied yet.
@@ -68,10 +67,9 @@ class BulkApply:
             self._driver.at_once(partial(self._bulk.apply, span))
             counts = self._save()
             done = counts.items() + counts.deleted
-            self._report.progress(Progress("apply", planned.fetched, done, planned.writes))
-        applier = PlanApplier(self._run_id, self._workspace, self._driver, self._report, verify=verify)
-        applier.apply_plan(self._files, planned, first=SPANS + 1)
-        self._apply_late(applier)
+            self._applier.report.progress(Progress("apply", planned.fetched, done, planned.writes))
+        self._applier.apply_plan(self._files, planned, first=SPANS + 1)
+        self._apply_late()
         self._workspace.ledger.replace_chunk(self._run_id, APPLIED, {}, self._workspace.clock())
         self._driver.at_once(self._bulk.drop)
 
@@ -81,13 +79,13 @@ class BulkApply:
         self._workspace.ledger.replace_chunk(self._run_id, SPANS, counts.to_dict(), self._workspace.clock())
         return counts
 
-    def _apply_late(self, applier: PlanApplier) -> None:
+    def _apply_late(self) -> None:
         """Writes what the database refused, or what somebody else has changed, one by one."""
         given = number = 0
         while found := self._driver.at_once(partial(self._bulk.late, given)):
             if not given:
-                self._report.line("apply: writing refused or changed records one by one")
+                self._applier.report.line("apply: writing refused or changed records one by one")
             given += len(found)
             for rows in batches(found, PAGE_SIZE):
-                applier.apply_entries(_LATE + number, late_entries(self._files, [LateRow(*row) for row in rows]))
+                self._applier.apply_entries(_LATE + number, late_entries(self._files, [LateRow(*row) for row in rows]))
                 number += 1

@@ -118,13 +118,21 @@ def diff_snapshot(
         if job.deletes != "off" and reason is None:
             _plan_deletes(driver, index, entries)
         entries.flush()
-        notes = [f"no deletes: {reason}"] if reason is not None else []
-        if stale:
-            notes.append(f"{stale:,} items were older than their local records, and were skipped")
-        planned = PlannedRun(total, settled, plan.rows, notes)
+        planned = PlannedRun(total, settled, plan.rows, notes_of(reason, stale))
         findings.finish({})
         plan.finish(planned.summary())
     return planned
+
+
+def notes_of(why_no_deletes: str | None, stale: int) -> list[str]:
+    """What a person should know of a diff.
+
+    Args:
+        why_no_deletes: Why deletes are withheld, None if they are not.
+        stale: How many items were older than their local records.
+    """
+    notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []
+    return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
 
 
 def _rows_in_pages(files: RunFiles) -> Iterator[list[SnapshotRow]]:

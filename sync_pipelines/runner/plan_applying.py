@@ -53,7 +53,7 @@ class PlanApplier:
         self._run_id = run_id
         self._ledger, self._clock = workspace.ledger, workspace.clock
         self._driver = driver
-        self._report = report
+        self.report = report
         self._verify = verify
         self._guard = guard
         self._applied = self._ledger.chunks(run_id)
@@ -76,7 +76,7 @@ class PlanApplier:
             if page.entries:
                 self.apply_entries(first + page.number, page.entries)
             done += page.size
-            self._report.progress(Progress("apply", planned.fetched, done, planned.writes))
+            self.report.progress(Progress("apply", planned.fetched, done, planned.writes))
 
     def apply_entries(self, number: int, entries: Sequence[PlanEntry]) -> None:
         """Applies what is left of one chunk.
@@ -109,4 +109,4 @@ class PlanApplier:
         rows = [error_row(error) for error in result.errors]
         self._ledger.save_chunk(self._run_id, chunk.number, result.counts().to_dict(), rows, self._clock(), left=left)
         for error in result.errors:
-            self._report.item_failed(error)
+            self.report.item_failed(error)

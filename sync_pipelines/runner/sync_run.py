@@ -125,8 +125,9 @@ class SyncRun:
         noted = self._ledger.chunks(run_id)
         self._ledger.forget_chunks(run_id)
         planned: PlannedRun | None = None
+        guard = guard_of(self.job, self._workspace.versions, driver)
         if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report).run)
+            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guard).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
@@ -135,7 +136,6 @@ class SyncRun:
                 if not planned.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
         if planned is None:
-            guard = guard_of(self.job, self._workspace.versions, driver)
             planned = diff_snapshot(self.job, files, driver, self._report, guard)
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
         settled = planned.settled
@@ -225,12 +225,12 @@ class SyncRun:
                 return
             if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
                 planned = self._diff_again(run_id, files, driver, bulk, planned)
+            guard = guard_of(self.job, self._workspace.versions, driver)
+            applier = PlanApplier(run_id, self._workspace, driver, self._report, verify=verify, guard=guard)
             if planned.bulk is None:
-                guard = guard_of(self.job, self._workspace.versions, driver)
-                applier = PlanApplier(run_id, self._workspace, driver, self._report, verify=verify, guard=guard)
                 applier.apply_plan(files, planned)
             elif planned.writes:
-                BulkApply(run_id, files, self._workspace, driver, bulk, self._report).run(planned, verify=verify)
+                BulkApply(run_id, files, self._workspace, driver, bulk, applier).run(planned, verify=verify)
 
     def _diff_again(
         self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any, planned: PlannedRun

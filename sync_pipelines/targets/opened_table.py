@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
 from sync_pipelines.errors import ItemError, RetryableError, TargetError
+from sync_pipelines.targets.bulk.parts import BulkTarget
 from sync_pipelines.targets.bulk.reading import PageReader
-from sync_pipelines.targets.bulk.table import BulkTable, BulkTarget
+from sync_pipelines.targets.bulk.table import BulkTable
 from sync_pipelines.targets.columns import ColumnCodec, IdPart, id_of
 from sync_pipelines.targets.failures import passing_failures
 from sync_pipelines.targets.mapping import ItemMapping

@@ -17,6 +17,7 @@ from sync_pipelines.targets.bulk.converting import ColumnConverter, Converted, P
 from sync_pipelines.targets.bulk.distinct import KeysSeen
 from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.bulk.texts import dump_for
+from sync_pipelines.targets.bulk.versions import uncertain
 from sync_pipelines.targets.bulk.work import FAILED, FAST, SKIPPED, SLOW, WorkTables
 from sync_pipelines.targets.columns import ColumnCodec
 
@@ -43,21 +44,24 @@ class StageLoader:
         key: The staged key columns.
         values: The other staged columns.
         key_of_id: External id -> canonical key values; raises `ItemError`.
+        version: The staged column that says which of two states of an item is the newer one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         work: WorkTables,
         dialect: sa.Dialect,
         key: Sequence[StagedColumn],
         values: Sequence[StagedColumn],
         key_of_id: Callable[[str], Sequence[Any]],
+        version: StagedColumn | None = None,
     ) -> None:
         self._work = work
         self._dialect = dialect
         self._key = key
         self._values = values
         self._key_of_id = key_of_id
+        self._version = version
         self.keys_seen = KeysSeen(key)
         self._names = ["sp_n", "sp_lane", *(column.label for column in (*key, *values))]
         self._converters = {column.name: ColumnConverter(column.codec, dialect) for column in (*key, *values)}
@@ -138,6 +142,9 @@ class StageLoader:
             converted = self._converters[column.name].convert(*given.columns[column.name])
             columns.append(converted.values)
             _mark(slow, converted)
+            if column is self._version:
+                for place in uncertain(*given.columns[column.name], column.codec.facts):
+                    slow[place] = True
         for column, own in zip(self._key, keys, strict=True):
             if column.name in given.columns:
                 converted = self._converters[column.name].convert(*given.columns[column.name])

@@ -45,6 +45,8 @@ class What(IntEnum):
     DELETE = 3
     ASIDE = 4
     """To be looked at by itself: the database would refuse it, or finds a difference that may be none."""
+    STALE = 5
+    """The item is older than the local record."""
     LANE = 10
     """Plus the lane of an item that was not compared."""
 
@@ -61,12 +63,14 @@ class BulkColumns:
         values: All others that are staged.
         compared: Those of them that decide whether a found row has changed.
         updated: Those that an update writes.
+        version: That of them which says which of two states is the newer one, if the job has such a thing.
     """
 
     key: Sequence[StagedColumn]
     values: Sequence[StagedColumn]
     compared: Sequence[StagedColumn]
     updated: Sequence[StagedColumn]
+    version: StagedColumn | None = None
 
     def labels(self) -> list[str]:
         """The names of all in the working tables."""
@@ -99,17 +103,23 @@ class Planner:
         self._twice = work.table("twice", "sp_kept", *self._keys)
 
     def find_duplicates(self, connection: sa.Connection) -> int:
-        """Finds items that a later one with the same key replaces. Gives how many there are."""
+        """Finds items that another one with the same key replaces: a newer or later one. Gives how many there are."""
         keys = [self.stage.c[name] for name in self._keys]
-        query = sa.select(*keys, sa.func.max(self.stage.c.sp_n).label("sp_kept")).group_by(*keys)
-        self._work.create_as(connection, "twice", query.having(sa.func.count() > 1))
+        order = [self.stage.c.sp_n.desc()]
+        if self._columns.version is not None:
+            order.insert(0, self.stage.c[self._columns.version.label].desc().nulls_last())
+        place = sa.func.row_number().over(partition_by=keys, order_by=order).label("sp_place")
+        count = sa.func.count().over(partition_by=keys).label("sp_count")
+        ranked = sa.select(*keys, self.stage.c.sp_n, place, count).subquery("ranked")
+        query = sa.select(*(ranked.c[name] for name in self._keys), ranked.c.sp_n.label("sp_kept"))
+        self._work.create_as(connection, "twice", query.where(ranked.c.sp_place == 1, ranked.c.sp_count > 1))
         if connection.execute(sa.select(self._twice.c.sp_kept).limit(1)).first() is None:
             return 0
         return int(connection.scalar(sa.select(sa.func.count()).select_from(self._replaced())) or 0)
 
     def _replaced(self) -> sa.Join:
         same = (self.stage.c[name] == self._twice.c[name] for name in self._keys)
-        return sa.join(self.stage, self._twice, sa.and_(*same, self.stage.c.sp_n < self._twice.c.sp_kept))
+        return sa.join(self.stage, self._twice, sa.and_(*same, self.stage.c.sp_n != self._twice.c.sp_kept))
 
     def duplicates(self, connection: sa.Connection) -> Iterator[tuple[int, int, Sequence[Any]]]:
         """Position, kept position and key of the items that were replaced, in the order of the fetch."""
@@ -184,6 +194,7 @@ class Planner:
             (lane != FAST, int(What.LANE) + lane),
             (missing & suspect, int(What.ASIDE)),
             (missing, int(What.CREATE)),
+            *self._staleness(staged),
             *self._difference(staged, suspect, veto=veto),
         ]
         what = sa.case(*whens, else_=int(What.UNCHANGED))
@@ -220,6 +231,12 @@ class Planner:
         bare = trim(text, blanks) if len(self._columns.key) == 1 else text
         is_text = sa.func.typeof(local) == "text" if is_sqlite else local.is_not(None)
         return sa.and_(is_text, bare != "")
+
+    def _staleness(self, staged: sa.FromClause) -> list[tuple[Any, Any]]:
+        version = self._columns.version
+        if version is None:
+            return []
+        return [(staged.c[version.label] < self._table.c[version.name], int(What.STALE))]
 
     def _difference(
         self, staged: sa.FromClause, suspect: sa.ColumnElement[bool], *, veto: bool

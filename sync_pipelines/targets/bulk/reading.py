@@ -42,6 +42,10 @@ class PageReader:
         self._writable = writable
         self._names: tuple[str, ...] | None = mapping.names
 
+    def column_of(self, field: str) -> str | None:
+        """The column that a field of the item is written to as it is; None if there is none."""
+        return self._mapping.column_of(field)
+
     @property
     def needs_items(self) -> bool:
         """True if a function wants to see the items themselves."""

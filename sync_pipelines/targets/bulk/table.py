@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -27,77 +26,18 @@ from sync_pipelines.targets.bulk.helping import (
     is_order_free,
 )
 from sync_pipelines.targets.bulk.loading import StageLoader, Unstaged
+from sync_pipelines.targets.bulk.parts import BulkPlan, BulkTarget
 from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
 from sync_pipelines.targets.bulk.postgres_work import PostgresWork, temporary_or_not
-from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.bulk.sqlite_work import SqliteWork
 from sync_pipelines.targets.bulk.suspects import Suspects
+from sync_pipelines.targets.bulk.versions import why_not_by_version
 from sync_pipelines.targets.bulk.work import FAILED, SKIPPED, SLOW, Span, WorkTables
-from sync_pipelines.targets.reflection import ReflectedTable
 from sync_pipelines.targets.storage import NamedType
 
 _KEPT = timedelta(days=7)
 _SQLITE_WITH_FULL_JOIN = (3, 39, 0)
 _ACTIONS = {What.CREATE: Action.CREATE, What.UPDATE: Action.UPDATE, What.DELETE: Action.DELETE}
-
-
-@dataclass(frozen=True, slots=True)
-class BulkTarget:
-    """The parts of an opened table that syncing in bulk needs.
-
-    Args:
-        database: Where the table is.
-        reflected: The table as it is there.
-        key: Its key columns.
-        compare: The columns that decide whether a row has changed, None for all.
-        create_only: Columns that are written on create only.
-        reader: Reads the table's columns out of pages.
-        key_of_id: External id -> canonical key values.
-        id_of_key: The same back.
-        fence: Called with every transaction that is about to write.
-    """
-
-    database: sa.Engine
-    reflected: ReflectedTable
-    key: Sequence[str]
-    compare: frozenset[str] | None
-    create_only: frozenset[str]
-    reader: PageReader
-    key_of_id: Callable[[str], Sequence[Any]]
-    id_of_key: Callable[[Sequence[Any]], str]
-    fence: Callable[[sa.Connection], object] | None
-
-
-@dataclass(frozen=True, slots=True)
-class BulkPlan:
-    """What the comparison in the database found.
-
-    Args:
-        unchanged: Items whose local record is up to date.
-        skipped: Items that the job leaves alone.
-        creates: Records to be created.
-        updates: Records to be updated.
-        deletes: Records to be deleted.
-        one_by_one: Items to be looked at one by one.
-        written: The columns that are written besides the key.
-        temporary: True if the plan does not outlive this process.
-        made_for: Table and declaration that the plan was made for.
-    """
-
-    unchanged: int
-    skipped: int
-    creates: int
-    updates: int
-    deletes: int
-    one_by_one: int
-    written: tuple[str, ...]
-    temporary: bool
-    made_for: str
-
-    @property
-    def writes(self) -> int:
-        """How many records are to be written."""
-        return self.creates + self.updates + self.deletes
 
 
 class BulkTable:
@@ -138,7 +78,7 @@ class BulkTable:
         self.__dict__.pop("columns", None)
         self.__dict__.pop("planner", None)
         reason = why_not_in_bulk(self._target.reflected, self._target.key, self._written, self._target.create_only)
-        reason = reason or self._too_old()
+        reason = reason or self._too_old() or self._why_not_by_version()
         if reason is None:
             self._work = self._work or self._open_work()
             reason = None if self._work else "the role may make neither a schema nor temporary tables"
@@ -155,6 +95,16 @@ class BulkTable:
         if self._request.deletes and version < _SQLITE_WITH_FULL_JOIN:
             return f"SQLite {driver.sqlite_version} has no FULL JOIN, which deletes need; 3.39 has"
         return None
+
+    def _why_not_by_version(self) -> str | None:
+        """Why the database can't tell which of two states of an item is the newer one; None if it can, or need not."""
+        field, target = self._request.version, self._target
+        if field is None:
+            return None
+        column = target.reader.column_of(field)
+        codec = target.reflected.codecs.get(column) if column is not None else None
+        written = set(self._written or ()) - target.create_only
+        return why_not_by_version(field, column, codec.facts if codec else None, written, target.compare)
 
     def made_for(self, written: Sequence[str]) -> str:
         """The table and the declaration in short: a plan that was made for others must not be applied."""
@@ -192,12 +142,14 @@ class BulkTable:
             for number, name in enumerate(self._written or ())
         ]
         updated = [each for each in values if each.name not in self._target.create_only]
-        compare = self._target.compare
+        compare, field = self._target.compare, self._request.version
+        version = self._target.reader.column_of(field) if field is not None else None
         return BulkColumns(
             key=[staged_key(reflected.codecs[name], number, dialect) for number, name in enumerate(self._target.key)],
             values=values,
             compared=[each for each in updated if compare is None or each.name in compare],
             updated=updated,
+            version=next((each for each in updated if each.name == version), None),
         )
 
     def _make_stage(self) -> None:
@@ -218,9 +170,8 @@ class BulkTable:
         with self.work.begin() as connection:
             self.work.make_stage(connection, sa.select(*own, *keys, *values).select_from(table))
             self.work.forget_done(connection)
-        self._loader = StageLoader(
-            self.work, self._target.database.dialect, columns.key, columns.values, self._target.key_of_id
-        )
+        dialect, key_of_id = self._target.database.dialect, self._target.key_of_id
+        self._loader = StageLoader(self.work, dialect, columns.key, columns.values, key_of_id, columns.version)
 
     def load(
         self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool | None] | None
@@ -279,6 +230,7 @@ class BulkTable:
         return BulkPlan(
             unchanged=found.get(What.UNCHANGED, 0),
             skipped=lanes[SKIPPED],
+            stale=found.get(What.STALE, 0),
             creates=found.get(What.CREATE, 0),
             updates=found.get(What.UPDATE, 0),
             deletes=found.get(What.DELETE, 0),
