@@ -154,6 +154,13 @@ class DescribesItself(Protocol):
         """What an operator should see; may count the rows."""
 
 
+class HasNotes(Protocol):
+    """A target that has something to say to the operator of each run."""
+
+    def notes(self) -> Sequence[str]:
+        """Lines for the run log and the run's notes."""
+
+
 class OpensTarget(Protocol):
     """A target declaration that connects only for the time of a run."""
 

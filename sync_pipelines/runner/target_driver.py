@@ -130,6 +130,11 @@ class TargetDriver:
         open_bulk = self._offered("open_bulk")
         return open_bulk(request) if open_bulk else None
 
+    def notes(self) -> list[str]:
+        """What an operator should know of the target."""
+        notes = self._offered("notes")
+        return list(call(notes)) if notes else []
+
     def at_once(self, action: Callable[[], T]) -> T:
         """Does something for many records; tries again what passes.
 
