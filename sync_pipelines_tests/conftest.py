@@ -1,4 +1,4 @@
-"""Databases for the tests: a PostgreSQL server of their own, and SQLite files."""
+"""Databases for the tests: a PostgreSQL and a MariaDB server of their own, and SQLite files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 
 from sync_pipelines.database.connections import create_database
+from sync_pipelines_tests.mariadb_server import RunningMariadb, running_mariadb
 
 
 @contextmanager
@@ -114,3 +115,31 @@ def sqlite(sqlite_url: str) -> Iterator[Engine]:
     engine = create_database(sqlite_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[RunningMariadb]:
+    """A MariaDB server for the session."""
+    with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_admin(mariadb_server: RunningMariadb) -> Iterator[Engine]:
+    """Makes and drops databases on the server, and ends connections."""
+    admin = create_engine(mariadb_server.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    yield admin
+    admin.dispose()
+
+
+@pytest.fixture
+def mariadb(mariadb_admin: Engine) -> Iterator[Engine]:
+    """A fresh, empty MariaDB database, whose text is compared as Debian's server does it: case means nothing."""
+    name = f"test_{uuid.uuid4().hex}"
+    with mariadb_admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} COLLATE utf8mb4_general_ci"))
+    engine = create_database(mariadb_admin.url.set(database=name))
+    yield engine
+    engine.dispose()
+    with mariadb_admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name}"))
