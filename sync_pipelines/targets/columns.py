@@ -118,13 +118,23 @@ class ColumnCodec:
             ItemError: It does not convert, is empty, or is a number that the column can't hold.
         """
         value = self.from_item(part)
-        if value is None or value == "":
+        if value is None or self._folded(value, part) == "":
             raise ItemError(f"column {self.name!r}: the external id {shortened(part)} is empty")
         if self.int_bits and not -(2 ** (self.int_bits - 1)) <= value < 2 ** (self.int_bits - 1):
             raise ItemError(
                 f"column {self.name!r}: the external id {shortened(part)} is out of range of {self.type_name}"
             )
         return value
+
+    def _folded(self, value: Any, part: Any) -> Any:
+        if self.fold is None or not isinstance(value, str):
+            return value
+        try:
+            return self.fold(value)
+        except ValueError as error:
+            raise ItemError(
+                f"column {self.name!r}: {shortened(part)} does not convert to {self.type_name}: {error}"
+            ) from error
 
     def id_part(self, value: Any) -> IdPart:
         """Gives the part of an external id that stands for a canonical key value."""

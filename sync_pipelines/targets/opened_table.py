@@ -25,8 +25,6 @@ from sync_pipelines.targets.storage import AsGiven
 Row = dict[str, Any]
 """A local record: column -> canonical value, key columns included."""
 
-# PostgreSQL takes 65,535 bound values in a statement, SQLite 32,766.
-_VALUES_PER_LOOKUP = 10_000
 _IDS_PER_PAGE = 5_000
 
 
@@ -69,6 +67,7 @@ class OpenedSqlTable:
         self._database = database
         self._reflected = reflected
         self._table = reflected.table
+        self._habits = reflected.habits
         self._policy = policy
         self._mapping = mapping
         self._read_item = mapping.read
@@ -104,16 +103,16 @@ class OpenedSqlTable:
         """
         keys = list({self._id_of_key(key): key for key in map(self._key_of_id, external_ids)}.values())
         columns = [self._table.c[codec.name] for codec in self._shown]
-        size = _VALUES_PER_LOOKUP // len(self._key)
-        found: dict[str, Row] = {}
-        with passing_failures(self._database), self._database.connect() as connection:
+        size = self._habits.values_per_lookup // len(self._key)
+        rows: list[Sequence[Any]] = []
+        with self._connected() as connection:
             for start in range(0, len(keys), size):
-                statement = sa.select(*columns).where(self._is_among(keys[start : start + size]))
-                for values in connection.execute(statement):
-                    row = {
-                        codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)
-                    }
-                    found[self._id_of_key([row[codec.name] for codec in self._key])] = row
+                among = self._habits.among(self._key_columns, keys[start : start + size])
+                rows += connection.execute(sa.select(*columns).where(among)).all()
+        found: dict[str, Row] = {}
+        for values in rows:
+            row = {codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)}
+            found[self._id_of_key([row[codec.name] for codec in self._key])] = row
         return found
 
     def changes(self, item: Any, local: Mapping[str, Any] | None) -> dict[str, FieldChange]:
@@ -159,7 +158,7 @@ class OpenedSqlTable:
     def _require_kept(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         """Makes sure that rows are there which the database counts as not inserted: a trigger may have moved them."""
         keys = [[row[codec.name] for codec in self._key] for row in rows]
-        query = sa.select(sa.func.count()).select_from(self._table).where(self._is_among(keys))
+        query = sa.select(sa.func.count()).select_from(self._table).where(self._habits.among(self._key_columns, keys))
         lacking = len(rows) - int(connection.scalar(query) or 0)
         if lacking > 0:
             which = "the row" if len(rows) == 1 else f"{lacking} of {len(rows)} rows"
@@ -209,7 +208,7 @@ class OpenedSqlTable:
         Raises:
             RetryableError: The database can't be reached.
         """
-        rows = self._keys_in_pages() if self._database.dialect.name == "sqlite" else self._keys_in_stream()
+        rows = self._keys_in_pages() if self._habits.lists_in_pages else self._keys_in_stream()
         for row in rows:
             key = [codec.from_database(value) for codec, value in zip(self._key, row, strict=True)]
             yield self._id_of_key(key)
@@ -218,14 +217,13 @@ class OpenedSqlTable:
         columns = self._key_columns
         statement = sa.select(*columns).where(*(column.is_not(None) for column in columns))
         with (
-            passing_failures(self._database),
-            self._database.connect() as connection,
+            self._connected() as connection,
             connection.execution_options(yield_per=_IDS_PER_PAGE).execute(statement) as result,
         ):
             yield from result
 
     def _keys_in_pages(self) -> Iterator[Sequence[Any]]:
-        """Reads on from the last key with each page: on SQLite a half-read result would keep everybody from writing."""
+        """Reads on from the last key with each page, so that no result stays half-read."""
         columns, size = self._key_columns, len(self._key)
         bare = [sa.type_coerce(column, AsGiven()) for column in columns]  # as it lies there, to go on from exactly
         statement = sa.select(*columns, *bare).where(*(column.is_not(None) for column in columns))
@@ -233,22 +231,27 @@ class OpenedSqlTable:
         page: Sequence[Sequence[Any]] = self._page(statement)
         while page:
             yield from (row[:size] for row in page)
-            after = sa.tuple_(*bare) > sa.tuple_(*(sa.literal(value, AsGiven()) for value in page[-1][size:]))
-            page = self._page(statement.where(after))
+            page = self._page(statement.where(self._habits.after(bare, page[-1][size:])))
 
     def _page(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
-        with passing_failures(self._database), self._database.connect() as connection:
+        with self._connected() as connection:
             return connection.execute(statement).all()
 
     def describe(self) -> TargetDescription:
         """The table's name, columns and number of rows, which it counts."""
-        with passing_failures(self._database), self._database.connect() as connection:
+        with self._connected() as connection:
             count = connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one()
         columns = tuple((name, codec.type_name) for name, codec in self._reflected.codecs.items())
         return TargetDescription(self._reflected.label, columns, count)
 
-    def open_bulk(self, request: BulkRequest) -> BulkTable:
-        """What this table offers for many items at once."""
+    def notes(self) -> list[str]:
+        """What an operator should know of this target."""
+        return [self._habits.note] if self._habits.note else []
+
+    def open_bulk(self, request: BulkRequest) -> BulkTable | None:
+        """What this table offers for many items at once; None if its database is worked with page by page only."""
+        if not self._habits.has_bulk:
+            return None
         parts = BulkTarget(
             database=self._database,
             reflected=self._reflected,
@@ -263,8 +266,21 @@ class OpenedSqlTable:
         return BulkTable(parts, request)
 
     @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        with (
+            passing_failures(self._database),
+            self._database.connect() as connection,
+            self._habits.in_order(connection),
+        ):
+            yield connection
+
+    @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        with passing_failures(self._database), self._database.begin() as connection:
+        with (
+            passing_failures(self._database),
+            self._database.begin() as connection,
+            self._habits.in_order(connection),
+        ):
             if self._fence is not None:
                 self._fence(connection)
             yield connection
@@ -309,11 +325,6 @@ class OpenedSqlTable:
     def _id_of_key(self, key: Sequence[Any]) -> str:
         parts: list[IdPart] = [codec.id_part(value) for codec, value in zip(self._key, key, strict=True)]
         return id_of(parts)
-
-    def _is_among(self, keys: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
-        if len(self._key) == 1:
-            return self._key_columns[0].in_([key[0] for key in keys])
-        return sa.tuple_(*self._key_columns).in_([tuple(key) for key in keys])
 
     def _is_row(self) -> sa.ColumnElement[bool]:
         return sa.and_(*(column == sa.bindparam(f"key_{number}") for number, column in enumerate(self._key_columns)))

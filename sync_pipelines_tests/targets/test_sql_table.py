@@ -518,11 +518,3 @@ def test_no_message_about_a_table_shows_the_password(postgres: sa.Engine) -> Non
     with pytest.raises(ConfigurationError, match=r"postgres:\*\*\*@") as caught, table.open(table.external_id):
         pass
     assert "s3cret" not in str(caught.value)
-
-
-def test_other_databases_are_refused() -> None:
-    engine = sa.create_engine("sqlite://")
-    engine.dialect.name = "mysql"
-    with pytest.raises(ConfigurationError, match="mysql"), opened(engine):
-        pass
-    engine.dispose()
