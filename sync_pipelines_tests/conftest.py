@@ -132,14 +132,28 @@ def mariadb_admin(mariadb_server: RunningMariadb) -> Iterator[Engine]:
     admin.dispose()
 
 
-@pytest.fixture
-def mariadb(mariadb_admin: Engine) -> Iterator[Engine]:
-    """A fresh, empty MariaDB database, whose text is compared as Debian's server does it: case means nothing."""
+@contextmanager
+def fresh_mariadb(admin: Engine, collation: str) -> Iterator[Engine]:
+    """A fresh, empty database whose tables have that collation unless they say otherwise."""
     name = f"test_{uuid.uuid4().hex}"
-    with mariadb_admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} COLLATE utf8mb4_general_ci"))
-    engine = create_database(mariadb_admin.url.set(database=name))
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} COLLATE {collation}"))
+    engine = create_database(admin.url.set(database=name))
     yield engine
     engine.dispose()
-    with mariadb_admin.connect() as connection:
+    with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name}"))
+
+
+@pytest.fixture
+def mariadb(mariadb_admin: Engine) -> Iterator[Engine]:
+    """A fresh, empty MariaDB database that compares text as most do: case and blanks at the end mean nothing."""
+    with fresh_mariadb(mariadb_admin, "utf8mb4_general_ci") as engine:
+        yield engine
+
+
+@pytest.fixture
+def exact_mariadb(mariadb_admin: Engine) -> Iterator[Engine]:
+    """A fresh, empty MariaDB database that tells all texts apart."""
+    with fresh_mariadb(mariadb_admin, "utf8mb4_nopad_bin") as engine:
+        yield engine

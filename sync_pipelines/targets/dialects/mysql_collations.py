@@ -10,20 +10,18 @@ Source: WEIGHT_STRING in the manuals of both servers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.engine.pages import batches
 from sync_pipelines.targets.failures import passing_failures
 
 # Small letters come first, so that they stand for their capitals.
 _PRINTABLE = sorted(map(chr, range(0x20, 0x7F)), key=lambda character: (character.isupper(), character))
 _LONGEST_UNIT = 2
 _UNKNOWN = 0xF0000  # of a private plane: no text of anybody's
-_ASKED_AT_ONCE = 500
 _ASKED_VALUES_KEPT = 100_000
 _NAME = re.compile(r"\w+")
 _UNTOLD = (
@@ -125,11 +123,9 @@ class Collation:
     @cached_property
     def _characters(self) -> dict[bytes, str]:
         """Weights -> the character that stands for them; of those that several weights make, only what is needed."""
-        others = [chr(code) for code in (*range(0xA0, 0xD800), *range(0xE000, 0xFFFE))]
-        others.sort(key=lambda character: (character != character.lower(), character))
         single: dict[bytes, str] = {}
         longer: dict[bytes, str] = {}
-        for character, weight in self._weighed([*_PRINTABLE, *others]):
+        for character, weight in self._all_weights():
             (single if len(weight) == self._unit else longer).setdefault(weight, character)
         needed = {weight: character for weight, character in longer.items() if not self._known_parts(weight, single)}
         return needed | single
@@ -153,12 +149,20 @@ class Collation:
             at += size
         return "".join(parts)
 
-    def _weighed(self, characters: Sequence[str]) -> Iterable[tuple[str, bytes]]:
-        """Those characters that the character set has and the collation looks at, with their weights."""
-        for some in batches(characters, _ASKED_AT_ONCE):
-            for character, weight in zip(some, self._weights(some), strict=True):
-                if weight:
-                    yield character, weight
+    def _all_weights(self) -> list[tuple[str, bytes]]:
+        """The characters of the basic plane that the character set has and the collation looks at, in their order."""
+        kept = f"CONVERT(code USING {self._charset})"
+        digits = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 16)) + ")"
+        query = (
+            f"SELECT HEX(code), HEX(WEIGHT_STRING({kept} COLLATE {self._checked_name})) FROM ("
+            "SELECT CONVERT(UNHEX(LPAD(HEX(a.d * 4096 + b.d * 256 + c.d * 16 + e.d), 4, '0')) USING utf16) AS code "
+            f"FROM {digits} a JOIN {digits} b JOIN {digits} c JOIN {digits} e) AS codes "
+            f"WHERE code IS NOT NULL AND HEX(CONVERT({kept} USING utf16)) = HEX(code)"
+        )
+        with passing_failures(self._database), self._database.connect() as connection:
+            rows = connection.execute(sa.text(query)).all()
+        characters = ((bytes.fromhex(code).decode("utf-16-be"), bytes.fromhex(weight)) for code, weight in rows)
+        return sorted(((each, weight) for each, weight in characters if weight), key=_preferred)
 
     def _weights(self, texts: Sequence[str]) -> list[bytes | None]:
         """The weights of texts; None for one that the character set can't hold."""
@@ -173,3 +177,9 @@ class Collation:
         kept = f"CONVERT(:text_{number} USING {self._charset})"
         weight = f"HEX(WEIGHT_STRING({kept} COLLATE {self._checked_name}))"
         return f"{weight}, HEX(CONVERT({kept} USING utf8mb4))"
+
+
+def _preferred(weighed: tuple[str, bytes]) -> tuple[bool, bool, bool, str]:
+    """Plain ASCII stands for its relatives, letters for signs like them, and small letters for their capitals."""
+    character, _ = weighed
+    return (not character.isascii(), not character.isalpha(), character != character.lower(), character)
