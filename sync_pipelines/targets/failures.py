@@ -60,6 +60,11 @@ def _state(orig: Any) -> str | None:
     return state if isinstance(state, str) and len(state) == _STATE_LENGTH and state.isalnum() else None
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what the database said, or else of the error."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
+
+
 def is_cancelled(error: RetryableError) -> bool:
     """True if PostgreSQL ended a statement, as its `statement_timeout` does."""
     return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == _CANCELLED

@@ -11,12 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector
+from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.targets.columns import ColumnCodec
 from sync_pipelines.targets.dialects.choosing import habits_of
 from sync_pipelines.targets.dialects.habits import Habits
-from sync_pipelines.targets.failures import database_name, passing_failures
+from sync_pipelines.targets.failures import database_name, first_line, is_passing, passing_failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,15 @@ def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTab
         inspector = sa.inspect(database)
         if not inspector.has_table(name, schema=schema):
             raise ConfigurationError(_no_table(database, inspector, name, schema))
-        return _reflect(database, inspector, sa.Table(name, sa.MetaData(), schema=schema), declared)
+        try:
+            return _reflect(database, inspector, sa.Table(name, sa.MetaData(), schema=schema), declared)
+        except (DBAPIError, NotImplementedError) as error:
+            if isinstance(error, DBAPIError) and is_passing(error):
+                raise
+            raise ConfigurationError(
+                f"the table {name!r} can't be read from {database_name(database)}: {first_line(error)}. If it is "
+                f"SQLAlchemy's dialect {database.dialect.name} that can't, give find_local, create and update instead"
+            ) from error
 
 
 def _split(declared: sa.Table | str) -> tuple[str, str | None]:

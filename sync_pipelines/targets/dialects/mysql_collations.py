@@ -153,10 +153,13 @@ class Collation:
         """The characters of the basic plane that the character set has and the collation looks at, in their order."""
         kept = f"CONVERT(code USING {self._charset})"
         digits = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 16)) + ")"
-        query = (
-            f"SELECT HEX(code), HEX(WEIGHT_STRING({kept} COLLATE {self._checked_name})) FROM ("
+        codes = (
             "SELECT CONVERT(UNHEX(LPAD(HEX(a.d * 4096 + b.d * 256 + c.d * 16 + e.d), 4, '0')) USING utf16) AS code "
-            f"FROM {digits} a JOIN {digits} b JOIN {digits} c JOIN {digits} e) AS codes "
+            f"FROM {digits} a JOIN {digits} b JOIN {digits} c JOIN {digits} e"
+        )
+        weight = f"HEX(WEIGHT_STRING({kept} COLLATE {self._checked_name}))"
+        query = (
+            f"SELECT HEX(code), {weight} FROM ({codes}) AS codes "  # noqa: S608 - of names that are checked
             f"WHERE code IS NOT NULL AND HEX(CONVERT({kept} USING utf16)) = HEX(code)"
         )
         with passing_failures(self._database), self._database.connect() as connection:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.targets.column_types import build_codec, build_declared_codec, has_python_values
 from sync_pipelines.targets.columns import ColumnCodec
 from sync_pipelines.targets.dialects.habits import Details, Habits
+from sync_pipelines.targets.failures import first_line
 
 # Some databases take no more than a thousand values in a list.
 _VALUES_PER_LOOKUP = 900
@@ -36,10 +37,9 @@ def other_habits(database: sa.Engine) -> Habits:
 
 
 def _read(database: sa.Engine, table: sa.Table) -> Details:
-    inspector = sa.inspect(database)
     return Details(
         make_codec=partial(_codec, database.dialect),
-        unique_keys=_unique_keys(inspector, table),
+        unique_keys=_unique_keys(sa.inspect(database), table),
         why_no_key=partial(_why_no_key, database, table),
     )
 
@@ -74,7 +74,9 @@ def _unique_keys(inspector: Inspector, table: sa.Table) -> tuple[frozenset[str],
 
 
 def _has_condition(index: Any) -> bool:
-    return any(name.endswith("_where") and value for name, value in index.get("dialect_options", {}).items())
+    return any(
+        name.endswith("_where") and value is not None for name, value in index.get("dialect_options", {}).items()
+    )
 
 
 def _offered(read: Callable[..., list[Any]], name: str, schema: str | None) -> list[Any]:
@@ -101,7 +103,7 @@ def _why_no_key(database: sa.Engine, table: sa.Table, name: str) -> str | None:
             with database.connect() as connection:
                 same = connection.scalar(query)
         except DBAPIError as error:
-            return f"can't be checked for how its text is compared: {str(error.orig).partition(chr(10))[0]}"
+            return f"can't be checked for how its text is compared: {first_line(error)}"
         if same:
             return f"finds the texts {first!r} and {second!r} equal; a key needs a collation that tells them apart"
     return None

@@ -27,9 +27,7 @@ moments: Any = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones
 recent: Any = st.datetimes(datetime(1971, 1, 1), datetime(2037, 12, 29), timezones=zones)  # noqa: DTZ001 - the same
 clocks = st.times(max_value=time(23, 59, 58), timezones=zones)
 lengths = st.timedeltas(timedelta(hours=-838), timedelta(hours=838))
-numbers: Any = (
-    st.decimals(-(10**9), 10**9, allow_infinity=False) | st.floats(-1e9, 1e9) | st.integers(-(10**9), 10**9)
-)
+numbers: Any = st.decimals(-(10**9), 10**9, allow_infinity=False) | st.floats(-1e9, 1e9) | st.integers(-(10**9), 10**9)
 scalars = (
     st.none()
     | st.booleans()
