@@ -15,6 +15,7 @@ from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescripti
 from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.bulk.table import BulkTable, BulkTarget
+from sync_pipelines.targets.changing import RowChanges
 from sync_pipelines.targets.columns import ColumnCodec, IdPart, id_of
 from sync_pipelines.targets.failures import passing_failures
 from sync_pipelines.targets.mapping import ItemMapping
@@ -75,6 +76,12 @@ class OpenedSqlTable:
         self._fence: Callable[[sa.Connection], object] | None = None
         self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
         self._key_columns = [self._table.c[name] for name in policy.key]
+        self._changes = RowChanges(
+            self._table,
+            self._key_columns,
+            self._habits,
+            counts_many=database.dialect.supports_sane_multi_rowcount,
+        )
         self._writable = frozenset(reflected.codecs) - reflected.generated
         shown = reflected.codecs if policy.written is None else (*policy.key, *policy.written)
         self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
@@ -183,8 +190,7 @@ class OpenedSqlTable:
                 batches.setdefault(tuple(changes), []).append(self._where_values(local) | new)
         with self._transaction() as connection:
             for columns, rows in batches.items():
-                names: dict[str, Any] = {column: sa.bindparam(f"new_{number}") for number, column in enumerate(columns)}
-                self._change_each(connection, sa.update(self._table).where(self._is_row()).values(names), rows)
+                self._require_hit(self._changes.update(connection, columns, rows), rows)
 
     def delete(self, local: Mapping[str, Any]) -> None:
         """Deletes the row. Raises as `delete_many`."""
@@ -200,7 +206,7 @@ class OpenedSqlTable:
         """
         with self._transaction() as connection:
             rows = [self._where_values(local) for local in locals_]
-            self._change_each(connection, sa.delete(self._table).where(self._is_row()), rows)
+            self._require_hit(self._changes.delete(connection, rows), rows)
 
     def list_local(self) -> Iterator[str]:
         """The canonical external ids of all rows, streamed; rows without a key are nobody's and left out.
@@ -326,20 +332,11 @@ class OpenedSqlTable:
         parts: list[IdPart] = [codec.id_part(value) for codec, value in zip(self._key, key, strict=True)]
         return id_of(parts)
 
-    def _is_row(self) -> sa.ColumnElement[bool]:
-        return sa.and_(*(column == sa.bindparam(f"key_{number}") for number, column in enumerate(self._key_columns)))
-
     def _where_values(self, local: Mapping[str, Any]) -> Row:
         return {f"key_{number}": local[codec.name] for number, codec in enumerate(self._key)}
 
-    def _change_each(self, connection: sa.Connection, statement: Any, rows: Sequence[Row]) -> None:
-        """Runs the statement for each row and makes sure that each was there."""
-        if not rows:
-            return
-        if self._database.dialect.supports_sane_multi_rowcount:
-            hit = connection.execute(statement, rows).rowcount
-        else:
-            hit = sum(connection.execute(statement, row).rowcount for row in rows)
+    def _require_hit(self, hit: int, rows: Sequence[Row]) -> None:
+        """Makes sure that each row that was to be changed was there."""
         if hit != len(rows):
             which = self._id_of_key(list(rows[0].values())[: len(self._key)]) if len(rows) == 1 else None
             raise ItemError(

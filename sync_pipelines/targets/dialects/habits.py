@@ -60,6 +60,7 @@ class Habits:
         lists_in_pages: True if keys are listed in pages, each a query of its own, and not in one stream.
         has_tuples: True if several columns can be compared at once, `(a, b) IN (...)`.
         values_per_lookup: How many bound values a look-up has at most.
+        rows_at_once: How many rows one update or delete is for; 0 where the driver itself sends many at once.
         in_order: Connection -> the time in which its session has the settings that conversions rely on.
         note: What an operator should know, None if nothing.
     """
@@ -71,6 +72,7 @@ class Habits:
     has_tuples: bool = True
     # PostgreSQL takes 65,535 bound values in a statement, SQLite 32,766.
     values_per_lookup: int = 10_000
+    rows_at_once: int = 0
     in_order: Callable[[sa.Connection], AbstractContextManager[object]] = _as_it_is
     note: str | None = None
 

@@ -165,4 +165,5 @@ def _why_no_key(columns: Mapping[str, MysqlColumn], collations: Mapping[str, Col
     return why_no_key(columns[name]) or (collations[name].why_no_key() if name in collations else None)
 
 
-MYSQL = Habits(read=_read, in_order=_in_order)
+# Drivers send updates and deletes one by one, and wait for each.
+MYSQL = Habits(read=_read, in_order=_in_order, rows_at_once=100)

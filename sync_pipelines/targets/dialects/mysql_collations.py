@@ -43,6 +43,7 @@ class Collation:
         self._database = database
         self._charset = charset
         self._name = name
+        self._is_binary = name.endswith("_bin")
         self._fold_asked = lru_cache(maxsize=_ASKED_VALUES_KEPT)(self._fold_by_weights)
 
     def why_no_key(self) -> str | None:
@@ -76,10 +77,6 @@ class Collation:
         if weights is None:
             raise ValueError(f"the character set {self._charset} can't hold it")
         return text if self._is_binary else self._decoded(weights)
-
-    @property
-    def _is_binary(self) -> bool:
-        return self._name.endswith("_bin")
 
     @cached_property
     def _pads(self) -> bool:
@@ -154,14 +151,12 @@ class Collation:
         kept = f"CONVERT(code USING {self._charset})"
         digits = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 16)) + ")"
         codes = (
-            "SELECT CONVERT(UNHEX(LPAD(HEX(a.d * 4096 + b.d * 256 + c.d * 16 + e.d), 4, '0')) USING utf16) AS code "
+            "SELECT CONVERT(UNHEX(LPAD(HEX(a.d * 4096 + b.d * 256 + c.d * 16 + e.d), 4, '0')) USING utf16) AS code "  # noqa: S608 - of numbers
             f"FROM {digits} a JOIN {digits} b JOIN {digits} c JOIN {digits} e"
         )
         weight = f"HEX(WEIGHT_STRING({kept} COLLATE {self._checked_name}))"
-        query = (
-            f"SELECT HEX(code), {weight} FROM ({codes}) AS codes "  # noqa: S608 - of names that are checked
-            f"WHERE code IS NOT NULL AND HEX(CONVERT({kept} USING utf16)) = HEX(code)"
-        )
+        same = f"HEX(CONVERT({kept} USING utf16)) = HEX(code)"
+        query = f"SELECT HEX(code), {weight} FROM ({codes}) AS codes WHERE code IS NOT NULL AND {same}"  # noqa: S608 - checked names
         with passing_failures(self._database), self._database.connect() as connection:
             rows = connection.execute(sa.text(query)).all()
         characters = ((bytes.fromhex(code).decode("utf-16-be"), bytes.fromhex(weight)) for code, weight in rows)

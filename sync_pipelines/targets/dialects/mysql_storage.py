@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Dialect, literal_column
+from sqlalchemy import BindParameter, Dialect, cast, literal_column
+from sqlalchemy.dialects.mysql import DECIMAL
 from sqlalchemy.sql.elements import ColumnElement
 
 from sync_pipelines.targets.storage import AsGiven, Processor
 
 _MICROSECOND = timedelta(microseconds=1)
+_DIGITS = 65
 
 
 class SingleFloat(AsGiven):
@@ -22,6 +24,28 @@ class SingleFloat(AsGiven):
         """Selects the column as a double."""
         double: ColumnElement[Any] = colexpr.op("+")(literal_column("0e0"))
         return double
+
+
+class FineDecimal(AsGiven):
+    """Writes decimals with so many places that Python writes some of them with an exponent, which makes them floats.
+
+    Args:
+        scale: Digits after the point.
+    """
+
+    cache_ok = True
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+
+    def bind_processor(self, dialect: Dialect) -> Processor:
+        """Gives the function that writes a decimal out."""
+        del dialect
+        return lambda value: None if value is None else format(value, "f")
+
+    def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
+        """Casts the text, to as many digits as there can be."""
+        return cast(bindvalue, DECIMAL(_DIGITS, self.scale))
 
 
 class Moment(AsGiven):

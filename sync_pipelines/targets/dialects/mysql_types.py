@@ -23,6 +23,8 @@ from sync_pipelines.targets.plain import plain
 
 _UINT64_MAX = 2**64 - 1
 _UUID_BYTES = 16
+_DECIMAL_DIGITS = 65
+_PLACES_WITHOUT_EXPONENT = 6
 _YEARS = range(1901, 2156)
 _DAY = timedelta(days=1)
 # A statement has more in it than one value, and some characters are written as two.
@@ -118,8 +120,17 @@ def _integer(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
 
 
 def _numeric(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
-    convert = partial(_finite, partial(values.to_scaled_decimal, scale=column.scale or 0))
-    return replace(codec, convert=convert, facts=Facts("numeric", scale=column.scale or 0))
+    scale = column.scale or 0
+    carried = mysql_storage.FineDecimal(scale) if scale > _PLACES_WITHOUT_EXPONENT else storage.AsGiven()
+    convert = partial(_to_decimal, scale)
+    return replace(codec, convert=convert, storage=carried, facts=Facts("numeric", scale=scale))
+
+
+def _to_decimal(scale: int, value: Any) -> Any:
+    number = _finite(partial(values.to_scaled_decimal, scale=scale), value)
+    if number is not None and number.adjusted() >= _DECIMAL_DIGITS - scale:
+        raise ValueError("it is out of range")
+    return number
 
 
 def _finite(convert: Convert, value: Any) -> Any:

@@ -6,6 +6,7 @@ import enum
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.targets.dialects import choosing
+from sync_pipelines.targets.dialects.mysql import MYSQL
 from sync_pipelines.targets.opened_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 
@@ -67,6 +70,7 @@ COLUMNS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "big_unsigned": ("BIGINT UNSIGNED", whole(0, 2**64 - 1)),
     "price": ("DECIMAL(12, 2)", also_text(numbers)),
     "digits": ("DECIMAL(40, 10)", numbers | st.decimals(-(10**24), 10**24, allow_infinity=False)),
+    "fine": ("DECIMAL(38, 30)", st.decimals(-(10**7), 10**7, allow_nan=False, places=30) | st.just("1e-30")),
     "rounded": ("DECIMAL(12)", numbers),
     "single": ("FLOAT", st.floats(width=32, allow_subnormal=False, allow_infinity=False) | numbers.filter(not_tiny)),
     "single_scaled": ("FLOAT(9, 3)", st.floats(-99999, 99999) | st.decimals(-99999, 99999, allow_nan=False)),
@@ -123,8 +127,9 @@ def assert_up_to_date(target: OpenedSqlTable, items: list[dict[str, Any]]) -> No
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-def test_second_run_changes_nothing(mariadb: sa.Engine, column: str) -> None:
-    """For any values of any type, right after a create and right after an update."""
+def test_second_run_changes_nothing(mariadb: sa.Engine, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For any values of any type, right after a create and right after an update, alone and several at once."""
+    monkeypatch.setitem(choosing._TRIED, "mysql", replace(MYSQL, rows_at_once=3))
     kind, strategy = COLUMNS[column]
     make(mariadb, f"CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, {column} {kind})")
     values = st.lists(st.tuples(strategy | MISSING, strategy | MISSING), min_size=1, max_size=8)
@@ -167,6 +172,7 @@ def written(database: sa.Engine, kind: str, value: Any) -> Any:
         ("TINYINT(1)", "yes", True),
         ("TINYINT(1)", 7, 7),
         ("DECIMAL(10, 2)", "-0.125", Decimal("-0.13")),
+        ("DECIMAL(38, 30)", "0.00000012345678901234567890123", Decimal("0.000000123456789012345678901230")),
         ("FLOAT", 16777217, 16777216.0),
         ("FLOAT", 0.1, 0.1),
         ("FLOAT(7, 2)", "1.005", 1.01),
@@ -233,6 +239,7 @@ def test_a_value_that_does_not_convert_fails_its_item_by_name(mariadb: sa.Engine
         ("INT UNSIGNED", -1),
         ("BIGINT", 2**63),
         ("DECIMAL(5, 2)", "1e9"),
+        ("DECIMAL(38, 30)", "1e9"),
         ("DECIMAL(5, 2) UNSIGNED", -1),
         ("FLOAT", 1e300),
         ("VARCHAR(3)", "abcd"),
