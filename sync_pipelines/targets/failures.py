@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sync_pipelines.errors import RetryableError
@@ -43,15 +43,19 @@ def is_passing(error: DBAPIError) -> bool:
     if sqlite_code is not None:
         return (sqlite_code & 0xFF) in _PASSING_SQLITE
     if type(error.orig).__module__.partition(".")[0] in _MYSQL_DRIVERS:
-        return _mysql_code(error.orig) in _PASSING_MYSQL
+        code = _mysql_code(error.orig)
+        # some drivers give no code where the connection was gone before they could ask
+        return code in _PASSING_MYSQL if code else isinstance(error, OperationalError | InterfaceError)
     if state := _state(error.orig):
         return state.startswith(_PASSING_CLASSES) or state in _PASSING_STATES
     return isinstance(error, OperationalError)
 
 
-def _mysql_code(orig: Any) -> Any:
+def _mysql_code(orig: Any) -> int:
+    """The server's or driver's code, 0 if there is none."""
     # PyMySQL and mysqlclient say it as the first argument, others as errno.
-    return getattr(orig, "errno", None) or next(iter(orig.args), None)
+    code = getattr(orig, "errno", None) or next(iter(orig.args), None)
+    return code if isinstance(code, int) and code > 0 else 0
 
 
 def _state(orig: Any) -> str | None:

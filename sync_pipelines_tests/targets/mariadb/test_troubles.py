@@ -50,6 +50,10 @@ def test_codes_that_pass(code: int) -> None:
     assert is_passing(error)
 
 
+def test_a_connection_that_was_gone_before_the_driver_asked_passes() -> None:
+    assert is_passing(sa.exc.InterfaceError("...", {}, pymysql.err.InterfaceError(0, "")))
+
+
 @pytest.mark.parametrize("code", [1048, 1062, 1264, 1292, 1364, 1366, 1406, 1452, 1644, 3819, 4025])
 def test_codes_that_are_a_rows_own_fault_though_the_driver_calls_them_operational(code: int) -> None:
     error = sa.exc.OperationalError("...", {}, pymysql.err.OperationalError(code, "..."))
