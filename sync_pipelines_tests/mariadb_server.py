@@ -48,7 +48,7 @@ def programs() -> tuple[str, str]:
     server, install = (shutil.which(name, path=places) for name in ("mariadbd", "mariadb-install-db"))
     if server and install:
         return server, install
-    reason = "MariaDB is not installed (Debian: apt-get install mariadb-server-core mariadb-client-core); its tests need mariadbd"
+    reason = "these tests need MariaDB's server (Debian: apt-get install mariadb-server-core mariadb-client-core)"
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
