@@ -92,7 +92,7 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
     return Details(
         make_codec=partial(_codec, database.dialect, columns, collations),
         unique_keys=_unique_keys(indexes),
-        generated=frozenset(row["name"] for row in rows if "generated" in row["extra"].replace("default_", "")),
+        generated=frozenset(row["name"] for row in rows if is_generated(row["extra"])),
         unwritable={name: reason for name, column in columns.items() if (reason := why_unwritable(column))},
         why_no_key=partial(_why_no_key, columns, collations),
     )
@@ -138,6 +138,11 @@ def _column(row: Mapping[str, Any], json_checks: set[str], packet_bytes: int) ->
         fills_itself="auto_increment" in row["extra"],
         packet_bytes=packet_bytes,
     )
+
+
+def is_generated(extra: str) -> bool:
+    """True if that EXTRA is of a generated column; `default_generated` is MySQL's word for a default to compute."""
+    return "generated" in extra.replace(",", " ").split()
 
 
 def _collation(database: sa.Engine, column: MysqlColumn) -> Collation:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, TargetContract
 from sync_pipelines_tests.runner.crash_child import page_by_page
+from sync_pipelines_tests.runner.test_memory import peak_of_run
 from sync_pipelines_tests.targets.mariadb import crash_child
 
 REPOSITORY = Path(__file__).parents[3]
@@ -172,3 +173,25 @@ def test_any_number_of_items_goes_page_by_page_without_a_note(
     with caplog.at_level(logging.INFO, logger="sync_pipelines"):
         assert synced(mariadb, tmp_path, items).created == 3000
     assert "tried" not in caplog.text
+
+
+def test_many_items_take_no_more_memory_than_few(
+    mariadb: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run creates, updates and deletes."""
+    monkeypatch.setattr("sync_pipelines.recording.snapshot.SNAPSHOT_PAGE", 1_000)
+    make(mariadb, "CREATE TABLE variants (sku VARCHAR(9) PRIMARY KEY, name TEXT, stock INT)")
+
+    def peak(items: int, first: int) -> int:
+        def pages() -> Iterator[list[dict[str, Any]]]:
+            for start in range(first, first + items, 500):
+                numbers = range(start, start + 500)
+                yield [{"sku": f"A{number:07}", "name": "x" * 40, "stock": items} for number in numbers]
+
+        target = SqlTable(table="variants", key="sku", database=mariadb)
+        job: SyncJob[Any, Any] = SyncJob(name="large", fetch_external=pages, target=target, deletes="hard")
+        return peak_of_run(job, tmp_path, items)
+
+    peak(1_000, 0)  # imports and caches
+    small, large = peak(2_000, 500), peak(6_000, 1_500)
+    assert large < small + 500_000, f"{small:,} bytes for few items, {large:,} for many"

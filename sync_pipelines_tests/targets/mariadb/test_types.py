@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.targets.dialects import choosing
-from sync_pipelines.targets.dialects.mysql import MYSQL
+from sync_pipelines.targets.dialects.mysql import MYSQL, is_generated
 from sync_pipelines.targets.opened_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 
@@ -344,6 +344,20 @@ def test_columns_that_fill_themselves_are_left_alone_unless_they_are_written(mar
     for column in ("twice", "kept"):
         with pytest.raises(ConfigurationError, match=f"'{column}'.*generates"), opened(mariadb, columns=[column]):
             pass
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("virtual generated", True),
+        ("stored generated, invisible", True),
+        ("default_generated on update current_timestamp", False),
+        ("auto_increment", False),
+        ("", False),
+    ],
+)
+def test_a_default_that_is_an_expression_makes_no_generated_column(extra: str, *, expected: bool) -> None:
+    assert is_generated(extra) is expected
 
 
 def test_a_column_of_an_unknown_type_is_refused_by_name(mariadb: sa.Engine) -> None:
