@@ -149,6 +149,16 @@ class TargetDriver:
         convert = self._offered("canonical_id")
         return str(call(convert, external_id)) if convert else external_id
 
+    def expect(self, external_ids: Sequence[str]) -> None:
+        """Says which external ids are about to be converted, to a target that wants to know.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        expect_ids = self._offered("expect_ids")
+        if expect_ids is not None:
+            self._calls.at_once(expect_ids, external_ids)
+
     def describe(self) -> TargetDescription | None:
         """What the target tells about itself, if it does."""
         describe = self._offered("describe")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
 from sync_pipelines.errors import ItemError
@@ -94,6 +95,21 @@ class OpenedSqlTable:
         """
         return self._id_of_key(self._key_of_id(external_id))
 
+    def expect_ids(self, external_ids: Sequence[str]) -> None:
+        """Says which external ids are about to be asked for, for a database that compares text in its own way.
+
+        Raises:
+            RetryableError: The database can't be reached.
+        """
+        if all(codec.expect is None for codec in self._key):
+            return
+        keys: list[list[Any]] = []
+        for external_id in external_ids:
+            with suppress(ItemError):
+                keys.append([external_id] if len(self._key) == 1 else self._parts(external_id))
+        for number, codec in enumerate(self._key):
+            codec.expect_ids([key[number] for key in keys])
+
     def find_local(self, external_id: str) -> Row | None:
         """The row of that external id, or None.
 
@@ -108,6 +124,7 @@ class OpenedSqlTable:
         Raises:
             ItemError: An id does not convert to the key columns' types.
         """
+        self.expect_ids(external_ids)
         keys = list({self._id_of_key(key): key for key in map(self._key_of_id, external_ids)}.values())
         columns = [self._table.c[codec.name] for codec in self._shown]
         size = self._habits.values_per_lookup // len(self._key)
@@ -215,11 +232,15 @@ class OpenedSqlTable:
             RetryableError: The database can't be reached.
         """
         rows = self._keys_in_pages() if self._habits.lists_in_pages else self._keys_in_stream()
-        for row in rows:
-            key = [codec.from_database(value) for codec, value in zip(self._key, row, strict=True)]
-            yield self._id_of_key(key)
+        with closing(rows):
+            for page in batches(rows, _IDS_PER_PAGE):
+                for codec, values in zip(self._key, zip(*page, strict=True), strict=True):
+                    codec.expect_ids(values)
+                for row in page:
+                    key = [codec.from_database(value) for codec, value in zip(self._key, row, strict=True)]
+                    yield self._id_of_key(key)
 
-    def _keys_in_stream(self) -> Iterator[Sequence[Any]]:
+    def _keys_in_stream(self) -> Generator[Sequence[Any]]:
         columns = self._key_columns
         statement = sa.select(*columns).where(*(column.is_not(None) for column in columns))
         with (
@@ -228,7 +249,7 @@ class OpenedSqlTable:
         ):
             yield from result
 
-    def _keys_in_pages(self) -> Iterator[Sequence[Any]]:
+    def _keys_in_pages(self) -> Generator[Sequence[Any]]:
         """Reads on from the last key with each page, so that no result stays half-read."""
         columns, size = self._key_columns, len(self._key)
         bare = [sa.type_coerce(column, AsGiven()) for column in columns]  # as it lies there, to go on from exactly

@@ -159,7 +159,7 @@ def _codec(
     name = column["name"]
     codec = build_mysql_codec(columns[name])
     if name in collations and codec.facts.family == "text":
-        codec = replace(codec, fold=collations[name].fold)
+        codec = replace(codec, fold=collations[name].fold, expect=collations[name].expect)
     declared = None if own is None else own.type
     if has_python_values(declared) or isinstance(declared, sa.Interval):
         return build_declared_codec(codec, declared, dialect)

@@ -10,18 +10,20 @@ Source: WEIGHT_STRING in the manuals of both servers.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.engine.pages import batches
 from sync_pipelines.targets.failures import passing_failures
 
 # Small letters come first, so that they stand for their capitals.
 _PRINTABLE = sorted(map(chr, range(0x20, 0x7F)), key=lambda character: (character.isupper(), character))
 _LONGEST_UNIT = 2
 _UNKNOWN = 0xF0000  # of a private plane: no text of anybody's
+_ASKED_AT_ONCE = 500
 _ASKED_VALUES_KEPT = 100_000
 _NAME = re.compile(r"\w+")
 _UNTOLD = (
@@ -44,7 +46,7 @@ class Collation:
         self._charset = charset
         self._name = name
         self._is_binary = name.endswith("_bin")
-        self._fold_asked = lru_cache(maxsize=_ASKED_VALUES_KEPT)(self._fold_by_weights)
+        self._asked: dict[str, str | None] = {}
 
     def why_no_key(self) -> str | None:
         """Why a column with this collation can't be a key; None if it can."""
@@ -64,19 +66,45 @@ class Collation:
             RetryableError: The database can't be reached.
         """
         if self._is_binary:
-            if not text.isascii() and self._charset != "utf8mb4":
+            if self._must_ask(text):
                 self._fold_asked(text)  # raises for what the character set can't hold
             return text.rstrip(" ") if self._pads else text
-        if text.isascii() and text.isprintable() and self._plain is not None:
+        if self._plain is not None and text.isascii() and text.isprintable():
             folded = text.translate(self._plain)
             return folded.rstrip(self._plain[0x20]) if self._pads else folded
         return self._fold_asked(text)
 
-    def _fold_by_weights(self, text: str) -> str:
-        weights = self._weights([text])[0]
-        if weights is None:
+    def expect(self, texts: Iterable[str]) -> None:
+        """Asks for all texts together that are about to be folded, as far as they have to be asked for.
+
+        Raises:
+            RetryableError: The database can't be reached.
+        """
+        unknown = (text for text in dict.fromkeys(texts) if self._must_ask(text) and text not in self._asked)
+        for some in batches(unknown, _ASKED_AT_ONCE):
+            self._ask(some)
+
+    def _must_ask(self, text: str) -> bool:
+        if self._is_binary:
+            return not text.isascii() and self._charset != "utf8mb4"
+        return self._plain is None or not (text.isascii() and text.isprintable())
+
+    def _fold_asked(self, text: str) -> str:
+        if text not in self._asked:
+            self._ask([text])
+        folded = self._asked[text]
+        if folded is None:
             raise ValueError(f"the character set {self._charset} can't hold it")
-        return text if self._is_binary else self._decoded(weights)
+        return folded
+
+    def _ask(self, texts: Sequence[str]) -> None:
+        if len(self._asked) > _ASKED_VALUES_KEPT:
+            self._asked = {}
+        for text, weights in zip(texts, self._weights(texts), strict=True):
+            if weights is not None:
+                self._asked[text] = text if self._is_binary else self._decoded(weights)
+            else:
+                self._asked[text] = None
 
     @cached_property
     def _pads(self) -> bool:

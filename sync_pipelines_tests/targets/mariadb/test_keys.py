@@ -102,7 +102,7 @@ def test_texts_are_folded_to_the_same_if_and_only_if_the_database_finds_them_equ
 
     @given(pairs=st.lists(st.tuples(near, near), min_size=100, max_size=100))
     @example(pairs=[(one, other) for one in ODD for other in ODD][:2000])
-    @settings(max_examples=3, deadline=None, database=None)
+    @settings(max_examples=2, deadline=None, database=None)
     def folds(pairs: list[tuple[str, str]]) -> None:
         known = [pair for pair in pairs if all(is_known(collation, text) for text in pair)]
         texts = {
@@ -210,6 +210,23 @@ def test_a_collation_that_cannot_be_followed_is_refused_by_name(mariadb: sa.Engi
     with pytest.raises(ConfigurationError, match=rf"column 'sku' of 'things' has the collation {name}.*utf8mb4_bin"):  # noqa: SIM117
         with opened(mariadb):
             pass
+
+
+def test_other_keys_are_asked_for_together(mariadb: sa.Engine, tmp_path: Path) -> None:
+    make(mariadb, "CREATE TABLE things (sku VARCHAR(20) PRIMARY KEY, n INT)")
+    items = [{"sku": f"Ж-{number}", "n": 1} for number in range(1200)]
+    job: SyncJob[Any, Any] = SyncJob(
+        name="cyrillic",
+        fetch_external=lambda: items,
+        target=SqlTable(table="things", key="sku", columns=["n"], database=mariadb),
+        deletes="hard",
+    )
+    assert run_sync(job, settings=Settings(data_dir=tmp_path)).created == 1200
+    asked: list[str] = []
+    sa.event.listen(mariadb, "before_cursor_execute", lambda *args: asked.append(args[2]))
+    results = run_sync(job, settings=Settings(data_dir=tmp_path))
+    assert (results.unchanged, results.deleted) == (1200, 0)
+    assert len([query for query in asked if "WEIGHT_STRING" in query]) < 30  # and not 1,200
 
 
 def test_plain_keys_are_folded_without_asking(mariadb: sa.Engine) -> None:

@@ -137,7 +137,7 @@ def test_second_run_changes_nothing(mariadb: sa.Engine, column: str, monkeypatch
     with opened(mariadb, columns=[column]) as target:
 
         @given(pairs=values)
-        @settings(max_examples=25, deadline=None, database=None)
+        @settings(max_examples=15, deadline=None, database=None)
         def run_twice(pairs: list[tuple[Any, Any]]) -> None:
             first = [{"sku": f"s{number}", column: pair[0]} for number, pair in enumerate(pairs)]
             second = [{"sku": f"s{number}", column: pair[1]} for number, pair in enumerate(pairs)]
