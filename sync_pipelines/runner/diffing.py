@@ -133,7 +133,9 @@ def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex) -> int:
     unidentified = 0
     for page in Snapshot(files.folder).pages(fields=False):
         known: list[tuple[str, int]] = []
-        for position, external_id in zip(page.positions(), page.external_ids(), strict=True):
+        external_ids = page.external_ids()
+        driver.expect([each for each in external_ids if each is not None])
+        for position, external_id in zip(page.positions(), external_ids, strict=True):
             if external_id is None:
                 unidentified += 1
                 continue
@@ -180,6 +182,7 @@ def _winners(
     driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow], page: PageDiff
 ) -> list[Candidate]:
     """The rows that count, as candidates; sets aside failed items and duplicates."""
+    driver.expect([row.external_id for row in rows if row.external_id is not None])
     canonical = {
         row.external_id: canonical_or_error(driver, row.external_id) for row in rows if row.external_id is not None
     }

@@ -130,6 +130,11 @@ class TargetDriver:
         open_bulk = self._offered("open_bulk")
         return open_bulk(request) if open_bulk else None
 
+    def notes(self) -> list[str]:
+        """What an operator should know of the target."""
+        notes = self._offered("notes")
+        return list(call(notes)) if notes else []
+
     def at_once(self, action: Callable[[], T]) -> T:
         """Does something for many records; tries again what passes.
 
@@ -143,6 +148,16 @@ class TargetDriver:
         """The external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
         convert = self._offered("canonical_id")
         return str(call(convert, external_id)) if convert else external_id
+
+    def expect(self, external_ids: Sequence[str]) -> None:
+        """Says which external ids are about to be converted, to a target that wants to know.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        expect_ids = self._offered("expect_ids")
+        if expect_ids is not None:
+            self._calls.at_once(expect_ids, external_ids)
 
     def describe(self) -> TargetDescription | None:
         """What the target tells about itself, if it does."""
