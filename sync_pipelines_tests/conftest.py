@@ -1,4 +1,4 @@
-"""Databases for the tests: a PostgreSQL server of their own, and SQLite files."""
+"""Databases for the tests: a PostgreSQL and a MariaDB server of their own, and SQLite files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 
 from sync_pipelines.database.connections import create_database
+from sync_pipelines_tests.mariadb_server import RunningMariadb, running_mariadb
 
 
 @contextmanager
@@ -114,3 +115,45 @@ def sqlite(sqlite_url: str) -> Iterator[Engine]:
     engine = create_database(sqlite_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[RunningMariadb]:
+    """A MariaDB server for the session."""
+    with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_admin(mariadb_server: RunningMariadb) -> Iterator[Engine]:
+    """Makes and drops databases on the server, and ends connections."""
+    admin = create_engine(mariadb_server.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    yield admin
+    admin.dispose()
+
+
+@contextmanager
+def fresh_mariadb(admin: Engine, collation: str) -> Iterator[Engine]:
+    """A fresh, empty database whose tables have that collation unless they say otherwise."""
+    name = f"test_{uuid.uuid4().hex}"
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} COLLATE {collation}"))
+    engine = create_database(admin.url.set(database=name))
+    yield engine
+    engine.dispose()
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name}"))
+
+
+@pytest.fixture
+def mariadb(mariadb_admin: Engine) -> Iterator[Engine]:
+    """A fresh, empty MariaDB database that compares text as most do: case and blanks at the end mean nothing."""
+    with fresh_mariadb(mariadb_admin, "utf8mb4_general_ci") as engine:
+        yield engine
+
+
+@pytest.fixture
+def exact_mariadb(mariadb_admin: Engine) -> Iterator[Engine]:
+    """A fresh, empty MariaDB database that tells all texts apart."""
+    with fresh_mariadb(mariadb_admin, "utf8mb4_nopad_bin") as engine:
+        yield engine

@@ -14,7 +14,7 @@ SQLITE_BUSY_TIMEOUT_S = 30
 
 
 def database_url(url: str | URL) -> URL:
-    """Gives the URL with the driver this project uses: `postgresql://` becomes psycopg 3.
+    """Gives the URL with the driver this project uses: `postgresql://` becomes psycopg 3, `mysql://` PyMySQL.
 
     Raises:
         ConfigurationError: The text is no database URL.
@@ -29,6 +29,8 @@ def database_url(url: str | URL) -> URL:
         ) from None
     if parsed.drivername in {"postgres", "postgresql"}:
         return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername in {"mysql", "mariadb"}:
+        return parsed.set(drivername=f"{parsed.drivername}+pymysql")
     return parsed
 
 
@@ -41,7 +43,7 @@ def create_database(url: str | URL, *, answers_within_s: float | None = None) ->
     """Makes a SQLAlchemy engine that waits for locks instead of failing, and enforces foreign keys on SQLite.
 
     Args:
-        url: The database's URL; `postgresql://` means psycopg 3.
+        url: The database's URL; `postgresql://` means psycopg 3, `mysql://` and `mariadb://` PyMySQL.
         answers_within_s: How long to wait for a connection or an answer, in seconds; by default as long as it takes.
 
     Raises:

@@ -104,6 +104,13 @@ class ConvertsIds(Protocol):
         """The external id as the key column would give it back; raises `ItemError` if it does not convert."""
 
 
+class ExpectsIds(Protocol):
+    """A target that converts ids faster when it has been told them all together."""
+
+    def expect_ids(self, external_ids: Sequence[str]) -> object:
+        """Says which external ids `canonical_id` is about to be called with."""
+
+
 class IdentifiesItems(Protocol[Item_contra]):
     """A target declaration that can tell an item's external id from its own key columns."""
 
@@ -154,6 +161,13 @@ class DescribesItself(Protocol):
 
     def describe(self) -> TargetDescription:
         """What an operator should see; may count the rows."""
+
+
+class HasNotes(Protocol):
+    """A target that has something to say to the operator of each run."""
+
+    def notes(self) -> Sequence[str]:
+        """Lines for the run log and the run's notes."""
 
 
 class OpensTarget(Protocol):

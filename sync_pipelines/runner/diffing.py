@@ -154,7 +154,9 @@ def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: Ver
     unidentified = 0
     for page in Snapshot(files.folder).pages(fields=False):
         known: list[tuple[str, int]] = []
-        for position, external_id in zip(page.positions(), page.external_ids(), strict=True):
+        external_ids = page.external_ids()
+        driver.expect([each for each in external_ids if each is not None])
+        for position, external_id in zip(page.positions(), external_ids, strict=True):
             canonical = canonical_or_error(driver, external_id)
             if isinstance(canonical, str):
                 known.append((canonical, position))
@@ -252,6 +254,7 @@ def _winners(
     driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow], page: PageDiff
 ) -> list[Candidate]:
     """The rows that count, as candidates; sets aside failed items and duplicates."""
+    driver.expect([row.external_id for row in rows if row.external_id is not None])
     canonical = {
         row.external_id: canonical_or_error(driver, row.external_id) for row in rows if row.external_id is not None
     }

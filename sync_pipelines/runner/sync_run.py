@@ -108,6 +108,7 @@ class SyncRun:
             if self._ledger.chunks(snapshot.run_id):
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
             with self._opened(files, snapshot.run_id) as (driver, bulk):
+                notes.extend(driver.notes())
                 planned = self._diff(snapshot.run_id, files, driver, bulk)
             notes.extend(planned.notes)
         return PlanRef(snapshot.run_id, planned.writes)

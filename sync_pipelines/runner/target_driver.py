@@ -141,6 +141,11 @@ class TargetDriver:
         with together() if together else nullcontext() as transaction:
             yield transaction
 
+    def notes(self) -> list[str]:
+        """What an operator should know of the target."""
+        notes = self._offered("notes")
+        return list(call(notes)) if notes else []
+
     def at_once(self, action: Callable[[], T]) -> T:
         """Does something for many records; tries again what passes.
 
@@ -160,6 +165,16 @@ class TargetDriver:
         read = self._offered("local_version")
         named = isinstance(self._job.get_version, str)
         return call(read, local, self._job.get_version) if named and read is not None else None
+
+    def expect(self, external_ids: Sequence[str]) -> None:
+        """Says which external ids are about to be converted, to a target that wants to know.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        expect_ids = self._offered("expect_ids")
+        if expect_ids is not None:
+            self._calls.at_once(expect_ids, external_ids)
 
     def describe(self) -> TargetDescription | None:
         """What the target tells about itself, if it does."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -55,6 +55,13 @@ def build_flexible_codec(name: str, type_name: str) -> ColumnCodec:
     return ColumnCodec(name=name, type_name=type_name, storage=storage.AsGiven(), convert=convert)
 
 
+def has_python_values(declared: Any) -> TypeGuard[TypeEngine[Any]]:
+    """True for types that give the application Python values of its own, which the database can't tell."""
+    if isinstance(declared, sa.Enum):
+        return declared.enum_class is not None
+    return isinstance(declared, sa.types.TypeDecorator) and not isinstance(declared, sa.Interval)
+
+
 def _asked(ask: Convert, value: Any) -> Any:
     return ask(_literal(value))
 
@@ -66,13 +73,19 @@ def _literal(value: Any) -> str:
 
 
 def _decorated(codec: ColumnCodec, kind: sa.types.TypeDecorator[Any], dialect: sa.Dialect) -> ColumnCodec:
-    """A type of the application's own: an item's value takes the way into the database and back, in Python."""
-    own = sa.types.TypeDecorator
     if isinstance(kind, sa.PickleType):
         return replace(codec, storage=kind, convert=_as_it_is, unwrap=_unwrap_missing, facts=Facts("own"))
+    inner = build_codec(codec.name, kind.impl_instance, dialect=dialect, type_name=codec.type_name)
+    return _through(kind, dialect, inner, codec)
+
+
+def _through(
+    kind: sa.types.TypeDecorator[Any], dialect: sa.Dialect, inner: ColumnCodec, codec: ColumnCodec
+) -> ColumnCodec:
+    """A type of the application's own: an item's value takes the way into the database and back, in Python."""
+    own = sa.types.TypeDecorator
     binds = type(kind).process_bind_param is not own.process_bind_param
     reads = type(kind).process_result_value is not own.process_result_value
-    inner = build_codec(codec.name, kind.impl_instance, dialect=dialect, type_name=codec.type_name)
 
     def convert(value: Any) -> Any:
         bound = kind.process_bind_param(value, dialect) if binds else value
@@ -80,6 +93,24 @@ def _decorated(codec: ColumnCodec, kind: sa.types.TypeDecorator[Any], dialect: s
         return kind.process_result_value(kept, dialect) if reads else kept
 
     return replace(codec, storage=kind, convert=convert, unwrap=_unwrap_missing, restore=_as_it_is, facts=Facts("own"))
+
+
+def build_declared_codec(codec: ColumnCodec, kind: TypeEngine[Any], dialect: sa.Dialect) -> ColumnCodec:
+    """Builds the codec of a column whose type the application declares, where the database's own is known.
+
+    Args:
+        codec: That of the column as the database has it.
+        kind: An Enum with a class, a type decorator, or an Interval.
+        dialect: The database's.
+    """
+    if isinstance(kind, sa.Interval):
+        return replace(_interval(codec, kind, "sqlite"), storage=kind)
+    if isinstance(kind, sa.Enum):
+        return _enum(codec, kind)
+    if isinstance(kind, sa.PickleType):
+        return _decorated(codec, kind, dialect)
+    assert isinstance(kind, sa.types.TypeDecorator)  # noqa: S101 - what else has_python_values finds; tells mypy
+    return _through(kind, dialect, codec, codec)
 
 
 def _as_it_is(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Context, Decimal
@@ -67,6 +68,7 @@ class ColumnCodec:
         restore: The same as `convert` for a value that the database gave.
         equal: True if two canonical values, neither of which is None, are the same.
         fold: Canonical text -> the text that identifies a record, where the key ignores case or blanks.
+        expect: Given texts that are about to be folded, where it saves time to know them all.
         int_bits: Size of a whole number, None for other types.
         facts: What is known of the type.
     """
@@ -79,6 +81,7 @@ class ColumnCodec:
     restore: Convert | None = None
     equal: Callable[[Any, Any], bool] = field(default=_equal)
     fold: Callable[[str], str] | None = None
+    expect: Callable[[Sequence[str]], object] | None = None
     int_bits: int | None = None
     facts: Facts = field(default_factory=Facts)
 
@@ -118,13 +121,33 @@ class ColumnCodec:
             ItemError: It does not convert, is empty, or is a number that the column can't hold.
         """
         value = self.from_item(part)
-        if value is None or value == "":
+        if value is None or self._folded(value, part) == "":
             raise ItemError(f"column {self.name!r}: the external id {shortened(part)} is empty")
         if self.int_bits and not -(2 ** (self.int_bits - 1)) <= value < 2 ** (self.int_bits - 1):
             raise ItemError(
                 f"column {self.name!r}: the external id {shortened(part)} is out of range of {self.type_name}"
             )
         return value
+
+    def expect_ids(self, parts: Sequence[Any]) -> None:
+        """Says which external ids, or parts of such, are about to be converted."""
+        if self.expect is None:
+            return
+        texts = []
+        for part in parts:
+            with suppress(ItemError):
+                texts.append(self.from_item(part))
+        self.expect([text for text in texts if isinstance(text, str)])
+
+    def _folded(self, value: Any, part: Any) -> Any:
+        if self.fold is None or not isinstance(value, str):
+            return value
+        try:
+            return self.fold(value)
+        except ValueError as error:
+            raise ItemError(
+                f"column {self.name!r}: {shortened(part)} does not convert to {self.type_name}: {error}"
+            ) from error
 
     def id_part(self, value: Any) -> IdPart:
         """Gives the part of an external id that stands for a canonical key value."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
 from sync_pipelines.errors import ItemError, RetryableError, TargetError
 from sync_pipelines.targets.bulk.parts import BulkTarget
 from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.bulk.table import BulkTable
+from sync_pipelines.targets.changing import RowChanges
 from sync_pipelines.targets.columns import ColumnCodec, IdPart, id_of
 from sync_pipelines.targets.failures import passing_failures
 from sync_pipelines.targets.mapping import ItemMapping
@@ -26,8 +28,6 @@ from sync_pipelines.targets.storage import AsGiven
 Row = dict[str, Any]
 """A local record: column -> canonical value, key columns included."""
 
-# PostgreSQL takes 65,535 bound values in a statement, SQLite 32,766.
-_VALUES_PER_LOOKUP = 10_000
 _IDS_PER_PAGE = 5_000
 
 
@@ -70,6 +70,7 @@ class OpenedSqlTable:
         self._database = database
         self._reflected = reflected
         self._table = reflected.table
+        self._habits = reflected.habits
         self._policy = policy
         self._mapping = mapping
         self._read_item = mapping.read
@@ -78,6 +79,12 @@ class OpenedSqlTable:
         self._shared: sa.Connection | None = None
         self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
         self._key_columns = [self._table.c[name] for name in policy.key]
+        self._changes = RowChanges(
+            self._table,
+            self._key_columns,
+            self._habits,
+            counts_many=database.dialect.supports_sane_multi_rowcount,
+        )
         self._writable = frozenset(reflected.codecs) - reflected.generated
         shown = reflected.codecs if policy.written is None else (*policy.key, *policy.written)
         self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
@@ -89,6 +96,21 @@ class OpenedSqlTable:
             ItemError: It does not convert to the key columns' types.
         """
         return self._id_of_key(self._key_of_id(external_id))
+
+    def expect_ids(self, external_ids: Sequence[str]) -> None:
+        """Says which external ids are about to be asked for, for a database that compares text in its own way.
+
+        Raises:
+            RetryableError: The database can't be reached.
+        """
+        if all(codec.expect is None for codec in self._key):
+            return
+        keys: list[list[Any]] = []
+        for external_id in external_ids:
+            with suppress(ItemError):
+                keys.append([external_id] if len(self._key) == 1 else self._parts(external_id))
+        for number, codec in enumerate(self._key):
+            codec.expect_ids([key[number] for key in keys])
 
     def find_local(self, external_id: str) -> Row | None:
         """The row of that external id, or None.
@@ -104,18 +126,19 @@ class OpenedSqlTable:
         Raises:
             ItemError: An id does not convert to the key columns' types.
         """
+        self.expect_ids(external_ids)
         keys = list({self._id_of_key(key): key for key in map(self._key_of_id, external_ids)}.values())
         columns = [self._table.c[codec.name] for codec in self._shown]
-        size = _VALUES_PER_LOOKUP // len(self._key)
-        found: dict[str, Row] = {}
-        with passing_failures(self._database), self._database.connect() as connection:
+        size = self._habits.values_per_lookup // len(self._key)
+        rows: list[Sequence[Any]] = []
+        with self._connected() as connection:
             for start in range(0, len(keys), size):
-                statement = sa.select(*columns).where(self._is_among(keys[start : start + size]))
-                for values in connection.execute(statement):
-                    row = {
-                        codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)
-                    }
-                    found[self._id_of_key([row[codec.name] for codec in self._key])] = row
+                among = self._habits.among(self._key_columns, keys[start : start + size])
+                rows += connection.execute(sa.select(*columns).where(among)).all()
+        found: dict[str, Row] = {}
+        for values in rows:
+            row = {codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)}
+            found[self._id_of_key([row[codec.name] for codec in self._key])] = row
         return found
 
     def changes(self, item: Any, local: Mapping[str, Any] | None) -> dict[str, FieldChange]:
@@ -166,7 +189,7 @@ class OpenedSqlTable:
     def _require_kept(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         """Makes sure that rows are there which the database counts as not inserted: a trigger may have moved them."""
         keys = [[row[codec.name] for codec in self._key] for row in rows]
-        query = sa.select(sa.func.count()).select_from(self._table).where(self._is_among(keys))
+        query = sa.select(sa.func.count()).select_from(self._table).where(self._habits.among(self._key_columns, keys))
         lacking = len(rows) - int(connection.scalar(query) or 0)
         if lacking > 0:
             which = "the row" if len(rows) == 1 else f"{lacking} of {len(rows)} rows"
@@ -191,8 +214,7 @@ class OpenedSqlTable:
                 batches.setdefault(tuple(changes), []).append(self._where_values(local) | new)
         with self._transaction() as connection:
             for columns, rows in batches.items():
-                names: dict[str, Any] = {column: sa.bindparam(f"new_{number}") for number, column in enumerate(columns)}
-                self._change_each(connection, sa.update(self._table).where(self._is_row()).values(names), rows)
+                self._require_hit(self._changes.update(connection, columns, rows), rows)
 
     def delete(self, local: Mapping[str, Any]) -> None:
         """Deletes the row. Raises as `delete_many`."""
@@ -208,7 +230,7 @@ class OpenedSqlTable:
         """
         with self._transaction() as connection:
             rows = [self._where_values(local) for local in locals_]
-            self._change_each(connection, sa.delete(self._table).where(self._is_row()), rows)
+            self._require_hit(self._changes.delete(connection, rows), rows)
 
     def list_local(self) -> Iterator[str]:
         """The canonical external ids of all rows, streamed; rows without a key are nobody's and left out.
@@ -216,23 +238,26 @@ class OpenedSqlTable:
         Raises:
             RetryableError: The database can't be reached.
         """
-        rows = self._keys_in_pages() if self._database.dialect.name == "sqlite" else self._keys_in_stream()
-        for row in rows:
-            key = [codec.from_database(value) for codec, value in zip(self._key, row, strict=True)]
-            yield self._id_of_key(key)
+        rows = self._keys_in_pages() if self._habits.lists_in_pages else self._keys_in_stream()
+        with closing(rows):
+            for page in batches(rows, _IDS_PER_PAGE):
+                for codec, values in zip(self._key, zip(*page, strict=True), strict=True):
+                    codec.expect_ids(values)
+                for row in page:
+                    key = [codec.from_database(value) for codec, value in zip(self._key, row, strict=True)]
+                    yield self._id_of_key(key)
 
-    def _keys_in_stream(self) -> Iterator[Sequence[Any]]:
+    def _keys_in_stream(self) -> Generator[Sequence[Any]]:
         columns = self._key_columns
         statement = sa.select(*columns).where(*(column.is_not(None) for column in columns))
         with (
-            passing_failures(self._database),
-            self._database.connect() as connection,
+            self._connected() as connection,
             connection.execution_options(yield_per=_IDS_PER_PAGE).execute(statement) as result,
         ):
             yield from result
 
-    def _keys_in_pages(self) -> Iterator[Sequence[Any]]:
-        """Reads on from the last key with each page: on SQLite a half-read result would keep everybody from writing."""
+    def _keys_in_pages(self) -> Generator[Sequence[Any]]:
+        """Reads on from the last key with each page, so that no result stays half-read."""
         columns, size = self._key_columns, len(self._key)
         bare = [sa.type_coerce(column, AsGiven()) for column in columns]  # as it lies there, to go on from exactly
         statement = sa.select(*columns, *bare).where(*(column.is_not(None) for column in columns))
@@ -240,22 +265,27 @@ class OpenedSqlTable:
         page: Sequence[Sequence[Any]] = self._page(statement)
         while page:
             yield from (row[:size] for row in page)
-            after = sa.tuple_(*bare) > sa.tuple_(*(sa.literal(value, AsGiven()) for value in page[-1][size:]))
-            page = self._page(statement.where(after))
+            page = self._page(statement.where(self._habits.after(bare, page[-1][size:])))
 
     def _page(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
-        with passing_failures(self._database), self._database.connect() as connection:
+        with self._connected() as connection:
             return connection.execute(statement).all()
 
     def describe(self) -> TargetDescription:
         """The table's name, columns and number of rows, which it counts."""
-        with passing_failures(self._database), self._database.connect() as connection:
+        with self._connected() as connection:
             count = connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one()
         columns = tuple((name, codec.type_name) for name, codec in self._reflected.codecs.items())
         return TargetDescription(self._reflected.label, columns, count)
 
-    def open_bulk(self, request: BulkRequest) -> BulkTable:
-        """What this table offers for many items at once."""
+    def notes(self) -> list[str]:
+        """What an operator should know of this target."""
+        return [self._habits.note] if self._habits.note else []
+
+    def open_bulk(self, request: BulkRequest) -> BulkTable | None:
+        """What this table offers for many items at once; None if its database is worked with page by page only."""
+        if not self._habits.has_bulk:
+            return None
         parts = BulkTarget(
             database=self._database,
             reflected=self._reflected,
@@ -279,9 +309,7 @@ class OpenedSqlTable:
         Raises:
             RetryableError: The database can't be reached, is locked, or broke a deadlock.
         """
-        with passing_failures(self._database), self._database.begin() as connection:
-            if self._fence is not None:
-                self._fence(connection)
+        with self._begun() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # each row's error with that row
             self._shared = connection
@@ -298,13 +326,25 @@ class OpenedSqlTable:
         except RetryableError as error:
             raise TargetError(str(error)) from error
 
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return self._begun() if self._shared is None else self._part_of(self._shared)
+
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        if self._shared is not None:
-            with self._part_of(self._shared) as connection:
-                yield connection
-            return
-        with passing_failures(self._database), self._database.begin() as connection:
+    def _connected(self) -> Iterator[sa.Connection]:
+        with (
+            passing_failures(self._database),
+            self._database.connect() as connection,
+            self._habits.in_order(connection),
+        ):
+            yield connection
+
+    @contextmanager
+    def _begun(self) -> Iterator[sa.Connection]:
+        with (
+            passing_failures(self._database),
+            self._database.begin() as connection,
+            self._habits.in_order(connection),
+        ):
             if self._fence is not None:
                 self._fence(connection)
             yield connection
@@ -350,25 +390,11 @@ class OpenedSqlTable:
         parts: list[IdPart] = [codec.id_part(value) for codec, value in zip(self._key, key, strict=True)]
         return id_of(parts)
 
-    def _is_among(self, keys: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
-        if len(self._key) == 1:
-            return self._key_columns[0].in_([key[0] for key in keys])
-        return sa.tuple_(*self._key_columns).in_([tuple(key) for key in keys])
-
-    def _is_row(self) -> sa.ColumnElement[bool]:
-        return sa.and_(*(column == sa.bindparam(f"key_{number}") for number, column in enumerate(self._key_columns)))
-
     def _where_values(self, local: Mapping[str, Any]) -> Row:
         return {f"key_{number}": local[codec.name] for number, codec in enumerate(self._key)}
 
-    def _change_each(self, connection: sa.Connection, statement: Any, rows: Sequence[Row]) -> None:
-        """Runs the statement for each row and makes sure that each was there."""
-        if not rows:
-            return
-        if self._database.dialect.supports_sane_multi_rowcount:
-            hit = connection.execute(statement, rows).rowcount
-        else:
-            hit = sum(connection.execute(statement, row).rowcount for row in rows)
+    def _require_hit(self, hit: int, rows: Sequence[Row]) -> None:
+        """Makes sure that each row that was to be changed was there."""
         if hit != len(rows):
             which = self._id_of_key(list(rows[0].values())[: len(self._key)]) if len(rows) == 1 else None
             raise ItemError(

@@ -145,6 +145,10 @@ class SqlTable:
                         f"SqlTable: {where} names the column {name!r} of {reflected.label!r}, which the database "
                         "generates and nobody can write; leave it out"
                     )
+                if reason := reflected.unwritable.get(name):
+                    raise ConfigurationError(
+                        f"SqlTable: {where} names the column {name!r} of {reflected.label!r}, {reason}; leave it out"
+                    )
 
 
 def _check_table(table: Any) -> None:
@@ -185,6 +189,9 @@ def _check_key(reflected: ReflectedTable, key: tuple[str, ...]) -> None:
             f"SqlTable: the key column {loose[0]!r} of {reflected.label!r} has a collation that finds different texts "
             "equal; a key needs one that tells them apart"
         )
+    for name in key:
+        if reason := reflected.why_no_key(name):
+            raise ConfigurationError(f"SqlTable: the key column {name!r} of {reflected.label!r} {reason}")
     if any(unique and unique <= set(key) for unique in reflected.unique_keys):
         return
     columns = ", ".join(key)

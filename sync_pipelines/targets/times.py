@@ -69,7 +69,12 @@ def to_time(value: Any, *, aware: bool, precision: int | None) -> time:
     microseconds = _rounded(microseconds, precision)
     if microseconds >= _DAY_US:
         raise ValueError("it rounds up to 24:00")
-    return (_EPOCH + microseconds * _MICROSECOND).time().replace(tzinfo=UTC if aware else None)
+    return to_clock(microseconds * _MICROSECOND).replace(tzinfo=UTC if aware else None)
+
+
+def to_clock(since_midnight: timedelta) -> time:
+    """Gives the time of day, without a zone."""
+    return (_EPOCH + since_midnight).time()
 
 
 def to_interval(value: Any, *, precision: int | None) -> timedelta:

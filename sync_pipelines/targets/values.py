@@ -214,12 +214,13 @@ def to_flexible(value: Any, *, numeric: bool) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, int | float | Decimal) or (
-        numeric and isinstance(value, str) and value.isascii() and _looks_numeric(value)
+        numeric and isinstance(value, str) and value.isascii() and looks_numeric(value)
     ):
         number = to_sqlite_decimal(value, None)
         return None if number is None else int(number) if is_int64(number) else float(number)
     return str(value) if isinstance(value, timedelta) else to_text(value)
 
 
-def _looks_numeric(text: str) -> bool:
+def looks_numeric(text: str) -> bool:
+    """True for text that is a number."""
     return bool(_NUMBER.fullmatch(text.strip())) and any(character.isdigit() for character in text)

@@ -1,0 +1,70 @@
+"""Tables of SQLite: its types are suggestions, and collations sit in the indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import ReflectedColumn
+
+from sync_pipelines.targets.column_types import build_codec, build_flexible_codec
+from sync_pipelines.targets.columns import ColumnCodec
+from sync_pipelines.targets.dialects.habits import Details, Habits
+
+Fold = Callable[[str], str]
+# SQLite compares names of types only up to a bracket; these are the ones whose values follow the name.
+_NUMERIC = ("NUMERIC", "DECIMAL")
+
+
+def _read(database: sa.Engine, table: sa.Table) -> Details:
+    quote = database.dialect.identifier_preparer.quote_identifier
+    prefix = f"PRAGMA {quote(table.schema)}." if table.schema else "PRAGMA "
+    indexes: list[dict[str, str]] = []
+    with database.connect() as connection:
+        columns = connection.exec_driver_sql(f"{prefix}table_xinfo({quote(table.name)})").mappings().all()
+        for index in connection.exec_driver_sql(f"{prefix}index_list({quote(table.name)})").mappings().all():
+            parts = connection.exec_driver_sql(f"{prefix}index_xinfo({quote(index['name'])})").mappings().all()
+            collations = {part["name"]: part["coll"] for part in parts if part["key"]}
+            if index["unique"] and not index["partial"] and None not in collations:  # None is an expression
+                indexes.append(collations)
+    by_column = {name: found for collations in indexes for name, found in collations.items()}
+    primary_key = frozenset(column["name"] for column in columns if column["pk"])
+    folds = {name: _FOLDS[found] for name, found in by_column.items() if found in _FOLDS}
+    type_names = {column["name"]: column["type"] for column in columns}
+    return Details(
+        make_codec=partial(_codec, database.dialect, type_names, folds),
+        loose=frozenset(name for name, found in by_column.items() if found not in {"BINARY", *_FOLDS}),
+        unique_keys=(primary_key, *(frozenset(collations) for collations in indexes)),
+    )
+
+
+def _codec(
+    dialect: sa.Dialect,
+    type_names: dict[str, str],
+    folds: dict[str, Fold],
+    column: ReflectedColumn,
+    own: sa.Column[Any] | None,
+) -> ColumnCodec:
+    name, kind, type_name = column["name"], column["type"], type_names[column["name"]]
+    declared = None if own is None else own.type
+    if declared is None and isinstance(kind, sa.Numeric) and not type_name.upper().startswith(_NUMERIC):
+        codec = build_flexible_codec(name, type_name)
+    else:
+        codec = build_codec(name, declared or kind, dialect=dialect, type_name=type_name)
+    return replace(codec, fold=folds[name]) if name in folds else codec
+
+
+def _lower_ascii(text: str) -> str:
+    return "".join(character.lower() if character.isascii() else character for character in text)
+
+
+def _without_blanks(text: str) -> str:
+    return text.rstrip(" ")
+
+
+_FOLDS: dict[str, Fold] = {"NOCASE": _lower_ascii, "RTRIM": _without_blanks}
+# On SQLite a half-read result would keep everybody from writing.
+SQLITE = Habits(read=_read, has_bulk=True, lists_in_pages=True)
