@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sync_pipelines.engine.declaration import SyncJob
     from sync_pipelines.engine.intervals import Interval, sync_intervals
-    from sync_pipelines.engine.plan import FieldChange
+    from sync_pipelines.engine.plan import FieldChange, PlanCounts, PlanEntry
     from sync_pipelines.engine.progress import Progress
     from sync_pipelines.engine.results import Duplicate, ItemResult, SyncError, SyncResults
     from sync_pipelines.engine.webhook_signatures import BearerToken, HmacSignature, StandardWebhooks, Unsigned
@@ -23,17 +23,21 @@ if TYPE_CHECKING:
         HookError,
         ItemError,
         LeaseLostError,
+        PlanError,
         RetryableError,
         RunError,
+        StalePlanError,
         SyncBusyError,
         SyncPipelinesError,
         TargetError,
         WebhookRejectedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
+    from sync_pipelines.registry.plans import apply_plan
     from sync_pipelines.registry.registry import register_sync_job, schedule_sync_job
     from sync_pipelines.registry.single_items import trigger_item
     from sync_pipelines.registry.webhook_app import webhook_app
+    from sync_pipelines.runner.plan_reading import Plan, open_plan
     from sync_pipelines.runner.run import run_sync
     from sync_pipelines.runner.single import sync_single_item
     from sync_pipelines.settings.model import Settings
@@ -79,6 +83,10 @@ _PLACES = {
     "OAuthClientCredentials": "sources.rest_oauth",
     "OffsetPaging": "sources.rest_paging",
     "PageNumberPaging": "sources.rest_paging",
+    "Plan": "runner.plan_reading",
+    "PlanCounts": "engine.plan",
+    "PlanEntry": "engine.plan",
+    "PlanError": "errors",
     "Progress": "engine.progress",
     "Refetch": "engine.webhooks",
     "RestSource": "sources.rest",
@@ -86,6 +94,7 @@ _PLACES = {
     "RunError": "errors",
     "Settings": "settings.model",
     "SqlTable": "targets.sql_table",
+    "StalePlanError": "errors",
     "StandardWebhooks": "engine.webhook_signatures",
     "SyncBusyError": "errors",
     "SyncError": "engine.results",
@@ -99,10 +108,12 @@ _PLACES = {
     "Webhook": "engine.webhooks",
     "WebhookEvent": "engine.webhooks",
     "WebhookRejectedError": "errors",
+    "apply_plan": "registry.plans",
     "csv_file": "sources.files",
     "dlt_resource": "sources.dlt",
     "frame_pages": "sources.frames",
     "json_lines": "sources.json_lines",
+    "open_plan": "runner.plan_reading",
     "parquet_file": "sources.files",
     "register_sync_job": "registry.registry",
     "run_sync": "runner.run",
@@ -139,6 +150,10 @@ __all__ = [
     "OAuthClientCredentials",
     "OffsetPaging",
     "PageNumberPaging",
+    "Plan",
+    "PlanCounts",
+    "PlanEntry",
+    "PlanError",
     "Progress",
     "Refetch",
     "RestSource",
@@ -146,6 +161,7 @@ __all__ = [
     "RunError",
     "Settings",
     "SqlTable",
+    "StalePlanError",
     "StandardWebhooks",
     "SyncBusyError",
     "SyncError",
@@ -159,10 +175,12 @@ __all__ = [
     "Webhook",
     "WebhookEvent",
     "WebhookRejectedError",
+    "apply_plan",
     "csv_file",
     "dlt_resource",
     "frame_pages",
     "json_lines",
+    "open_plan",
     "parquet_file",
     "register_sync_job",
     "run_sync",

@@ -4,11 +4,13 @@ SyncPipelinesError
 ├── ConfigurationError        stop: a person must edit a declaration, a setting or a table
 ├── RetryableError            back off and try again; after the last attempt it counts as what it interrupted
 ├── ItemError                 keep it with its external id, go on with the others
+│   └── StalePlanError        the local record has changed since the plan was made; it was left as it is
 ├── WebhookRejectedError      answer 4xx and store nothing; the sender must change what it sends
 └── RunError                  the run as a whole has failed
     ├── FetchError            the source broke off; nothing was applied
     ├── TargetError           the target broke off; what was applied is accounted for, run again to go on
     ├── SyncBusyError         another run of this sync is under way; nothing was done
+    ├── PlanError             the plan can't be applied or read: applied already, expired, made for something else
     ├── LeaseLostError        another run has taken over from this one, which had stalled
     ├── AccountsError         the outcomes do not add up to the items fetched
     └── HookError             a hook of the job failed
@@ -53,11 +55,15 @@ class ItemError(SyncPipelinesError):
         self.external_id = external_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_item_error, (str(self), self.external_id)
+        return _rebuild_item_error, (type(self), str(self), self.external_id)
 
 
-def _rebuild_item_error(message: str, external_id: str | None) -> ItemError:
-    return ItemError(message, external_id=external_id)
+def _rebuild_item_error(kind: type[ItemError], message: str, external_id: str | None) -> ItemError:
+    return kind(message, external_id=external_id)
+
+
+class StalePlanError(ItemError):
+    """An entry of a plan was refused: the local record is no longer what it was when the plan was made."""
 
 
 class WebhookRejectedError(SyncPipelinesError):
@@ -97,6 +103,10 @@ class TargetError(RunError):
 
 class SyncBusyError(RunError):
     """Another run of this sync is under way; this one has done nothing."""
+
+
+class PlanError(RunError):
+    """The plan was applied already, has expired, or was made for something else; nothing was written."""
 
 
 class LeaseLostError(RunError):

@@ -17,7 +17,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url, shown_url
 from sync_pipelines.database.migrate import migrate
-from sync_pipelines.database.tables import LedgerTables, ledger_tables
+from sync_pipelines.database.tables import WHOLE, LedgerTables, ledger_tables
 from sync_pipelines.errors import ConfigurationError, RunError
 
 _INSERT_ROWS = 1_000
@@ -123,14 +123,14 @@ class Ledger:
             return [_run_row(row) for row in connection.execute(query)]
 
     def newer_applied_run(self, run_id: str) -> str | None:
-        """The id of a full run of the same sync that began later than this one and has begun to apply; None if none."""
+        """The id of a whole run of the same sync that began later than this one and has begun to apply, or None."""
         runs = self.tables.runs
         own = select(runs.c.job, runs.c.started_at).where(runs.c.id == run_id).subquery()
         query = (
             select(runs.c.id)
             .where(
                 runs.c.job == own.c.job,
-                runs.c.kind == "full",
+                runs.c.kind.in_(WHOLE),
                 runs.c.id != run_id,
                 runs.c.started_at > own.c.started_at,
                 runs.c.apply_started_at.is_not(None),

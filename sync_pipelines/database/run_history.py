@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Select, select
 
 from sync_pipelines.database.ledger import Ledger, RunRow
+from sync_pipelines.database.tables import WHOLE
 
 
 class RunHistory:
@@ -34,7 +35,7 @@ class RunHistory:
     def last_applied_at(self, job: str) -> datetime | None:
         """When the newest full run of a sync that has begun to apply ended; None if there is none, or it goes on."""
         runs = self._table
-        query = select(runs.c.completed_at).where(runs.c.job == job, runs.c.kind == "full")
+        query = select(runs.c.completed_at).where(runs.c.job == job, runs.c.kind.in_(WHOLE))
         query = query.where(runs.c.apply_started_at.is_not(None)).order_by(runs.c.started_at.desc()).limit(1)
         with self._ledger.transaction() as connection:
             found: datetime | None = connection.scalar(query)

@@ -26,6 +26,12 @@ POSTGRES_SCHEMA = "sync_pipelines"
 """Dagster puts `runs`, `jobs` and `alembic_version` into `public`; ours live beside it."""
 SQLITE_PREFIX = "sync_"
 
+FULL = "full"
+APPLY = "apply"
+DRY_RUN = "dry run"
+WHOLE = (FULL, APPLY)
+"""Kinds of runs that write all that a fetch brought, at once or out of a plan."""
+
 
 class Moment(TypeDecorator[datetime]):
     """An aware moment. SQLite keeps only the wall clock, so that all are kept in UTC and given back in it."""
@@ -58,6 +64,7 @@ class LedgerTables:
     inbox: Table
     leases: Table
     versions: Table
+    plans: Table
 
 
 def ledger_tables(dialect_name: str) -> LedgerTables:
@@ -74,6 +81,7 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         inbox=_inbox(metadata, prefix),
         leases=_leases(metadata, prefix),
         versions=_versions(metadata, prefix),
+        plans=_plans(metadata, prefix),
     )
 
 
@@ -83,9 +91,9 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         metadata,
         Column("id", String(36), primary_key=True),
         Column("job", Text, nullable=False),
-        Column("kind", String(16), nullable=False),  # full or drain
+        Column("kind", String(16), nullable=False),  # full, drain, dry run or apply
         Column("dagster_run_id", String(64)),
-        Column("options", JSON, nullable=False),  # limit, only
+        Column("options", JSON, nullable=False),  # limit, only; plan: the plan that is applied
         Column("started_at", Moment, nullable=False),
         Column("apply_started_at", Moment),
         Column("completed_at", Moment),
@@ -186,4 +194,21 @@ def _versions(metadata: MetaData, prefix: str) -> Table:
         Column("job", String(200), primary_key=True),
         Column("external_id", String(300), primary_key=True),  # canonical
         Column("version", String(100), nullable=False),
+    )
+
+
+def _plans(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}plans",
+        metadata,
+        Column("id", String(36), primary_key=True),  # of the dry run that left it
+        Column("job", Text, nullable=False),
+        Column("created_at", Moment, nullable=False),
+        Column("expires_at", Moment, nullable=False),
+        Column("counts", JSON, nullable=False),  # create, update, delete
+        Column("made_for", String(64), nullable=False),  # the target and the declaration in short
+        Column("state", String(16), nullable=False),  # open, applying, applied, expired
+        Column("applied_by", String(36)),  # the run that applies it
+        Column("applied_at", Moment),
+        Index(f"ix_{prefix}plans_job_created_at", "job", "created_at"),
     )

@@ -29,6 +29,24 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PlanCounts:
+    """How many records a plan wants created, updated and deleted. None of them is written yet."""
+
+    create: int = 0
+    update: int = 0
+    delete: int = 0
+
+    @property
+    def writes(self) -> int:
+        """All of them."""
+        return self.create + self.update + self.delete
+
+    def to_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return {action.value: getattr(self, action.value) for action in Action}
+
+
+@dataclass(frozen=True, slots=True)
 class FieldChange:
     """One field of a local record, before and after. `old` is None for a create."""
 
@@ -45,7 +63,10 @@ class PlanEntry:
         external_id: Canonical external id, as the target's key gives it back.
         position: Place of the item in the fetch, starting at 0; -1 for a delete, which has no item.
         item: The item to write, None for a delete.
-        changes: Field -> old and new value, as far as the target names its fields.
+        changes: Field -> old and new value, as far as the target names its fields. `new` is None for a delete.
+        before: The fields of the local record when the plan was made, where the target does not name its changes;
+            None if they are not known.
+        local: The local record as the diff found it, for as long as the diff works on it.
     """
 
     action: Action
@@ -53,3 +74,5 @@ class PlanEntry:
     position: int = -1
     item: Any = None
     changes: Mapping[str, FieldChange] = field(default_factory=dict)
+    before: Mapping[str, Any] | None = None
+    local: Any = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sync_pipelines.engine.plan import Outcome
+from sync_pipelines.engine.plan import Outcome, PlanCounts
 from sync_pipelines.engine.redaction import exception_type, forget_frames, message_of
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class SyncResults:
         notes: What a person should know besides, e.g. why deletes were withheld.
         phase_ms: Milliseconds spent in `fetch`, `diff`, `apply`.
         failure: Why the run as a whole failed, None if it did not.
+        planned: Of a dry run, what its plan would create, update and delete; nothing of that is written. Else None.
+        plan_id: Of a dry run the id of the plan that it left; of a run that applied a plan the id of that plan.
     """
 
     name: str
@@ -149,19 +151,30 @@ class SyncResults:
     notes: tuple[str, ...] = ()
     phase_ms: Mapping[str, int] = field(default_factory=dict)
     failure: str | None = None
+    planned: PlanCounts | None = None
+    plan_id: str | None = None
+
+    @property
+    def dry_run(self) -> bool:
+        """True if the run only planned: then created, updated and deleted are 0, and `planned` says what would be."""
+        return self.planned is not None
 
     @property
     def outcome(self) -> str:
-        """`clean`, `partial` (some items failed) or `failed` (the run as a whole)."""
+        """`clean`, `partial` (some items failed), `failed` (the run as a whole), or `planned` for a dry run."""
         if self.failure is not None:
             return "failed"
+        if self.planned is not None:
+            return "planned"
         return "partial" if self.error_count else "clean"
 
     @property
     def accounts_balance(self) -> bool:
-        """True if every fetched item has exactly one outcome."""
+        """True if every fetched item has exactly one outcome; of a dry run, or is planned to be written."""
         failed_items = self.error_count - self.failed_deletes
         explained = self.created + self.updated + self.unchanged + self.skipped + failed_items + self.duplicate_count
+        if self.planned is not None:
+            explained += self.planned.create + self.planned.update
         return explained == self.fetched
 
     @property
@@ -171,7 +184,8 @@ class SyncResults:
         return self.fetched / (worked_ms / 1000) if worked_ms else float(self.fetched)
 
     def counts(self) -> dict[str, int]:
-        """The counts by name, for tables and metadata."""
+        """The counts by name, for tables and metadata; of a dry run with `to_create`, `to_update`, `to_delete`."""
+        planned = self.planned.to_dict() if self.planned is not None else {}
         return {
             "fetched": self.fetched,
             "created": self.created,
@@ -181,11 +195,16 @@ class SyncResults:
             "skipped": self.skipped,
             "failed": self.error_count,
             "duplicate": self.duplicate_count,
+            **{f"to_{action}": count for action, count in planned.items()},
         }
 
     def summary(self) -> str:
         """One line for logs and terminals."""
-        told = [f"{count:,} {what}" for what, count in self.counts().items() if what != "fetched" and count]
+        told = [
+            f"{count:,} {what.replace('_', ' ')}"
+            for what, count in self.counts().items()
+            if what != "fetched" and count
+        ]
         text = f"{self.name}: {self.outcome}: {self.fetched:,} fetched"
         text += f" = {', '.join(told)}" if told else ""
         if self.recovered:

@@ -55,6 +55,20 @@ class NamesChanges(Protocol[Item_contra, Local_contra]):
         """
 
 
+class ReadsRecords(Protocol[Local_contra]):
+    """A target whose local records are neither mappings nor plain objects, and that can tell their fields."""
+
+    def local_fields(self, local: Local_contra) -> Mapping[str, Any]:
+        """Field -> value, for plans to show what a delete removes."""
+
+
+class TellsItsIdentity(Protocol):
+    """A target declaration that can say what it writes to: a plan made for one is not applied to another."""
+
+    def identity(self) -> Sequence[Any]:
+        """Whatever makes it another target or another mapping if it changes; no secrets."""
+
+
 class DeletesRecords(Protocol[Local_contra]):
     """A target that can delete a local record."""
 

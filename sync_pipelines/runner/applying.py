@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
+from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
+from sync_pipelines.runner.plan_checking import PlanCheck
 from sync_pipelines.runner.record_calls import Answer
 from sync_pipelines.runner.target_driver import TargetDriver, Work
 from sync_pipelines.runner.version_guard import VersionGuard
@@ -50,13 +51,14 @@ class ChunkResult:
         self.settle(number, Outcome.FAILED if entry.action is not Action.DELETE else None)
 
 
-def apply_chunk(
+def apply_chunk(  # noqa: PLR0913 - what it works with
     driver: TargetDriver,
     entries: Sequence[PlanEntry],
     *,
     verify: bool,
     result: ChunkResult | None = None,
     guard: VersionGuard | None = None,
+    check: PlanCheck | None = None,
 ) -> ChunkResult:
     """Writes a chunk: looks up what it needs, decides once more against what is there now, writes.
 
@@ -66,19 +68,24 @@ def apply_chunk(
         verify: True if an earlier attempt may have written some of it: then creates are looked up as well.
         result: An empty one to fill as the work goes on, for a caller that must know what was done if it breaks off.
         guard: Knows the versions of local records, for a job with `get_version`.
+        check: Refuses what has changed since, for a plan that is older than the run.
 
     Raises:
         TargetError: The target as a whole does not answer.
     """
-    wanted = [each.external_id for each in entries if verify or each.action is not Action.CREATE]
+    look_up_all = verify or check is not None
+    wanted = [each.external_id for each in entries if look_up_all or each.action is not Action.CREATE]
     found, broken = driver.find(wanted) if wanted else ({}, {})
-    chunk = ChunkWriter(driver, entries, verify=verify, result=result)
+    chunk = ChunkWriter(driver, entries, verify=verify, result=result, check=check)
     known = guard.known(found, [each.external_id for each in entries]) if guard is not None else {}
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
             chunk.result.fail(number, entry, broken[entry.external_id])
         elif guard is not None and guard.is_stale(entry, known):
-            chunk.result.settle(number, Outcome.SKIPPED)
+            if check is None:
+                chunk.result.settle(number, Outcome.SKIPPED)
+            else:
+                chunk.result.fail(number, entry, check.older(entry))
         else:
             chunk.assign(number, found.get(entry.external_id))
     try:
@@ -96,6 +103,7 @@ class ChunkWriter:
         entries: The chunk.
         verify: True if an earlier attempt may have written some of it.
         result: What is filled as the work goes on; by default a new one.
+        check: Refuses what has changed since the plan was made.
     """
 
     def __init__(
@@ -105,11 +113,13 @@ class ChunkWriter:
         *,
         verify: bool = False,
         result: ChunkResult | None = None,
+        check: PlanCheck | None = None,
     ) -> None:
         self.result = result if result is not None else ChunkResult()
         self._driver = driver
         self._entries = entries
         self._verify = verify
+        self._check = check
         self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
 
     def assign(self, number: int, local: Any | None) -> None:
@@ -127,18 +137,24 @@ class ChunkWriter:
 
     def _assign_found(self, number: int, entry: PlanEntry, local: Any) -> None:
         try:
-            changed = self._driver.compare(entry.item, local).changed
+            comparison = self._driver.compare(entry.item, local)
         except Exception as error:  # noqa: BLE001 - one bad item never stops the others
             self.result.fail(number, entry, error)
             return
-        if changed:
-            self._add(Action.UPDATE, number, local)
+        if comparison.changed:
+            self._add(Action.UPDATE, number, local, comparison.changes)
         else:
             self.result.settle(number, Outcome.UNCHANGED)
             self.result.recovered += int(self._verify)
 
-    def _add(self, action: Action, number: int, local: Any | None) -> None:
+    def _add(
+        self, action: Action, number: int, local: Any | None, changes: Mapping[str, FieldChange] | None = None
+    ) -> None:
         entry = self._entries[number]
+        refused = self._check.refused(entry, local, changes or {}) if self._check is not None else None
+        if refused is not None:
+            self.result.fail(number, entry, refused)
+            return
         self._works[action].append((number, Work(entry.external_id, entry.item, local)))
 
     def write(self) -> ChunkResult:

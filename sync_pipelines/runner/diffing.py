@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, PlanEntry
+from sync_pipelines.engine.plan import Action, FieldChange, PlanCounts, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.versions import Version
@@ -75,6 +76,7 @@ class PlannedRun:
         writes: How many records are to be written.
         notes: Notes for a person.
         bulk: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
+        planned: What is to be written, by action, as far as all of it is in the plan file.
     """
 
     fetched: int
@@ -82,11 +84,17 @@ class PlannedRun:
     writes: int
     notes: Sequence[str] = ()
     bulk: Mapping[str, Any] | None = None
+    planned: PlanCounts | None = None
 
     def summary(self) -> dict[str, Any]:
         """The summary of the plan file."""
-        bulk = dict(self.bulk) if self.bulk is not None else None
-        return {"fetched": self.fetched, "settled": self.settled.to_dict(), "writes": self.writes, "bulk": bulk}
+        return {
+            "fetched": self.fetched,
+            "settled": self.settled.to_dict(),
+            "writes": self.writes,
+            "bulk": dict(self.bulk) if self.bulk is not None else None,
+            "planned": self.planned.to_dict() if self.planned is not None else None,
+        }
 
     @staticmethod
     def of_summary(summary: Mapping[str, Any]) -> PlannedRun:
@@ -95,19 +103,30 @@ class PlannedRun:
         return PlannedRun(int(summary["fetched"]), settled, int(summary["writes"]), bulk=summary["bulk"])
 
 
-def diff_snapshot(
+def diff_snapshot(  # noqa: PLR0913 - what it works with
     job: SyncJob[Any, Any],
     files: RunFiles,
     driver: TargetDriver,
     report: RunReport,
     guard: VersionGuard | None = None,
+    *,
+    durable: bool = False,
 ) -> PlannedRun:
-    """Diffs the run's snapshot into its plan, page by page."""
+    """Diffs the run's snapshot into its plan, page by page.
+
+    Args:
+        job: The sync job.
+        files: The files of the run.
+        driver: The opened target.
+        report: The run log.
+        guard: Knows the versions of local records, for a job with `get_version`.
+        durable: True to keep in the plan what local records hold now, so that it can be shown and applied later.
+    """
     total = int(Snapshot(files.folder).summary()["items"])
     settled, done, stale = Counts(), 0, 0
     with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
         unidentified = _index_ids(files, driver, index, guard)
-        entries = PlanPages(plan)
+        entries = PlanPages(plan, partial(_fields_before, driver) if durable else None)
         for rows in _rows_in_pages(files):
             page = diff_page(job, driver, index, rows, guard)
             tell_findings(findings, page, report)
@@ -116,9 +135,9 @@ def diff_snapshot(
             report.progress(Progress("diff", total, done, total))
         reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
         if job.deletes != "off" and reason is None:
-            _plan_deletes(driver, index, entries)
+            _plan_deletes(driver, index, entries, look_up=durable)
         entries.flush()
-        planned = PlannedRun(total, settled, plan.rows, notes_of(reason, stale))
+        planned = PlannedRun(total, settled, plan.rows, notes_of(reason, stale), planned=entries.counts())
         findings.finish({})
         plan.finish(planned.summary())
     return planned
@@ -296,17 +315,36 @@ def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page:
         return
     action = Action.CREATE if local is None else Action.UPDATE
     page.entries.append(
-        PlanEntry(action, candidate.external_id, candidate.position, candidate.item, comparison.changes)
+        PlanEntry(action, candidate.external_id, candidate.position, candidate.item, comparison.changes, local=local)
     )
 
 
-def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages) -> None:
+def _fields_before(driver: TargetDriver, entry: PlanEntry) -> dict[str, Any] | None:
+    """The fields of the local record of an entry, where its changes do not say them."""
+    if entry.local is None or entry.changes:
+        return None
+    return readable_fields(driver, entry.local)
+
+
+def readable_fields(driver: TargetDriver, local: Any) -> dict[str, Any]:
+    """The fields of a local record; none of one that can't be read."""
+    try:
+        return driver.fields_of(local)
+    except Exception:  # noqa: BLE001 - whatever a local record raises, the item can be written
+        return {}
+
+
+def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages, *, look_up: bool) -> None:
     """Plans the deletes of local records that the fetch does not have."""
     for batch in batches(driver.list_ids(), PAGE_SIZE):
         seen = index.positions(batch)
         missing = [each for each in dict.fromkeys(batch) if each not in seen]
         index.add([(each, -1) for each in missing])  # a target may list a record twice
-        entries.add([PlanEntry(Action.DELETE, each) for each in missing])
+        found = driver.find(missing)[0] if look_up and missing else {}
+        for each in missing:
+            fields = readable_fields(driver, found[each]) if each in found else {}
+            changes = {name: FieldChange(value, None) for name, value in fields.items()}
+            entries.add([PlanEntry(Action.DELETE, each, changes=changes)])
 
 
 def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:

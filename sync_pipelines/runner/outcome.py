@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sync_pipelines.database.ledger import ErrorRow, RunRow
+from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.recording.snapshot import Snapshot
@@ -23,7 +25,7 @@ def results_of_run(workspace: Workspace, run_id: str) -> SyncResults:
     run = workspace.ledger.run(run_id)
     if run is None:
         raise RunError(f"the ledger has no run {run_id}")
-    files = workspace.store.files_of(run_id)
+    files = workspace.store.files_of(run.options.get("plan") or run_id)  # of a plan that is applied, the dry run's
     counts, fetched = _counts(workspace, run, files)
     return _results(workspace, run, files, counts, fetched)
 
@@ -51,11 +53,27 @@ def _counts(workspace: Workspace, run: RunRow, files: RunFiles) -> tuple[Counts,
     if Snapshot(files.folder).is_complete():
         return applied, int(Snapshot(files.folder).summary()["items"])
     if run.counts:  # of a finished run the files may be gone; the ledger has the sums
-        sums = {name: count for name, count in run.counts.items() if name != "fetched"}
+        sums = {name: count for name, count in run.counts.items() if name != "fetched" and not name.startswith("to_")}
         items_failed = sums["failed"] - applied.failed_deletes
         rest = {"failed_deletes": applied.failed_deletes, "recovered": applied.recovered}
         return Counts(**{**sums, "failed": items_failed, **rest}), run.counts["fetched"]
     return applied, applied.items()  # a drain has no files
+
+
+def _planned(run: RunRow, files: RunFiles) -> PlanCounts | None:
+    """What a dry run planned; None of any other run."""
+    if run.kind != DRY_RUN:
+        return None
+    if files.plan.exists():
+        return PlanCounts(**read_summary(files.plan)["planned"])
+    return PlanCounts(**{each: run.counts.get(f"to_{each}", 0) for each in PlanCounts().to_dict()})
+
+
+def _plan_id(run: RunRow, files: RunFiles) -> str | None:
+    """The plan that a dry run left, or that the run applied."""
+    if run.kind != DRY_RUN:
+        return run.options.get("plan")
+    return run.id if files.plan.exists() or run.outcome == "planned" else None
 
 
 def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts, fetched: int) -> SyncResults:
@@ -81,6 +99,8 @@ def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts,
         notes=run.notes,
         phase_ms=dict(run.phase_ms),
         failure=run.failure,
+        planned=_planned(run, files),
+        plan_id=_plan_id(run, files),
     )
 
 

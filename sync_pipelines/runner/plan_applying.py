@@ -11,6 +11,7 @@ from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
 from sync_pipelines.runner.diffing import PlannedRun
 from sync_pipelines.runner.outcome import error_row
+from sync_pipelines.runner.plan_checking import PlanCheck
 from sync_pipelines.runner.plan_files import read_plan
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
@@ -38,6 +39,7 @@ class PlanApplier:
         report: The run log.
         verify: True if an earlier attempt may have written something.
         guard: Knows the versions of local records, for a job with `get_version`.
+        check: Refuses what has changed since, for a plan that is older than the run.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with
@@ -49,6 +51,7 @@ class PlanApplier:
         *,
         verify: bool,
         guard: VersionGuard | None = None,
+        check: PlanCheck | None = None,
     ) -> None:
         self._run_id = run_id
         self._ledger, self._clock = workspace.ledger, workspace.clock
@@ -56,6 +59,7 @@ class PlanApplier:
         self.report = report
         self._verify = verify
         self._guard = guard
+        self._check = check
         self._applied = self._ledger.chunks(run_id)
         self._unfinished = self._ledger.unfinished_chunks(run_id)
 
@@ -72,7 +76,7 @@ class PlanApplier:
         """
         whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
         done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
-        for page in read_plan(files, whole):
+        for page in read_plan(files, whole, fields=self._check is not None):
             if page.entries:
                 self.apply_entries(first + page.number, page.entries)
             done += page.size
@@ -95,7 +99,7 @@ class PlanApplier:
         result = ChunkResult()
         left = [entries[place] for place in chunk.places]
         try:
-            apply_chunk(self._driver, left, verify=self._verify, result=result, guard=self._guard)
+            apply_chunk(self._driver, left, verify=self._verify, result=result, guard=self._guard, check=self._check)
         except LeaseLostError:
             raise  # whoever has the lease may be applying this very chunk
         except BaseException:
@@ -103,6 +107,9 @@ class PlanApplier:
                 rest = [place for number, place in enumerate(chunk.places) if number not in result.settled]
                 self._save(chunk, result, rest)
             raise
+        finally:
+            if self._check is not None:
+                self._check.in_doubt = False  # only the chunk that an earlier attempt had begun with was
         self._save(chunk, result)
 
     def _save(self, chunk: ChunkPlaces, result: ChunkResult, left: Sequence[int] = ()) -> None:

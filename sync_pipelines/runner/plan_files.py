@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.pages import PAGE_SIZE
-from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
+from sync_pipelines.engine.plan import Action, FieldChange, PlanCounts, PlanEntry
 from sync_pipelines.engine.results import Duplicate, SyncError
 from sync_pipelines.recording.snapshot import Snapshot
 from sync_pipelines.snapshots.files import PageWriter, read_pages
@@ -20,15 +21,21 @@ class PlanPages:
 
     Args:
         writer: The plan file.
+        record: Gives the fields of the local record of an entry, if they are to be kept.
     """
 
-    def __init__(self, writer: PageWriter) -> None:
+    def __init__(
+        self, writer: PageWriter, record: Callable[[PlanEntry], Mapping[str, Any] | None] | None = None
+    ) -> None:
         self._writer = writer
+        self._record = record
         self._waiting: list[tuple[Any, ...]] = []
+        self._tally: Counter[str] = Counter()
 
     def add(self, entries: Sequence[PlanEntry]) -> None:
         """Adds entries in their order."""
-        self._waiting += [_plan_row(entry) for entry in entries]
+        self._waiting += [_plan_row(entry, self._record(entry) if self._record else None) for entry in entries]
+        self._tally.update(entry.action.value for entry in entries)
         while len(self._waiting) >= PAGE_SIZE:
             self._writer.write(self._waiting[:PAGE_SIZE])
             del self._waiting[:PAGE_SIZE]
@@ -38,9 +45,14 @@ class PlanPages:
         self._writer.write(self._waiting)
         self._waiting.clear()
 
+    def counts(self) -> PlanCounts:
+        """How many entries of each action have been added."""
+        return PlanCounts(**self._tally)
 
-def _plan_row(entry: PlanEntry) -> tuple[Any, ...]:
-    return entry.position, entry.action.value, entry.external_id, _encoded_changes(entry.changes)
+
+def _plan_row(entry: PlanEntry, before: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    kept = encode({name: encodable(value) for name, value in before.items()}) if before else None
+    return entry.position, entry.action.value, entry.external_id, _encoded_changes(entry.changes), kept
 
 
 def _encoded_changes(changes: Mapping[str, FieldChange]) -> str:
@@ -48,14 +60,15 @@ def _encoded_changes(changes: Mapping[str, FieldChange]) -> str:
     try:
         return encode({name: [change.old, change.new] for name, change in changes.items()})
     except Exception:  # noqa: BLE001 - whatever a local value raises, the item can be written
-        return encode({name: [_shown(change.old), _shown(change.new)] for name, change in changes.items()})
+        return encode({name: [encodable(change.old), encodable(change.new)] for name, change in changes.items()})
 
 
-def _shown(value: Any) -> Any:
+def encodable(value: Any) -> Any:
+    """The value, or the name of its type if JSON can't hold it."""
     try:
         encode(value)
     except Exception:  # noqa: BLE001 - see above
-        return object.__repr__(value)
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"
     return value
 
 
@@ -74,25 +87,32 @@ class PlanPage:
     entries: Sequence[PlanEntry]
 
 
-def read_plan(files: RunFiles, applied: Collection[int] = ()) -> Iterator[PlanPage]:
+def read_plan(files: RunFiles, applied: Collection[int] = (), *, fields: bool = False) -> Iterator[PlanPage]:
     """Yields the chunks of the run's plan, with the items from its snapshot.
-
-    The fields' changes are left out: apply decides by the item.
 
     Args:
         files: The files of the run.
         applied: Numbers of chunks whose entries nobody needs any more.
+        fields: True for the fields' changes as well; without them apply decides by the item.
     """
     rows_left = (rows for number, rows in enumerate(read_pages(files.plan, ["position"])) if number not in applied)
     items = Snapshot(files.folder).rows_at(position for rows in rows_left for (position,) in rows if position >= 0)
-    for number, rows in enumerate(read_pages(files.plan, ["position", "action", "external_id"])):
+    columns = ["position", "action", "external_id", *(("changes", "before") if fields else ())]
+    for number, rows in enumerate(read_pages(files.plan, columns)):
         entries: list[PlanEntry] = []
         if number not in applied:
             entries = [
-                PlanEntry(Action(action), external_id, position, next(items).item if position >= 0 else None)
-                for position, action, external_id in rows
+                PlanEntry(
+                    Action(action), external_id, position, next(items).item if position >= 0 else None, *_fields(*kept)
+                )
+                for position, action, external_id, *kept in rows
             ]
         yield PlanPage(number, len(rows), entries)
+
+
+def _fields(changes: str | None = None, before: str | None = None) -> tuple[dict[str, FieldChange], Any]:
+    named = {name: FieldChange(*pair) for name, pair in decode(changes).items()} if changes else {}
+    return named, decode(before) if before else None
 
 
 def write_findings(findings: PageWriter, failed: Sequence[SyncError], duplicates: Sequence[Duplicate]) -> None:

@@ -64,5 +64,6 @@ class RunReport:
 
     def finished(self, results: SyncResults) -> None:
         """The summary line."""
-        write = self._log.info if results.outcome == "clean" else self._log.warning
+        is_good = results.outcome in {"clean", "planned"} and not results.error_count
+        write = self._log.info if is_good else self._log.warning
         write(results.summary())

@@ -10,6 +10,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.progress import OnProgress
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.runner.dry_run import DryRun
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.runner.workspace import open_workspace
@@ -25,6 +26,7 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
     settings: Settings | None = None,
     log: logging.Logger | None = None,
     wait_s: float = 0.0,
+    dry_run: bool = False,
 ) -> SyncResults:
     """Runs a sync now and gives its results. Items that fail are in the results; the others go on.
 
@@ -38,6 +40,9 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
         settings: By default those of the environment.
         log: Where the run log goes; by default the logger `sync_pipelines`.
         wait_s: Seconds to wait at most while another run of this sync is under way, wherever it runs.
+        dry_run: Write nothing to the target: fetch, compare, and keep the plan. The results say what would be written
+            (`planned`) and name the plan (`plan_id`), which `open_plan` shows and `apply_plan` applies. `on_start` is
+            called, `on_complete` is not, because nothing is applied.
 
     Raises:
         SyncBusyError: Another run of this sync is still under way; nothing was done.
@@ -49,7 +54,13 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
     if not isinstance(job, SyncJob):
         raise ConfigurationError(f"run_sync: {job!r} is no SyncJob; of a job in the registry give find_job(name)")
     with open_workspace(settings) as workspace:
+        if dry_run:
+            return _plan(DryRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s), limit, only)
         run = SyncRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s)
         results = run.apply(run.diff(run.fetch(limit=limit, only=only)))
         workspace.store.files_of(results.run_id).remove()
     return results
+
+
+def _plan(run: DryRun, limit: int | None, only: Collection[str]) -> SyncResults:
+    return run.finish(run.diff(run.fetch(limit=limit, only=only)))

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from sync_pipelines.database.ledger import GIVEN_UP, RunRow, written_in
+from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of
@@ -34,18 +35,36 @@ from sync_pipelines.snapshots.store import RunFiles
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRef:
-    """Where the snapshot of a fetch is: the run it belongs to."""
+    """Where the snapshot of a fetch is: the run it belongs to.
+
+    Args:
+        run_id: The run.
+        items: How many items it has.
+        dry_run: True if the run only plans.
+        plan_id: The plan to apply instead, of a run that fetches nothing.
+    """
 
     run_id: str
     items: int
+    dry_run: bool = False
+    plan_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRef:
-    """Where the plan of a diff is: the run it belongs to."""
+    """Where the plan of a diff is: the run it belongs to.
+
+    Args:
+        run_id: The run.
+        writes: How many records it writes.
+        dry_run: True if the run only plans.
+        plan_id: The plan to apply instead, of a run that fetches nothing.
+    """
 
     run_id: str
     writes: int
+    dry_run: bool = False
+    plan_id: str | None = None
 
 
 class SyncRun:
@@ -58,6 +77,13 @@ class SyncRun:
         dagster_run_id: The Dagster run that carries out the phases, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
     """
+
+    kind = FULL
+    """What the ledger calls such a run."""
+    undone = "nothing was fetched"
+    """What has not happened when `on_start` fails."""
+    applies = True
+    """False for a run that only plans: it keeps no lease for the applying, and calls no `on_complete`."""
 
     def __init__(
         self,
@@ -103,7 +129,7 @@ class SyncRun:
             TargetError: The target does not answer.
         """
         files = self._workspace.store.files_of(snapshot.run_id)
-        with self._leased(snapshot.run_id, keep=True), self._phase(snapshot.run_id, "diff") as notes:
+        with self._leased(snapshot.run_id, keep=self.applies), self._phase(snapshot.run_id, "diff") as notes:
             self._require_newest(snapshot.run_id)
             if self._ledger.chunks(snapshot.run_id):
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
@@ -125,19 +151,7 @@ class SyncRun:
     def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlannedRun:
         noted = self._ledger.chunks(run_id)
         self._ledger.forget_chunks(run_id)
-        planned: PlannedRun | None = None
-        guard = guard_of(self.job, self._workspace.versions, driver)
-        if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guard).run)
-            if isinstance(found, str):
-                self._report.line(f"diff: page by page, not in bulk: {found}")
-            else:
-                planned = found
-                self._tell_recovered(run_id, bulk, noted)
-                if not planned.writes:
-                    driver.at_once(bulk.drop)  # nobody will apply anything
-        if planned is None:
-            planned = diff_snapshot(self.job, files, driver, self._report, guard)
+        planned = self._compare(run_id, files, driver, bulk, noted)
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
         settled = planned.settled
         self._report.line(
@@ -145,6 +159,22 @@ class SyncRun:
             f"{settled.duplicate:,} duplicates, {settled.failed:,} failed"
         )
         return planned
+
+    def _compare(
+        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+    ) -> PlannedRun:
+        """Makes the plan: by the database itself where that is worth it, else page by page."""
+        guard = guard_of(self.job, self._workspace.versions, driver)
+        if bulk is not None and self._is_worth_it(files):
+            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guard).run)
+            if isinstance(found, str):
+                self._report.line(f"diff: page by page, not in bulk: {found}")
+            else:
+                self._tell_recovered(run_id, bulk, noted)
+                if not found.writes:
+                    driver.at_once(bulk.drop)  # nobody will apply anything
+                return found
+        return diff_snapshot(self.job, files, driver, self._report, guard)
 
     def _tell_recovered(self, run_id: str, bulk: Any, noted: Mapping[int, Mapping[str, int]]) -> None:
         """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""
@@ -198,13 +228,12 @@ class SyncRun:
                 "than the local records. Start a new run instead of re-executing this one."
             )
 
-    def _start(self, run_id: str, selection: Selection) -> None:
-        options = {"limit": selection.limit, "only": sorted(selection.only)}
+    def _start(self, run_id: str, options: Mapping[str, Any]) -> None:
         self._ledger.start_run(
             RunRow(
                 id=run_id,
                 job=self.job.name,
-                kind="full",
+                kind=self.kind,
                 dagster_run_id=self._dagster_run_id,
                 options=options,
                 started_at=self._workspace.clock(),
@@ -253,7 +282,7 @@ class SyncRun:
     def _phase(self, run_id: str, phase: str, begin: Selection | None = None) -> Iterator[list[str]]:
         """Times a phase; if it fails, the ledger and `on_complete` hear of it before the error goes on."""
         if begin is not None:
-            self._start(run_id, begin)
+            self._start(run_id, {"limit": begin.limit, "only": sorted(begin.only)})
         notes: list[str] = []
         began_s = time.monotonic()
         try:
@@ -286,10 +315,10 @@ class SyncRun:
         try:
             call(self.job.on_start)
         except Exception as error:
-            raise HookError(f"{self.job.name}: on_start failed, nothing was fetched: {_told(error)}") from error
+            raise HookError(f"{self.job.name}: on_start failed, {self.undone}: {_told(error)}") from error
 
     def _on_complete(self, results: SyncResults) -> None:
-        if self.job.on_complete is None:
+        if self.job.on_complete is None or not self.applies:
             return
         try:
             call(self.job.on_complete, results)
@@ -299,7 +328,7 @@ class SyncRun:
             raise HookError(f"{self.job.name}: {failure}", results=failed) from error
 
     def _tell_of_failure(self, results: SyncResults, failure: Exception) -> None:
-        if self.job.on_complete is None:
+        if self.job.on_complete is None or not self.applies:
             return
         try:
             call(self.job.on_complete, results)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from sync_pipelines.engine.calls import call, resolve
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import stream_elements
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
@@ -124,6 +126,20 @@ class TargetDriver:
     def decides_changes(self) -> bool:
         """True if a function decides whether a found record that differs is updated."""
         return self._has_changed is not None
+
+    @property
+    def names_changes(self) -> bool:
+        """True if the target names the fields that an update would change."""
+        return self._offered("changes") is not None
+
+    def fields_of(self, local: Any) -> dict[str, Any]:
+        """The fields of a local record as far as they can be read."""
+        read = self._offered("local_fields")
+        if read is not None:
+            return dict(call(read, local))
+        if isinstance(local, str | int | float | Decimal):
+            return {"": local}
+        return {name: read_field(local, name) for name in field_names(local)}
 
     def open_bulk(self, request: BulkRequest) -> Any | None:
         """What the target offers for many items at once; None if nothing."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.database.ledger import Ledger, open_ledger
+from sync_pipelines.database.plans import Plans
 from sync_pipelines.database.versions import Versions
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.snapshots.store import SnapshotStore
@@ -59,6 +60,7 @@ class Workspace:
         clock: Gives the time, aware.
         retries: When a delivery that failed is tried again.
         linger_s: Seconds that a drain waits for late arrivals.
+        keep_plans: How long a plan can be applied; by default as long as files of past runs stay.
     """
 
     ledger: Ledger
@@ -72,6 +74,7 @@ class Workspace:
     clock: Clock = utc_now
     retries: Retries = Retries()
     linger_s: float = 5.0
+    keep_plans: timedelta | None = None
 
     @property
     def leases(self) -> Leases:
@@ -88,11 +91,21 @@ class Workspace:
         """Which versions records have."""
         return Versions(self.ledger)
 
+    @property
+    def plans(self) -> Plans:
+        """The plans of dry runs."""
+        return Plans(self.ledger)
+
+    def plan_expires_at(self) -> datetime:
+        """When a plan that is made now expires."""
+        return self.clock() + (self.keep_plans or self.keep_snapshots)
+
     def clean_up(self) -> None:
-        """Removes files of runs, runs, and deliveries that are older than the settings keep them."""
+        """Removes files of runs, runs, plans and deliveries that are older than the settings keep them."""
         self.ledger.forget_runs(self.clock() - self.keep_runs)
         self.inbox.purge(self.clock() - self.keep_deliveries)
-        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp())
+        keep = self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
+        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp(), keep)
 
 
 @contextmanager
@@ -120,4 +133,5 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             clock=clock,
             retries=Retries(settings.delivery_attempts, timedelta(seconds=settings.delivery_first_wait_s)),
             linger_s=settings.linger_s,
+            keep_plans=timedelta(days=settings.keep_plans_days) if settings.keep_plans_days else None,
         )

@@ -88,6 +88,12 @@ class Settings(BaseSettings):
         description="Days after which files of past runs are removed; until then a run can be re-executed.",
     )
 
+    keep_plans_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="Days after which the plan of a dry run expires. Default: as long as files of past runs are kept.",
+    )
+
     keep_runs_days: float = Field(
         default=365,
         gt=0,

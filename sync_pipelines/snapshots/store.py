@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +21,7 @@ PLAN = pa.schema(
         ("action", pa.string()),
         ("external_id", pa.string()),  # as the target's key gives it back; the item is in the snapshot
         ("changes", pa.string()),  # the engine's JSON: field -> [old, new]
+        ("before", pa.string()),  # the engine's JSON: field -> value; of a dry run without changes by field
     ]
 )
 FINDINGS = pa.schema(
@@ -95,12 +96,17 @@ class SnapshotStore:
         """The files of one run."""
         return RunFiles(self.root / run_id, self.work / run_id)
 
-    def remove_older_than(self, oldest_at_s: float) -> int:
-        """Removes the files of runs last touched before that time (seconds since 1970). Gives how many runs."""
+    def remove_older_than(self, oldest_at_s: float, keep: Collection[str] = ()) -> int:
+        """Removes the files of runs last touched before that time (seconds since 1970). Gives how many runs.
+
+        Args:
+            oldest_at_s: That time.
+            keep: Runs whose files stay, however old.
+        """
         old = 0
         for root in (self.root, UPath(self.work)):
             folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-            stale = [folder for folder in folders if _touched_at_s(folder) < oldest_at_s]
+            stale = [each for each in folders if each.name not in keep and _touched_at_s(each) < oldest_at_s]
             for folder in stale:
                 _remove(folder)
             old += len(stale) if root is self.root else 0

@@ -67,6 +67,19 @@ class SqlTable:
         """The names of the key columns."""
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
+    def identity(self) -> list[Any]:
+        """Database, table, key and columns: a plan that was made for others must not be applied."""
+        given = self.database if self.database is not None else load_settings().local_url()
+        url = given.url if isinstance(given, Engine) else database_url(given)
+        where = [url.get_backend_name(), url.host or url.query.get("host"), url.port, url.database]
+        sources = None if self._mapping.sources is None else sorted(
+            (name, source if isinstance(source, str) else "function") for name, source in self._mapping.sources.items()
+        )  # fmt: skip
+        compare = None if self.compare is None else sorted(_names("compare", self.compare, may_be_empty=True))
+        create_only = sorted(_names("create_only", self.create_only, may_be_empty=True))
+        table = self.table if isinstance(self.table, str) else self.table.fullname
+        return [where, table, list(self.key_columns), sources, callable(self.columns), compare, create_only]
+
     def external_id(self, item: Any) -> str:
         """The item's external id, from the fields of its key columns; of several key columns their JSON array.
 

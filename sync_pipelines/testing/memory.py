@@ -82,6 +82,10 @@ class MemoryTarget:
             if name not in old or not _same(old[name], value)
         }
 
+    def local_fields(self, local: MemoryRecord) -> Mapping[str, Any]:
+        """The fields of a record."""
+        return local.fields
+
     def create(self, item: Any) -> None:
         """Writes a new record. Raises `ValueError` if there is one already."""
         self._write("create", [(item, None)])

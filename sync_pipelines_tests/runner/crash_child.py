@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.registry.plans import apply_plan
 from sync_pipelines.runner.run import run_sync
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.settings.model import Settings
@@ -118,8 +119,8 @@ def page_by_page() -> Iterator[None]:
         yield
 
 
-def main(folder: Path, instant: str, number: int) -> None:
-    """Runs the sync and is killed on the way."""
+def main(folder: Path, instant: str, number: int, plan_id: str | None = None) -> None:
+    """Runs the sync, or applies a plan, and is killed on the way."""
     settings = Settings(data_dir=folder)
     skip = killed_at(lambda _item: False, number)
     jobs: dict[str, Callable[[], SyncJob[Any, Any]]] = {
@@ -127,6 +128,7 @@ def main(folder: Path, instant: str, number: int) -> None:
         "diff": lambda: table_job(folder, should_skip=skip),
         "on_complete": lambda: table_job(folder, on_complete=lambda _results: killed()),
         "record": lambda: record_job(folder, number),
+        "blind record": lambda: record_job(folder, number, has_changed=None),
     }
     patches: dict[str, Any] = {
         "before progress": patch.object(Ledger, "save_chunk", killed_at(Ledger.save_chunk, number)),
@@ -136,8 +138,11 @@ def main(folder: Path, instant: str, number: int) -> None:
     }
     job = jobs.get(instant, lambda: table_job(folder))()
     with page_by_page(), patches.get(instant, patch.dict({})):
-        run_sync(job, settings=settings)
+        if plan_id is not None:
+            apply_plan(plan_id, job=job, settings=settings)
+        else:
+            run_sync(job, settings=settings)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -1,0 +1,133 @@
+"""The plans of dry runs: which there are, until when, and which run has applied one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from sync_pipelines.database.ledger import Ledger
+
+OPEN = "open"
+APPLYING = "applying"
+APPLIED = "applied"
+EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One plan as the ledger keeps it. Times are aware.
+
+    Args:
+        id: The id of the dry run that left it, whose files hold its entries.
+        job: The sync job's name.
+        created_at: When it was made.
+        expires_at: Until when it can be applied.
+        counts: How many records it would create, update and delete.
+        made_for: The target and the declaration in short.
+        state: `open`, `applying` (begun, and perhaps broken off), `applied` or `expired`.
+        applied_by: The run that applies it.
+        applied_at: When that run was done.
+    """
+
+    id: str
+    job: str
+    created_at: datetime
+    expires_at: datetime
+    counts: Mapping[str, int]
+    made_for: str
+    state: str = OPEN
+    applied_by: str | None = None
+    applied_at: datetime | None = None
+
+
+class Plans:
+    """The plans of all sync jobs; each method is one transaction.
+
+    Args:
+        ledger: The ledger that has them.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._table = ledger.tables.plans
+
+    def save(self, plan: PlanRow) -> None:
+        """Keeps a plan, in place of the one that an earlier attempt of the same run left."""
+        values = {**asdict(plan), "counts": dict(plan.counts)}
+        with self._ledger.transaction() as connection:
+            connection.execute(delete(self._table).where(self._table.c.id == plan.id))
+            connection.execute(insert(self._table).values(values))
+
+    def plan(self, plan_id: str) -> PlanRow | None:
+        """The plan of that id."""
+        return next(iter(self._found(self._table.c.id == plan_id, 1)), None)
+
+    def starting_with(self, prefix: str, limit: int) -> list[PlanRow]:
+        """The plans whose ids start like that, newest first."""
+        return self._found(self._table.c.id.startswith(prefix, autoescape=True), limit)
+
+    def latest(self, job: str | None, limit: int) -> list[PlanRow]:
+        """The newest plans, of one sync job or of all, newest first."""
+        return self._found(True if job is None else self._table.c.job == job, limit)
+
+    def _found(self, condition: Any, limit: int) -> list[PlanRow]:
+        table = self._table
+        query = select(table).order_by(table.c.created_at.desc(), table.c.id).limit(limit)
+        query = query if condition is True else query.where(condition)
+        with self._ledger.transaction() as connection:
+            return [_plan_row(row) for row in connection.execute(query)]
+
+    def claim(self, plan_id: str, run_id: str, now: datetime) -> str | None:
+        """Lets a run apply the plan, if it is open, or if the run that had begun with it broke off.
+
+        Whoever asks must have the lease of the sync.
+
+        Returns:
+            The run that applies it: this one, or the earlier one, to be gone on with. None: it can't be applied.
+        """
+        table = self._table
+        is_open = (table.c.id == plan_id, table.c.state == OPEN, table.c.expires_at > now)
+        with self._ledger.transaction() as connection:
+            connection.execute(update(table).where(*is_open).values(state=APPLYING, applied_by=run_id))
+            begun = select(table.c.applied_by).where(table.c.id == plan_id, table.c.state == APPLYING)
+            claimed: str | None = connection.scalar(begun)
+        return claimed
+
+    def give_back(self, plan_id: str) -> None:
+        """Opens a plan again of which nothing was applied."""
+        self._set(plan_id, state=OPEN, applied_by=None)
+
+    def finish(self, plan_id: str, at: datetime) -> None:
+        """Notes that all of a plan is applied."""
+        self._set(plan_id, state=APPLIED, applied_at=at)
+
+    def _set(self, plan_id: str, **values: Any) -> None:
+        table = self._table
+        with self._ledger.transaction() as connection:
+            connection.execute(update(table).where(table.c.id == plan_id, table.c.state == APPLYING).values(values))
+
+    def clean_up(self, now: datetime, forget_before: datetime) -> set[str]:
+        """Marks plans that have expired, and forgets old ones.
+
+        Args:
+            now: The time.
+            forget_before: Plans that expired before that time are forgotten.
+
+        Returns:
+            The ids of those that can still be applied, whose files must stay.
+        """
+        table = self._table
+        over = table.c.expires_at <= now
+        with self._ledger.transaction() as connection:
+            connection.execute(delete(table).where(table.c.expires_at < forget_before))
+            connection.execute(update(table).where(over, table.c.state == OPEN).values(state=EXPIRED))
+            query = select(table.c.id).where(table.c.state.in_((OPEN, APPLYING)), table.c.expires_at > now)
+            return set(connection.scalars(query))
+
+
+def _plan_row(row: Row[Any]) -> PlanRow:
+    return PlanRow(**{name: getattr(row, name) for name in PlanRow.__dataclass_fields__})

@@ -1,0 +1,92 @@
+"""A dry run: fetches and compares as any run, writes nothing to the target, and keeps the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import PlanCounts
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
+from sync_pipelines.runner.leasing import HeldLease
+from sync_pipelines.runner.plan_reading import entry_line, first_entries
+from sync_pipelines.runner.sync_run import PlanRef, SyncRun
+from sync_pipelines.runner.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.version_guard import guard_of
+from sync_pipelines.snapshots.store import RunFiles
+
+_LINES_SHOWN = 20
+_FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
+
+
+class DryRun(SyncRun):
+    """Fetches, compares, and leaves a plan that `apply_plan` can apply. Calls `on_start`, but no `on_complete`."""
+
+    kind = DRY_RUN
+    applies = False
+
+    @contextmanager
+    def _opened(
+        self, files: RunFiles, run_id: str, held: HeldLease | None = None
+    ) -> Iterator[tuple[TargetDriver, Any | None]]:
+        del files, run_id
+        with open_target(self.job, held) as driver:
+            yield driver, None  # in bulk, working tables would hold the plan, which nobody could look at
+
+    def _compare(
+        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+    ) -> PlannedRun:
+        del bulk, noted
+        guard = guard_of(self.job, self._workspace.versions, driver)
+        planned = diff_snapshot(self.job, files, driver, self._report, guard, durable=True)
+        self._workspace.plans.save(
+            PlanRow(
+                id=run_id,
+                job=self.job.name,
+                created_at=self._workspace.clock(),
+                expires_at=self._workspace.plan_expires_at(),
+                counts=(planned.planned or PlanCounts()).to_dict(),
+                made_for=made_for(self.job),
+            )
+        )
+        return planned
+
+    def finish(self, plan: PlanRef) -> SyncResults:
+        """Ends the run, and shows the first lines of its plan. Nothing is written to the target.
+
+        Raises:
+            AccountsError: The outcomes do not add up.
+        """
+        with self._phase(plan.run_id, "plan"):
+            self._require_balance(plan.run_id)
+        results = self._finish(plan.run_id, None)
+        for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
+            self._report.line(f"plan: {entry_line(entry)}")
+        if results.planned is not None and results.planned.writes > _LINES_SHOWN:
+            self._report.line(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
+        self._report.line(f"plan: nothing was written; the plan is {plan.run_id}")
+        self._report.finished(results)
+        return results
+
+
+def made_for(job: SyncJob[Any, Any]) -> str:
+    """Target and declaration in short: a plan that was made for others must not be applied."""
+    if job.target is None:
+        target: Any = [(name, _named(getattr(job, name))) for name in _FUNCTIONS]
+    else:
+        target = [type(job.target).__qualname__]
+        if hasattr(job.target, "identity"):
+            target += job.target.identity()
+    ids = [_named(each) for each in (job.get_external_id, job.get_version)]
+    return sha256(repr([job.name, job.deletes, ids, target]).encode()).hexdigest()
+
+
+def _named(given: str | Callable[..., Any] | None) -> str:
+    if given is None or isinstance(given, str):
+        return repr(given)
+    return f"function {getattr(given, '__qualname__', type(given).__qualname__)}"

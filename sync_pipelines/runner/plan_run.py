@@ -1,0 +1,97 @@
+"""Applies a plan that a dry run has left: exactly that plan, once, and nothing that has changed since."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.tables import APPLY
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import ConfigurationError, PlanError
+from sync_pipelines.runner.diffing import PlannedRun
+from sync_pipelines.runner.dry_run import made_for
+from sync_pipelines.runner.leasing import HeldLease
+from sync_pipelines.runner.outcome import error_row
+from sync_pipelines.runner.plan_applying import PlanApplier
+from sync_pipelines.runner.plan_checking import PlanCheck
+from sync_pipelines.runner.plan_files import read_failed
+from sync_pipelines.runner.plan_reading import anew, find_plan, gone, not_open
+from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines.runner.target_driver import open_target
+from sync_pipelines.runner.version_guard import guard_of
+from sync_pipelines.snapshots.files import read_summary
+
+
+class PlanRun(SyncRun):
+    """Applies a plan. Calls `on_start` before anything is written, and `on_complete` afterwards."""
+
+    kind = APPLY
+    undone = "nothing was written"
+
+    def apply_kept(self, given: str) -> SyncResults:
+        """Applies the plan; goes on where an earlier attempt broke off.
+
+        Args:
+            given: The plan's id, or the beginning of it.
+
+        Raises:
+            ConfigurationError: There is no such plan, or it is of another sync.
+            PlanError: It is applied already, has expired, its files are gone, or it was made for something else.
+            SyncBusyError: A run of this sync is under way; nothing was done.
+            TargetError: The target broke off; what was applied is accounted for. Apply the plan again to go on.
+            HookError: `on_start` failed (nothing was written) or `on_complete` (everything was).
+        """
+        plan = find_plan(self._workspace, given)
+        if plan.job != self.job.name:
+            raise ConfigurationError(f"the plan {plan.id} is one of {plan.job!r}, not of {self.job.name!r}")
+        attempt = str(uuid4())  # of its own, so that two processes that go on with one plan exclude each other
+        with self._leased(attempt, keep=False) as held:
+            run_id = self._claimed(plan, attempt)
+            with self._phase(run_id, "apply") as notes:
+                self._on_start()
+                notes.extend(self._apply_checked(plan, run_id, held))
+                self._require_balance(run_id)
+            self._workspace.plans.finish(plan.id, self._workspace.clock())
+            results = self._finish(run_id, None)
+            self._report.finished(results)
+            self._on_complete(results)
+        return results
+
+    def _claimed(self, plan: PlanRow, attempt: str) -> str:
+        """The run that applies the plan: a new one, or the one of an attempt that broke off."""
+        if not self._workspace.store.files_of(plan.id).plan.exists():
+            raise gone(plan)
+        run_id = self._workspace.plans.claim(plan.id, attempt, self._workspace.clock())
+        if run_id is None:
+            raise not_open(find_plan(self._workspace, plan.id))
+        if self._ledger.run(run_id) is None:
+            self._start(run_id, {"plan": plan.id})
+        return run_id
+
+    def _apply_checked(self, plan: PlanRow, run_id: str, held: HeldLease) -> list[str]:
+        self._require_made_for(plan, run_id)
+        files = self._workspace.store.files_of(plan.id)
+        planned = PlannedRun.of_summary(read_summary(files.plan))
+        verify = self._ledger.begin_apply(run_id, self._workspace.clock())
+        if verify:
+            self._report.line("apply: going on after an attempt that broke off")
+        self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
+        self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
+        with open_target(self.job, held) as driver:
+            guard = guard_of(self.job, self._workspace.versions, driver)
+            check = PlanCheck(self.job, driver, in_doubt=verify)
+            applier = PlanApplier(
+                run_id, self._workspace, driver, self._report, verify=verify, guard=guard, check=check
+            )
+            applier.apply_plan(files, planned)
+        return check.notes()
+
+    def _require_made_for(self, plan: PlanRow, run_id: str) -> None:
+        if made_for(self.job) == plan.made_for:
+            return
+        if not self._ledger.chunks(run_id):
+            self._workspace.plans.give_back(plan.id)
+        raise PlanError(
+            f"{self.job.name}: the target or the declaration has changed since the plan {plan.id} was made, and it may "
+            f"mean something else now; nothing was written. Make a new one: {anew(plan)}"
+        )
