@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -152,12 +153,14 @@ def commands() -> Mapping[str, set[str]]:
     from sync_pipelines.cli.app import app
 
     program = typer.main.get_command(app)
-    everywhere = {"--help", "--debug"}
-    return {
-        name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-        - everywhere
-        for name, command in program.commands.items()  # type: ignore[attr-defined]
-    }
+    return {name: options_of(command) for name, command in program.commands.items()}  # type: ignore[attr-defined]
+
+
+def options_of(command: Any) -> set[str]:
+    """The options of a command; of a group those of the commands below it."""
+    below = [options_of(each) for each in getattr(command, "commands", {}).values()]
+    own = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    return own.union(*below) - {"--help", "--debug"}
 
 
 def test_the_page_of_the_command_line_has_each_command_with_its_options() -> None:

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from sync_pipelines.cli.options import Debug, JobName, Json
+from sync_pipelines.cli.options import Debug, JobName, Json, Limit, Only, Wait
+from sync_pipelines.cli.plan_commands import PlanId, plan_app
 from sync_pipelines.cli.program import Command, Program, end
 from sync_pipelines.cli.webhook_commands import webhooks_app
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 command = partial(app.command, cls=Command)
+app.add_typer(plan_app)
 app.add_typer(webhooks_app)
 
 
@@ -85,14 +87,9 @@ def _check(
 def _run(
     name: JobName,
     *,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first items. No deletes then.")] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="ID", help="Take only the item with this external id; may be repeated."),
-    ] = None,
-    wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait while another run of it is under way.")
-    ] = 0,
+    limit: Limit = None,
+    only: Only = None,
+    wait: Wait = 0,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -100,6 +97,28 @@ def _run(
     from sync_pipelines.cli.running import Choice, run
 
     raise typer.Exit(run(name, Choice(limit, only or [], wait), as_json=as_json))
+
+
+@command("plans")
+def _plans(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sync job; without a name, all.")] = None,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """List the plans of dry runs, the newest first: until when they can be applied, and which were."""
+    from sync_pipelines.cli.planning import show_plans
+
+    show_plans(name, limit=limit, as_json=as_json)
+
+
+@command("apply")
+def _apply(plan: PlanId, *, wait: Wait = 0, as_json: Json = False, _debug: Debug = False) -> None:
+    """Apply exactly what a plan says, once. What has changed since is refused; after Ctrl-C, again goes on."""
+    from sync_pipelines.cli.planning import apply
+
+    raise typer.Exit(apply(plan, wait_s=wait, as_json=as_json))
 
 
 @command("item")

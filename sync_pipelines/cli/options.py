@@ -13,3 +13,11 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout 
 Debug = Annotated[
     bool, typer.Option("--debug", callback=remember_debug, help="Show where an error comes from (a traceback).")
 ]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first items. No deletes then.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="ID", help="Take only the item with this external id; may be repeated."),
+]
+Wait = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait while another run of it is under way.")
+]

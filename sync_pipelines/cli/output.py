@@ -14,6 +14,9 @@ _STYLES = {
     "ok": "green",
     "partial": "yellow",
     "unfinished": "yellow",
+    "planned": "cyan",
+    "open": "cyan",
+    "expired": "yellow",
     "guarded": "magenta",
     "failed": "red",
     "problem": "red",
@@ -36,6 +39,11 @@ def keep_stdout_for_results() -> Iterator[None]:
 def is_terminal() -> bool:
     """True if a person reads the result as it comes."""
     return _stdout().isatty()
+
+
+def result_stream() -> TextIO:
+    """Where a command that writes a long result writes it, piece by piece."""
+    return _stdout()
 
 
 def _stdout() -> TextIO:

@@ -24,7 +24,7 @@ WRONG = 2
 GUARDED = 3
 
 _DEBUG = "sync_pipelines.debug"
-_OUTCOMES = {"clean": CLEAN, "guarded": GUARDED}
+_OUTCOMES = {"clean": CLEAN, "planned": CLEAN, "guarded": GUARDED}
 
 
 class Program(TyperGroup):

@@ -15,7 +15,7 @@ from sync_pipelines.cli.output import one_line
 from sync_pipelines.engine.progress import OnProgress
 from sync_pipelines.engine.progress import Progress as RunProgress
 
-_OUTCOMES = ("clean", "partial", "failed", "guarded")
+_OUTCOMES = ("clean", "partial", "failed", "guarded", "planned")
 _PHASES = {"fetch": "fetching", "diff": "comparing", "apply": "writing"}
 
 
@@ -98,17 +98,17 @@ def _build_bar(console: Console) -> Progress:
 
 
 class _Lines(logging.Handler):
-    """Writes each record as a line, all but the summary, which the command shows itself."""
+    """Writes each record as a line, all but summary and plan, which the command shows itself."""
 
     def __init__(self, write: Callable[[str], object], name: str, level: int) -> None:
         super().__init__(level)
         self._write_line = write
-        self._summary = tuple(f"{name}: {outcome}: " for outcome in _OUTCOMES)
+        self._shown_anyway = ("plan: ", *(f"{name}: {outcome}: " for outcome in _OUTCOMES))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes the record."""
         line = one_line(record.getMessage())
-        if not line.startswith(self._summary):
+        if not line.startswith(self._shown_anyway):
             self._write_line(line if record.levelno < logging.WARNING else f"warning: {line}")
 
 

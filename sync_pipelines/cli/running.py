@@ -40,18 +40,19 @@ def run(name: str, choice: Choice, *, as_json: bool) -> int:
             results = run_sync(job, limit=choice.limit, only=choice.only, on_progress=on_progress, wait_s=choice.wait_s)
     except RunError as error:
         if isinstance(error.results, SyncResults):
-            _show(error.results, as_json=as_json)
+            show_results(error.results, as_json=as_json)
         raise
     except KeyboardInterrupt as stop:
         stop.add_note(f"What {name} had applied stays; run it again to go on from a consistent state.")
         raise
-    _show(results, as_json=as_json)
+    show_results(results, as_json=as_json)
     return exit_code_of(results.outcome)
 
 
-def _show(results: SyncResults, *, as_json: bool) -> None:
+def show_results(results: SyncResults, *, as_json: bool) -> None:
+    """Shows the results of a run."""
     if as_json:
-        show_json(_document(results))
+        show_json(results_document(results))
     elif is_terminal():
         _show_facts(results)
     else:
@@ -74,7 +75,8 @@ def _show_facts(results: SyncResults) -> None:
     show_facts(facts | {f"note {number}": note for number, note in enumerate(results.notes, start=1)})
 
 
-def _document(results: SyncResults) -> dict[str, Any]:
+def results_document(results: SyncResults) -> dict[str, Any]:
+    """The results of a run for machines."""
     return {
         "job": results.name,
         "run_id": results.run_id,

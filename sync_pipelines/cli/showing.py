@@ -109,7 +109,7 @@ def _show_run(run: RunRow) -> None:
         "Dagster run": run.dagster_run_id or "",
     }
     facts |= {f"option {name}": json.dumps(value) for name, value in run.options.items() if value}
-    facts |= {name: f"{count:,}" for name, count in run.counts.items()}
+    facts |= {name.replace("_", " "): f"{count:,}" for name, count in run.counts.items()}
     facts |= {f"{phase} took": duration(ms) for phase, ms in run.phase_ms.items()}
     facts |= {f"note {number}": note for number, note in enumerate(run.notes, start=1)}
     show_facts(facts)

@@ -43,7 +43,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
     """The counts that are not zero: "498 fetched: 6 created, 492 unchanged"."""
     if not counts:
         return ""
-    told = [f"{count:,} {name}" for name, count in counts.items() if name != "fetched" and count]
+    told = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if name != "fetched" and count]
     return f"{counts.get('fetched', 0):,} fetched" + (f": {', '.join(told)}" if told else "")
 
 

@@ -1,0 +1,172 @@
+"""`plan`, `plans` and `apply`: what a sync would write, and writing exactly that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from sync_pipelines.cli.output import (
+    is_terminal,
+    remark,
+    result_stream,
+    show_facts,
+    show_json,
+    show_line,
+    show_table,
+)
+from sync_pipelines.cli.program import CLEAN, FAILED, exit_code_of
+from sync_pipelines.cli.run_progress import watch_run
+from sync_pipelines.cli.running import Choice, results_document, show_results
+from sync_pipelines.cli.wording import local_time, short_id
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import ConfigurationError, RunError
+from sync_pipelines.registry.plans import apply_plan
+from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.plan_reading import Plan, entry_document, entry_line, list_plans, open_plan
+from sync_pipelines.runner.run import run_sync
+
+_ENTRIES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which entries of a plan to show, and how many at most."""
+
+    action: str | None = None
+    field: str | None = None
+    limit: int | None = None
+
+
+def make_plan(name: str, choice: Choice, *, as_json: bool) -> int:
+    """Makes a plan, shows its first entries and its id, and gives the exit code.
+
+    Raises:
+        ConfigurationError: There is no such job, or a declaration, a setting or a table is wrong.
+        SyncBusyError: A run of this sync is under way; nothing was done.
+        RunError: The run failed as a whole; what is known of it is shown.
+    """
+    job = find_job(name)
+    try:
+        with watch_run(name) as on_progress:
+            results = run_sync(
+                job,
+                limit=choice.limit,
+                only=choice.only,
+                on_progress=on_progress,
+                wait_s=choice.wait_s,
+                dry_run=True,
+            )
+    except RunError as error:
+        if isinstance(error.results, SyncResults):
+            show_results(error.results, as_json=as_json)
+        raise
+    plan = open_plan(results.plan_id or "")
+    if as_json:
+        first = [entry_document(entry) for entry in islice(plan.entries(), _ENTRIES_SHOWN)]
+        show_json({**results_document(results), "plan": plan.document(), "first_entries": first})
+    else:
+        _show_made(results, plan)
+    return FAILED if results.error_count else CLEAN
+
+
+def _show_made(results: SyncResults, plan: Plan) -> None:
+    show_results(results, as_json=False)
+    _show_entries(plan, Filters(limit=_ENTRIES_SHOWN))
+    if plan.counts.writes > _ENTRIES_SHOWN:
+        remark(f"{_ENTRIES_SHOWN} of {plan.counts.writes:,} entries are shown; sync-pipelines plan show has all")
+    remark(f"nothing was written. The whole plan: sync-pipelines plan show {short_id(plan.id)}")
+    remark(f"to apply exactly this, until {local_time(plan.expires_at)}: sync-pipelines apply {short_id(plan.id)}")
+
+
+def show_plan(given: str, filters: Filters, *, as_json: bool, as_csv: bool) -> None:
+    """Shows a plan, or some of its entries.
+
+    Raises:
+        ConfigurationError: There is no such plan, several begin like that, or a filter is not understood.
+        PlanError: Its files were cleaned up.
+    """
+    if as_json and as_csv:
+        raise ConfigurationError("--json and --csv exclude each other; give one of them")
+    plan = open_plan(given)
+    if as_csv:
+        plan.to_csv(result_stream(), action=filters.action, field=filters.field, limit=filters.limit)
+    elif as_json:
+        plan.to_json(result_stream(), action=filters.action, field=filters.field, limit=filters.limit)
+    else:
+        show_facts(
+            {
+                "plan": plan.id,
+                "sync": plan.job,
+                "state": plan.state,
+                "made": local_time(plan.created_at),
+                "expires": local_time(plan.expires_at),
+                "applied by run": plan.applied_by or "",
+                "applied": local_time(plan.applied_at) if plan.applied_at else "",
+                **{f"to {action}": f"{count:,}" for action, count in plan.counts.to_dict().items()},
+            }
+        )
+        show_line("")
+        _show_entries(plan, filters)
+
+
+def _show_entries(plan: Plan, filters: Filters) -> None:
+    for entry in islice(plan.entries(action=filters.action, field=filters.field), filters.limit):
+        show_line(entry_line(entry))
+
+
+def show_plans(name: str | None, *, limit: int, as_json: bool) -> None:
+    """Shows the newest plans, of one sync job or of all.
+
+    Raises:
+        ConfigurationError: There is neither a plan nor a sync job of that name, or the ledger can't be opened.
+    """
+    plans = list_plans(name, limit)
+    if not plans and name is not None:
+        find_job(name)
+    if as_json:
+        show_json({"plans": [plan.document() for plan in plans]})
+    elif plans:
+        _show_table(plans)
+    else:
+        remark(f"no plans{f' of {name}' if name else ''} yet; sync-pipelines plan NAME makes one")
+
+
+def _show_table(plans: list[Plan]) -> None:
+    shorten = short_id if is_terminal() else str
+    rows = [
+        [
+            shorten(plan.id),
+            plan.job,
+            local_time(plan.created_at),
+            local_time(plan.expires_at),
+            plan.state,
+            *(f"{count:,}" for count in plan.counts.to_dict().values()),
+            shorten(plan.applied_by or ""),
+        ]
+        for plan in plans
+    ]
+    counts = ["to create", "to update", "to delete"]
+    show_table(["plan", "sync", "made", "expires", "state", *counts, "applied by run"], rows, numbers=counts)
+
+
+def apply(given: str, *, wait_s: float, as_json: bool) -> int:
+    """Applies a plan, shows the results, and gives the exit code.
+
+    Raises:
+        ConfigurationError: There is no such plan or job, or a declaration, a setting or a table is wrong.
+        RunError: The plan can't be applied, or the run failed as a whole; what is known of it is shown.
+        KeyboardInterrupt: The operator stopped it; the error says how to go on.
+    """
+    plan = open_plan(given)
+    try:
+        with watch_run(plan.job) as on_progress:
+            results = apply_plan(plan.id, on_progress=on_progress, wait_s=wait_s)
+    except RunError as error:
+        if isinstance(error.results, SyncResults):
+            show_results(error.results, as_json=as_json)
+        raise
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"What was applied stays; `sync-pipelines apply {short_id(plan.id)}` goes on.")
+        raise
+    show_results(results, as_json=as_json)
+    return exit_code_of(results.outcome)
