@@ -37,7 +37,7 @@ def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type
         name=sync_job.dagster_name,
         selection=AssetSelection.assets(key) | AssetSelection.checks_for_assets(key),
         description=f"Syncs {sync_job.name} whole: fetch, diff, apply. {sync_job.description}".strip(),
-        config={"ops": {node: {"config": {"limit": None, "only": []}}}},
+        config={"ops": {node: {"config": {"limit": None, "only": [], "dry_run": False, "apply_plan": None}}}},
         tags=run_tags(sync_job, "full"),
     )
 

@@ -1,6 +1,6 @@
 """Results as Dagster metadata: a pure mapping, so that the asset page plots numbers and lists errors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dagster import (
     MetadataValue,
@@ -10,12 +10,17 @@ from dagster import (
 )
 
 from sync_pipelines.database.inbox import Depth
+from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.runner.draining import Applied
+from sync_pipelines.runner.plan_reading import FieldRow, Plan, field_rows
 
 ERRORS_SHOWN = 50
 APPLIED_SHOWN = 100
+ENTRIES_SHOWN = 50
+ROWS_SHOWN = 300
 
 
 def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
@@ -52,6 +57,40 @@ def drain_metadata(
         metadata |= _inbox_metadata(depth)
     metadata["more about it"] = more_about(results.run_id)
     return metadata | target_metadata(target)
+
+
+def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, MetadataValue]:
+    """What an operator sees of the plan of a dry run.
+
+    Args:
+        plan: The plan.
+        entries: Its first entries.
+    """
+    metadata: dict[str, MetadataValue] = {
+        f"to {action}": MetadataValue.int(count) for action, count in plan.counts.to_dict().items()
+    }
+    records = [
+        TableRecord(
+            {
+                "action": entry.action.value,
+                "external id": entry.external_id,
+                "field": row.name,
+                "old": "" if row.old is None else shown_text(row.name, row.old),
+                "new": "" if row.new is None else shown_text(row.name, row.new),
+            }
+        )
+        for entry in entries
+        for row in field_rows(entry) or [FieldRow("", None, None)]
+    ][:ROWS_SHOWN]
+    writes = plan.counts.writes
+    title = "changes" if writes <= ENTRIES_SHOWN else f"changes (first {ENTRIES_SHOWN} of {writes:,} records)"
+    metadata[title] = MetadataValue.table(records, _text_schema("action", "external id", "field", "old", "new"))
+    metadata["the whole plan"] = MetadataValue.text(f"sync-pipelines plan show {plan.id[:8]}")
+    metadata["to apply it"] = MetadataValue.text(
+        f"sync-pipelines apply {plan.id[:8]}, or run config apply_plan: {plan.id}"
+    )
+    metadata["expires"] = MetadataValue.timestamp(plan.expires_at)
+    return metadata
 
 
 def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:

@@ -2,23 +2,47 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from itertools import islice
+from typing import Any, TypeVar
 
-from dagster import AssetMaterialization, Config, Failure, In, Nothing, OpDefinition, OpExecutionContext, Out, op
+from dagster import (
+    AssetMaterialization,
+    Config,
+    Failure,
+    In,
+    Nothing,
+    OpDefinition,
+    OpExecutionContext,
+    Out,
+    Output,
+    op,
+)
 from pydantic import Field
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
-from sync_pipelines.errors import RunError, SyncPipelinesError
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import ConfigurationError, RunError, SyncPipelinesError
 from sync_pipelines.orchestration.keys import source_key
-from sync_pipelines.orchestration.metadata import failure_metadata, more_about, result_metadata
-from sync_pipelines.orchestration.tags import OUTCOME_TAG, OUTCOMES
+from sync_pipelines.orchestration.metadata import (
+    ENTRIES_SHOWN,
+    failure_metadata,
+    more_about,
+    plan_metadata,
+    result_metadata,
+)
+from sync_pipelines.orchestration.tags import OUTCOME_TAG, OUTCOMES, PLAN_TAG
+from sync_pipelines.runner.dry_run import DryRun
+from sync_pipelines.runner.plan_reading import open_plan
+from sync_pipelines.runner.plan_run import PlanRun
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.runner.target_driver import describe_target
 from sync_pipelines.runner.workspace import open_workspace
 
 AnyJob = SyncJob[Any, Any]
+AnyRun = TypeVar("AnyRun", bound=SyncRun)
 
 
 def op_name(job: AnyJob, op_kind: str) -> str:
@@ -33,6 +57,12 @@ class SelectionConfig(Config):
     only: list[str] = Field(
         default_factory=list, description="Take only the items with these external ids. No deletes then."
     )
+    dry_run: bool = Field(
+        default=False, description="Fetch and compare, write nothing to the target, keep the plan to look at and apply."
+    )
+    apply_plan: str | None = Field(
+        default=None, description="Fetch nothing: apply exactly this plan of a dry run, by its id."
+    )
 
 
 def build_fetch_op(job: AnyJob) -> OpDefinition:
@@ -46,8 +76,10 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
         tags={"kind": "fetch"},
     )
     def fetch(context: OpExecutionContext, config: SelectionConfig) -> SnapshotRef:
-        with _sync_run(context, job) as run:
-            snapshot = run.fetch(limit=config.limit, only=config.only)
+        if config.apply_plan is not None:
+            return _handed_on(context, config)
+        with _sync_run(context, job, DryRun if config.dry_run else SyncRun) as run:
+            snapshot = replace(run.fetch(limit=config.limit, only=config.only), dry_run=config.dry_run)
         context.add_output_metadata({"items": snapshot.items, "more about it": more_about(snapshot.run_id)})
         context.log_event(
             AssetMaterialization(source_key(job), description="Fetched.", metadata={"items": snapshot.items})
@@ -68,9 +100,14 @@ def build_diff_op(job: AnyJob) -> OpDefinition:
         tags={"kind": "diff"},
     )
     def diff(context: OpExecutionContext, snapshot: SnapshotRef) -> PlanRef:
-        with _sync_run(context, job) as run:
-            plan = run.diff(snapshot)
+        if snapshot.plan_id is not None:
+            return PlanRef(snapshot.run_id, 0, plan_id=snapshot.plan_id)
+        with _sync_run(context, job, DryRun if snapshot.dry_run else SyncRun) as run:
+            plan = replace(run.diff(snapshot), dry_run=snapshot.dry_run)
         context.add_output_metadata({"planned writes": plan.writes, "more about it": more_about(plan.run_id)})
+        if plan.dry_run:
+            shown = open_plan(plan.run_id)
+            context.add_output_metadata(dict(plan_metadata(shown, islice(shown.entries(), ENTRIES_SHOWN))))
         return plan
 
     return diff
@@ -83,16 +120,39 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
         name=op_name(job, "apply"),
         description=f"Creates and updates the local records of {job.name} as planned; a failed item stops no other.",
         ins={"plan": In(PlanRef)},
-        out=Out(Nothing),
+        out=Out(Nothing, is_required=False),  # after a dry run there is none: the asset is what it was
         tags={"kind": "apply"},
     )
-    def apply(context: OpExecutionContext, plan: PlanRef) -> None:
-        with _sync_run(context, job) as run:
-            results = run.apply(plan)
+    def apply(context: OpExecutionContext, plan: PlanRef) -> Iterator[Output[None]]:
+        results = _carried_out(context, job, plan)
         tag_outcome(context, results.outcome)
-        context.add_output_metadata(dict(result_metadata(results, describe_target(job))))
+        if results.plan_id is not None:
+            context.instance.add_run_tags(context.run_id, {PLAN_TAG: results.plan_id})
+        if not results.dry_run:
+            yield Output(None, metadata=dict(result_metadata(results, describe_target(job))))
 
     return apply
+
+
+def _handed_on(context: OpExecutionContext, config: SelectionConfig) -> SnapshotRef:
+    """What fetch leaves for a plan that is to be applied."""
+    with failing_clearly(context):
+        if config.limit is not None or config.only or config.dry_run:
+            raise ConfigurationError("apply_plan applies a plan as it is; leave out limit, only and dry_run")
+    context.log.info("fetch: nothing is fetched; the plan %s is applied", config.apply_plan)
+    return SnapshotRef("", 0, plan_id=config.apply_plan)
+
+
+def _carried_out(context: OpExecutionContext, job: AnyJob, plan: PlanRef) -> SyncResults:
+    """What became of a plan: it is applied, or kept for later."""
+    if plan.plan_id is not None:
+        with _sync_run(context, job, PlanRun) as run:
+            return run.apply_kept(plan.plan_id)
+    if plan.dry_run:
+        with _sync_run(context, job, DryRun) as run:
+            return run.finish(plan)
+    with _sync_run(context, job, SyncRun) as run:
+        return run.apply(plan)
 
 
 def tag_outcome(context: OpExecutionContext, outcome: str) -> None:
@@ -104,9 +164,9 @@ def tag_outcome(context: OpExecutionContext, outcome: str) -> None:
 
 
 @contextmanager
-def _sync_run(context: OpExecutionContext, job: AnyJob) -> Iterator[SyncRun]:
+def _sync_run(context: OpExecutionContext, job: AnyJob, kind: type[AnyRun]) -> Iterator[AnyRun]:
     with failing_clearly(context), open_workspace() as workspace:
-        yield SyncRun(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
+        yield kind(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
 
 
 @contextmanager

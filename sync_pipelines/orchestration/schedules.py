@@ -60,6 +60,9 @@ def _evaluate(job: AnyJob, interval: Interval) -> Callable[[ScheduleEvaluationCo
     return evaluate
 
 
+_NOT_WHOLE = ("only", "dry_run", "apply_plan")
+
+
 def _waits_already(instance: DagsterInstance, job: AnyJob) -> bool:
     """True if a whole run of the sync has not started yet: one run makes up for any number of ticks."""
     waiting = RunsFilter(job_name=job.dagster_name, statuses=[DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED])
@@ -67,10 +70,10 @@ def _waits_already(instance: DagsterInstance, job: AnyJob) -> bool:
 
 
 def _is_limited(run: DagsterRun) -> bool:
-    """True if somebody launched it for some items only."""
+    """True if somebody launched it for some items only, or for a plan."""
     ops: dict[str, Any] = dict(run.run_config).get("ops", {})  # type: ignore[assignment]  # typed as object
     configs = (each.get("config", {}) for each in ops.values())
-    return any(config.get("limit") is not None or config.get("only") for config in configs)
+    return any(config.get("limit") is not None or any(map(config.get, _NOT_WHOLE)) for config in configs)
 
 
 def _last_due_at(instance: DagsterInstance, schedule: str) -> datetime | None:

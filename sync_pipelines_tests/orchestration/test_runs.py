@@ -117,7 +117,8 @@ def test_dagster_refuses_a_wrong_selection_before_the_run(
 def test_the_launchpad_shows_limit_and_only_filled_in(shop: Shop) -> None:
     job = build_definitions([shop.job()]).resolve_job_def("erp_stock")
 
-    assert job.run_config == {"ops": {"shop__stock": {"config": {"limit": None, "only": []}}}}
+    everything = {"limit": None, "only": [], "dry_run": False, "apply_plan": None}
+    assert job.run_config == {"ops": {"shop__stock": {"config": everything}}}
 
 
 def test_a_source_that_breaks_off_fails_the_run_in_one_clear_sentence(shop: Shop, instance: DagsterInstance) -> None:
