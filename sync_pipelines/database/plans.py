@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, and_, delete, insert, or_, select, update
 
 from sync_pipelines.database.ledger import Ledger
 
@@ -15,6 +15,8 @@ OPEN = "open"
 APPLYING = "applying"
 APPLIED = "applied"
 EXPIRED = "expired"
+_GRACE = timedelta(days=1)
+"""How long the files of a plan that is being applied stay after it has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,9 @@ class Plans:
         with self._ledger.transaction() as connection:
             connection.execute(delete(table).where(table.c.expires_at < forget_before))
             connection.execute(update(table).where(over, table.c.state == OPEN).values(state=EXPIRED))
-            query = select(table.c.id).where(table.c.state.in_((OPEN, APPLYING)), table.c.expires_at > now)
-            return set(connection.scalars(query))
+            is_open = and_(table.c.state == OPEN, table.c.expires_at > now)
+            is_begun = and_(table.c.state == APPLYING, table.c.expires_at > now - _GRACE)
+            return set(connection.scalars(select(table.c.id).where(or_(is_open, is_begun))))
 
 
 def _plan_row(row: Row[Any]) -> PlanRow:

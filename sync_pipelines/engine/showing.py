@@ -12,7 +12,7 @@ from typing import Any
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.redaction import redact
 
-_SECRET = re.compile(r"(password|passwd|pwd|secret|token|api[_-]?key)$", re.IGNORECASE)
+_SECRET = re.compile(r"password|passwd|passphrase|(pwd|secret|token|api[_-]?key|private[_-]?key)$", re.IGNORECASE)
 _HIDDEN = "***"
 _CONTAINERS = (list, tuple, set, frozenset)
 _SHOWN_CHARS = 80

@@ -19,6 +19,7 @@ from dagster import (
     graph_asset,
 )
 
+from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.keys import asset_key, source_key
@@ -30,6 +31,7 @@ from sync_pipelines.runner.workspace import Workspace, open_workspace
 AnyJob = SyncJob[Any, Any]
 
 _ITEMS_FAILED = "items_failed"
+_LOOK_BACK = 100
 
 
 def build_asset(job: AnyJob) -> AssetsDefinition:
@@ -121,5 +123,6 @@ def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncR
     """The results of the Dagster run; of a run that only checks, those of the sync's last run."""
     run = workspace.ledger.run_of_dagster(dagster_run_id, job.name)
     if run is None:
-        run = next(iter(workspace.ledger.latest_runs(job.name, limit=1)), None)
+        runs = workspace.ledger.latest_runs(job.name, limit=_LOOK_BACK)
+        run = next((each for each in runs if each.kind != DRY_RUN), None)  # which says nothing of the asset
     return results_of_run(workspace, run.id) if run is not None else None

@@ -9,6 +9,7 @@ import pytest
 from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult, Failure
 
 from sync_pipelines import open_plan
+from sync_pipelines.orchestration.assets import _results_of
 from sync_pipelines.orchestration.build import build_definitions
 from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines_tests.orchestration.shop import Shop
@@ -110,6 +111,18 @@ def test_a_plan_that_is_applied_already_fails_the_run_clearly(shop: Shop, instan
 
     with pytest.raises(Failure, match="a plan is applied once"):
         launch(shop, instance, apply_plan=plan_id)
+
+
+def test_a_check_by_itself_looks_at_the_last_run_that_wrote(shop: Shop, instance: DagsterInstance) -> None:
+    launch(shop, instance)
+    shop.items.append({"sku": None})
+    launch(shop, instance, dry_run=True)
+
+    with open_workspace() as workspace:
+        results = _results_of(workspace, shop.job(), "a Dagster run that only checks")
+
+    assert results is not None
+    assert (results.created, results.error_count, results.dry_run) == (5, 0, False)
 
 
 def test_a_dry_run_after_a_full_run_leaves_its_materialisation_the_latest(
