@@ -140,13 +140,13 @@ def _show_table(plans: list[Plan]) -> None:
             local_time(plan.created_at),
             local_time(plan.expires_at),
             plan.state,
-            *(f"{count:,}" for count in plan.counts.to_dict().values()),
+            ", ".join(f"{count:,} to {action}" for action, count in plan.counts.to_dict().items() if count)
+            or "nothing",
             shorten(plan.applied_by or ""),
         ]
         for plan in plans
     ]
-    counts = ["to create", "to update", "to delete"]
-    show_table(["plan", "sync", "made", "expires", "state", *counts, "applied by run"], rows, numbers=counts)
+    show_table(["plan", "sync", "made", "expires", "state", "records", "applied by"], rows)
 
 
 def apply(given: str, *, wait_s: float, as_json: bool) -> int:

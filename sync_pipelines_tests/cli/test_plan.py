@@ -133,7 +133,9 @@ def test_plans_are_listed(invoke: Invoke, document: Callable[..., Any], plan_id:
     assert [plan["state"] for plan in found] == ["open", "applied"]
     lines = invoke("plans").stdout.splitlines()
     assert lines[0].split()[:5] == ["plan", "sync", "made", "expires", "state"]
+    assert lines[1].rstrip().endswith("nothing")
     assert plan_id in lines[2]
+    assert "1 to create, 1 to update" in lines[2]
 
 
 def test_there_may_be_no_plans(invoke: Invoke) -> None:
