@@ -88,3 +88,25 @@ def test_a_declaration_is_frozen_and_keeps_its_own_columns() -> None:
     with pytest.raises(AttributeError):
         table.table = "other"  # type: ignore[misc]  # the point of the test
     assert table._mapping.names == ("stock",)
+
+
+def test_what_a_table_is_known_by_holds_no_password_and_changes_with_what_is_written() -> None:
+    """A plan that was made for one is not applied to another."""
+
+    def identity(**fields: Any) -> str:
+        given = {"table": "variants", "key": "sku", "database": "postgresql://me:hunter2@db/shop", **fields}
+        return repr(SqlTable(**given).identity())
+
+    assert "hunter2" not in identity()
+    assert identity() == identity(database="postgresql://you:other@db/shop")
+    other: list[dict[str, Any]] = [
+        {"table": "others"},
+        {"key": "id"},
+        {"database": "postgresql://me:hunter2@db/test"},
+        {"columns": ["stock"]},
+        {"columns": {"stock": "quantity"}},
+        {"columns": lambda item: item},
+        {"columns": ["stock"], "compare": ["stock"]},
+        {"columns": ["stock"], "create_only": ["stock"]},
+    ]
+    assert len({identity(), *(identity(**fields) for fields in other)}) == len(other) + 1
