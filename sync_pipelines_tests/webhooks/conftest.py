@@ -235,7 +235,10 @@ class Served:
             held = b""
             while data := connection.recv(65_536):
                 held += data
-                if b"\r\n\r\n" in held and held.endswith(b"}"):
+                held = held.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+                head, found, body = held.partition(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", head)
+                if found and length and len(body) >= int(length[1]):
                     break
             return held
 
@@ -282,10 +285,11 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Serves webhooks with the ledger at a URL."""
     made: list[Served] = []
 
-    def start(url: str, job: str = SERVED_JOB) -> Served:
-        served = Served(tmp_path, url, job)
+    def start(url: str, *, now: bool = True) -> Served:
+        served = Served(tmp_path, url, SERVED_JOB)
         made.append(served)
-        served.start()
+        if now:
+            served.start()
         return served
 
     yield start
