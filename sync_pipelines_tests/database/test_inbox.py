@@ -78,9 +78,12 @@ def test_processes_that_store_the_same_at_once_store_it_once(database_url: str) 
 
     def run(number: int) -> list[list[Stored]]:
         with open_ledger(database_url) as ledger:
-            way = Inbox(ledger).store_many if number % 2 else InboxWriter(ledger).store_many
+            writer = InboxWriter(ledger)
+            way = Inbox(ledger).store_many if number % 2 else writer.store_many
             start.wait()
-            return [way([delivery(delivery_id=f"e-{n}"), delivery(delivery_id=f"f-{n}")]) for n in range(25)]
+            told = [way([delivery(delivery_id=f"e-{n}"), delivery(delivery_id=f"f-{n}")]) for n in range(25)]
+            writer.close()
+            return told
 
     with open_ledger(database_url) as ledger:
         with ThreadPoolExecutor(4) as pool:
