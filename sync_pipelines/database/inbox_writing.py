@@ -29,6 +29,9 @@ _COLUMNS = {
     "delivery_id": "text",
     "received_at": "timestamptz",
 }
+_OF_THE_DATA = frozenset({"22", "23", "54"})
+"""Classes of errors that one of the deliveries has caused: data, constraints, limits. The ledger is well."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -58,6 +61,7 @@ class InboxWriter:
 
         Raises:
             RunError: The ledger does not answer.
+            DBAPIError: One of the deliveries can't be stored, and so none is.
         """
         if self._ledger.database.dialect.name != "postgresql":
             return self._inbox.store_many(deliveries)
@@ -65,6 +69,8 @@ class InboxWriter:
             return store_deliveries(self._open(), self._ledger.tables.inbox, deliveries, self._insert)
         except DBAPIError as error:
             self.close()
+            if str(getattr(error.orig, "sqlstate", ""))[:2] in _OF_THE_DATA:
+                raise
             shown = shown_url(self._ledger.database.url)
             raise RunError(f"the ledger {shown} did not take deliveries: {error.orig}") from error
 

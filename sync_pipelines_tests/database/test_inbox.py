@@ -208,6 +208,16 @@ def test_a_receivers_writer_opens_its_connection_again(own_postgres: Any) -> Non
         writer.close()
 
 
+def test_one_delivery_that_the_database_refuses_is_no_ledger_that_is_away(postgres_url: str) -> None:
+    with open_ledger(postgres_url) as ledger:
+        writer = InboxWriter(ledger)
+        with pytest.raises(sa.exc.DBAPIError):
+            writer.store_many([delivery(), delivery(item="\x00")])
+        assert len(writer.store_many([delivery()])) == 1
+        assert Inbox(ledger).count("stock") == 1
+        writer.close()
+
+
 def test_a_statement_that_waits_for_a_lock_is_given_up(postgres_url: str) -> None:
     with open_ledger(postgres_url) as holder, open_ledger(postgres_url, answers_within_s=0.3) as ledger:
         writer = InboxWriter(ledger)

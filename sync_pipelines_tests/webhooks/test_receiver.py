@@ -152,6 +152,7 @@ class TestRefused:
             (b'{"sku": true}', "the external id is a bool"),
             (b'{"sku": "\\ud800"}', "not Unicode"),
             (b'{"sku": "A", "x": "\\udfff"}', "not Unicode"),
+            (b'{"sku": "' + b"x" * 1_001 + b'"}', "the external id has 1,001 bytes; 1,000 are allowed"),
             (b'{"sku": "A", "x": ' + b"[" * 900 + b"]" * 900 + b"}", "nested too deeply"),
         ],
     )
@@ -263,6 +264,7 @@ class TestParse:
             lambda _: Upsert({"sku": "A", "x": object()}),
             lambda _: Delete(""),
             lambda _: Delete("\ud800"),
+            lambda _: Delete("x" * 5_000),
             endless,
         ],
     )
@@ -526,7 +528,7 @@ header_names = st.sampled_from(
 header_values = st.binary(max_size=40) | st.sampled_from([b"application/json", b"0", b"99999", b"-1", b"100-continue"])
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     sent=st.tuples(
         st.sampled_from(["POST"] * 9 + ["GET", "\u20ac"]),
@@ -547,16 +549,16 @@ def test_nothing_that_a_client_sends_is_an_error_of_ours_and_nothing_unstored_is
     assert reply.status in {200, 202, 401, 404, 405, 413, 415, 422}
     assert after - before == (1 if reply.status == 202 else 0)
     if reply.status == 200:
-        assert fuzzed.inbox().show(reply.document["delivery"]) is not None
+        assert "ignored" in reply.document or fuzzed.inbox().show(reply.document["delivery"]) is not None
     assert "secret" not in name or reply.status != 202
 
 
 @pytest.fixture
-def fuzzed(sqlite_url: str, token: Mapping[str, str]) -> Any:
+def fuzzed(database_url: str, token: Mapping[str, str]) -> Any:
     jobs = (
         make_job(max_body_bytes=2_000),
         make_job("secret", BearerToken("HOOK_TOKEN")),
         make_job("named", delivery_id="X-Delivery", parse=lambda event: event.body["sku"] and event.body),
     )
-    with receiving(sqlite_url, *jobs) as client:
+    with receiving(database_url, *jobs) as client:
         yield client
