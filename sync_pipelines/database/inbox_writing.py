@@ -65,12 +65,15 @@ class InboxWriter:
         """
         if self._ledger.database.dialect.name != "postgresql":
             return self._inbox.store_many(deliveries)
+        is_fresh = self._connection is None
         try:
             return store_deliveries(self._open(), self._ledger.tables.inbox, deliveries, self._insert)
         except DBAPIError as error:
             self.close()
             if str(getattr(error.orig, "sqlstate", ""))[:2] in _OF_THE_DATA:
                 raise
+            if not is_fresh and error.connection_invalidated:
+                return self.store_many(deliveries)  # the server was restarted since the last delivery
             shown = shown_url(self._ledger.database.url)
             raise RunError(f"the ledger {shown} did not take deliveries: {error.orig}") from error
 

@@ -124,10 +124,10 @@ class _Health:
         """The answer; None if there is none in time, or the last question of the kind is still open."""
         if what in self._asking:
             return None
-        self._asking.add(what)
-        work = asyncio.get_running_loop().run_in_executor(self._pool, question)
-        work.add_done_callback(lambda _: self._asking.discard(what))
         try:
+            work = asyncio.get_running_loop().run_in_executor(self._pool, question)
+            self._asking.add(what)
+            work.add_done_callback(lambda _: self._asking.discard(what))
             return await asyncio.wait_for(asyncio.shield(work), _HEALTH_TIMEOUT_S)
         except Exception:  # noqa: BLE001 - whatever it is, the answer is that there is none
             return None

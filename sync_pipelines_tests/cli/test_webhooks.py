@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -176,6 +177,16 @@ class TestDrop:
         assert "no delivery 777" in result.stderr
         assert "nothing was done" in result.stderr
         assert len(states(place)) == 4
+
+
+def test_without_its_packages_the_receiver_says_what_to_install(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "sync_pipelines.cli.serving", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = invoke("webhooks", "serve")
+    assert result.exit_code == 2
+    assert "the receiver needs uvicorn; install it: pip install 'sync-pipelines[webhooks]'" in result.stderr
 
 
 def test_help_names_the_commands(invoke: Invoke) -> None:

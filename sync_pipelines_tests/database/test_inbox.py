@@ -201,10 +201,14 @@ def test_a_receivers_writer_opens_its_connection_again(own_postgres: Any) -> Non
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
                 "AND datname = current_database()"
             )
-        with pytest.raises(RunError, match="did not take deliveries"):
-            writer.store_many([delivery()])
         assert len(writer.store_many([delivery()])) == 1
         assert Inbox(ledger).count("stock") == 2
+        own_postgres.stop()
+        with pytest.raises(RunError, match="did not take deliveries"):
+            writer.store_many([delivery()])
+        own_postgres.ensure_postgres_running()
+        assert len(writer.store_many([delivery()])) == 1
+        assert [each.job for each in Inbox(ledger).depths(["stock"])] == ["stock"], "nor does anybody else see an error"
         writer.close()
 
 
