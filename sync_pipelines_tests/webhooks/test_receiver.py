@@ -228,18 +228,19 @@ class TestParse:
         _, row = self.stored(sqlite_url, None, get_external_id=identify)
         assert row.external_id == "no-A-1"
 
-    def test_a_delete_and_a_refetch_keep_the_id(self, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_delete_keeps_the_id(self, sqlite_url: str) -> None:
         _, row = self.stored(sqlite_url, lambda _: Delete(7))  # type: ignore[arg-type]
         assert (row.kind, row.external_id, row.item) == ("delete", "7", None)
 
     def test_a_refetch_is_stored_if_the_job_can_fetch_one(
-        self, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, sqlite_url: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         _, row = self.stored(sqlite_url, lambda _: Refetch("A"))
         assert row.kind == "event"
         assert "Refetch needs a fetch_one" in caplog.text
-        monkeypatch.setattr("sync_pipelines.engine.declaration.SyncJob.fetch_one", dict, raising=False)
-        with receiving(sqlite_url, make_job("thin", parse=lambda _: Refetch("A"))) as client:
+        able = make_job("thin", parse=lambda _: Refetch("A"))
+        object.__setattr__(able, "fetch_one", dict)
+        with receiving(sqlite_url, able) as client:
             assert client.post("thin", {}).status == 202
             assert client.rows("thin")[0].kind == "refetch"
 
