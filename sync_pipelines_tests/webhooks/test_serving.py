@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -141,8 +142,10 @@ class TestStart:
         assert done.returncode == 2
         assert "can't be opened" in done.stderr
 
-    def test_jobs_without_a_webhook_are_said(self, serve: Serve, sqlite_url: str) -> None:
-        done = self.start(serve, sqlite_url, SYNC_PIPELINES_JOBS="sync_pipelines.jobs")
+    def test_jobs_without_a_webhook_are_said(self, serve: Serve, sqlite_url: str, tmp_path: Path) -> None:
+        (tmp_path / "bare_jobs").mkdir()
+        (tmp_path / "bare_jobs" / "__init__.py").touch()
+        done = self.start(serve, sqlite_url, SYNC_PIPELINES_JOBS="bare_jobs")
         assert done.returncode == 2
         assert "no sync job has a webhook; give one of them SyncJob(webhook=" in done.stderr
 
