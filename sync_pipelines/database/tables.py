@@ -157,7 +157,8 @@ def _inbox(metadata: MetaData, prefix: str) -> Table:
         Index(
             f"ix_{prefix}inbox_waiting_external_id",
             "job",
-            "external_id",
+            # no index of PostgreSQL takes a text of thousands of characters
+            "external_id" if prefix else text("substr(external_id, 1, 200)"),
             postgresql_where=text("state = 'waiting'"),
             sqlite_where=text("state = 'waiting'"),
         ),

@@ -19,10 +19,12 @@ def upgrade() -> None:
         schema=schema,
     )
     waiting = sa.text("state = 'waiting'")
+    # no index of PostgreSQL takes a text of thousands of characters
+    external_id = "external_id" if schema is None else sa.text("substr(external_id, 1, 200)")
     op.create_index(
         f"ix_{prefix}inbox_waiting_external_id",
         f"{prefix}inbox",
-        ["job", "external_id"],
+        ["job", external_id],
         schema=schema,
         postgresql_where=waiting,
         sqlite_where=waiting,
