@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.database.inbox import Delivery, Settled
+from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.engine.declaration import SyncJob
@@ -20,6 +20,7 @@ from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
+from sync_pipelines.runner.incoming import Incoming, in_their_order, read_delivery
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.reporting import RunReport
@@ -120,7 +121,7 @@ class Drain:
         began_s = last_arrival_s = time.monotonic()
         number = 0
         while time.monotonic() - began_s < limits.longest_s:
-            deliveries = self._next()
+            deliveries = self._next(driver)
             if deliveries:
                 self._apply(run_id, number, driver, deliveries)
                 number, last_arrival_s = number + 1, time.monotonic()
@@ -129,17 +130,35 @@ class Drain:
             else:
                 sleep(_POLL_S)
 
-    def _next(self) -> Sequence[Delivery]:
-        """The deliveries that are due, and all others that wait for the same items, so that none comes too late."""
-        inbox, name = self._workspace.inbox, self.job.name
-        due = inbox.oldest_waiting(name, BATCH_SIZE, due_at=self._workspace.clock())
-        ids = dict.fromkeys(each.external_id for each in due if each.external_id is not None)
-        if not ids:
-            return due
-        others = {each.id: each for each in inbox.waiting_of(name, list(ids))}
-        return sorted((others | {each.id: each for each in due}).values(), key=lambda each: each.id)
+    def _next(self, driver: TargetDriver) -> Sequence[Incoming]:
+        """The deliveries that are due, and all others that wait for the same items, so that none comes too late.
 
-    def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Delivery]) -> None:
+        Their ids are looked for as the target's key has them too: that is how those are stored that have been tried.
+        """
+        inbox, name = self._workspace.inbox, self.job.name
+        stored = inbox.oldest_waiting(name, BATCH_SIZE, due_at=self._workspace.clock())
+        due = {each.id: read_delivery(self.job, driver.canonical_id, each) for each in stored}
+        ids = {id_ for each in due.values() for id_ in (each.external_id, each.delivery.external_id) if id_ is not None}
+        others = [each for each in inbox.waiting_of(name, list(ids)) if each.id not in due]
+        read = [*due.values(), *(read_delivery(self.job, driver.canonical_id, each) for each in others)]
+        return self._with_overtaken(in_their_order(read))
+
+    def _with_overtaken(self, deliveries: Sequence[Incoming]) -> Sequence[Incoming]:
+        """Marks those that could not be read when they came, and whose item has a later state by now.
+
+        Where there are versions or a `fetch_one`, those tell what is newer.
+        """
+        if self.job.get_version is not None or self.job.fetch_one is not None:
+            return deliveries
+        late = [each for each in deliveries if each.was_unreadable and each.external_id is not None]
+        if not late:
+            return deliveries
+        ids = list({each.external_id or "" for each in late})
+        newest = self._workspace.inbox.newest_applied(self.job.name, ids, since=late[0].delivery.id)
+        marks = {each.position: newest.get(each.external_id or "", 0) > each.delivery.id for each in late}
+        return [replace(each, is_overtaken=marks.get(each.position, False)) for each in deliveries]
+
+    def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
         guard = guard_of(self.job, self._workspace.versions, driver)
         batch = DrainBatch(self.job, driver, deliveries, guard, self._unsure_until)

@@ -92,7 +92,15 @@ class VersionGuard:
         Args:
             items: Canonical id -> item.
         """
-        texts = {external_id: self.version_of(item).text for external_id, item in items.items()}
+        self.keep_versions({external_id: self.version_of(item) for external_id, item in items.items()})
+
+    def keep_versions(self, versions: Mapping[str, Version]) -> None:
+        """Notes the versions of records, also of such as are deleted: an older item does not bring them back.
+
+        Args:
+            versions: Canonical id -> version.
+        """
+        texts = {external_id: version.text for external_id, version in versions.items()}
         self._versions.keep(self._job.name, texts, self._connection)
 
 
