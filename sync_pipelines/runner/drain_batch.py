@@ -21,7 +21,7 @@ from sync_pipelines.runner.diffing import PageDiff, diff_page
 from sync_pipelines.runner.incoming import Choice, Incoming, choose
 from sync_pipelines.runner.refetching import no_fetch_one, refetch
 from sync_pipelines.runner.target_driver import TargetDriver
-from sync_pipelines.runner.version_guard import VersionGuard
+from sync_pipelines.runner.version_guard import Known, VersionGuard
 
 
 @dataclass
@@ -167,7 +167,12 @@ class DrainBatch:
             return set()
         found, _ = self._driver.find(ids)
         known = self._guard.known(found, ids)
-        return {each for each in ids if known.get(each) == choices[each].winner.version}
+        versions = {each: choices[each].winner.version for each in ids}
+        return {
+            each
+            for each, version in versions.items()
+            if version is not None and not self._guard.is_newer(version, known.get(each))
+        }
 
     def _take(self, page: PageDiff) -> None:
         settled = {Outcome.SKIPPED: [*page.skipped, *page.stale], Outcome.UNCHANGED: page.unchanged}
@@ -179,11 +184,7 @@ class DrainBatch:
     def _decide_deletes(self, choices: Mapping[str, Choice]) -> None:
         found, broken = self._driver.find(list(choices)) if choices else ({}, {})
         if self._guard is not None and choices:
-            self._versions_of_deleted = self._guard.known(found, list(choices))
-            for external_id, choice in choices.items():
-                newest = newer_of(self._versions_of_deleted.get(external_id), choice.newest_version)
-                if newest is not None:
-                    self._versions_of_deleted[external_id] = newest
+            self._note_versions(self._guard.known(found, list(choices)), choices)
         for external_id, choice in choices.items():
             position = choice.winner.position
             if external_id in broken:
@@ -192,6 +193,14 @@ class DrainBatch:
                 self._entries.append(PlanEntry(Action.DELETE, external_id, position))
             else:
                 self.result.outcomes[position] = Outcome.UNCHANGED
+
+    def _note_versions(self, known: Mapping[str, Known], choices: Mapping[str, Choice]) -> None:
+        """Keeps in mind what the deleted records had come to, which nothing that is older may bring back."""
+        for external_id, choice in choices.items():
+            before = known[external_id].newest if external_id in known else None
+            newest = newer_of(before, choice.newest_version)
+            if newest is not None:
+                self._versions_of_deleted[external_id] = newest
 
     def write(self, connection: Connection | None) -> BatchResult:
         """Writes it. A drain that was killed between writing and settling finds its deliveries again: it looks first.

@@ -161,6 +161,12 @@ class TargetDriver:
         named = isinstance(self._job.get_version, str)
         return call(read, local, self._job.get_version) if named and read is not None else None
 
+    def stored_version(self, value: Any) -> Any:
+        """What a local record would hold of a version, as far as the target knows; else None."""
+        convert = self._offered("stored_version")
+        named = isinstance(self._job.get_version, str)
+        return call(convert, value, self._job.get_version) if named and convert is not None else None
+
     def describe(self) -> TargetDescription | None:
         """What the target tells about itself, if it does."""
         describe = self._offered("describe")

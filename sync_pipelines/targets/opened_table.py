@@ -141,6 +141,16 @@ class OpenedSqlTable:
         column = self._mapping.column_of(field)
         return local.get(column) if column is not None else None
 
+    def stored_version(self, value: Any, field: str) -> Any:
+        """What `local_version` would give after that value was written; None if there is no such column."""
+        column = self._mapping.column_of(field)
+        if column is None or column not in self._reflected.codecs:
+            return None
+        try:
+            return self._reflected.codecs[column].from_item(value)
+        except ItemError:
+            return None
+
     def create(self, item: Any) -> None:
         """Inserts the item's row. Raises as `create_many`."""
         self.create_many([item])
