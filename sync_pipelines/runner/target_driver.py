@@ -141,6 +141,12 @@ class TargetDriver:
         with together() if together else nullcontext() as transaction:
             yield transaction
 
+    @contextmanager
+    def lease_locked(self) -> Iterator[None]:
+        """For the time of a transaction of `together` that has locked the row of the lease."""
+        with self._held.locked() if self._held is not None else nullcontext():
+            yield
+
     def at_once(self, action: Callable[[], T]) -> T:
         """Does something for many records; tries again what passes.
 
