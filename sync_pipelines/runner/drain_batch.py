@@ -76,6 +76,8 @@ class DrainBatch:
         self._guard = guard
         self._unsure_until = unsure_until
         self.result = BatchResult(incoming)
+        self.written: BatchResult | None = None
+        """What became of all deliveries in a transaction that was complete, but for the answer to its commit."""
         self._entries: list[PlanEntry] = []
         self._versions_of_deleted: dict[str, Version] = {}
 

@@ -167,7 +167,9 @@ class Drain:
         try:
             result = driver.at_once(lambda: self._apply_together(run_id, number, driver, batch))
         except DBAPIError:
-            self._report.line("drain: this batch is written in several transactions, for the database refuses one")
+            result = self._committed(run_id, number, batch)
+            if result is None:
+                self._report.line("drain: this batch is written in several transactions, for the database refuses one")
         if result is None:
             try:
                 batch.write(None)
@@ -178,17 +180,28 @@ class Drain:
 
     def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> BatchResult | None:
         """None if target and ledger are two databases."""
+        committed = self._committed(run_id, number, batch)
+        if committed is not None:
+            return committed
         try:
             with driver.together() as connection:
                 if connection is None or not self._workspace.ledger.is_in(connection):
                     return None
-                result = batch.write(connection)
-                self._settle(run_id, number, result, connection)
+                with driver.lease_locked():
+                    result = batch.write(connection)
+                    self._settle(run_id, number, result, connection)
+                batch.written = result
         except LeaseLostError:
             raise
         except TargetError as error:  # the connection failed, and all is undone
             raise RetryableError(message_of(error)) from error
         return result
+
+    def _committed(self, run_id: str, number: int, batch: DrainBatch) -> BatchResult | None:
+        """What an attempt has done whose commit came through, but not the answer to it; None if there was none."""
+        if batch.written is None or number not in self._workspace.ledger.chunks(run_id):
+            return None
+        return batch.written
 
     def _settle(self, run_id: str, number: int, result: BatchResult, within: Connection | None = None) -> None:
         now = self._workspace.clock()

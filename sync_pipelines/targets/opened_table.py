@@ -21,6 +21,7 @@ from sync_pipelines.targets.mapping import ItemMapping
 from sync_pipelines.targets.plain import shortened
 from sync_pipelines.targets.reflection import ReflectedTable
 from sync_pipelines.targets.storage import AsGiven
+from sync_pipelines.targets.transactions import commits_by_itself
 
 Row = dict[str, Any]
 """A local record: column -> canonical value, key columns included."""
@@ -107,7 +108,7 @@ class OpenedSqlTable:
         columns = [self._table.c[codec.name] for codec in self._shown]
         size = _VALUES_PER_LOOKUP // len(self._key)
         found: dict[str, Row] = {}
-        with passing_failures(self._database), self._database.connect() as connection:
+        with self._reading() as connection:
             for start in range(0, len(keys), size):
                 statement = sa.select(*columns).where(self._is_among(keys[start : start + size]))
                 for values in connection.execute(statement):
@@ -143,11 +144,9 @@ class OpenedSqlTable:
 
     def stored_version(self, value: Any, field: str) -> Any:
         """What `local_version` would give after that value was written; None if there is no such column."""
-        column = self._mapping.column_of(field)
-        if column is None or column not in self._reflected.codecs:
-            return None
+        codec = self._reflected.codecs.get(self._mapping.column_of(field) or "")
         try:
-            return self._reflected.codecs[column].from_item(value)
+            return None if codec is None else codec.from_item(value)
         except ItemError:
             return None
 
@@ -279,8 +278,10 @@ class OpenedSqlTable:
         return BulkTable(parts, request)
 
     @contextmanager
-    def together(self) -> Iterator[sa.Connection]:
+    def together(self) -> Iterator[sa.Connection | None]:
         """One transaction for everything that is written in the block, and for what else the caller writes in it.
+
+        None where the caller's `Engine` commits each statement by itself.
 
         A row that the database refuses leaves the others in it. Once the connection fails, all of it is undone: then
         every further write raises `TargetError`.
@@ -289,10 +290,11 @@ class OpenedSqlTable:
             RetryableError: The database can't be reached, is locked, or broke a deadlock.
         """
         with passing_failures(self._database), self._database.begin() as connection:
+            if commits_by_itself(connection):
+                yield None
+                return
             if self._fence is not None:
                 self._fence(connection)
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # each row's error with that row
             self._shared = connection
             try:
                 yield connection
@@ -308,10 +310,20 @@ class OpenedSqlTable:
             raise TargetError(str(error)) from error
 
     @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """A connection to read with: within `together` that one, for a pool may have no other."""
+        shared = self._shared
+        with passing_failures(self._database), self._part_of(shared) if shared else self._database.connect() as opened:
+            yield opened
+
+    @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
         if self._shared is not None:
             with self._part_of(self._shared) as connection:
                 yield connection
+                if connection.dialect.name == "postgresql":  # what is checked at a commit belongs to these rows
+                    connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+                    connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
             return
         with passing_failures(self._database), self._database.begin() as connection:
             if self._fence is not None:
