@@ -211,20 +211,25 @@ class Inbox:
                 found += [_delivery(row) for row in connection.execute(query)]
         return sorted(found, key=lambda delivery: delivery.id)
 
-    def newest_applied(self, job: str, external_ids: Sequence[str], since: int) -> dict[str, int]:
+    def newest_applied(
+        self, job: str, external_ids: Sequence[str], since: int, action: str | None = None
+    ) -> dict[str, int]:
         """The newest delivery for each of these items that was applied, as far as there is one.
 
         Args:
             job: The sync job's name.
             external_ids: Canonical ids.
             since: Only deliveries with a higher number.
+            action: Only those of which that became.
         """
         table = self._table
         found: dict[str, int] = {}
         with self._ledger.transaction() as connection:
             for start in range(0, len(external_ids), _IDS_AT_ONCE):
                 ids = {storable(each) or "": each for each in external_ids[start : start + _IDS_AT_ONCE]}
-                conditions = (table.c.job == job, table.c.state == APPLIED, table.c.id > since)
+                conditions = [table.c.job == job, table.c.state == APPLIED, table.c.id > since]
+                if action is not None:
+                    conditions.append(table.c.action == action)
                 query = select(table.c.external_id, func.max(table.c.id)).where(*conditions)
                 query = query.where(table.c.external_id.in_(list(ids))).group_by(table.c.external_id)
                 found |= {ids[row[0]]: row[1] for row in connection.execute(query)}

@@ -16,6 +16,7 @@ from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
@@ -146,17 +147,20 @@ class Drain:
     def _with_overtaken(self, deliveries: Sequence[Incoming]) -> Sequence[Incoming]:
         """Marks those that could not be read when they came, and whose item has a later state by now.
 
-        Where there are versions or a `fetch_one`, those tell what is newer.
+        Where there is a `fetch_one`, the source is asked instead; of two items with versions those tell which is newer.
         """
-        if self.job.get_version is not None or self.job.fetch_one is not None:
-            return deliveries
         late = [each for each in deliveries if each.was_unreadable and each.external_id is not None]
-        if not late:
+        if not late or self.job.fetch_one is not None:
             return deliveries
-        ids = list({each.external_id or "" for each in late})
-        newest = self._workspace.inbox.newest_applied(self.job.name, ids, since=late[0].delivery.id)
-        marks = {each.position: newest.get(each.external_id or "", 0) > each.delivery.id for each in late}
-        return [replace(each, is_overtaken=marks.get(each.position, False)) for each in deliveries]
+        ids, first = list({each.external_id or "" for each in late}), late[0].delivery.id
+        inbox, name = self._workspace.inbox, self.job.name
+        newest = inbox.newest_applied(name, ids, since=first)
+        deleted = inbox.newest_applied(name, ids, since=first, action=Outcome.DELETED.value)
+        marked = {}
+        for each in late:
+            by = newest if each.version is None else deleted
+            marked[each.position] = by.get(each.external_id or "", 0) > each.delivery.id
+        return [replace(each, is_overtaken=marked.get(each.position, False)) for each in deliveries]
 
     def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""

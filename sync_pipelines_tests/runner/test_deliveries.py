@@ -268,6 +268,38 @@ def test_an_older_event_that_could_not_be_parsed_never_overwrites_a_newer_one(
     assert target.records == {"A": item("A", 2)}
 
 
+@pytest.mark.parametrize(
+    "story",
+    [
+        (("upsert", 6), ("delete", 0), {}),
+        (("delete", 0), ("upsert", 5), {"A": 5}),
+        (("upsert", 6), ("upsert", 5), {"A": 6}),
+        (("upsert", 4), ("upsert", 5), {"A": 5}),
+    ],
+)
+def test_such_an_event_of_a_job_with_versions_never_undoes_what_came_after_it(
+    job: Make, desk: Desk, clock: Clock, story: Any
+) -> None:
+    late, then, left = story
+    target = MemoryTarget({"A": {"sku": "A", "stock": 3}})
+    is_mended = False
+
+    def parse(event: WebhookEvent) -> Any:
+        if event.body["late"] and not is_mended:
+            raise KeyError("colour")
+        return Delete("A") if event.body["kind"] == "delete" else item("A", event.body["version"])
+
+    versioned = job(target=target, webhook=webhook(parse), get_version="stock")
+    for (kind, version), is_late in ((late, True), (then, False)):
+        desk.event({"kind": kind, "version": version, "late": is_late})
+    desk.drain(versioned)
+    is_mended = True
+    clock.advance(10)
+    desk.drain(versioned)
+    assert {sku: each["stock"] for sku, each in target.records.items()} == left
+    assert desk.workspace.inbox.count("stock") == 0
+
+
 def test_such_an_older_event_has_the_source_asked_if_it_can_be(
     job: Make, desk: Desk, target: MemoryTarget, clock: Clock
 ) -> None:

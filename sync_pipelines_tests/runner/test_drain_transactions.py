@@ -262,7 +262,8 @@ def test_a_commit_whose_answer_is_lost_is_not_counted_twice(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server has committed, and the connection breaks before it can say so."""
-    original, lost = OpenedSqlTable.together, []
+    original = OpenedSqlTable.together
+    lost: list[int] = []
 
     @contextmanager
     def losing(target: OpenedSqlTable) -> Iterator[Any]:
