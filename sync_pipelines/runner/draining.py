@@ -100,7 +100,7 @@ class Drain:
         self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
     ) -> SyncResults:
         started_at, began_s = self._workspace.clock(), time.monotonic()
-        self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name)
+        self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
         self._workspace.ledger.start_run(
             RunRow(run_id, self.job.name, "drain", self._dagster_run_id, options={}, started_at=started_at)
         )
