@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Text,
+    and_,
     bindparam,
     delete,
     func,
@@ -205,14 +206,12 @@ class Inbox:
         with self._ledger.transaction() as connection:
             for start in range(0, len(external_ids), _IDS_AT_ONCE):
                 ids = [storable(each) or "" for each in external_ids[start : start + _IDS_AT_ONCE]]
-                indexed = _ID_BEGINS.in_([each[:_INDEXED_CHARS] for each in ids])
-                query = select(table).where(table.c.job == job, table.c.state == WAITING, indexed)
-                query = query.where(table.c.external_id.in_(ids))
+                query = select(table).where(table.c.job == job, table.c.state == WAITING, self._is_for(ids))
                 found += [_delivery(row) for row in connection.execute(query)]
         return sorted(found, key=lambda delivery: delivery.id)
 
     def newest_applied(
-        self, job: str, external_ids: Sequence[str], since: int, action: str | None = None
+        self, job: str, external_ids: Sequence[str], since: int, actions: Collection[str] | None = None
     ) -> dict[str, int]:
         """The newest delivery for each of these items that was applied, as far as there is one.
 
@@ -220,20 +219,25 @@ class Inbox:
             job: The sync job's name.
             external_ids: Canonical ids.
             since: Only deliveries with a higher number.
-            action: Only those of which that became.
+            actions: Only those of which one of these became; by default whatever it was.
         """
         table = self._table
+        conditions = [table.c.job == job, table.c.state == APPLIED, table.c.id > since]
+        if actions is not None:
+            conditions.append(table.c.action.in_(list(actions)))
         found: dict[str, int] = {}
         with self._ledger.transaction() as connection:
             for start in range(0, len(external_ids), _IDS_AT_ONCE):
                 ids = {storable(each) or "": each for each in external_ids[start : start + _IDS_AT_ONCE]}
-                conditions = [table.c.job == job, table.c.state == APPLIED, table.c.id > since]
-                if action is not None:
-                    conditions.append(table.c.action == action)
-                query = select(table.c.external_id, func.max(table.c.id)).where(*conditions)
-                query = query.where(table.c.external_id.in_(list(ids))).group_by(table.c.external_id)
-                found |= {ids[row[0]]: row[1] for row in connection.execute(query)}
+                query = select(table.c.external_id, func.max(table.c.id)).where(*conditions, self._is_for(list(ids)))
+                rows = connection.execute(query.group_by(table.c.external_id))
+                found |= {ids[row[0]]: row[1] for row in rows}
         return found
+
+    def _is_for(self, external_ids: Sequence[str]) -> ColumnElement[bool]:
+        """True of deliveries for these items, by the index."""
+        indexed = _ID_BEGINS.in_({each[:_INDEXED_CHARS] for each in external_ids})
+        return and_(indexed, self._table.c.external_id.in_(external_ids))
 
     def settle(self, settled: Iterable[Settled], at: datetime, within: Connection | None = None) -> None:
         """Notes what became of deliveries, all in one transaction.

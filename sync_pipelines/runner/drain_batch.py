@@ -122,7 +122,7 @@ class DrainBatch:
                 self.result.fail(each.position, each.external_id, each.error)
             elif isinstance(each.change, Ignore):
                 self.result.outcomes[each.position] = Outcome.SKIPPED
-            elif each.is_overtaken:
+            elif each.is_overtaken and self._job.fetch_one is None:
                 self.result.outcomes[each.position] = Outcome.DUPLICATE
             elif isinstance(each.change, Refetch) and self._job.fetch_one is None:
                 self.result.fail(each.position, each.external_id, no_fetch_one(self._job))

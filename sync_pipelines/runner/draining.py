@@ -19,6 +19,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.webhooks import Delete, Upsert
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
 from sync_pipelines.runner.incoming import Incoming, in_their_order, read_delivery
@@ -31,6 +32,7 @@ from sync_pipelines.runner.workspace import Workspace
 
 BATCH_SIZE = 2_000
 _POLL_S = 0.25
+_WRITTEN = [each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +147,23 @@ class Drain:
         return self._with_overtaken(in_their_order(read))
 
     def _with_overtaken(self, deliveries: Sequence[Incoming]) -> Sequence[Incoming]:
-        """Marks those that could not be read when they came, and whose item has a later state by now.
+        """Marks those whose item has a later state by now, and which have no version that would tell.
 
-        Where there is a `fetch_one`, the source is asked instead; of two items with versions those tell which is newer.
+        Nobody knew which item they are for when the later one was applied: they could not be parsed then, or say the id
+        otherwise. An item with a version may be newer all the same, but not than a delete that came after it.
         """
-        late = [each for each in deliveries if each.was_unreadable and each.external_id is not None]
-        if not late or self.job.fetch_one is not None:
+        known = [each for each in deliveries if isinstance(each.change, (Upsert, Delete))]
+        if not known:
             return deliveries
-        ids, first = list({each.external_id or "" for each in late}), late[0].delivery.id
-        inbox, name = self._workspace.inbox, self.job.name
-        newest = inbox.newest_applied(name, ids, since=first)
-        deleted = inbox.newest_applied(name, ids, since=first, action=Outcome.DELETED.value)
+        inbox, name, first = self._workspace.inbox, self.job.name, known[0].delivery.id
+        ids = list({each.external_id or "" for each in known})
+        has_versions = self.job.get_version is not None
+        actions = _WRITTEN if has_versions and self.job.fetch_one is None else None
+        newest = deleted = inbox.newest_applied(name, ids, first, actions)
+        if has_versions:
+            deleted = inbox.newest_applied(name, ids, first, [Outcome.DELETED.value])
         marked = {}
-        for each in late:
+        for each in known:
             by = newest if each.version is None else deleted
             marked[each.position] = by.get(each.external_id or "", 0) > each.delivery.id
         return [replace(each, is_overtaken=marked.get(each.position, False)) for each in deliveries]

@@ -37,7 +37,7 @@ class Incoming:
         external_id: Canonical id of the item, as far as it is known.
         version: The item's, for an upsert of a job with `get_version`.
         error: Why it can't be read.
-        is_overtaken: True if a later delivery for the item was applied before this one could be read.
+        is_overtaken: True if a later delivery for the item has been applied, and no version tells which is newer.
     """
 
     position: int
@@ -47,11 +47,6 @@ class Incoming:
     version: Version | None = None
     error: Exception | None = None
     is_overtaken: bool = False
-
-    @property
-    def was_unreadable(self) -> bool:
-        """True if nobody knew at first which item it is for, so that later ones for the item did not wait for it."""
-        return self.delivery.kind == "event" and self.delivery.attempts > 0
 
 
 def read_delivery(job: SyncJob[Any, Any], canonical: Callable[[str], str], delivery: Delivery) -> Incoming:
@@ -172,12 +167,10 @@ def _is_sure(
     winner: Incoming, upserts: Sequence[Incoming], deletes: Sequence[Incoming], unsure_until: datetime | None
 ) -> bool:
     """True if the winner is the newest state beyond doubt."""
-    if upserts and deletes:
+    if winner.is_overtaken or (upserts and deletes):
         return False
     if winner.version is not None:
         return not _is_contested(winner, upserts)
-    if winner.was_unreadable:
-        return False
     return unsure_until is None or winner.delivery.received_at > unsure_until
 
 

@@ -61,7 +61,7 @@ def test_an_id_with_a_nul_is_found(inbox: Inbox) -> None:
     assert ids(inbox, "a\x00b") == [stored]
 
 
-def test_on_postgresql_waiting_deliveries_are_found_by_their_index(postgres: Engine, postgres_url: str) -> None:
+def test_on_postgresql_the_deliveries_for_an_item_are_found_by_their_index(postgres: Engine, postgres_url: str) -> None:
     with open_ledger(postgres_url) as opened:
         inbox = Inbox(opened)
         store(inbox, *(f"A{number}" for number in range(20)))
@@ -73,7 +73,7 @@ def test_on_postgresql_waiting_deliveries_are_found_by_their_index(postgres: Eng
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         connection.execute(text("SET LOCAL enable_bitmapscan = off"))
         plan = "\n".join(row[0] for row in connection.execute(text(statement)))
-    assert "ix_inbox_waiting_external_id" in plan, plan
+    assert "ix_inbox_external_id" in plan, plan
 
 
 def test_the_newest_delivery_that_was_applied_is_known_per_item(inbox: Inbox) -> None:

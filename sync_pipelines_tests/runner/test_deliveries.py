@@ -306,16 +306,41 @@ def test_such_an_older_event_has_the_source_asked_if_it_can_be(
     is_mended = False
 
     def parse(event: WebhookEvent) -> Any:
-        if not is_mended:
+        if event.body["stock"] == 1 and not is_mended:
             raise KeyError("colour")
         return event.body
 
-    given = desk.event(item("A", 1))
-    desk.drain(job(webhook=webhook(parse), fetch_one=lambda sku: item(sku, 3)))
+    asking = job(webhook=webhook(parse), fetch_one=lambda sku: item(sku, 3))
+    given = desk.event(item("A", 1), item("B", 1), item("A", 2))
+    desk.drain(asking)
     is_mended = True
     clock.advance(10)
-    desk.drain(job(webhook=webhook(parse), fetch_one=lambda sku: item(sku, 3)))
-    assert (desk.actions(*given), target.records) == (["created"], {"A": item("A", 3)})
+    desk.drain(asking)
+    assert desk.actions(*given) == ["updated", "created", "created"]
+    assert target.records == {"A": item("A", 3), "B": item("B", 1)}
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_batch_that_runs_ahead_for_an_item_leaves_no_older_one_behind_that_overwrites_it(
+    job: Make,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    asks: bool,  # noqa: FBT001 - parametrised
+) -> None:
+    """What waits for the items of a batch is taken with it, as far as the inbox knows their ids."""
+    monkeypatch.setattr("sync_pipelines.runner.draining.BATCH_SIZE", 1)
+    target = Numbers()
+    given = [
+        *desk.upsert(item("7", 1)),
+        *desk.event(item("7", 2)),
+        *desk.upsert(item("7", 3), external_id="007"),
+        *desk.upsert(item("7", 4)),
+    ]
+    fields: dict[str, Any] = {"fetch_one": lambda _: item("7", 4)} if asks else {}
+    desk.drain(job(target=target, webhook=webhook(None), **fields))
+    assert [each["stock"] for each in target.records.values()] == [4]
+    assert desk.workspace.inbox.count("stock") == 0
+    assert desk.actions(*given)[3] == "created"
 
 
 def test_a_newer_one_that_waits_for_its_next_try_is_not_overtaken(
