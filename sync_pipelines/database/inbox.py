@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored, store_deliveries
 from sync_pipelines.database.ledger import Ledger, storable
@@ -21,6 +34,8 @@ STATES = (WAITING, APPLIED, FAILED)
 _AT_ONCE = 1_000
 _COUNTED_AT_MOST = 100_000
 _IDS_AT_ONCE = 500
+_INDEXED_CHARS = 200
+_ID_BEGINS: ColumnElement[str] = literal_column(f"substr(external_id, 1, {_INDEXED_CHARS})", Text)
 _SETTLED = ("state", "external_id", "action", "message", "next_try_at", "finished_at")
 
 
@@ -220,10 +235,39 @@ class Inbox:
         found: list[Delivery] = []
         with self._ledger.transaction() as connection:
             for start in range(0, len(external_ids), _IDS_AT_ONCE):
-                part = table.c.external_id.in_([storable(each) for each in external_ids[start : start + _IDS_AT_ONCE]])
-                query = select(table).where(table.c.job == job, table.c.state == WAITING, part)
+                ids = [storable(each) or "" for each in external_ids[start : start + _IDS_AT_ONCE]]
+                query = select(table).where(table.c.job == job, table.c.state == WAITING, self._is_for(ids))
                 found += [_delivery(row) for row in connection.execute(query)]
         return sorted(found, key=lambda delivery: delivery.id)
+
+    def newest_applied(
+        self, job: str, external_ids: Sequence[str], since: int, actions: Collection[str] | None = None
+    ) -> dict[str, int]:
+        """The newest delivery for each of these items that was applied, as far as there is one.
+
+        Args:
+            job: The sync job's name.
+            external_ids: Canonical ids.
+            since: Only deliveries with a higher number.
+            actions: Only those of which one of these became; by default whatever it was.
+        """
+        table = self._table
+        conditions = [table.c.job == job, table.c.state == APPLIED, table.c.id > since]
+        if actions is not None:
+            conditions.append(table.c.action.in_(list(actions)))
+        found: dict[str, int] = {}
+        with self._ledger.transaction() as connection:
+            for start in range(0, len(external_ids), _IDS_AT_ONCE):
+                ids = {storable(each) or "": each for each in external_ids[start : start + _IDS_AT_ONCE]}
+                query = select(table.c.external_id, func.max(table.c.id)).where(*conditions, self._is_for(list(ids)))
+                rows = connection.execute(query.group_by(table.c.external_id))
+                found |= {ids[row[0]]: row[1] for row in rows}
+        return found
+
+    def _is_for(self, external_ids: Sequence[str]) -> ColumnElement[bool]:
+        """True of deliveries for these items, by the index."""
+        indexed = _ID_BEGINS.in_({each[:_INDEXED_CHARS] for each in external_ids})
+        return and_(indexed, self._table.c.external_id.in_(external_ids))
 
     def settle(self, settled: Iterable[Settled], at: datetime, within: Connection | None = None) -> None:
         """Notes what became of deliveries, all in one transaction.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.runner.record_calls import Answer
 from sync_pipelines.runner.target_driver import TargetDriver, Work
-from sync_pipelines.runner.version_guard import VersionGuard
+from sync_pipelines.runner.version_guard import Known, VersionGuard
 
 _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Action.DELETE: Outcome.DELETED}
 
@@ -77,15 +77,27 @@ def apply_chunk(
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
             chunk.result.fail(number, entry, broken[entry.external_id])
-        elif guard is not None and guard.is_stale(entry, known):
-            chunk.result.settle(number, Outcome.SKIPPED)
-        else:
+        elif guard is None or not _is_settled_as_stale(guard, known, number, entry, chunk.result):
             chunk.assign(number, found.get(entry.external_id))
     try:
         return chunk.write()
     finally:
         if guard is not None:
             guard.keep_written(entries, chunk.result.outcomes)
+
+
+def _is_settled_as_stale(
+    guard: VersionGuard, known: Mapping[str, Known], number: int, entry: PlanEntry, result: ChunkResult
+) -> bool:
+    """True if the entry is not to be written, because its local record has become newer or nobody can tell."""
+    try:
+        is_stale = guard.is_stale(entry, known)
+    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+        result.fail(number, entry, error)
+        return True
+    if is_stale:
+        result.settle(number, Outcome.SKIPPED)
+    return is_stale
 
 
 class ChunkWriter:
