@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,6 @@ from sqlalchemy import (
     Row,
     Text,
     and_,
-    bindparam,
     delete,
     func,
     literal_column,
@@ -36,7 +35,6 @@ _COUNTED_AT_MOST = 100_000
 _IDS_AT_ONCE = 500
 _INDEXED_CHARS = 200
 _ID_BEGINS: ColumnElement[str] = literal_column(f"substr(external_id, 1, {_INDEXED_CHARS})", Text)
-_SETTLED = ("state", "external_id", "action", "message", "next_try_at", "finished_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Settled:
 
     Args:
         id: Its number in the inbox.
-        external_id: The item's, as far as it is known.
+        external_id: The item's; None if it is as the inbox has it, or not known.
         action: What was done; None if it failed.
         message: Why it failed.
         next_try_at: When one that failed is to be tried again; None: not any more.
@@ -277,14 +275,30 @@ class Inbox:
             at: When.
             within: In whose transaction; by default in one of its own.
         """
-        table = self._table
-        values: dict[str, Any] = {name: bindparam(f"b_{name}") for name in _SETTLED}
-        statement = update(table).where(table.c.id == bindparam("b_id"))
-        statement = statement.values(attempts=table.c.attempts + 1, **values)
-        rows = [_settled_row(each, at) for each in settled]
-        if rows:
-            with nullcontext(within) if within is not None else self._ledger.transaction() as connection:
-                connection.execute(statement, rows)
+        groups: dict[Settled, list[int]] = {}
+        for each in settled:
+            groups.setdefault(replace(each, id=0), []).append(each.id)
+        if not groups:
+            return
+        with nullcontext(within) if within is not None else self._ledger.transaction() as connection:
+            for alike, ids in groups.items():
+                self._settle(connection, alike, ids, at)
+
+    def _settle(self, connection: Connection, alike: Settled, ids: Sequence[int], at: datetime) -> None:
+        """Notes the same of several deliveries: most of a burst are made up for by others."""
+        table, again = self._table, alike.next_try_at is not None
+        values: dict[str, Any] = {
+            "state": APPLIED if alike.action is not None else WAITING if again else FAILED,
+            "action": alike.action,
+            "message": alike.message,
+            "next_try_at": alike.next_try_at,
+            "finished_at": None if again else at,
+        }
+        if alike.external_id is not None:
+            values["external_id"] = storable(alike.external_id)
+        statement = update(table).values(attempts=table.c.attempts + 1, **values)
+        for start in range(0, len(ids), _AT_ONCE):
+            connection.execute(statement.where(table.c.id.in_(ids[start : start + _AT_ONCE])))
 
     def settled(self, job: str, limit: int = 100) -> list[Settled]:
         """The deliveries that were settled last, newest first."""
@@ -330,20 +344,6 @@ class Inbox:
             removed += count
             if count < _AT_ONCE:
                 return removed
-
-
-def _settled_row(settled: Settled, at: datetime) -> dict[str, Any]:
-    again = settled.next_try_at is not None
-    state = APPLIED if settled.action is not None else WAITING if again else FAILED
-    return {
-        "b_id": settled.id,
-        "b_state": state,
-        "b_external_id": storable(settled.external_id),
-        "b_action": settled.action,
-        "b_message": settled.message,
-        "b_next_try_at": settled.next_try_at,
-        "b_finished_at": None if again else at,
-    }
 
 
 def _delivery(row: Row[Any]) -> Delivery:

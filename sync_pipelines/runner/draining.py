@@ -227,9 +227,9 @@ class Drain:
             if error is not None:
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
                 message = f"{error.exception_type}: {error.message}"
-                settled.append(Settled(each.delivery.id, each.external_id, None, message, again_at))
+                settled.append(Settled(each.delivery.id, _other_id(each), None, message, again_at))
             elif outcome is not None:
-                settled.append(Settled(each.delivery.id, each.external_id, outcome.value))
+                settled.append(Settled(each.delivery.id, _other_id(each), outcome.value))
         return settled
 
     def _tell(self, result: BatchResult) -> None:
@@ -241,3 +241,8 @@ class Drain:
                 self.applied.append(Applied(each.external_id, "failed", f"{error.exception_type}: {error.message}"))
             elif outcome is not None:
                 self.applied.append(Applied(each.external_id, outcome.value))
+
+
+def _other_id(incoming: Incoming) -> str | None:
+    """The item's canonical id, if the inbox does not have it as it is."""
+    return None if incoming.external_id == incoming.delivery.external_id else incoming.external_id
