@@ -19,7 +19,6 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.webhooks import Delete, Upsert
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
 from sync_pipelines.runner.incoming import Incoming, in_their_order, read_delivery
@@ -152,7 +151,7 @@ class Drain:
         Nobody knew which item they are for when the later one was applied: they could not be parsed then, or say the id
         otherwise. An item with a version may be newer all the same, but not than a delete that came after it.
         """
-        known = [each for each in deliveries if isinstance(each.change, (Upsert, Delete))]
+        known = [each for each in deliveries if each.may_be_overtaken]
         if not known:
             return deliveries
         inbox, name, first = self._workspace.inbox, self.job.name, known[0].delivery.id
@@ -162,11 +161,14 @@ class Drain:
         newest = deleted = inbox.newest_applied(name, ids, first, actions)
         if has_versions:
             deleted = inbox.newest_applied(name, ids, first, [Outcome.DELETED.value])
-        marked = {}
+        if not newest and not deleted:
+            return deliveries
+        marked = set()
         for each in known:
             by = newest if each.version is None else deleted
-            marked[each.position] = by.get(each.external_id or "", 0) > each.delivery.id
-        return [replace(each, is_overtaken=marked.get(each.position, False)) for each in deliveries]
+            if by.get(each.external_id or "", 0) > each.delivery.id:
+                marked.add(each.position)
+        return [replace(each, is_overtaken=True) if each.position in marked else each for each in deliveries]
 
     def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""

@@ -48,6 +48,12 @@ class Incoming:
     error: Exception | None = None
     is_overtaken: bool = False
 
+    @property
+    def may_be_overtaken(self) -> bool:
+        """False if a later delivery for the item would have found it: waiting, by the id as the target's key has it."""
+        was_known = self.delivery.external_id == self.external_id and not self.delivery.attempts
+        return isinstance(self.change, (Upsert, Delete)) and not was_known
+
 
 def read_delivery(job: SyncJob[Any, Any], canonical: Callable[[str], str], delivery: Delivery) -> Incoming:
     """Reads a delivery; what is wrong with it is its own error. Its place is yet to be given.
@@ -57,7 +63,7 @@ def read_delivery(job: SyncJob[Any, Any], canonical: Callable[[str], str], deliv
         canonical: External id -> the same as the target's key gives it back.
         delivery: As the inbox has it.
     """
-    external_id = _canonical_if_known(canonical, delivery)
+    external_id: str | None = None
     try:
         change = _change(job, delivery)
         if isinstance(change, Ignore):
@@ -69,7 +75,8 @@ def read_delivery(job: SyncJob[Any, Any], canonical: Callable[[str], str], deliv
         external_id = canonical(checked_external_id(change.external_id))
         return Incoming(0, delivery, change, external_id)
     except Exception as error:  # noqa: BLE001 - one bad delivery never stops the others
-        return Incoming(0, delivery, external_id=external_id, error=error)
+        known = external_id if external_id is not None else _canonical_if_known(canonical, delivery)
+        return Incoming(0, delivery, external_id=known, error=error)
 
 
 def _canonical_if_known(canonical: Callable[[str], str], delivery: Delivery) -> str | None:
