@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-once demo-change dev test coverage test-ui bench bench-page docs lint types imports spelling check clean
+.PHONY: help demo demo-once demo-change dev test coverage test-ui bench bench-page bench-receiver bench-drain docs lint types imports spelling check clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: $(VENV)/installed-demo  ## start a real ERP, sync it through Dagster, serve the UI until Ctrl-C
 	@exec $(BIN)/python -m demo.run --port $(PORT)
@@ -38,6 +38,13 @@ bench: $(VENV)/installed-dev  ## how fast a sync is, beside others; SIZES=1M SCE
 	  $(if $(SIZES),--sizes $(SIZES)) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) \
 	  $(if $(CONTESTANTS),--contestants $(CONTESTANTS)) $(if $(REPETITIONS),--repetitions $(REPETITIONS)) \
 	  $(if $(DATABASE),--database $(DATABASE))
+
+bench-receiver: $(VENV)/installed-dev  ## durable, verified webhooks a second from one receiver; DATABASE=sqlite
+	@exec $(BIN)/python -m benchmarks.receiver $(if $(DATABASE),--database $(DATABASE)) \
+	  $(if $(REPETITIONS),--repetitions $(REPETITIONS))
+
+bench-drain: $(VENV)/installed-dev  ## a burst of 100,000 webhooks for 20,000 items, and how long it takes to apply it
+	@exec $(BIN)/python -m benchmarks.drain
 
 bench-page: $(VENV)/installed-dev  ## write docs/benchmarks.md again, out of benchmarks/results
 	@exec $(BIN)/python -m benchmarks.page benchmarks/results --docs docs

@@ -32,7 +32,7 @@ JOB = SyncJob(
 )
 """
 _PATIENCE_S = 60
-_WARM_UP = 2_000
+WARM_UP = 2_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,14 +57,15 @@ def measure(database: str, connections: int, deliveries: int) -> dict[str, Any]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
         sqlite = f"sqlite:///{folder / 'ledger.sqlite'}"
         url = stack.enter_context(postgres_server()) if database == "postgresql" else sqlite
-        environment = _environment(folder, url)
-        port = stack.enter_context(_receiver(folder, environment))
+        variables = environment(folder, url)
+        port = stack.enter_context(running(folder, variables))
         before = _stored(url)
-        measured = _send(environment, port, connections, deliveries, _WARM_UP)
+        measured = send(variables, port, connections, deliveries, WARM_UP)
         return {"database": database, "connections": connections, **measured, "stored": _stored(url) - before}
 
 
-def _environment(folder: Path, url: str) -> dict[str, str]:
+def environment(folder: Path, url: str) -> dict[str, str]:
+    """The variables of a receiver whose job lies in the folder."""
     (folder / "bench_jobs").mkdir()
     (folder / "bench_jobs" / "__init__.py").write_text(_JOB, encoding="utf-8")
     path = os.pathsep.join(filter(None, (str(folder), str(_ROOT), os.environ.get("PYTHONPATH"))))
@@ -79,24 +80,25 @@ def _environment(folder: Path, url: str) -> dict[str, str]:
 
 
 @contextmanager
-def _receiver(folder: Path, environment: dict[str, str]) -> Iterator[int]:
+def running(folder: Path, variables: dict[str, str]) -> Iterator[int]:
     """A receiver, as an operator starts it; gives its port."""
     command = [sys.executable, "-m", "sync_pipelines.cli", "webhooks", "serve", "--port", "0"]
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, text=True) as process:
         try:
             told = process.stdout.readline() + process.stdout.readline() if process.stdout is not None else ""
             port = int(re.findall(r":(\d+)/webhooks/", told)[0])
-            _send(environment, port, 4, _WARM_UP, 0)
+            send(variables, port, 4, WARM_UP, 0)
             yield port
         finally:
             process.terminate()
             process.wait(_PATIENCE_S)
 
 
-def _send(environment: dict[str, str], port: int, connections: int, deliveries: int, start: int) -> dict[str, Any]:
+def send(variables: dict[str, str], port: int, connections: int, deliveries: int, start: int) -> dict[str, Any]:
+    """Sends signed deliveries from another process, and gives what it measured."""
     command = [sys.executable, "-m", "benchmarks.receiver_load", *map(str, (port, connections, deliveries, start))]
     done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, text=True, timeout=10 * _PATIENCE_S, check=True
+        command, env=variables, stdout=subprocess.PIPE, text=True, timeout=10 * _PATIENCE_S, check=True
     )
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured

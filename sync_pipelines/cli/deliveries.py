@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -80,7 +80,7 @@ def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None
             done = inbox.replay_failed(failed)
             if not done:
                 find_job(failed)
-    _show_done("replayed", "wait to be applied again", done, as_json=as_json)
+    _show_done("replayed", "waiting to be applied again", done, as_json=as_json)
 
 
 def drop(numbers: Sequence[int], *, sure: bool, as_json: bool) -> None:
@@ -92,9 +92,9 @@ def drop(numbers: Sequence[int], *, sure: bool, as_json: bool) -> None:
     with _inbox() as inbox:
         _require(inbox, numbers)
         if not sure:
-            typer.confirm(f"Remove {len(set(numbers))} deliveries for good?", abort=True, err=True)
+            typer.confirm(f"Remove {_count(set(numbers))} for good?", abort=True, err=True)
         done = inbox.drop(numbers)
-    _show_done("dropped", "are removed", done, as_json=as_json)
+    _show_done("dropped", "removed", done, as_json=as_json)
 
 
 @contextmanager
@@ -119,7 +119,11 @@ def _show_done(what: str, sentence: str, done: Sequence[int], *, as_json: bool) 
     if as_json:
         show_json({what: list(done)})
     else:
-        show_line(f"{len(done):,} deliveries {sentence}")
+        show_line(f"{sentence}: {_count(done)}")
+
+
+def _count(deliveries: Collection[int]) -> str:
+    return f"{len(deliveries):,} {'delivery' if len(deliveries) == 1 else 'deliveries'}"
 
 
 def _row(delivery: Delivery) -> list[str]:

@@ -55,6 +55,7 @@ def serve(host: str, port: int) -> None:
                 log_config=None,
                 access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
                 server_header=False,
+                proxy_headers=False,  # nobody asks where a delivery came from
                 ws="none",
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_FINISH_S,

@@ -11,6 +11,7 @@ import typer
 
 from sync_pipelines.cli.options import Debug, Json
 from sync_pipelines.cli.program import Command
+from sync_pipelines.errors import ConfigurationError
 
 webhooks_app = typer.Typer(
     name="webhooks",
@@ -32,8 +33,12 @@ def _serve(
     _debug: Debug = False,
 ) -> None:
     """Receive webhooks until Ctrl-C or TERM. What was accepted is finished first."""
-    from sync_pipelines.cli.serving import serve
-
+    try:
+        from sync_pipelines.cli.serving import serve
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the receiver needs {error.name}; install it: pip install 'sync-pipelines[webhooks]'"
+        ) from error
     serve(host, port)
 
 

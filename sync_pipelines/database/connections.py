@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -54,13 +55,16 @@ def create_database(url: str | URL, *, answers_within_s: float | None = None) ->
     if parsed.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": answers_within_s or SQLITE_BUSY_TIMEOUT_S}
     elif answers_within_s is not None and parsed.drivername == "postgresql+psycopg":
-        options["connect_args"] = _patience(parsed, answers_within_s)
+        options["connect_args"] = _patience(answers_within_s)
+        options["pool_pre_ping"] = True  # a server that was restarted is no error
     try:
         database = create_engine(parsed, **options)
     except (ArgumentError, ImportError) as error:
         raise ConfigurationError(f"no driver for the database {shown_url(parsed)}: {error}") from error
     if database.dialect.name == "sqlite":
         event.listen(database, "connect", _prepare_sqlite)
+    elif "pool_pre_ping" in options:
+        event.listen(database, "connect", partial(_limit_statements, round((answers_within_s or 0) * 1000)))
     return database
 
 
@@ -70,11 +74,15 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _patience(url: URL, seconds: float) -> dict[str, Any]:
-    """What has a PostgreSQL give up: while connecting, in a statement or a lock, and when the network swallows all."""
-    given = str(url.query.get("options", ""))
+def _patience(seconds: float) -> dict[str, Any]:
+    """What has a connection to PostgreSQL give up: while it is made, and when the network swallows all."""
     return {
         "connect_timeout": max(2, round(seconds)),  # less than two means two
-        "options": f"{given} -c statement_timeout={round(seconds * 1000)}".strip(),
         "tcp_user_timeout": round(seconds * 1000),
     }
+
+
+def _limit_statements(limit_ms: int, connection: Any, _record: Any) -> None:
+    """Not by an option of the connection, which poolers such as PgBouncer refuse."""
+    connection.execute(f"SET statement_timeout = {limit_ms}")
+    connection.commit()

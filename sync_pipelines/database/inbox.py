@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    and_,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored, store_deliveries
 from sync_pipelines.database.ledger import Ledger, storable
@@ -21,7 +33,8 @@ STATES = (WAITING, APPLIED, FAILED)
 _AT_ONCE = 1_000
 _COUNTED_AT_MOST = 100_000
 _IDS_AT_ONCE = 500
-_SETTLED = ("state", "external_id", "action", "message", "next_try_at", "finished_at")
+_INDEXED_CHARS = 200
+_ID_BEGINS: ColumnElement[str] = literal_column(f"substr(external_id, 1, {_INDEXED_CHARS})", Text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ class Settled:
 
     Args:
         id: Its number in the inbox.
-        external_id: The item's, as far as it is known.
+        external_id: The item's; None if it is as the inbox has it, or not known.
         action: What was done; None if it failed.
         message: Why it failed.
         next_try_at: When one that failed is to be tried again; None: not any more.
@@ -220,10 +233,39 @@ class Inbox:
         found: list[Delivery] = []
         with self._ledger.transaction() as connection:
             for start in range(0, len(external_ids), _IDS_AT_ONCE):
-                part = table.c.external_id.in_([storable(each) for each in external_ids[start : start + _IDS_AT_ONCE]])
-                query = select(table).where(table.c.job == job, table.c.state == WAITING, part)
+                ids = [storable(each) or "" for each in external_ids[start : start + _IDS_AT_ONCE]]
+                query = select(table).where(table.c.job == job, table.c.state == WAITING, self._is_for(ids))
                 found += [_delivery(row) for row in connection.execute(query)]
         return sorted(found, key=lambda delivery: delivery.id)
+
+    def newest_applied(
+        self, job: str, external_ids: Sequence[str], since: int, actions: Collection[str] | None = None
+    ) -> dict[str, int]:
+        """The newest delivery for each of these items that was applied, as far as there is one.
+
+        Args:
+            job: The sync job's name.
+            external_ids: Canonical ids.
+            since: Only deliveries with a higher number.
+            actions: Only those of which one of these became; by default whatever it was.
+        """
+        table = self._table
+        conditions = [table.c.job == job, table.c.state == APPLIED, table.c.id > since]
+        if actions is not None:
+            conditions.append(table.c.action.in_(list(actions)))
+        found: dict[str, int] = {}
+        with self._ledger.transaction() as connection:
+            for start in range(0, len(external_ids), _IDS_AT_ONCE):
+                ids = {storable(each) or "": each for each in external_ids[start : start + _IDS_AT_ONCE]}
+                query = select(table.c.external_id, func.max(table.c.id)).where(*conditions, self._is_for(list(ids)))
+                rows = connection.execute(query.group_by(table.c.external_id))
+                found |= {ids[row[0]]: row[1] for row in rows}
+        return found
+
+    def _is_for(self, external_ids: Sequence[str]) -> ColumnElement[bool]:
+        """True of deliveries for these items, by the index."""
+        indexed = _ID_BEGINS.in_({each[:_INDEXED_CHARS] for each in external_ids})
+        return and_(indexed, self._table.c.external_id.in_(external_ids))
 
     def settle(self, settled: Iterable[Settled], at: datetime, within: Connection | None = None) -> None:
         """Notes what became of deliveries, all in one transaction.
@@ -233,14 +275,30 @@ class Inbox:
             at: When.
             within: In whose transaction; by default in one of its own.
         """
-        table = self._table
-        values: dict[str, Any] = {name: bindparam(f"b_{name}") for name in _SETTLED}
-        statement = update(table).where(table.c.id == bindparam("b_id"))
-        statement = statement.values(attempts=table.c.attempts + 1, **values)
-        rows = [_settled_row(each, at) for each in settled]
-        if rows:
-            with nullcontext(within) if within is not None else self._ledger.transaction() as connection:
-                connection.execute(statement, rows)
+        groups: dict[Settled, list[int]] = {}
+        for each in settled:
+            groups.setdefault(replace(each, id=0), []).append(each.id)
+        if not groups:
+            return
+        with nullcontext(within) if within is not None else self._ledger.transaction() as connection:
+            for alike, ids in groups.items():
+                self._settle(connection, alike, ids, at)
+
+    def _settle(self, connection: Connection, alike: Settled, ids: Sequence[int], at: datetime) -> None:
+        """Notes the same of several deliveries: most of a burst are made up for by others."""
+        table, again = self._table, alike.next_try_at is not None
+        values: dict[str, Any] = {
+            "state": APPLIED if alike.action is not None else WAITING if again else FAILED,
+            "action": alike.action,
+            "message": alike.message,
+            "next_try_at": alike.next_try_at,
+            "finished_at": None if again else at,
+        }
+        if alike.external_id is not None:
+            values["external_id"] = storable(alike.external_id)
+        statement = update(table).values(attempts=table.c.attempts + 1, **values)
+        for start in range(0, len(ids), _AT_ONCE):
+            connection.execute(statement.where(table.c.id.in_(ids[start : start + _AT_ONCE])))
 
     def settled(self, job: str, limit: int = 100) -> list[Settled]:
         """The deliveries that were settled last, newest first."""
@@ -286,20 +344,6 @@ class Inbox:
             removed += count
             if count < _AT_ONCE:
                 return removed
-
-
-def _settled_row(settled: Settled, at: datetime) -> dict[str, Any]:
-    again = settled.next_try_at is not None
-    state = APPLIED if settled.action is not None else WAITING if again else FAILED
-    return {
-        "b_id": settled.id,
-        "b_state": state,
-        "b_external_id": storable(settled.external_id),
-        "b_action": settled.action,
-        "b_message": settled.message,
-        "b_next_try_at": settled.next_try_at,
-        "b_finished_at": None if again else at,
-    }
 
 
 def _delivery(row: Row[Any]) -> Delivery:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Table, insert, select, tuple_
+from sqlalchemy import Connection, Row, Table, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sync_pipelines.database.ledger import storable
@@ -60,20 +60,65 @@ class Stored:
     repeated: bool = False
 
 
-def store_deliveries(connection: Connection, table: Table, deliveries: Sequence[NewDelivery]) -> list[Stored]:
-    """Stores deliveries and gives where each is, in their order."""
-    nameless = [each for each in deliveries if each.delivery_id is None]
-    named = [each for each in deliveries if each.delivery_id is not None]
-    ids = iter(_insert_nameless(connection, table, nameless) if nameless else ())
-    known = _Known(connection, table, named) if named else None
+class Insert(Protocol):
+    """Inserts deliveries in their order; one whose name the job knows is left out."""
+
+    def __call__(self, connection: Connection, deliveries: Sequence[NewDelivery]) -> Sequence[Row[Any]]:
+        """Gives `id`, `job` and `delivery_id` of those that were inserted."""
+
+
+def store_deliveries(
+    connection: Connection,
+    table: Table,
+    deliveries: Sequence[NewDelivery],
+    insert: Insert | None = None,
+    attempts: int = _ATTEMPTS,
+) -> list[Stored]:
+    """Stores deliveries and gives where each is, in their order.
+
+    Args:
+        connection: To the ledger.
+        table: The inbox.
+        deliveries: What is to be stored.
+        insert: Inserts them, if there is a faster way than the usual one.
+        attempts: How often to try: what another process had stored may be gone when it is looked for.
+
+    Raises:
+        RunError: The inbox neither takes nor has a delivery.
+    """
+    rows = insert(connection, deliveries) if insert is not None else _insert(connection, table, deliveries)
+    if len(rows) == len(deliveries):
+        return [Stored(row.id) for row in sorted(rows, key=_number)]
+    nameless = iter(sorted(row.id for row in rows if row.delivery_id is None))
+    new: dict[Key, int] = {(row.job, row.delivery_id): row.id for row in rows if row.delivery_id is not None}
+    named = {(each.job, each.delivery_id): each for each in reversed(deliveries) if each.delivery_id is not None}
+    known = find_known(connection, table, [key for key in named if key not in new]) | new
+    gone = [each for key, each in named.items() if key not in known]
+    if gone:
+        if attempts == 1:
+            raise RunError("the inbox neither takes nor has a delivery, although it was asked several times")
+        again = store_deliveries(connection, table, gone, insert, attempts - 1)
+        known |= {(each.job, each.delivery_id): stored.id for each, stored in zip(gone, again, strict=True)}
     return [
-        Stored(next(ids)) if each.delivery_id is None or known is None else known.place(each) for each in deliveries
+        Stored(next(nameless)) if each.delivery_id is None else _place((each.job, each.delivery_id), known, new)
+        for each in deliveries
     ]
 
 
-def _insert_nameless(connection: Connection, table: Table, deliveries: Sequence[NewDelivery]) -> Sequence[int]:
-    statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
-    return connection.scalars(statement, [_row(each) for each in deliveries]).all()
+def _number(row: Row[Any]) -> int:
+    number: int = row.id
+    return number
+
+
+def _place(key: Key, known: Mapping[Key, int], new: dict[Key, int]) -> Stored:
+    """The first of equal ones is new, unless the inbox had it before."""
+    return Stored(known[key], repeated=new.pop(key, None) is None)
+
+
+def _insert(connection: Connection, table: Table, deliveries: Sequence[NewDelivery]) -> Sequence[Row[Any]]:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(table.c.id, table.c.job, table.c.delivery_id)
+    return connection.execute(statement, [_row(each) for each in deliveries]).all()
 
 
 def find_known(connection: Connection, table: Table, keys: Sequence[Key]) -> dict[Key, int]:
@@ -91,41 +136,6 @@ def find_known(connection: Connection, table: Table, keys: Sequence[Key]) -> dic
         rows = connection.execute(query.where(tuple_(table.c.job, table.c.delivery_id).in_(part)))
         found |= {(row[0], row[1]): row[2] for row in rows}
     return found
-
-
-class _Known:
-    """The deliveries that have a name, each stored now or before."""
-
-    def __init__(self, connection: Connection, table: Table, deliveries: Sequence[NewDelivery]) -> None:
-        self._connection = connection
-        self._table = table
-        self._new: dict[Key, int] = {}
-        self._ids: dict[Key, int] = {}
-        left: dict[Key, NewDelivery] = {}
-        for each in deliveries:  # in the order in which they came; of equal ones the first
-            left.setdefault((each.job, each.delivery_id), each)
-        for _ in range(_ATTEMPTS):  # one that another process had may be gone when it is looked for
-            self._store(list(left.values()))
-            left = {key: each for key, each in left.items() if key not in self._ids}
-            if not left:
-                return
-        raise RunError("the inbox neither takes nor has a delivery, although it was asked several times")
-
-    def _store(self, deliveries: Sequence[NewDelivery]) -> None:
-        table = self._table
-        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(table).on_conflict_do_nothing()
-        rows = [_row(each) for each in deliveries]
-        found = self._connection.execute(statement.returning(table.c.job, table.c.delivery_id, table.c.id), rows)
-        self._new |= {(row[0], row[1]): row[2] for row in found}
-        self._ids |= self._new
-        left = [key for each in deliveries if (key := (each.job, each.delivery_id)) not in self._ids]
-        self._ids |= find_known(self._connection, table, left)
-
-    def place(self, delivery: NewDelivery) -> Stored:
-        """Where that delivery is. The first of equal ones is new, unless the inbox had it before."""
-        key = (delivery.job, delivery.delivery_id)
-        return Stored(self._ids[key], repeated=self._new.pop(key, None) is None)
 
 
 def _row(delivery: NewDelivery) -> dict[str, Any]:

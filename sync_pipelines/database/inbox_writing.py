@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.connections import shown_url
 from sync_pipelines.database.inbox import Inbox
-from sync_pipelines.database.inbox_storing import NewDelivery, Stored, find_known
+from sync_pipelines.database.inbox_storing import NewDelivery, Stored, store_deliveries
 from sync_pipelines.database.ledger import Ledger, storable
 from sync_pipelines.errors import RunError
 
@@ -29,6 +29,9 @@ _COLUMNS = {
     "delivery_id": "text",
     "received_at": "timestamptz",
 }
+_OF_THE_DATA = frozenset({"22", "23", "54"})
+"""Classes of errors that one of the deliveries has caused: data, constraints, limits. The ledger is well."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -58,13 +61,19 @@ class InboxWriter:
 
         Raises:
             RunError: The ledger does not answer.
+            DBAPIError: One of the deliveries can't be stored, and so none is.
         """
         if self._ledger.database.dialect.name != "postgresql":
             return self._inbox.store_many(deliveries)
+        is_fresh = self._connection is None
         try:
-            return self._store(self._open(), deliveries)
+            return store_deliveries(self._open(), self._ledger.tables.inbox, deliveries, self._insert)
         except DBAPIError as error:
             self.close()
+            if str(getattr(error.orig, "sqlstate", ""))[:2] in _OF_THE_DATA:
+                raise
+            if not is_fresh and error.connection_invalidated:
+                return self.store_many(deliveries)  # the server was restarted since the last delivery
             shown = shown_url(self._ledger.database.url)
             raise RunError(f"the ledger {shown} did not take deliveries: {error.orig}") from error
 
@@ -73,29 +82,9 @@ class InboxWriter:
             self._connection = self._ledger.database.connect().execution_options(isolation_level="AUTOCOMMIT")
         return self._connection
 
-    def _store(self, connection: Connection, deliveries: Sequence[NewDelivery]) -> list[Stored]:
+    def _insert(self, connection: Connection, deliveries: Sequence[NewDelivery]) -> Sequence[Row[Any]]:
         rows = _encode([_document(each) for each in deliveries])
-        found = connection.exec_driver_sql(self._statement, (rows,)).all()
-        if len(found) == len(deliveries):
-            return [Stored(row[0]) for row in sorted(found)]
-        return self._with_repeated(connection, deliveries, found)
-
-    def _with_repeated(
-        self, connection: Connection, deliveries: Sequence[NewDelivery], found: Sequence[Row[Any]]
-    ) -> list[Stored]:
-        nameless = iter(sorted(row.id for row in found if row.delivery_id is None))
-        new = {(row.job, row.delivery_id): row.id for row in found if row.delivery_id is not None}
-        keys = {(each.job, each.delivery_id) for each in deliveries if each.delivery_id is not None}
-        known = find_known(connection, self._ledger.tables.inbox, [key for key in keys if key not in new])
-        if len(new) + len(known) < len(keys):
-            return self._inbox.store_many(deliveries)  # one that another process had is gone by now
-        known |= new
-        return [
-            Stored(next(nameless))
-            if each.delivery_id is None
-            else Stored(known[each.job, each.delivery_id], repeated=new.pop((each.job, each.delivery_id), None) is None)
-            for each in deliveries
-        ]
+        return connection.exec_driver_sql(self._statement, (rows,)).all()
 
     def close(self) -> None:
         """Closes the connection; the next delivery opens another one."""

@@ -358,6 +358,7 @@ def storable(text: str | None) -> str | None:
 def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     _write_ahead(connection)
+    connection.execute("PRAGMA synchronous = FULL").close()  # some builds of SQLite forget the last commits otherwise
 
 
 def _write_ahead(connection: Any) -> None:

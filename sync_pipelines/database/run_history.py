@@ -32,14 +32,27 @@ class RunHistory:
         query = select(runs.c.id).where(runs.c.id.startswith(prefix, autoescape=True))
         return self._rows(query.order_by(runs.c.started_at.desc(), runs.c.id).limit(limit))
 
-    def last_applied_at(self, job: str) -> datetime | None:
-        """When the newest full run of a sync that has begun to apply ended; None if there is none, or it goes on."""
+    def last_applied_at(self, job: str, now: datetime) -> datetime | None:
+        """Until when the newest full run of a sync that has begun to apply may have applied; None if there is none.
+
+        One that was killed has no end: it was over when the next run of the sync began, or is now.
+
+        Args:
+            job: The sync job's name.
+            now: The time, asked by whoever has the lease of the sync.
+        """
         runs = self._table
-        query = select(runs.c.completed_at).where(runs.c.job == job, runs.c.kind.in_(WHOLE))
+        of_job = runs.c.job == job
+        query = select(runs.c.started_at, runs.c.completed_at).where(of_job, runs.c.kind.in_(WHOLE))
         query = query.where(runs.c.apply_started_at.is_not(None)).order_by(runs.c.started_at.desc()).limit(1)
         with self._ledger.transaction() as connection:
-            found: datetime | None = connection.scalar(query)
-        return found
+            found = connection.execute(query).one_or_none()
+            if found is None:
+                return None
+            following = select(runs.c.started_at).where(of_job, runs.c.started_at > found.started_at)
+            began_at: datetime | None = connection.scalar(following.order_by(runs.c.started_at).limit(1))
+        ended_at: datetime | None = found.completed_at
+        return ended_at or began_at or now
 
     def _rows(self, query: Select[str]) -> list[RunRow]:
         with self._ledger.database.begin() as connection:

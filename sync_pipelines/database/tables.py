@@ -163,11 +163,12 @@ def _inbox(metadata: MetaData, prefix: str) -> Table:
             sqlite_where=named,
         ),
         Index(
-            f"ix_{prefix}inbox_waiting_external_id",
+            f"ix_{prefix}inbox_external_id",
             "job",
-            "external_id",
-            postgresql_where=text("state = 'waiting'"),
-            sqlite_where=text("state = 'waiting'"),
+            # no index of PostgreSQL takes a text of thousands of characters
+            "external_id" if prefix else text("substr(external_id, 1, 200)"),
+            "state",
+            "id",
         ),
         Index(f"ix_{prefix}inbox_finished_at", "finished_at", postgresql_where=finished, sqlite_where=finished),
     )

@@ -10,6 +10,7 @@ from typing import Any, Self
 from sync_pipelines.errors import ItemError
 
 _NUMBER, _MOMENT = "n", "t"
+_LONGEST = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,14 @@ class Version:
         if isinstance(value, datetime):
             if value.tzinfo is None:
                 raise ItemError(f"the version {given!r} has no time zone; give an aware moment")
-            return cls(value.astimezone(UTC))
+            try:
+                return cls(value.astimezone(UTC))
+            except OverflowError as error:
+                raise ItemError(f"the version {given!r} is in no year that can be kept") from error
         if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
             number = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
             if number.is_finite():
-                return cls(number)
+                return cls(_short(number))
         raise ItemError(f"the version {_shown(given)} is neither a number nor an aware moment")
 
     @classmethod
@@ -76,6 +80,13 @@ def _read(text: str) -> Any:
         return datetime.fromisoformat(text.strip())
     except ValueError:
         return text
+
+
+def _short(number: Decimal) -> Decimal:
+    """The number, if the ledger can keep it."""
+    if len(str(number)) > _LONGEST:
+        raise ItemError(f"the version {_shown(number)} has too many digits; {_LONGEST} characters can be kept")
+    return number
 
 
 def _shown(value: Any) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 from sync_pipelines.errors import ConfigurationError
 
 Secrets = str | Sequence[str]
-"""The name of an environment variable, or several. One variable may hold several secrets, separated by white space or
-commas; any of them is good, so that a sender can change over from one to the next."""
+"""The name of an environment variable, or several. One variable may hold several secrets of at least 16
+characters, separated by white space or commas; any of them is good, so that a sender can change over to the next."""
 
 DeliveryId = str | Callable[[Any], Any]
 """What names a delivery: a header, or a function of the `WebhookEvent`."""

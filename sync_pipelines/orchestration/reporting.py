@@ -1,6 +1,5 @@
 """Tells Dagster of items that were applied outside of any run: a runless materialisation in the asset's history."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +8,12 @@ from dagster import AssetMaterialization, DagsterInstance, MetadataValue
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.orchestration.keys import asset_key
+from sync_pipelines.settings.dagster import has_dagster_home
 
 
 def dagster_reporter() -> Callable[[SyncJob[Any, Any], ItemResult], object] | None:
     """What tells the Dagster of `DAGSTER_HOME`; None where that is not set, and so there is none to tell."""
-    if not os.environ.get("DAGSTER_HOME"):
-        return None
-    return reporter_to(DagsterInstance.get())
+    return reporter_to(DagsterInstance.get()) if has_dagster_home() else None
 
 
 def reporter_to(instance: DagsterInstance) -> Callable[[SyncJob[Any, Any], ItemResult], object]:

@@ -11,7 +11,7 @@ from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.runner.plan_checking import PlanCheck
 from sync_pipelines.runner.record_calls import Answer
 from sync_pipelines.runner.target_driver import TargetDriver, Work
-from sync_pipelines.runner.version_guard import VersionGuard
+from sync_pipelines.runner.version_guard import Known, VersionGuard
 
 _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Action.DELETE: Outcome.DELETED}
 
@@ -81,18 +81,27 @@ def apply_chunk(  # noqa: PLR0913 - what it works with
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
             chunk.result.fail(number, entry, broken[entry.external_id])
-        elif guard is not None and guard.is_stale(entry, known):
-            if check is None:
-                chunk.result.settle(number, Outcome.SKIPPED)
-            else:
-                chunk.result.fail(number, entry, check.older(entry))
-        else:
+        elif guard is None or not _is_settled_as_stale(guard, known, number, entry, chunk):
             chunk.assign(number, found.get(entry.external_id))
     try:
         return chunk.write()
     finally:
         if guard is not None:
             guard.keep_written(entries, chunk.result.outcomes)
+
+
+def _is_settled_as_stale(
+    guard: VersionGuard, known: Mapping[str, Known], number: int, entry: PlanEntry, chunk: ChunkWriter
+) -> bool:
+    """True if the entry is not to be written, because its local record has become newer or nobody can tell."""
+    try:
+        is_stale = guard.is_stale(entry, known)
+    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+        chunk.result.fail(number, entry, error)
+        return True
+    if is_stale:
+        chunk.leave(number)
+    return is_stale
 
 
 class ChunkWriter:
@@ -121,6 +130,13 @@ class ChunkWriter:
         self._verify = verify
         self._check = check
         self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
+
+    def leave(self, number: int) -> None:
+        """Leaves a record as it is that has become newer than the item of the entry."""
+        if self._check is None:
+            self.result.settle(number, Outcome.SKIPPED)
+        else:
+            self.result.fail(number, self._entries[number], self._check.older(self._entries[number]))
 
     def assign(self, number: int, local: Any | None) -> None:
         """Decides on an entry, given the local record that is there now."""

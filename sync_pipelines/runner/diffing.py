@@ -261,7 +261,7 @@ def _without_stale(
     fresh: list[Candidate] = []
     for each in candidates:
         try:
-            is_stale = guard.version_of(each.item).is_older_than(known.get(each.external_id))
+            is_stale = guard.is_older(guard.version_of(each.item), known.get(each.external_id))
         except Exception as error:  # noqa: BLE001 - one bad item never stops the others
             page.fail(each.position, each.external_id, error)
             continue

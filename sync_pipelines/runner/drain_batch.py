@@ -9,19 +9,19 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sync_pipelines.database.inbox import Delivery
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
+from sync_pipelines.engine.versions import Version, newer_of
 from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.errors import AccountsError
 from sync_pipelines.recording.snapshot import SnapshotRow
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
 from sync_pipelines.runner.diffing import PageDiff, diff_page
-from sync_pipelines.runner.incoming import Choice, Incoming, choose, read_delivery
-from sync_pipelines.runner.refetching import refetch
+from sync_pipelines.runner.incoming import Choice, Incoming, choose
+from sync_pipelines.runner.refetching import no_fetch_one, refetch
 from sync_pipelines.runner.target_driver import TargetDriver
-from sync_pipelines.runner.version_guard import VersionGuard
+from sync_pipelines.runner.version_guard import Known, VersionGuard
 
 
 @dataclass
@@ -58,7 +58,7 @@ class DrainBatch:
     Args:
         job: The sync job.
         driver: The opened target.
-        deliveries: In the order in which they came.
+        incoming: Deliveries as they were read, in the order in which they came.
         guard: Knows the versions of local records, for a job with `get_version`.
         unsure_until: What came until then may be older than what a full sync has applied meanwhile.
     """
@@ -67,7 +67,7 @@ class DrainBatch:
         self,
         job: SyncJob[Any, Any],
         driver: TargetDriver,
-        deliveries: Sequence[Delivery],
+        incoming: Sequence[Incoming],
         guard: VersionGuard | None,
         unsure_until: datetime | None,
     ) -> None:
@@ -75,9 +75,11 @@ class DrainBatch:
         self._driver = driver
         self._guard = guard
         self._unsure_until = unsure_until
-        incoming = [read_delivery(job, driver.canonical_id, place, each) for place, each in enumerate(deliveries)]
         self.result = BatchResult(incoming)
+        self.written: BatchResult | None = None
+        """What became of all deliveries in a transaction that was complete, but for the answer to its commit."""
         self._entries: list[PlanEntry] = []
+        self._versions_of_deleted: dict[str, Version] = {}
 
     def decide(self) -> None:
         """Finds out what is to be written.
@@ -98,7 +100,19 @@ class DrainBatch:
                 choices |= fetched
                 self._take(self._diff(fetched))
         self._take(page)
-        self._decide_deletes({key: each for key, each in choices.items() if isinstance(each.change, Delete)})
+        deletes = {key: each for key, each in choices.items() if isinstance(each.change, Delete)}
+        self._decide_deletes(deletes | self._passed_over(page, choices))
+
+    def _passed_over(self, page: PageDiff, choices: Mapping[str, Choice]) -> dict[str, Choice]:
+        """The deletes after which nothing came but items that are older than the record that they delete."""
+        found: dict[str, Choice] = {}
+        for each in page.stale:
+            choice = choices[each.external_id]
+            gone = choice.passed_over_delete
+            if gone is not None and gone.change is not None:
+                del self.result.outcomes[gone.position]
+                found[each.external_id] = Choice(gone, gone.change)
+        return found
 
     def _choices(self) -> dict[str, Choice]:
         """One change per item; what can't be read has failed, what is made up for by another is settled."""
@@ -108,6 +122,10 @@ class DrainBatch:
                 self.result.fail(each.position, each.external_id, each.error)
             elif isinstance(each.change, Ignore):
                 self.result.outcomes[each.position] = Outcome.SKIPPED
+            elif each.is_overtaken and self._job.fetch_one is None:
+                self.result.outcomes[each.position] = Outcome.DUPLICATE
+            elif isinstance(each.change, Refetch) and self._job.fetch_one is None:
+                self.result.fail(each.position, each.external_id, no_fetch_one(self._job))
             else:
                 groups.setdefault(each.external_id or "", []).append(each)
         can_refetch = self._job.fetch_one is not None
@@ -151,7 +169,12 @@ class DrainBatch:
             return set()
         found, _ = self._driver.find(ids)
         known = self._guard.known(found, ids)
-        return {each for each in ids if known.get(each) == choices[each].winner.version}
+        versions = {each: choices[each].winner.version for each in ids}
+        return {
+            each
+            for each, version in versions.items()
+            if version is not None and not self._guard.is_newer(version, known.get(each))
+        }
 
     def _take(self, page: PageDiff) -> None:
         settled = {Outcome.SKIPPED: [*page.skipped, *page.stale], Outcome.UNCHANGED: page.unchanged}
@@ -162,6 +185,8 @@ class DrainBatch:
 
     def _decide_deletes(self, choices: Mapping[str, Choice]) -> None:
         found, broken = self._driver.find(list(choices)) if choices else ({}, {})
+        if self._guard is not None and choices:
+            self._note_versions(self._guard.known(found, list(choices)), choices)
         for external_id, choice in choices.items():
             position = choice.winner.position
             if external_id in broken:
@@ -170,6 +195,14 @@ class DrainBatch:
                 self._entries.append(PlanEntry(Action.DELETE, external_id, position))
             else:
                 self.result.outcomes[position] = Outcome.UNCHANGED
+
+    def _note_versions(self, known: Mapping[str, Known], choices: Mapping[str, Choice]) -> None:
+        """Keeps in mind what the deleted records had come to, which nothing that is older may bring back."""
+        for external_id, choice in choices.items():
+            before = known[external_id].newest if external_id in known else None
+            newest = newer_of(before, choice.newest_version)
+            if newest is not None:
+                self._versions_of_deleted[external_id] = newest
 
     def write(self, connection: Connection | None) -> BatchResult:
         """Writes it. A drain that was killed between writing and settling finds its deliveries again: it looks first.
@@ -187,6 +220,8 @@ class DrainBatch:
         guard = self._guard.within(connection) if self._guard is not None else None
         given = replace(self.result, outcomes=dict(self.result.outcomes), errors=dict(self.result.errors))
         try:
+            if guard is not None:
+                guard.keep_versions(self._versions_of_deleted)
             apply_chunk(self._driver, self._entries, verify=True, result=chunk, guard=guard)
         finally:
             _add_written(given, self._entries, chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -12,14 +12,16 @@ from uuid import uuid4
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.database.inbox import Delivery, Settled
+from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
+from sync_pipelines.runner.incoming import Incoming, in_their_order, read_delivery
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.reporting import RunReport
@@ -29,6 +31,7 @@ from sync_pipelines.runner.workspace import Workspace
 
 BATCH_SIZE = 2_000
 _POLL_S = 0.25
+_WRITTEN = [each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Drain:
         self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
     ) -> SyncResults:
         started_at, began_s = self._workspace.clock(), time.monotonic()
-        self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name)
+        self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
         self._workspace.ledger.start_run(
             RunRow(run_id, self.job.name, "drain", self._dagster_run_id, options={}, started_at=started_at)
         )
@@ -120,7 +123,7 @@ class Drain:
         began_s = last_arrival_s = time.monotonic()
         number = 0
         while time.monotonic() - began_s < limits.longest_s:
-            deliveries = self._next()
+            deliveries = self._next(driver)
             if deliveries:
                 self._apply(run_id, number, driver, deliveries)
                 number, last_arrival_s = number + 1, time.monotonic()
@@ -129,17 +132,45 @@ class Drain:
             else:
                 sleep(_POLL_S)
 
-    def _next(self) -> Sequence[Delivery]:
-        """The deliveries that are due, and all others that wait for the same items, so that none comes too late."""
-        inbox, name = self._workspace.inbox, self.job.name
-        due = inbox.oldest_waiting(name, BATCH_SIZE, due_at=self._workspace.clock())
-        ids = dict.fromkeys(each.external_id for each in due if each.external_id is not None)
-        if not ids:
-            return due
-        others = {each.id: each for each in inbox.waiting_of(name, list(ids))}
-        return sorted((others | {each.id: each for each in due}).values(), key=lambda each: each.id)
+    def _next(self, driver: TargetDriver) -> Sequence[Incoming]:
+        """The deliveries that are due, and all others that wait for the same items, so that none comes too late.
 
-    def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Delivery]) -> None:
+        Their ids are looked for as the target's key has them too: that is how those are stored that have been tried.
+        """
+        inbox, name = self._workspace.inbox, self.job.name
+        stored = inbox.oldest_waiting(name, BATCH_SIZE, due_at=self._workspace.clock())
+        due = {each.id: read_delivery(self.job, driver.canonical_id, each) for each in stored}
+        ids = {id_ for each in due.values() for id_ in (each.external_id, each.delivery.external_id) if id_ is not None}
+        others = [each for each in inbox.waiting_of(name, list(ids)) if each.id not in due]
+        read = [*due.values(), *(read_delivery(self.job, driver.canonical_id, each) for each in others)]
+        return self._with_overtaken(in_their_order(read))
+
+    def _with_overtaken(self, deliveries: Sequence[Incoming]) -> Sequence[Incoming]:
+        """Marks those whose item has a later state by now, and which have no version that would tell.
+
+        Nobody knew which item they are for when the later one was applied: they could not be parsed then, or say the id
+        otherwise. An item with a version may be newer all the same, but not than a delete that came after it.
+        """
+        known = [each for each in deliveries if each.may_be_overtaken]
+        if not known:
+            return deliveries
+        inbox, name, first = self._workspace.inbox, self.job.name, known[0].delivery.id
+        ids = list({each.external_id or "" for each in known})
+        has_versions = self.job.get_version is not None
+        actions = _WRITTEN if has_versions and self.job.fetch_one is None else None
+        newest = deleted = inbox.newest_applied(name, ids, first, actions)
+        if has_versions:
+            deleted = inbox.newest_applied(name, ids, first, [Outcome.DELETED.value])
+        if not newest and not deleted:
+            return deliveries
+        marked = set()
+        for each in known:
+            by = newest if each.version is None else deleted
+            if by.get(each.external_id or "", 0) > each.delivery.id:
+                marked.add(each.position)
+        return [replace(each, is_overtaken=True) if each.position in marked else each for each in deliveries]
+
+    def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
         guard = guard_of(self.job, self._workspace.versions, driver)
         batch = DrainBatch(self.job, driver, deliveries, guard, self._unsure_until)
@@ -148,7 +179,9 @@ class Drain:
         try:
             result = driver.at_once(lambda: self._apply_together(run_id, number, driver, batch))
         except DBAPIError:
-            self._report.line("drain: this batch is written in several transactions, for the database refuses one")
+            result = self._committed(run_id, number, batch)
+            if result is None:
+                self._report.line("drain: this batch is written in several transactions, for the database refuses one")
         if result is None:
             try:
                 batch.write(None)
@@ -159,17 +192,28 @@ class Drain:
 
     def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> BatchResult | None:
         """None if target and ledger are two databases."""
+        committed = self._committed(run_id, number, batch)
+        if committed is not None:
+            return committed
         try:
             with driver.together() as connection:
                 if connection is None or not self._workspace.ledger.is_in(connection):
                     return None
-                result = batch.write(connection)
-                self._settle(run_id, number, result, connection)
+                with driver.lease_locked():
+                    result = batch.write(connection)
+                    self._settle(run_id, number, result, connection)
+                batch.written = result
         except LeaseLostError:
             raise
         except TargetError as error:  # the connection failed, and all is undone
             raise RetryableError(message_of(error)) from error
         return result
+
+    def _committed(self, run_id: str, number: int, batch: DrainBatch) -> BatchResult | None:
+        """What an attempt has done whose commit came through, but not the answer to it; None if there was none."""
+        if batch.written is None or number not in self._workspace.ledger.chunks(run_id):
+            return None
+        return batch.written
 
     def _settle(self, run_id: str, number: int, result: BatchResult, within: Connection | None = None) -> None:
         now = self._workspace.clock()
@@ -185,9 +229,9 @@ class Drain:
             if error is not None:
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
                 message = f"{error.exception_type}: {error.message}"
-                settled.append(Settled(each.delivery.id, each.external_id, None, message, again_at))
+                settled.append(Settled(each.delivery.id, _other_id(each), None, message, again_at))
             elif outcome is not None:
-                settled.append(Settled(each.delivery.id, each.external_id, outcome.value))
+                settled.append(Settled(each.delivery.id, _other_id(each), outcome.value))
         return settled
 
     def _tell(self, result: BatchResult) -> None:
@@ -199,3 +243,8 @@ class Drain:
                 self.applied.append(Applied(each.external_id, "failed", f"{error.exception_type}: {error.message}"))
             elif outcome is not None:
                 self.applied.append(Applied(each.external_id, outcome.value))
+
+
+def _other_id(incoming: Incoming) -> str | None:
+    """The item's canonical id, if the inbox does not have it as it is."""
+    return None if incoming.external_id == incoming.delivery.external_id else incoming.external_id

@@ -39,6 +39,7 @@ class HeldLease:
         self._good_until_s = elapsed_s() + ttl.total_seconds()
         self._lost = False
         self._asking = threading.Lock()
+        self._row_is_locked = False
 
     def renew(self) -> None:
         """Lengthens the lease, or notes that it is lost."""
@@ -64,7 +65,21 @@ class HeldLease:
             raise self._lost_error()
 
     def _is_stale(self) -> bool:
-        return not self._lost and self._elapsed_s() >= self._good_until_s - self.ttl.total_seconds() / 2
+        if self._lost or self._row_is_locked:
+            return False
+        return self._elapsed_s() >= self._good_until_s - self.ttl.total_seconds() / 2
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """For the time of a transaction that has locked the lease's row: nobody can take the lease then.
+
+        To renew it would be to wait for the end of that very transaction.
+        """
+        self._row_is_locked = True
+        try:
+            yield
+        finally:
+            self._row_is_locked = False
 
     def fence(self, connection: Connection) -> None:
         """Makes sure of it inside the transaction that is about to write; exactly so where target and ledger are one.

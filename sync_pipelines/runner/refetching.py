@@ -31,11 +31,15 @@ def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence
     if not external_ids:
         return {}
     if job.fetch_one is None:
-        error = ItemError(f"only the source can say what the item is now; give {job.name} a fetch_one")
-        return {each: Answer(error=error) for each in external_ids}
+        return {each: Answer(error=no_fetch_one(job)) for each in external_ids}
     answers: dict[str, Answer] = {}
     _SourceCalls(job).each(job.fetch_one, {each: (each,) for each in external_ids}, answers)
     return {each: _checked(job, driver, each, answers[each]) for each in external_ids}
+
+
+def no_fetch_one(job: SyncJob[Any, Any]) -> ItemError:
+    """The error of a delivery that only the source could make sense of."""
+    return ItemError(f"only the source can say what the item is now; give {job.name} a fetch_one")
 
 
 class _SourceCalls(RecordCalls):

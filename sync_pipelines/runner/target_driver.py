@@ -162,6 +162,12 @@ class TargetDriver:
         notes = self._offered("notes")
         return list(call(notes)) if notes else []
 
+    @contextmanager
+    def lease_locked(self) -> Iterator[None]:
+        """For the time of a transaction of `together` that has locked the row of the lease."""
+        with self._held.locked() if self._held is not None else nullcontext():
+            yield
+
     def at_once(self, action: Callable[[], T]) -> T:
         """Does something for many records; tries again what passes.
 
@@ -191,6 +197,12 @@ class TargetDriver:
         expect_ids = self._offered("expect_ids")
         if expect_ids is not None:
             self._calls.at_once(expect_ids, external_ids)
+
+    def stored_version(self, value: Any) -> Any:
+        """What a local record would hold of a version, as far as the target knows; else None."""
+        convert = self._offered("stored_version")
+        named = isinstance(self._job.get_version, str)
+        return call(convert, value, self._job.get_version) if named and convert is not None else None
 
     def describe(self) -> TargetDescription | None:
         """What the target tells about itself, if it does."""

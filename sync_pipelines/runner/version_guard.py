@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -14,6 +16,24 @@ from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.versions import Version, newer_of
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.target_driver import TargetDriver
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a local record's version.
+
+    Args:
+        noted: The version that the ledger has.
+        held: The version that the record itself holds, which its column may have rounded.
+    """
+
+    noted: Version | None
+    held: Version | None
+
+    @property
+    def newest(self) -> Version | None:
+        """The newer one of the two."""
+        return newer_of(self.noted, self.held)
 
 
 class VersionGuard:
@@ -46,7 +66,7 @@ class VersionGuard:
         """
         return version_of(self._job, item)
 
-    def known(self, found: Mapping[str, Any], external_ids: Sequence[str]) -> dict[str, Version]:
+    def known(self, found: Mapping[str, Any], external_ids: Sequence[str]) -> dict[str, Known]:
         """The versions of local records as far as they are known.
 
         Args:
@@ -54,26 +74,42 @@ class VersionGuard:
             external_ids: Of which records.
         """
         kept = self._versions.known(self._job.name, external_ids)
-        known: dict[str, Version] = {}
+        known: dict[str, Known] = {}
         for external_id in external_ids:
-            ledgers = Version.from_text(kept[external_id]) if external_id in kept else None
-            newest = newer_of(ledgers, self._local(found.get(external_id)))
-            if newest is not None:
-                known[external_id] = newest
+            noted = Version.from_text(kept[external_id]) if external_id in kept else None
+            held = self._held(found.get(external_id))
+            if noted is not None or held is not None:
+                known[external_id] = Known(noted, held)
         return known
 
-    def _local(self, local: Any | None) -> Version | None:
-        given = self._driver.local_version(local) if local is not None else None
-        try:
-            return None if given is None else Version.of(given)
-        except ItemError:  # somebody else has written something else there
-            return None
+    def _held(self, local: Any | None) -> Version | None:
+        return _version_or_none(self._driver.local_version(local)) if local is not None else None
 
-    def is_stale(self, entry: PlanEntry, known: Mapping[str, Version]) -> bool:
+    def is_older(self, version: Version, known: Known | None) -> bool:
+        """True if an item of that version is older than the local record."""
+        if known is None:
+            return False
+        return version.is_older_than(known.noted) or self._as_held(version).is_older_than(known.held)
+
+    def is_newer(self, version: Version, known: Known | None) -> bool:
+        """True if an item of that version is newer than the local record, or nothing is known of that."""
+        if known is None:
+            return True
+        as_held = self._as_held(version)
+        return any(
+            each is not None and each.is_older_than(given)
+            for each, given in ((known.noted, version), (known.held, as_held))
+        )
+
+    def _as_held(self, version: Version) -> Version:
+        """The version as a local record would hold it: a column may round it."""
+        return _version_or_none(self._driver.stored_version(version.value)) or version
+
+    def is_stale(self, entry: PlanEntry, known: Mapping[str, Known]) -> bool:
         """True if the local record has become newer than the item since the diff."""
         if entry.action is Action.DELETE:
             return False
-        return self.version_of(entry.item).is_older_than(known.get(entry.external_id))
+        return self.is_older(self.version_of(entry.item), known.get(entry.external_id))
 
     def keep_written(self, entries: Sequence[PlanEntry], outcomes: Mapping[int, Outcome]) -> None:
         """Notes the versions of the items whose records have been brought up to them.
@@ -92,7 +128,19 @@ class VersionGuard:
         Args:
             items: Canonical id -> item.
         """
-        texts = {external_id: self.version_of(item).text for external_id, item in items.items()}
+        versions: dict[str, Version] = {}
+        for external_id, item in items.items():
+            with suppress(Exception):  # it could be read before; that what is written can't be undone
+                versions[external_id] = self.version_of(item)
+        self.keep_versions(versions)
+
+    def keep_versions(self, versions: Mapping[str, Version]) -> None:
+        """Notes the versions of records, also of such as are deleted: an older item does not bring them back.
+
+        Args:
+            versions: Canonical id -> version.
+        """
+        texts = {external_id: version.text for external_id, version in versions.items()}
         self._versions.keep(self._job.name, texts, self._connection)
 
 
@@ -103,6 +151,13 @@ def version_of(job: SyncJob[Any, Any], item: Any) -> Version:
         ItemError: It is missing, or neither a number nor an aware moment.
     """
     return Version.of(resolve(job.read_version(item)))
+
+
+def _version_or_none(given: Any) -> Version | None:
+    try:
+        return None if given is None else Version.of(given)
+    except ItemError:  # somebody else has written something else there
+        return None
 
 
 def guard_of(job: SyncJob[Any, Any], versions: Versions, driver: TargetDriver) -> VersionGuard | None:

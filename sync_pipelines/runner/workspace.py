@@ -35,7 +35,11 @@ class Retries:
         """When to try again after so many attempts; None: not any more."""
         if attempts >= self.attempts:
             return None
-        wait: timedelta = self.first_wait * 4 ** (attempts - 1)
+        wait = min(self.first_wait, _LONGEST_WAIT)
+        for _ in range(attempts - 1):
+            if wait >= _LONGEST_WAIT:
+                break
+            wait *= 4
         return now + min(wait, _LONGEST_WAIT)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,17 @@ import sqlalchemy as sa
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
-from sync_pipelines.errors import ItemError, RetryableError, TargetError
+from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.bulk.parts import BulkTarget
 from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.bulk.table import BulkTable
 from sync_pipelines.targets.changing import RowChanges
 from sync_pipelines.targets.columns import ColumnCodec, IdPart, id_of
-from sync_pipelines.targets.failures import passing_failures
 from sync_pipelines.targets.mapping import ItemMapping
 from sync_pipelines.targets.plain import shortened
 from sync_pipelines.targets.reflection import ReflectedTable
 from sync_pipelines.targets.storage import AsGiven
+from sync_pipelines.targets.transactions import Transactions
 
 Row = dict[str, Any]
 """A local record: column -> canonical value, key columns included."""
@@ -75,8 +75,7 @@ class OpenedSqlTable:
         self._mapping = mapping
         self._read_item = mapping.read
         self._identify = identify
-        self._fence: Callable[[sa.Connection], object] | None = None
-        self._shared: sa.Connection | None = None
+        self._transactions = Transactions(database, self._habits)
         self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
         self._key_columns = [self._table.c[name] for name in policy.key]
         self._changes = RowChanges(
@@ -131,7 +130,7 @@ class OpenedSqlTable:
         columns = [self._table.c[codec.name] for codec in self._shown]
         size = self._habits.values_per_lookup // len(self._key)
         rows: list[Sequence[Any]] = []
-        with self._connected() as connection:
+        with self._transactions.reading() as connection:
             for start in range(0, len(keys), size):
                 among = self._habits.among(self._key_columns, keys[start : start + size])
                 rows += connection.execute(sa.select(*columns).where(among)).all()
@@ -165,6 +164,14 @@ class OpenedSqlTable:
         column = self._mapping.column_of(field)
         return local.get(column) if column is not None else None
 
+    def stored_version(self, value: Any, field: str) -> Any:
+        """What `local_version` would give after that value was written; None if there is no such column."""
+        codec = self._reflected.codecs.get(self._mapping.column_of(field) or "")
+        try:
+            return None if codec is None else codec.from_item(value)
+        except ItemError:
+            return None
+
     def create(self, item: Any) -> None:
         """Inserts the item's row. Raises as `create_many`."""
         self.create_many([item])
@@ -180,7 +187,7 @@ class OpenedSqlTable:
         batches: dict[frozenset[str], list[Row]] = {}
         for row in map(self._row_of, items):
             batches.setdefault(frozenset(row), []).append(row)
-        with self._transaction() as connection:
+        with self._transactions.writing() as connection:
             for rows in batches.values():
                 statement = sa.insert(self._table).execution_options(preserve_rowcount=True)
                 if 0 <= connection.execute(statement, rows).rowcount < len(rows):
@@ -212,7 +219,7 @@ class OpenedSqlTable:
             if changes := self.changes(item, local):
                 new = {f"new_{number}": change.new for number, change in enumerate(changes.values())}
                 batches.setdefault(tuple(changes), []).append(self._where_values(local) | new)
-        with self._transaction() as connection:
+        with self._transactions.writing() as connection:
             for columns, rows in batches.items():
                 self._require_hit(self._changes.update(connection, columns, rows), rows)
 
@@ -228,7 +235,7 @@ class OpenedSqlTable:
             RetryableError: The database can't be reached, is locked, or broke a deadlock.
             sqlalchemy.exc.DBAPIError: The database refuses to delete a row.
         """
-        with self._transaction() as connection:
+        with self._transactions.writing() as connection:
             rows = [self._where_values(local) for local in locals_]
             self._require_hit(self._changes.delete(connection, rows), rows)
 
@@ -251,7 +258,7 @@ class OpenedSqlTable:
         columns = self._key_columns
         statement = sa.select(*columns).where(*(column.is_not(None) for column in columns))
         with (
-            self._connected() as connection,
+            self._transactions.reading() as connection,
             connection.execution_options(yield_per=_IDS_PER_PAGE).execute(statement) as result,
         ):
             yield from result
@@ -268,12 +275,12 @@ class OpenedSqlTable:
             page = self._page(statement.where(self._habits.after(bare, page[-1][size:])))
 
     def _page(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
-        with self._connected() as connection:
+        with self._transactions.reading() as connection:
             return connection.execute(statement).all()
 
     def describe(self) -> TargetDescription:
         """The table's name, columns and number of rows, which it counts."""
-        with self._connected() as connection:
+        with self._transactions.reading() as connection:
             count = connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one()
         columns = tuple((name, codec.type_name) for name, codec in self._reflected.codecs.items())
         return TargetDescription(self._reflected.label, columns, count)
@@ -295,63 +302,17 @@ class OpenedSqlTable:
             reader=PageReader(self._mapping, self._writable.__contains__),
             key_of_id=self._key_of_id,
             id_of_key=self._id_of_key,
-            fence=self._fence,
+            fence=self._transactions.fence,
         )
         return BulkTable(parts, request)
 
-    @contextmanager
-    def together(self) -> Iterator[sa.Connection]:
-        """One transaction for everything that is written in the block, and for what else the caller writes in it.
-
-        A row that the database refuses leaves the others in it. Once the connection fails, all of it is undone: then
-        every further write raises `TargetError`.
-
-        Raises:
-            RetryableError: The database can't be reached, is locked, or broke a deadlock.
-        """
-        with self._begun() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # each row's error with that row
-            self._shared = connection
-            try:
-                yield connection
-            finally:
-                self._shared = None
-
-    @contextmanager
-    def _part_of(self, shared: sa.Connection) -> Iterator[sa.Connection]:
-        try:
-            with passing_failures(self._database), shared.begin_nested():
-                yield shared
-        except RetryableError as error:
-            raise TargetError(str(error)) from error
-
-    def _transaction(self) -> AbstractContextManager[sa.Connection]:
-        return self._begun() if self._shared is None else self._part_of(self._shared)
-
-    @contextmanager
-    def _connected(self) -> Iterator[sa.Connection]:
-        with (
-            passing_failures(self._database),
-            self._database.connect() as connection,
-            self._habits.in_order(connection),
-        ):
-            yield connection
-
-    @contextmanager
-    def _begun(self) -> Iterator[sa.Connection]:
-        with (
-            passing_failures(self._database),
-            self._database.begin() as connection,
-            self._habits.in_order(connection),
-        ):
-            if self._fence is not None:
-                self._fence(connection)
-            yield connection
+    def together(self) -> AbstractContextManager[sa.Connection | None]:
+        """One transaction for everything that is written in the block, and for what else the caller writes in it."""
+        return self._transactions.together()
 
     def fence_with(self, fence: Callable[[sa.Connection], object]) -> None:
         """Lets every write transaction begin with that call, which raises if this run may not write any more."""
-        self._fence = fence
+        self._transactions.fence = fence
 
     def _row_of(self, item: Any) -> Row:
         """The row that a create writes."""

@@ -32,47 +32,51 @@ def build_app(
 ) -> WebhookApp:
     """Puts the receiver together.
 
-    Everything starts when it is first needed, because an application that is mounted is not told when it starts.
-
     Args:
         hooks: The webhooks by name.
         access: The way to the ledger.
         apply: Applies one change, for webhooks in inline mode.
         report: Is told of what was applied inline.
     """
-    metrics = Metrics()
-    writer = DeliveryWriter(access.store)
-    inline = InlineApplier(access.inbox, apply, report)
-    health = _Health(access, metrics, sorted({hook.job.name for hook in hooks.values()}))
-
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(_close, writer, inline, health, access)
-
-    rest = Starlette(
-        routes=[
-            Route("/healthz", endpoint=health.alive),
-            Route("/readyz", endpoint=health.ready),
-            Route("/metrics", endpoint=health.metrics),
-        ],
-        lifespan=lifespan,
-    )
-    rest.router.redirect_slashes = False
-    return WebhookApp(Receiver(hooks, writer, inline, metrics), rest)
+    return WebhookApp(hooks, access, InlineApplier(access.inbox, apply, report))
 
 
 class WebhookApp:
-    """Hands deliveries to the receiver on the shortest way, and everything else to Starlette.
+    """The ASGI application: hands deliveries to the receiver on the shortest way, everything else to Starlette.
+
+    All starts when it is first needed, because an application that is mounted is not told when it starts.
 
     Args:
-        receiver: Takes what is sent to `/webhooks/{name}`.
-        rest: Answers everything else, and is told when the application starts and ends.
+        hooks: The webhooks by name.
+        access: The way to the ledger.
+        inline: Applies deliveries of webhooks in inline mode.
     """
 
-    def __init__(self, receiver: Receiver, rest: Starlette) -> None:
-        self._receiver = receiver
-        self._rest = rest
+    def __init__(self, hooks: Mapping[str, Hook], access: LedgerAccess, inline: InlineApplier) -> None:
+        metrics = Metrics()
+        self._access = access
+        self._inline = inline
+        self._writer = DeliveryWriter(access.store)
+        self._health = _Health(access, metrics, sorted({hook.job.name for hook in hooks.values()}))
+        self._receiver = Receiver(hooks, self._writer, inline, metrics)
+        self._rest = self._build_rest()
+
+    def _build_rest(self) -> Starlette:
+        @asynccontextmanager
+        async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+            yield
+            await asyncio.to_thread(self.close)
+
+        rest = Starlette(
+            routes=[
+                Route("/healthz", endpoint=self._health.alive),
+                Route("/readyz", endpoint=self._health.ready),
+                Route("/metrics", endpoint=self._health.metrics),
+            ],
+            lifespan=lifespan,
+        )
+        rest.router.redirect_slashes = False
+        return rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -83,13 +87,12 @@ class WebhookApp:
                 return
         await self._rest(scope, receive, send)
 
-
-def _close(writer: DeliveryWriter, inline: InlineApplier, health: _Health, access: LedgerAccess) -> None:
-    """All requests are answered by now: nothing is left to store but what nobody waits for."""
-    writer.close()
-    inline.close()
-    health.close()
-    access.close()
+    def close(self) -> None:
+        """Stores what still waits, then closes threads and connections. A server does so at its end."""
+        self._writer.close()
+        self._inline.close()
+        self._health.close()
+        self._access.close()
 
 
 class _Health:
@@ -121,10 +124,10 @@ class _Health:
         """The answer; None if there is none in time, or the last question of the kind is still open."""
         if what in self._asking:
             return None
-        self._asking.add(what)
-        work = asyncio.get_running_loop().run_in_executor(self._pool, question)
-        work.add_done_callback(lambda _: self._asking.discard(what))
         try:
+            work = asyncio.get_running_loop().run_in_executor(self._pool, question)
+            self._asking.add(what)
+            work.add_done_callback(lambda _: self._asking.discard(what))
             return await asyncio.wait_for(asyncio.shield(work), _HEALTH_TIMEOUT_S)
         except Exception:  # noqa: BLE001 - whatever it is, the answer is that there is none
             return None

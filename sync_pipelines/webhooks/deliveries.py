@@ -36,6 +36,7 @@ _SECRET = re.compile(r"signature|hmac|auth|token|secret|cookie|key|passw|session
 _MAX_HEADERS = 30
 _MAX_HEADER_CHARS = 1_000
 _MAX_NAME_CHARS = 200
+_MAX_ID_BYTES = 1_000  # what is looked up by an index must fit into it
 
 
 def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -179,9 +180,11 @@ def delivery_name(value: Any) -> str | None:
 def _storable_id(value: Any) -> str:
     external_id = checked_external_id(value)
     try:
-        external_id.encode()
+        size = len(external_id.encode())
     except UnicodeEncodeError as error:
-        raise ItemError(f"the external id is not Unicode: {external_id!a}") from error
+        raise ItemError(f"the external id is not Unicode: {external_id[:_MAX_NAME_CHARS]!a}") from error
+    if size > _MAX_ID_BYTES:
+        raise ItemError(f"the external id has {size:,} bytes; {_MAX_ID_BYTES:,} are allowed")
     return external_id
 
 

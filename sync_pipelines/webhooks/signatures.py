@@ -29,6 +29,7 @@ Verify = Callable[[Headers, bytes], bool]
 Clock = Callable[[], float]
 
 _SEPARATORS = re.compile(r"[\s,]+")
+_SHORTEST_OF_SEVERAL = 16
 _DIGITS = re.compile(r"[0-9]{1,16}")
 _MILLISECONDS_FROM = 100_000_000_000
 _STANDARD = ("id", "timestamp", "signature")
@@ -64,11 +65,19 @@ def read_secrets(names: Sequence[str], job: str) -> list[tuple[str, str]]:
     found = []
     for name in names:
         held = read_secret(name, f"the webhook of sync job {job!r}").get_secret_value()
-        secrets = [secret for secret in _SEPARATORS.split(held) if secret]
+        secrets = _secrets_in(held)
         if not secrets:
             raise ConfigurationError(f"the environment variable {name} of the webhook of sync job {job!r} is empty")
         found += [(name, secret) for secret in secrets]
     return found
+
+
+def _secrets_in(held: str) -> list[str]:
+    """One secret or several. What has short parts is one: each word of a pass phrase must not be a key of its own."""
+    parts = [part for part in _SEPARATORS.split(held) if part]
+    if len(parts) > 1 and min(map(len, parts)) < _SHORTEST_OF_SEVERAL:
+        return [held]
+    return parts
 
 
 class _Standard:

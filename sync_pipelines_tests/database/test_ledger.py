@@ -299,6 +299,11 @@ class TestConnections:
         with sqlite.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
+    def test_on_sqlite_a_commit_survives_a_power_cut(self, sqlite_url: str) -> None:
+        with open_ledger(sqlite_url) as ledger, ledger.transaction() as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
     def test_the_model_knows_both_dialects(self) -> None:
         assert ledger_tables("sqlite").runs.fullname == "sync_runs"
         assert ledger_tables("postgresql").runs.fullname == "sync_pipelines.runs"

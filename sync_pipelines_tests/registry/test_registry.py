@@ -13,10 +13,13 @@ import pytest
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.intervals import sync_intervals
+from sync_pipelines.engine.webhook_signatures import Unsigned
+from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, Webhook
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry import registry
 from sync_pipelines.registry.registry import find_job, find_jobs, register_sync_job, schedule_sync_job
 from sync_pipelines.registry.single_items import trigger_item
+from sync_pipelines.registry.webhook_app import webhook_app
 from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 
@@ -248,3 +251,40 @@ class TestSingleItems:
         with pytest.raises(ItemError, match="KeyError: 'no'") as caught:
             trigger_item("by-hand", {"sku": "A"}, settings=settings)
         assert isinstance(caught.value.__cause__, KeyError)
+
+    def test_a_delete_and_an_upsert_may_be_said_to_be_so(self, settings: Settings) -> None:
+        numbers = [trigger_item("erp-stock", each, settings=settings) for each in (Delete("A"), Upsert({"sku": "B"}))]
+        with open_workspace(settings) as workspace:
+            waiting = workspace.inbox.oldest_waiting("erp-stock", 10)
+        assert [(each.id, each.kind, each.external_id, each.item) for each in waiting] == [
+            (numbers[0], "delete", "A", None),
+            (numbers[1], "upsert", "B", '{"sku":"B"}'),
+        ]
+
+    def test_a_named_delivery_is_stored_once(self, settings: Settings) -> None:
+        numbers = {trigger_item("erp-stock", {"sku": "A"}, delivery_id="e-1", settings=settings) for _ in range(2)}
+        assert len(numbers) == 1
+
+    def test_a_refetch_needs_a_job_that_can(self, settings: Settings) -> None:
+        with pytest.raises(ConfigurationError, match=r"'erp-stock': Refetch.* needs a fetch_one"):
+            trigger_item("erp-stock", Refetch("A"), settings=settings)
+        with pytest.raises(ItemError, match="nothing to store"):
+            trigger_item("erp-stock", Ignore(), settings=settings)
+        with pytest.raises(ItemError, match="empty"):
+            trigger_item("erp-stock", Delete(""), settings=settings)
+
+
+class TestWebhookApp:
+    @pytest.fixture
+    def settings(self, tmp_path: Path, package: Callable[..., str]) -> Settings:
+        return Settings(data_dir=tmp_path / "data", database_url=None, ledger_url=None, jobs=(package(),))
+
+    def test_it_serves_the_webhooks_of_all_jobs(self, settings: Settings) -> None:
+        register_sync_job(job("by-hand", webhook=Webhook(signature=Unsigned())))
+        app = webhook_app(settings=settings)
+        assert callable(app)
+        app.close()
+
+    def test_without_any_webhook_it_says_so(self, settings: Settings) -> None:
+        with pytest.raises(ConfigurationError, match="no sync job has a webhook"):
+            webhook_app(settings=settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sync_pipelines.runner.run import run_sync
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, MemoryTarget
+from sync_pipelines_tests.runner.desk import Clock, Desk
 
 Item = dict[str, Any]
 
@@ -30,6 +32,18 @@ def workspace(settings: Settings) -> Iterator[Workspace]:
     """The ledger and snapshot store of those settings."""
     with open_workspace(settings) as opened:
         yield opened
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+def desk(workspace: Workspace, clock: Clock) -> Desk:
+    """Where deliveries of the job `stock` come in, by that clock."""
+    return Desk(replace(workspace, clock=clock))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Versions of records, and an index that finds what waits for one of them."""
+"""Versions of records, and an index that finds the deliveries for one of them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,14 @@ def upgrade() -> None:
         sa.Column("version", sa.String(100), nullable=False),
         schema=schema,
     )
-    waiting = sa.text("state = 'waiting'")
+    # no index of PostgreSQL takes a text of thousands of characters
+    external_id = "external_id" if schema is None else sa.text("substr(external_id, 1, 200)")
     op.create_index(
-        f"ix_{prefix}inbox_waiting_external_id",
-        f"{prefix}inbox",
-        ["job", "external_id"],
-        schema=schema,
-        postgresql_where=waiting,
-        sqlite_where=waiting,
+        f"ix_{prefix}inbox_external_id", f"{prefix}inbox", ["job", external_id, "state", "id"], schema=schema
     )
 
 
 def downgrade() -> None:
     prefix, schema = context.config.attributes["prefix"], context.config.attributes["schema"]
-    op.drop_index(f"ix_{prefix}inbox_waiting_external_id", f"{prefix}inbox", schema=schema)
+    op.drop_index(f"ix_{prefix}inbox_external_id", f"{prefix}inbox", schema=schema)
     op.drop_table(f"{prefix}versions", schema=schema)
