@@ -93,7 +93,7 @@ def told(results: SyncResults) -> Any:
 def test_a_dry_run_and_its_plan_applied_do_what_a_plain_run_does(kind: str, request: pytest.FixtureRequest) -> None:
     """Promise 12, for anything: it writes nothing, shows what will be, and that is what becomes of it."""
     pair = Pair(request.getfixturevalue("sqlite" if kind == "sqlite" else "postgres"))
-    _all_cases(pair, 20 if kind == "sqlite" else 12)
+    _all_cases(pair, 40 if kind == "sqlite" else 30)
 
 
 def _all_cases(pair: Pair, examples: int) -> None:
