@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -51,7 +52,9 @@ def serve(host: str, port: int) -> None:
         _log_to_stderr()
         server = _Server(
             uvicorn.Config(
-                build_app(hooks, access, one_at_a_time(sync_single_item, access), _reporter(hooks)),
+                build_app(
+                    hooks, access, one_at_a_time(partial(sync_single_item, settings=settings), access), _reporter(hooks)
+                ),
                 log_config=None,
                 access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
                 server_header=False,

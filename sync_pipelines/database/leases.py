@@ -126,6 +126,11 @@ class Leases:
         """The lease of a job if somebody has it, expired or not."""
         return next((lease for lease in self.held() if lease.job == job), None)
 
+    def token(self, job: str) -> int:
+        """How many runs have had the lease of a job."""
+        with self._ledger.transaction() as connection:
+            return connection.scalar(select(self._table.c.token).where(self._table.c.job == job)) or 0
+
     def in_force(self, job: str) -> Lease | None:
         """The lease of a job if a run has it and still renews it."""
         lease = self.of_job(job)

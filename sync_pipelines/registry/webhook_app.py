@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sync_pipelines.database.leases import Leases
@@ -36,11 +37,14 @@ def webhook_app(*, settings: Settings | None = None, report: Report | None = Non
     """
     settings = settings or load_settings()
     access = LedgerAccess(settings.ledger_database_url())
-    return build_app(served_hooks(settings), access, one_at_a_time(sync_single_item, access), report)
+    apply = partial(sync_single_item, settings=settings)
+    return build_app(served_hooks(settings), access, one_at_a_time(apply, access), report)
 
 
 def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:
     """Applies an item only while no run of its sync is under way, which may have fetched an older state of it.
+
+    If one begins meanwhile, nobody knows who wrote last: the item is then applied once more, after that run.
 
     Args:
         apply: Applies a change.
@@ -48,10 +52,15 @@ def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:
     """
 
     def apply_between_runs(job: SyncJob[Any, Any], change: Change) -> ItemResult:
-        lease = Leases(access.ledger()).in_force(job.name)
+        leases = Leases(access.ledger())
+        before = leases.token(job.name)
+        lease = leases.in_force(job.name)
         if lease is not None:
             raise SyncBusyError(f"{job.name}: a run of this sync is under way ({lease.holder.described})")
-        return apply(job, change)
+        result = apply(job, change)
+        if leases.token(job.name) != before:
+            raise SyncBusyError(f"{job.name}: a run of this sync began while an item was applied")
+        return result
 
     return apply_between_runs
 

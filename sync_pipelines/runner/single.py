@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from sync_pipelines.engine.calls import call, resolve
@@ -99,6 +99,10 @@ class _Single:
         item = decode(encode(given))  # what a run would hand to the functions
         if self._job.should_skip is not None and call(self._job.should_skip, item):
             return Outcome.SKIPPED
+        with self._turn(external_id):
+            return self._upsert_if_newer(external_id, item)
+
+    def _upsert_if_newer(self, external_id: str, item: Any) -> Outcome:
         local = self._find(external_id)
         action = Action.CREATE if local is None else Action.UPDATE
         entry = PlanEntry(action, external_id, 0, item)
@@ -114,10 +118,18 @@ class _Single:
         return outcome
 
     def _delete(self, external_id: str) -> Outcome:
-        local = self._find(external_id)
-        if local is None:
-            return Outcome.UNCHANGED
-        return self._write(PlanEntry(Action.DELETE, external_id), local)
+        with self._turn(external_id):
+            local = self._find(external_id)
+            if local is None:
+                return Outcome.UNCHANGED
+            outcome = self._write(PlanEntry(Action.DELETE, external_id), local)
+            if self._guard is not None:
+                self._guard.keep_deleted({external_id: local})
+            return outcome
+
+    def _turn(self, external_id: str) -> AbstractContextManager[None]:
+        """With versions, others who bring single items wait between the look at a record and its write."""
+        return self._guard.locked(external_id) if self._guard is not None else nullcontext()
 
     def _find(self, external_id: str) -> Any | None:
         found, broken = self._driver.find([external_id])

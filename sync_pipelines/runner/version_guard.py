@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,10 @@ class VersionGuard:
         """The version as a local record would hold it: a column may round it."""
         return _version_or_none(self._driver.stored_version(version.value)) or version
 
+    def locked(self, external_id: str) -> AbstractContextManager[None]:
+        """Keeps others who bring single items away from a record that is to be compared and then written."""
+        return self._versions.locked(self._job.name, external_id)
+
     def is_stale(self, entry: PlanEntry, known: Mapping[str, Known]) -> bool:
         """True if the local record has become newer than the item since the diff."""
         if entry.action is Action.DELETE:
@@ -133,6 +137,15 @@ class VersionGuard:
             with suppress(Exception):  # it could be read before; that what is written can't be undone
                 versions[external_id] = self.version_of(item)
         self.keep_versions(versions)
+
+    def keep_deleted(self, deleted: Mapping[str, Any]) -> None:
+        """Notes what deleted records had come to, which nothing that is older may bring back.
+
+        Args:
+            deleted: Canonical id -> the local record as it was.
+        """
+        known = self.known(deleted, list(deleted))
+        self.keep_versions({key: each.newest for key, each in known.items() if each.newest is not None})
 
     def keep_versions(self, versions: Mapping[str, Version]) -> None:
         """Notes the versions of records, also of such as are deleted: an older item does not bring them back.
