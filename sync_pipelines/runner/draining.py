@@ -31,6 +31,11 @@ from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.runner.workspace import Workspace
 
 BATCH_SIZE = 2_000
+_FIRST_BATCH_SIZE, _SMALLEST_BATCH_SIZE = 100, 10
+_QUICK_S, _SLOW_S = 2.0, 20.0
+"""After a quick batch the next one is larger, after a slow one smaller: a full sync waits for no batch long."""
+_BATCH_BYTES = 32_000_000
+"""What the deliveries of a batch may take, and once more what comes with them."""
 _POLL_S = 0.25
 _WRITTEN = [each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)]
 
@@ -82,6 +87,7 @@ class Drain:
         self._report = report or RunReport()
         self._dagster_run_id = dagster_run_id
         self._wait_s = wait_s
+        self._batch_size = _FIRST_BATCH_SIZE
 
     def run(self, limits: DrainLimits | None = None, sleep: Callable[[float], object] = time.sleep) -> SyncResults:
         """Drains the inbox until it stays empty. Calls no run hooks.
@@ -124,25 +130,37 @@ class Drain:
         began_s = last_arrival_s = time.monotonic()
         number = 0
         while time.monotonic() - began_s < limits.longest_s:
+            looked_s = time.monotonic()
             deliveries = self._next(driver)
             if deliveries:
                 self._apply(run_id, number, driver, deliveries)
                 number, last_arrival_s = number + 1, time.monotonic()
+                self._adapt(last_arrival_s - looked_s)
             elif time.monotonic() - last_arrival_s >= limits.linger_s:
                 return
             else:
                 sleep(_POLL_S)
 
+    def _adapt(self, took_s: float) -> None:
+        if took_s < _QUICK_S:
+            self._batch_size *= 4
+        elif took_s > _SLOW_S:
+            self._batch_size = max(_SMALLEST_BATCH_SIZE, self._batch_size // 2)
+        self._batch_size = min(self._batch_size, BATCH_SIZE)
+
     def _next(self, driver: TargetDriver) -> Sequence[Incoming]:
-        """The deliveries that are due, and all others that wait for the same items, so that none comes too late.
+        """The deliveries that are due, and others that wait for the same items, so that none comes too late.
 
         Their ids are looked for as the target's key has them too: that is how those are stored that have been tried.
         """
         inbox, name = self._workspace.inbox, self.job.name
-        stored = inbox.oldest_waiting(name, BATCH_SIZE, due_at=self._workspace.clock())
+        size = min(self._batch_size, BATCH_SIZE)
+        stored = inbox.oldest_waiting(name, size, due_at=self._workspace.clock(), max_bytes=_BATCH_BYTES)
+        if not stored:
+            return []
         due = {each.id: read_delivery(self.job, driver.canonical_id, each) for each in stored}
         ids = {id_ for each in due.values() for id_ in (each.external_id, each.delivery.external_id) if id_ is not None}
-        others = [each for each in inbox.waiting_of(name, list(ids)) if each.id not in due]
+        others = [each for each in inbox.waiting_of(name, list(ids), stored[-1].id, _BATCH_BYTES) if each.id not in due]
         read = [*due.values(), *(read_delivery(self.job, driver.canonical_id, each) for each in others)]
         return self._with_overtaken(in_their_order(read))
 
