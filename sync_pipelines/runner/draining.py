@@ -107,6 +107,7 @@ class Drain:
     def _run_leased(
         self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
     ) -> SyncResults:
+        self._workspace.clean_up_ledger()
         started_at, began_s = self._workspace.clock(), time.monotonic()
         self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
         self._workspace.ledger.start_run(
