@@ -72,6 +72,12 @@ class Versions:
                 found.update((keys[key], version) for key, version in connection.execute(query))
         return found
 
+    def has_any(self, job: str) -> bool:
+        """True if a version of any record is known."""
+        query = select(self._table.c.job).where(self._table.c.job == job).limit(1)
+        with self._ledger.transaction() as connection:
+            return connection.scalar(query) is not None
+
     @contextmanager
     def locked(self, job: str, external_id: str) -> Iterator[None]:
         """Keeps others who bring single items waiting between the look at a record's version and its write.

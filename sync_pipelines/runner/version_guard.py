@@ -73,14 +73,22 @@ class VersionGuard:
             found: Those of the records that exist, by canonical id.
             external_ids: Of which records.
         """
-        kept = self._versions.known(self._job.name, external_ids)
+        kept = self.noted(external_ids)
         known: dict[str, Known] = {}
         for external_id in external_ids:
-            noted = Version.from_text(kept[external_id]) if external_id in kept else None
-            held = self._held(found.get(external_id))
+            noted, held = kept.get(external_id), self._held(found.get(external_id))
             if noted is not None or held is not None:
                 known[external_id] = Known(noted, held)
         return known
+
+    def has_noted(self) -> bool:
+        """True if the ledger has a version of any record."""
+        return self._versions.has_any(self._job.name)
+
+    def noted(self, external_ids: Sequence[str]) -> dict[str, Version]:
+        """The versions that the ledger has of records, whether or not there are any."""
+        kept = self._versions.known(self._job.name, external_ids)
+        return {external_id: Version.from_text(text) for external_id, text in kept.items()}
 
     def _held(self, local: Any | None) -> Version | None:
         return _version_or_none(self._driver.local_version(local)) if local is not None else None
