@@ -88,6 +88,7 @@ class Settled:
         action: What was done; None if it failed.
         message: Why it failed.
         next_try_at: When one that failed is to be tried again; None: not any more.
+        is_attempt: False if it was no fault of the delivery, and does not count.
     """
 
     id: int
@@ -95,6 +96,7 @@ class Settled:
     action: str | None
     message: str | None = None
     next_try_at: datetime | None = None
+    is_attempt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +313,7 @@ class Inbox:
         table = self._table
         values: dict[str, Any] = {name: bindparam(f"b_{name}") for name in _SETTLED}
         statement = update(table).where(table.c.id == bindparam("b_id"))
-        statement = statement.values(attempts=table.c.attempts + 1, **values)
+        statement = statement.values(attempts=table.c.attempts + bindparam("b_attempts"), **values)
         rows = [_settled_row(each, at) for each in settled]
         if rows:
             with nullcontext(within) if within is not None else self._ledger.transaction() as connection:
@@ -379,6 +381,7 @@ def _settled_row(settled: Settled, at: datetime) -> dict[str, Any]:
     state = APPLIED if settled.action is not None else WAITING if again else FAILED
     return {
         "b_id": settled.id,
+        "b_attempts": int(settled.is_attempt),
         "b_state": state,
         "b_external_id": storable(settled.external_id),
         "b_action": settled.action,

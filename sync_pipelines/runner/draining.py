@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -34,6 +34,8 @@ BATCH_SIZE = 2_000
 _FIRST_BATCH_SIZE, _SMALLEST_BATCH_SIZE = 100, 10
 _QUICK_S, _SLOW_S = 2.0, 20.0
 """After a quick batch the next one is larger, after a slow one smaller: a full sync waits for no batch long."""
+_AFTER_OUTAGE = timedelta(seconds=60)
+"""Until an item is asked for again for which a source that seems to be down was asked: others get their turn first."""
 _BATCH_BYTES = 32_000_000
 """What the deliveries of a batch may take, and once more what comes with them."""
 _POLL_S = 0.25
@@ -95,6 +97,7 @@ class Drain:
         Raises:
             SyncBusyError: Another run of this sync is still under way.
             TargetError: The target does not answer; what is not applied stays waiting.
+            FetchError: The source does not answer; what needs no answer of it is applied.
             ConfigurationError: The target does not fit its database.
         """
         run_id = str(uuid4())
@@ -206,6 +209,8 @@ class Drain:
                 result = batch.result
                 self._settle(run_id, number, result)  # what has no outcome stays waiting
         self._tell(result)
+        if batch.outage is not None:
+            raise batch.outage
 
     def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> BatchResult | None:
         """None if target and ledger are two databases."""
@@ -244,9 +249,11 @@ class Drain:
         for each in result.incoming:
             error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
             if error is not None:
+                in_vain = each.position in result.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
+                again_at = now + _AFTER_OUTAGE if in_vain else again_at
                 message = f"{error.exception_type}: {error.message}"
-                settled.append(Settled(each.delivery.id, each.external_id, None, message, again_at))
+                settled.append(Settled(each.delivery.id, each.external_id, None, message, again_at, not in_vain))
             elif outcome is not None:
                 settled.append(Settled(each.delivery.id, each.external_id, outcome.value))
         return settled

@@ -88,7 +88,7 @@ class _Single:
         self._external_id = self._driver.canonical_id(checked_external_id(change.external_id))
         if isinstance(change, Delete):
             return self._delete(self._external_id)
-        answer = refetch(self._job, self._driver, [change.external_id])[change.external_id]
+        answer = refetch(self._job, self._driver, [change.external_id]).answers[change.external_id]
         if answer.error is not None:
             raise answer.error
         return self._delete(self._external_id) if answer.value is None else self._upsert(answer.value)
