@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from sync_pipelines.database.leases import Leases
+from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change
 from sync_pipelines.errors import ConfigurationError, SyncBusyError
 from sync_pipelines.registry.registry import find_jobs
-from sync_pipelines.runner.single import sync_single_item
+from sync_pipelines.runner.single import apply_change
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.webhooks.application import WebhookApp, build_app
 from sync_pipelines.webhooks.inline import Apply, Report
@@ -37,8 +37,20 @@ def webhook_app(*, settings: Settings | None = None, report: Report | None = Non
     """
     settings = settings or load_settings()
     access = LedgerAccess(settings.ledger_database_url())
-    apply = partial(sync_single_item, settings=settings)
-    return build_app(served_hooks(settings), access, one_at_a_time(apply, access), report)
+    return build_app(served_hooks(settings), access, one_at_a_time(applied_by(access), access), report)
+
+
+def applied_by(access: LedgerAccess) -> Apply:
+    """Applies an item with the ledger that the receiver has open: to open it for each would take longer than the rest.
+
+    Args:
+        access: To the ledger.
+    """
+
+    def apply(job: SyncJob[Any, Any], change: Change) -> ItemResult:
+        return apply_change(job, change, Versions(access.ledger()))
+
+    return apply
 
 
 def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.calls import call, resolve
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
@@ -42,17 +42,23 @@ def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | 
         FetchError: The source does not answer.
     """
     change = item if isinstance(item, (Upsert, Delete, Refetch, Ignore)) else Upsert(item)
-    with open_target(job) as driver, _guarded(job, driver, settings) as guard:
-        return _Single(job, driver, guard).apply(change)
-
-
-@contextmanager
-def _guarded(job: SyncJob[Any, Any], driver: TargetDriver, settings: Settings | None) -> Iterator[VersionGuard | None]:
     if job.get_version is None:
-        yield None
-        return
+        return apply_change(job, change, None)
     with open_workspace(settings) as workspace:
-        yield guard_of(job, workspace.versions, driver)
+        return apply_change(job, change, workspace.versions)
+
+
+def apply_change(job: SyncJob[Any, Any], change: Change, versions: Versions | None) -> ItemResult:
+    """Does what `sync_single_item` does, with a ledger that is open already.
+
+    Args:
+        job: The sync job.
+        change: The change of one item.
+        versions: Those of the ledger, which a job with `get_version` needs.
+    """
+    with open_target(job) as driver:
+        guard = guard_of(job, versions, driver) if versions is not None else None
+        return _Single(job, driver, guard).apply(change)
 
 
 class _Single:
