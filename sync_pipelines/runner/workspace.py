@@ -94,9 +94,13 @@ class Workspace:
 
     def clean_up(self) -> None:
         """Removes files of runs, runs, and deliveries that are older than the settings keep them."""
+        self.clean_up_ledger()
+        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp())
+
+    def clean_up_ledger(self) -> None:
+        """Removes runs and deliveries that are older than the settings keep them."""
         self.ledger.forget_runs(self.clock() - self.keep_runs)
         self.inbox.purge(self.clock() - self.keep_deliveries)
-        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp())
 
 
 @contextmanager
