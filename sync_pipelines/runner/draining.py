@@ -84,6 +84,7 @@ class Drain:
     ) -> None:
         self.job = job
         self.applied: list[Applied] = []
+        self.results: SyncResults | None = None
         self._workspace = workspace
         self._report = report or RunReport()
         self._dagster_run_id = dagster_run_id
@@ -125,7 +126,7 @@ class Drain:
             raise
         finally:
             self._workspace.ledger.save_phase(run_id, "apply", round((time.monotonic() - began_s) * 1000))
-            results = finish_run(self._workspace, run_id, failure)
+            results = self.results = finish_run(self._workspace, run_id, failure)
             self._report.finished(results)
         return results
 
