@@ -1,4 +1,4 @@
-"""`python -m benchmarks.drain`: a burst of webhooks for few items, then the drain runs that it takes to apply them."""
+"""`python -m benchmarks.drain`: a burst of webhooks and the drain runs that apply it; how long a single item takes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,12 +18,14 @@ from pydantic import SecretStr
 
 from benchmarks import receiver
 from benchmarks.databases.postgres import postgres_server
-from sync_pipelines import Settings, SqlTable, SyncJob
+from sync_pipelines import Settings, SqlTable, SyncJob, sync_single_item
 from sync_pipelines.database.connections import create_database
+from sync_pipelines.engine.codec import encode
 from sync_pipelines.runner.draining import Drain, DrainLimits
 from sync_pipelines.runner.workspace import open_workspace
 
 _TABLE = "CREATE TABLE bench_stock (sku text PRIMARY KEY, quantity int NOT NULL, warehouse text NOT NULL)"
+_SINGLE = 60
 _NEWEST = (
     "SELECT DISTINCT ON (external_id) external_id, CAST(item AS json) ->> 'quantity' "
     "FROM sync_pipelines.inbox ORDER BY external_id, id DESC"
@@ -49,12 +53,14 @@ def measure(deliveries: int) -> dict[str, Any]:
         with receiver.running(folder, environment) as port:
             sent = receiver.send(environment, port, 16, deliveries, receiver.WARM_UP)
         settings = Settings(data_dir=folder / "data", database_url=SecretStr(url), ledger_url=SecretStr(url))
-        drained = _drain(_job(url), settings)
+        job = _job(url)
+        drained = _drain(job, settings)
         with database.connect() as connection:
             newest = {row[0]: int(row[1]) for row in connection.execute(sa.text(_NEWEST))}
             local = {row[0]: row[1] for row in connection.execute(sa.text("SELECT sku, quantity FROM bench_stock"))}
         database.dispose()
-        return {"sent": sent, **drained, "items": len(newest), "all newest": local == newest}
+        single = {"inline_ms": _inline_ms(job, settings), "while it lingers_ms": _lingering_ms(job, settings)}
+        return {"sent": sent, **drained, "items": len(newest), "all newest": local == newest, **single}
 
 
 def _job(url: str) -> SyncJob[Any, Any]:
@@ -70,6 +76,36 @@ def _drain(job: SyncJob[Any, Any], settings: Settings) -> dict[str, Any]:
             Drain(job, workspace).run(DrainLimits(linger_s=0))
             runs += 1
     return {"drained_s": round(time.perf_counter() - began_s, 2), "runs": runs}
+
+
+def _item(number: int) -> dict[str, Any]:
+    return {"sku": f"SKU-{number:06d}", "quantity": -number - 1, "warehouse": "south"}
+
+
+def _inline_ms(job: SyncJob[Any, Any], settings: Settings) -> float:
+    """Median of applying one item at once, as inline mode does."""
+    took: list[float] = []
+    for number in range(_SINGLE):
+        began_s = time.perf_counter()
+        sync_single_item(job, _item(number), settings=settings)
+        took.append(1000 * (time.perf_counter() - began_s))
+    return round(median(took), 1)
+
+
+def _lingering_ms(job: SyncJob[Any, Any], settings: Settings) -> float:
+    """Median from storing one item until it is applied, by a drain that waits for late arrivals."""
+    took: list[float] = []
+    with open_workspace(settings) as workspace:
+        drain = threading.Thread(target=lambda: Drain(job, workspace).run(DrainLimits(linger_s=3)))
+        drain.start()
+        for number in range(_SINGLE // 3):
+            began_s = time.perf_counter()
+            stored = workspace.inbox.store(job.name, encode(_item(100 + number)), workspace.clock())
+            while (found := workspace.inbox.show(stored)) is None or found.state == "waiting":
+                time.sleep(0.002)
+            took.append(1000 * (time.perf_counter() - began_s))
+        drain.join()
+    return round(median(took), 1)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ STATES = (WAITING, APPLIED, FAILED)
 _AT_ONCE = 1_000
 _COUNTED_AT_MOST = 100_000
 _IDS_AT_ONCE = 500
+_MORE_AT_MOST = 20_000
 _INDEXED_CHARS = 200
 _ID_BEGINS: ColumnElement[str] = literal_column(f"substr(external_id, 1, {_INDEXED_CHARS})", Text)
 
@@ -85,6 +86,7 @@ class Settled:
         action: What was done; None if it failed.
         message: Why it failed.
         next_try_at: When one that failed is to be tried again; None: not any more.
+        is_attempt: False if it was no fault of the delivery, and does not count.
     """
 
     id: int
@@ -92,6 +94,7 @@ class Settled:
     action: str | None
     message: str | None = None
     next_try_at: datetime | None = None
+    is_attempt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,18 +195,25 @@ class Inbox:
             count, now, at = connection.execute(select(func.count(), at_once, first).select_from(some)).one()
         return Waiting(count, is_due_at_once=bool(now), next_try_at=at)
 
-    def oldest_waiting(self, job: str, limit: int, due_at: datetime | None = None) -> list[Delivery]:
+    def oldest_waiting(
+        self, job: str, limit: int, due_at: datetime | None = None, max_bytes: int | None = None
+    ) -> list[Delivery]:
         """The deliveries that have waited longest. They stay waiting until they are settled.
 
         Args:
             job: The sync job's name.
             limit: How many at most.
             due_at: Only those that are to be tried by then.
+            max_bytes: What they may take together; the first one is given whatever it takes.
         """
         table = self._table
         conditions = [table.c.job == job, table.c.state == WAITING]
         if due_at is not None:
             conditions.append(or_(table.c.next_try_at.is_(None), table.c.next_try_at <= due_at))
+        if max_bytes is not None:
+            with self._ledger.transaction() as connection:
+                sizes = self._sizes(connection, conditions, limit)
+            conditions.append(table.c.id <= _last_within(sizes, max_bytes, at_least=1))
         return self._select(*conditions, limit=limit, oldest_first=True)
 
     def newest(self, job: str | None = None, state: str | None = None, limit: int = 20) -> list[Delivery]:
@@ -222,21 +232,37 @@ class Inbox:
         with self._ledger.transaction() as connection:
             return [_delivery(row) for row in connection.execute(query)]
 
-    def waiting_of(self, job: str, external_ids: Sequence[str]) -> list[Delivery]:
-        """All deliveries for these items that wait, also those that are to be tried later; oldest first.
+    def waiting_of(self, job: str, external_ids: Sequence[str], after: int, max_bytes: int) -> list[Delivery]:
+        """Deliveries for these items that wait: all that have been tried before, and the next ones; oldest first.
 
         Args:
             job: The sync job's name.
             external_ids: As the deliveries have them.
+            after: The number after which those begin that have not been tried; the older ones are known.
+            max_bytes: What those may take together that have not been tried.
         """
-        table = self._table
-        found: list[Delivery] = []
+        table, found, sizes = self._table, [], []
+        texts = [storable(each) or "" for each in external_ids]
+        parts = [self._is_for(texts[start : start + _IDS_AT_ONCE]) for start in range(0, len(texts), _IDS_AT_ONCE)]
+        waits = (table.c.job == job, table.c.state == WAITING)
         with self._ledger.transaction() as connection:
-            for start in range(0, len(external_ids), _IDS_AT_ONCE):
-                ids = [storable(each) or "" for each in external_ids[start : start + _IDS_AT_ONCE]]
-                query = select(table).where(table.c.job == job, table.c.state == WAITING, self._is_for(ids))
-                found += [_delivery(row) for row in connection.execute(query)]
+            for part in parts:
+                sizes += self._sizes(connection, [*waits, part, table.c.id > after], _MORE_AT_MOST)
+            last = _last_within(sorted(sizes)[:_MORE_AT_MOST], max_bytes)
+            wanted = or_(table.c.next_try_at.is_not(None), table.c.id.between(after + 1, last))
+            for part in parts:
+                found += [_delivery(row) for row in connection.execute(select(table).where(*waits, part, wanted))]
         return sorted(found, key=lambda delivery: delivery.id)
+
+    def _sizes(
+        self, connection: Connection, conditions: Iterable[ColumnElement[bool]], limit: int
+    ) -> list[tuple[int, int]]:
+        """Number and size of the oldest deliveries, in bytes (SQLite: characters). PostgreSQL need not read them."""
+        table = self._table
+        size = func.octet_length if connection.dialect.name == "postgresql" else func.length
+        taken = func.coalesce(size(table.c.item), 0) + func.coalesce(size(table.c.payload), 0)
+        query = select(table.c.id, taken).where(*conditions).order_by(table.c.id).limit(limit)
+        return [(row[0], row[1]) for row in connection.execute(query)]
 
     def newest_applied(
         self, job: str, external_ids: Sequence[str], since: int, actions: Collection[str] | None = None
@@ -261,6 +287,13 @@ class Inbox:
                 rows = connection.execute(query.group_by(table.c.external_id))
                 found |= {ids[row[0]]: row[1] for row in rows}
         return found
+
+    def has_applied_since(self, job: str, moment: datetime, actions: Collection[str]) -> bool:
+        """True if one of these became of a delivery of the job after that moment."""
+        table = self._table
+        query = select(table.c.id).where(table.c.finished_at > moment, table.c.job == job, table.c.state == APPLIED)
+        with self._ledger.transaction() as connection:
+            return connection.scalar(query.where(table.c.action.in_(list(actions))).limit(1)) is not None
 
     def _is_for(self, external_ids: Sequence[str]) -> ColumnElement[bool]:
         """True of deliveries for these items, by the index."""
@@ -296,7 +329,7 @@ class Inbox:
         }
         if alike.external_id is not None:
             values["external_id"] = storable(alike.external_id)
-        statement = update(table).values(attempts=table.c.attempts + 1, **values)
+        statement = update(table).values(attempts=table.c.attempts + int(alike.is_attempt), **values)
         for start in range(0, len(ids), _AT_ONCE):
             connection.execute(statement.where(table.c.id.in_(ids[start : start + _AT_ONCE])))
 
@@ -344,6 +377,17 @@ class Inbox:
             removed += count
             if count < _AT_ONCE:
                 return removed
+
+
+def _last_within(sizes: Iterable[tuple[int, int]], max_bytes: int, at_least: int = 0) -> int:
+    """The number of the last delivery that fits, 0 if none does."""
+    last = taken = 0
+    for count, (number, size) in enumerate(sizes):
+        taken += size
+        if taken > max_bytes and count >= at_least:
+            break
+        last = number
+    return last
 
 
 def _delivery(row: Row[Any]) -> Delivery:

@@ -38,12 +38,14 @@ class Lease:
         holder: Who has it.
         token: Grows with each holder; whoever writes with an older one has lost the lease.
         expires_at: When it ends unless it is renewed, aware, by the clock of the ledger's database.
+        is_continued: True if its holder had it all the time since an earlier phase.
     """
 
     job: str
     holder: Holder
     token: int
     expires_at: datetime
+    is_continued: bool = False
 
 
 class Leases:
@@ -84,7 +86,7 @@ class Leases:
             connection.execute(insert(table).values(job=job, **values))
         else:
             connection.execute(update(table).where(table.c.job == job).values(values))
-        return Lease(job, holder, token, now + ttl)
+        return Lease(job, holder, token, now + ttl, is_continued=is_ours)
 
     def renew(self, lease: Lease, ttl: timedelta) -> bool:
         """Lengthens the lease; False if it is somebody else's by now."""
@@ -123,6 +125,11 @@ class Leases:
     def of_job(self, job: str) -> Lease | None:
         """The lease of a job if somebody has it, expired or not."""
         return next((lease for lease in self.held() if lease.job == job), None)
+
+    def token(self, job: str) -> int:
+        """How many runs have had the lease of a job."""
+        with self._ledger.transaction() as connection:
+            return connection.scalar(select(self._table.c.token).where(self._table.c.job == job)) or 0
 
     def in_force(self, job: str) -> Lease | None:
         """The lease of a job if a run has it and still renews it."""

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from hashlib import sha256
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError
 
+from sync_pipelines.database.connections import shown_url
 from sync_pipelines.database.ledger import Ledger, storable
+from sync_pipelines.errors import RunError
 
 _AT_ONCE = 500
 _LONGEST = 200
+
+
+class _Turns:
+    """One thread at a time for each number."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken: set[int] = set()
+
+    @contextmanager
+    def of(self, number: int) -> Iterator[None]:
+        """Waits until nobody else has that number."""
+        with self._changed:
+            self._changed.wait_for(lambda: number not in self._taken)
+            self._taken.add(number)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken.discard(number)
+                self._changed.notify_all()
+
+
+_TURNS = _Turns()
+"""Of all threads of this process: each of them may have opened the ledger for itself."""
 
 
 class Versions:
@@ -42,6 +71,31 @@ class Versions:
             with self._ledger.transaction() as connection:
                 found.update((keys[key], version) for key, version in connection.execute(query))
         return found
+
+    def has_any(self, job: str) -> bool:
+        """True if a version of any record is known."""
+        query = select(self._table.c.job).where(self._table.c.job == job).limit(1)
+        with self._ledger.transaction() as connection:
+            return connection.scalar(query) is not None
+
+    @contextmanager
+    def locked(self, job: str, external_id: str) -> Iterator[None]:
+        """Keeps others who bring single items waiting between the look at a record's version and its write.
+
+        Threads of this process, and where the ledger is PostgreSQL other processes too.
+
+        Raises:
+            RunError: The ledger does not answer.
+        """
+        number = int.from_bytes(sha256(f"{job} {_key(external_id)}".encode()).digest()[:8], signed=True)
+        with _TURNS.of(number), ExitStack() as stack:
+            if self._ledger.database.dialect.name == "postgresql":
+                try:
+                    connection = stack.enter_context(self._ledger.database.begin())
+                    connection.execute(select(func.pg_advisory_xact_lock(number)))
+                except (OperationalError, InterfaceError) as error:
+                    raise RunError(f"the ledger {shown_url(self._ledger.database.url)} does not answer") from error
+            yield
 
     def keep(self, job: str, versions: Mapping[str, str], connection: Connection | None = None) -> None:
         """Keeps the versions of records, in place of those that are known.

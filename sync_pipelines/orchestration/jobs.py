@@ -24,7 +24,7 @@ from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.draining import Drain, DrainLimits
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import describe_target
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.workspace import Workspace, open_workspace
 
 AnyJob = SyncJob[Any, Any]
 
@@ -59,15 +59,11 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
     def drain(context: OpExecutionContext) -> None:
         with failing_clearly(context), open_workspace() as workspace:
             drained = Drain(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
-            results = drained.run(DrainLimits(linger_s=workspace.linger_s))
-            [depth] = workspace.inbox.depths([sync_job.name])
+            try:
+                results = drained.run(DrainLimits(linger_s=workspace.linger_s))
+            finally:  # what was applied before it broke off is in the asset's history too
+                _tell(context, sync_job, drained, workspace)
         tag_outcome(context, results.outcome)
-        if drained.applied:
-            metadata = drain_metadata(results, drained.applied, describe_target(sync_job), depth)
-            context.log_event(AssetMaterialization(asset_key(sync_job), metadata=metadata))
-            context.log_event(
-                items_failed_evaluation(sync_job, results)  # type: ignore[arg-type]  # accepted, but not annotated
-            )
 
     @job(
         name=drain_job_name(sync_job),
@@ -79,3 +75,16 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         drain.alias("drain")()
 
     return drain_job
+
+
+def _tell(context: OpExecutionContext, sync_job: AnyJob, drained: Drain, workspace: Workspace) -> None:
+    """Puts what a drain did into the history of the asset; nothing if it did nothing."""
+    results = drained.results
+    if results is None or not drained.applied:
+        return
+    [depth] = workspace.inbox.depths([sync_job.name])
+    metadata = drain_metadata(results, drained.applied, describe_target(sync_job), depth)
+    context.log_event(AssetMaterialization(asset_key(sync_job), metadata=metadata))
+    context.log_event(
+        items_failed_evaluation(sync_job, results)  # type: ignore[arg-type]  # accepted, but not annotated
+    )

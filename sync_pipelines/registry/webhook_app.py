@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sync_pipelines.database.leases import Leases
+from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change
 from sync_pipelines.errors import ConfigurationError, SyncBusyError
 from sync_pipelines.registry.registry import find_jobs
-from sync_pipelines.runner.single import sync_single_item
+from sync_pipelines.runner.single import apply_change
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.webhooks.application import WebhookApp, build_app
 from sync_pipelines.webhooks.inline import Apply, Report
@@ -36,11 +37,26 @@ def webhook_app(*, settings: Settings | None = None, report: Report | None = Non
     """
     settings = settings or load_settings()
     access = LedgerAccess(settings.ledger_database_url())
-    return build_app(served_hooks(settings), access, one_at_a_time(sync_single_item, access), report)
+    return build_app(served_hooks(settings), access, one_at_a_time(applied_by(access), access), report)
+
+
+def applied_by(access: LedgerAccess) -> Apply:
+    """Applies an item with the ledger that the receiver has open: to open it for each would take longer than the rest.
+
+    Args:
+        access: To the ledger.
+    """
+
+    def apply(job: SyncJob[Any, Any], change: Change) -> ItemResult:
+        return apply_change(job, change, Versions(access.ledger()))
+
+    return apply
 
 
 def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:
     """Applies an item only while no run of its sync is under way, which may have fetched an older state of it.
+
+    If one begins meanwhile, nobody knows who wrote last: the item is then applied once more, after that run.
 
     Args:
         apply: Applies a change.
@@ -48,10 +64,15 @@ def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:
     """
 
     def apply_between_runs(job: SyncJob[Any, Any], change: Change) -> ItemResult:
-        lease = Leases(access.ledger()).in_force(job.name)
+        leases = Leases(access.ledger())
+        before = leases.token(job.name)
+        lease = leases.in_force(job.name)
         if lease is not None:
             raise SyncBusyError(f"{job.name}: a run of this sync is under way ({lease.holder.described})")
-        return apply(job, change)
+        result = apply(job, change)
+        if leases.token(job.name) != before:
+            raise SyncBusyError(f"{job.name}: a run of this sync began while an item was applied")
+        return result
 
     return apply_between_runs
 

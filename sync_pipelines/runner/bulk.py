@@ -19,9 +19,17 @@ from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import AccountsError, ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotPage
-from sync_pipelines.runner.diffing import PlannedRun, diff_page, notes_of, tell_findings, why_no_deletes
+from sync_pipelines.runner.diffing import (
+    PlannedRun,
+    canonical_or_error,
+    diff_page,
+    notes_of,
+    tell_findings,
+    why_no_deletes,
+)
 from sync_pipelines.runner.plan_files import PlanPages, write_findings
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
@@ -92,6 +100,7 @@ class BulkDiff:
         self._total = int(Snapshot(files.folder).summary()["items"])
         self._failed_count = 0
         self._unidentified = 0
+        self._has_noted = False
 
     def run(self) -> PlannedRun | str:
         """Diffs the snapshot into working tables, and the odd items into the plan file.
@@ -101,6 +110,7 @@ class BulkDiff:
         """
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
+        self._has_noted = self._guard is not None and self._guard.has_noted()
         self._failed_count = self._unidentified = 0  # of an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
@@ -126,7 +136,7 @@ class BulkDiff:
         done = 0
         for page in pages:
             items = self._items(page)
-            unstaged = self._bulk.load(page, items, self._skipped(items))
+            unstaged = self._bulk.load(page, items, self._without_outdated(page, self._skipped(items)))
             if unstaged:
                 self._tell_unstaged(page, unstaged, findings)
             done += len(page)
@@ -145,6 +155,32 @@ class BulkDiff:
             except Exception:  # noqa: BLE001 - it is asked again when it is looked at alone
                 skipped.append(None)
         return skipped
+
+    def _without_outdated(
+        self, page: SnapshotPage, skipped: Sequence[bool | None] | None
+    ) -> Sequence[bool | None] | None:
+        """Leaves to a look at each what is older than the ledger knows: the table can't tell of a deleted record."""
+        if self._guard is None or not self._has_noted:
+            return skipped
+        external_ids = page.external_ids()
+        self._driver.expect([each for each in external_ids if each is not None])
+        canonical = [canonical_or_error(self._driver, each) for each in external_ids]
+        noted = self._guard.noted(list({each for each in canonical if isinstance(each, str)}))
+        if not noted:
+            return skipped
+        looked_at: list[bool | None] = list(skipped) if skipped is not None else [False] * len(canonical)
+        for place, row in enumerate(page.rows()):
+            known = noted.get(str(canonical[place]))
+            if known is not None and not looked_at[place] and self._is_older(row.item, known):
+                looked_at[place] = None
+        return looked_at
+
+    def _is_older(self, item: Any, known: Version) -> bool:
+        assert self._guard is not None  # noqa: S101 - for the type checker
+        try:
+            return self._guard.version_of(item).is_older_than(known)
+        except Exception:  # noqa: BLE001 - its error is told when it is looked at alone
+            return False
 
     def _tell_unstaged(self, page: SnapshotPage, unstaged: Sequence[Any], findings: PageWriter) -> None:
         """Items that have no key in the table have failed."""

@@ -14,7 +14,7 @@ from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.engine.versions import Version, newer_of
 from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert
-from sync_pipelines.errors import AccountsError
+from sync_pipelines.errors import AccountsError, FetchError
 from sync_pipelines.recording.snapshot import SnapshotRow
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
 from sync_pipelines.runner.diffing import PageDiff, diff_page
@@ -32,11 +32,13 @@ class BatchResult:
         incoming: The deliveries as they were read.
         outcomes: Those that are settled without an error.
         errors: Those that failed.
+        in_vain: Those of them that failed because the source does not answer.
     """
 
     incoming: Sequence[Incoming]
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     errors: dict[int, SyncError] = field(default_factory=dict)
+    in_vain: set[int] = field(default_factory=set)
 
     def fail(self, position: int, external_id: str | None, error: Exception) -> None:
         """Keeps the error of a delivery."""
@@ -78,6 +80,8 @@ class DrainBatch:
         self.result = BatchResult(incoming)
         self.written: BatchResult | None = None
         """What became of all deliveries in a transaction that was complete, but for the answer to its commit."""
+        self.outage: FetchError | None = None
+        """Set if the source does not answer; what it was not asked for is not in the result."""
         self._entries: list[PlanEntry] = []
         self._versions_of_deleted: dict[str, Version] = {}
 
@@ -86,11 +90,10 @@ class DrainBatch:
 
         Raises:
             TargetError: The target does not answer.
-            FetchError: The source does not answer.
         """
         choices = self._choices()
         asked = {key: each for key, each in choices.items() if isinstance(each.change, Refetch)}
-        choices |= self._refetched(asked)
+        choices = {key: each for key, each in choices.items() if key not in asked} | self._refetched(asked)
         page = self._diff(choices)
         if self._guard is not None and self._job.fetch_one is not None:
             doubtful = self._of_equal_version(page, {key: choices[key] for key in choices.keys() - asked.keys()})
@@ -141,17 +144,30 @@ class DrainBatch:
     def _refetched(self, asked: Mapping[str, Choice]) -> dict[str, Choice]:
         """What the source says of these items: an upsert, or a delete of one that is gone. Errors are kept."""
         ids = {key: each.change.external_id for key, each in asked.items() if isinstance(each.change, Refetch)}
-        answers = refetch(self._job, self._driver, list(dict.fromkeys(ids.values())))
+        found = refetch(self._job, self._driver, list(dict.fromkeys(ids.values())))
+        self.outage = self.outage or found.outage
         fetched: dict[str, Choice] = {}
         for key, choice in asked.items():
-            answer = answers[ids[key]]
+            answer = found.answers.get(ids[key])
+            if answer is None:
+                self._leave(choice)
+                continue
             fetched[key] = choice
             if answer.error is not None:
                 self.result.fail(choice.winner.position, key, answer.error)
+                if answer.error is found.outage:
+                    self.result.in_vain.add(choice.winner.position)
             else:
                 gone = answer.value is None
                 fetched[key] = replace(choice, change=Delete(ids[key]) if gone else Upsert(answer.value))
         return fetched
+
+    def _leave(self, choice: Choice) -> None:
+        """Leaves the deliveries for an item waiting, as if they were not in the batch."""
+        positions = {choice.winner.position, *(each.position for each in choice.losers)}
+        for each in positions & self.result.outcomes.keys():
+            del self.result.outcomes[each]
+        self.result.incoming = [each for each in self.result.incoming if each.position not in positions]
 
     def _diff(self, choices: Mapping[str, Choice]) -> PageDiff:
         rows = [

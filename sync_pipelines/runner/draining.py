@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +30,13 @@ from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.runner.workspace import Workspace
 
 BATCH_SIZE = 2_000
+_FIRST_BATCH_SIZE, _SMALLEST_BATCH_SIZE = 100, 10
+_QUICK_S, _SLOW_S = 2.0, 20.0
+"""After a quick batch the next one is larger, after a slow one smaller: a full sync waits for no batch long."""
+_AFTER_OUTAGE = timedelta(seconds=60)
+"""Until an item is asked for again for which a source that seems to be down was asked: others get their turn first."""
+_BATCH_BYTES = 32_000_000
+"""What the deliveries of a batch may take, and once more what comes with them."""
 _POLL_S = 0.25
 _WRITTEN = [each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)]
 
@@ -77,10 +84,12 @@ class Drain:
     ) -> None:
         self.job = job
         self.applied: list[Applied] = []
+        self.results: SyncResults | None = None
         self._workspace = workspace
         self._report = report or RunReport()
         self._dagster_run_id = dagster_run_id
         self._wait_s = wait_s
+        self._batch_size = _FIRST_BATCH_SIZE
 
     def run(self, limits: DrainLimits | None = None, sleep: Callable[[float], object] = time.sleep) -> SyncResults:
         """Drains the inbox until it stays empty. Calls no run hooks.
@@ -88,6 +97,7 @@ class Drain:
         Raises:
             SyncBusyError: Another run of this sync is still under way.
             TargetError: The target does not answer; what is not applied stays waiting.
+            FetchError: The source does not answer; what needs no answer of it is applied.
             ConfigurationError: The target does not fit its database.
         """
         run_id = str(uuid4())
@@ -100,6 +110,7 @@ class Drain:
     def _run_leased(
         self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
     ) -> SyncResults:
+        self._workspace.clean_up_ledger()
         started_at, began_s = self._workspace.clock(), time.monotonic()
         self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
         self._workspace.ledger.start_run(
@@ -115,7 +126,7 @@ class Drain:
             raise
         finally:
             self._workspace.ledger.save_phase(run_id, "apply", round((time.monotonic() - began_s) * 1000))
-            results = finish_run(self._workspace, run_id, failure)
+            results = self.results = finish_run(self._workspace, run_id, failure)
             self._report.finished(results)
         return results
 
@@ -123,25 +134,37 @@ class Drain:
         began_s = last_arrival_s = time.monotonic()
         number = 0
         while time.monotonic() - began_s < limits.longest_s:
+            looked_s = time.monotonic()
             deliveries = self._next(driver)
             if deliveries:
                 self._apply(run_id, number, driver, deliveries)
                 number, last_arrival_s = number + 1, time.monotonic()
+                self._adapt(last_arrival_s - looked_s)
             elif time.monotonic() - last_arrival_s >= limits.linger_s:
                 return
             else:
                 sleep(_POLL_S)
 
+    def _adapt(self, took_s: float) -> None:
+        if took_s < _QUICK_S:
+            self._batch_size *= 4
+        elif took_s > _SLOW_S:
+            self._batch_size = max(_SMALLEST_BATCH_SIZE, self._batch_size // 2)
+        self._batch_size = min(self._batch_size, BATCH_SIZE)
+
     def _next(self, driver: TargetDriver) -> Sequence[Incoming]:
-        """The deliveries that are due, and all others that wait for the same items, so that none comes too late.
+        """The deliveries that are due, and others that wait for the same items, so that none comes too late.
 
         Their ids are looked for as the target's key has them too: that is how those are stored that have been tried.
         """
         inbox, name = self._workspace.inbox, self.job.name
-        stored = inbox.oldest_waiting(name, BATCH_SIZE, due_at=self._workspace.clock())
+        size = min(self._batch_size, BATCH_SIZE)
+        stored = inbox.oldest_waiting(name, size, due_at=self._workspace.clock(), max_bytes=_BATCH_BYTES)
+        if not stored:
+            return []
         due = {each.id: read_delivery(self.job, driver.canonical_id, each) for each in stored}
         ids = {id_ for each in due.values() for id_ in (each.external_id, each.delivery.external_id) if id_ is not None}
-        others = [each for each in inbox.waiting_of(name, list(ids)) if each.id not in due]
+        others = [each for each in inbox.waiting_of(name, list(ids), stored[-1].id, _BATCH_BYTES) if each.id not in due]
         read = [*due.values(), *(read_delivery(self.job, driver.canonical_id, each) for each in others)]
         return self._with_overtaken(in_their_order(read))
 
@@ -189,6 +212,8 @@ class Drain:
                 result = batch.result
                 self._settle(run_id, number, result)  # what has no outcome stays waiting
         self._tell(result)
+        if batch.outage is not None:
+            raise batch.outage
 
     def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> BatchResult | None:
         """None if target and ledger are two databases."""
@@ -227,9 +252,11 @@ class Drain:
         for each in result.incoming:
             error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
             if error is not None:
+                in_vain = each.position in result.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
+                again_at = now + _AFTER_OUTAGE if in_vain else again_at
                 message = f"{error.exception_type}: {error.message}"
-                settled.append(Settled(each.delivery.id, _other_id(each), None, message, again_at))
+                settled.append(Settled(each.delivery.id, _other_id(each), None, message, again_at, not in_vain))
             elif outcome is not None:
                 settled.append(Settled(each.delivery.id, _other_id(each), outcome.value))
         return settled

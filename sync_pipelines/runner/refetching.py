@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sync_pipelines.engine.calls import resolve
@@ -14,27 +15,47 @@ from sync_pipelines.runner.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.target_driver import TargetDriver
 
 
-def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence[str]) -> dict[str, Answer]:
-    """Asks `fetch_one` for items.
+@dataclass(frozen=True, slots=True)
+class Refetched:
+    """What the source said.
+
+    Args:
+        answers: For each id the item, None of one that is gone, or the error; without those that were not asked for.
+        outage: Set if the source does not answer: then it was asked for no more.
+    """
+
+    answers: Mapping[str, Answer]
+    outage: FetchError | None = None
+
+
+def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence[str]) -> Refetched:
+    """Asks `fetch_one` for items. If the source seems to be down, those have failed that it was asked for in vain.
+
+    They may be at fault themselves, and must not keep all others from being asked for.
 
     Args:
         job: The sync job.
         driver: The opened target, which knows canonical ids.
         external_ids: Of which items, as the source writes them.
-
-    Returns:
-        For each id the item, None of one that is gone, or the error.
-
-    Raises:
-        FetchError: The source does not answer.
     """
-    if not external_ids:
-        return {}
-    if job.fetch_one is None:
-        return {each: Answer(error=no_fetch_one(job)) for each in external_ids}
+    fetch_one = job.fetch_one
+    if fetch_one is None:
+        return Refetched({each: Answer(error=no_fetch_one(job)) for each in external_ids})
     answers: dict[str, Answer] = {}
-    _SourceCalls(job).each(job.fetch_one, {each: (each,) for each in external_ids}, answers)
-    return {each: _checked(job, driver, each, answers[each]) for each in external_ids}
+    asked: set[str] = set()
+    outage: FetchError | None = None
+
+    def ask(external_id: str) -> Any:
+        asked.add(external_id)
+        return fetch_one(external_id)
+
+    try:
+        if external_ids:
+            _SourceCalls(job).each(ask, {each: (each,) for each in external_ids}, answers)
+    except FetchError as error:
+        outage = error
+        answers |= {each: Answer(error=error) for each in asked - answers.keys()}
+    return Refetched({each: _checked(job, driver, each, answer) for each, answer in answers.items()}, outage)
 
 
 def no_fetch_one(job: SyncJob[Any, Any]) -> ItemError:

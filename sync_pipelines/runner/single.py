@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.calls import call, resolve
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
@@ -42,17 +42,23 @@ def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | 
         FetchError: The source does not answer.
     """
     change = item if isinstance(item, (Upsert, Delete, Refetch, Ignore)) else Upsert(item)
-    with open_target(job) as driver, _guarded(job, driver, settings) as guard:
-        return _Single(job, driver, guard).apply(change)
-
-
-@contextmanager
-def _guarded(job: SyncJob[Any, Any], driver: TargetDriver, settings: Settings | None) -> Iterator[VersionGuard | None]:
     if job.get_version is None:
-        yield None
-        return
+        return apply_change(job, change, None)
     with open_workspace(settings) as workspace:
-        yield guard_of(job, workspace.versions, driver)
+        return apply_change(job, change, workspace.versions)
+
+
+def apply_change(job: SyncJob[Any, Any], change: Change, versions: Versions | None) -> ItemResult:
+    """Does what `sync_single_item` does, with a ledger that is open already.
+
+    Args:
+        job: The sync job.
+        change: The change of one item.
+        versions: Those of the ledger, which a job with `get_version` needs.
+    """
+    with open_target(job) as driver:
+        guard = guard_of(job, versions, driver) if versions is not None else None
+        return _Single(job, driver, guard).apply(change)
 
 
 class _Single:
@@ -88,7 +94,7 @@ class _Single:
         self._external_id = self._driver.canonical_id(checked_external_id(change.external_id))
         if isinstance(change, Delete):
             return self._delete(self._external_id)
-        answer = refetch(self._job, self._driver, [change.external_id])[change.external_id]
+        answer = refetch(self._job, self._driver, [change.external_id]).answers[change.external_id]
         if answer.error is not None:
             raise answer.error
         return self._delete(self._external_id) if answer.value is None else self._upsert(answer.value)
@@ -99,6 +105,10 @@ class _Single:
         item = decode(encode(given))  # what a run would hand to the functions
         if self._job.should_skip is not None and call(self._job.should_skip, item):
             return Outcome.SKIPPED
+        with self._turn(external_id):
+            return self._upsert_if_newer(external_id, item)
+
+    def _upsert_if_newer(self, external_id: str, item: Any) -> Outcome:
         local = self._find(external_id)
         action = Action.CREATE if local is None else Action.UPDATE
         entry = PlanEntry(action, external_id, 0, item)
@@ -114,10 +124,18 @@ class _Single:
         return outcome
 
     def _delete(self, external_id: str) -> Outcome:
-        local = self._find(external_id)
-        if local is None:
-            return Outcome.UNCHANGED
-        return self._write(PlanEntry(Action.DELETE, external_id), local)
+        with self._turn(external_id):
+            local = self._find(external_id)
+            if local is None:
+                return Outcome.UNCHANGED
+            outcome = self._write(PlanEntry(Action.DELETE, external_id), local)
+            if self._guard is not None:
+                self._guard.keep_deleted({external_id: local})
+            return outcome
+
+    def _turn(self, external_id: str) -> AbstractContextManager[None]:
+        """With versions, others who bring single items wait between the look at a record and its write."""
+        return self._guard.locked(external_id) if self._guard is not None else nullcontext()
 
     def _find(self, external_id: str) -> Any | None:
         found, broken = self._driver.find([external_id])

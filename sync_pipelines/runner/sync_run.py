@@ -13,6 +13,7 @@ from sync_pipelines.database.ledger import GIVEN_UP, RunRow, written_in
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, HookError, RunError
@@ -31,6 +32,9 @@ from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_summary
 from sync_pipelines.snapshots.store import RunFiles
+
+WRITES = tuple(each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.DELETED))
+"""What becomes of single items that are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,9 @@ class SyncRun:
             TargetError: The target does not answer.
         """
         files = self._workspace.store.files_of(snapshot.run_id)
-        with self._leased(snapshot.run_id, keep=self.applies), self._phase(snapshot.run_id, "diff") as notes:
-            self._require_newest(snapshot.run_id)
+        keep = self.applies
+        with self._leased(snapshot.run_id, keep=keep) as held, self._phase(snapshot.run_id, "diff") as notes:
+            self._require_newest(snapshot.run_id, held)
             if self._ledger.chunks(snapshot.run_id):
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
             with self._opened(files, snapshot.run_id) as (driver, bulk):
@@ -196,7 +201,7 @@ class SyncRun:
         """
         with self._leased(plan.run_id, keep=False) as held:
             with self._phase(plan.run_id, "apply"):
-                self._require_newest(plan.run_id)
+                self._require_newest(plan.run_id, held)
                 self._apply_plan(plan.run_id, held)
                 self._require_balance(plan.run_id)
             results = self._finish(plan.run_id, None)
@@ -219,14 +224,24 @@ class SyncRun:
             else:
                 self._workspace.leases.release(held.lease)
 
-    def _require_newest(self, run_id: str) -> None:
-        """Refuses to write what was fetched before a newer run wrote, which a re-execution may ask for."""
+    def _require_newest(self, run_id: str, held: HeldLease) -> None:
+        """Refuses to write what was fetched before somebody else wrote, which a re-execution may ask for."""
         newer = self._ledger.newer_applied_run(run_id)
         if newer is not None:
             raise RunError(
                 f"{self.job.name}: the newer run {newer} has applied since this one fetched; its items may be older "
                 "than the local records. Start a new run instead of re-executing this one."
             )
+        if self.job.get_version is None and not held.lease.is_continued and self._was_overtaken(run_id):
+            raise RunError(
+                f"{self.job.name}: single items have been applied since this run fetched; its items may be older than "
+                "the local records. Start a new run instead of re-executing this one."
+            )
+
+    def _was_overtaken(self, run_id: str) -> bool:
+        """True if single items have been written since the run began."""
+        run = self._ledger.run(run_id)
+        return run is not None and self._workspace.inbox.has_applied_since(self.job.name, run.started_at, WRITES)
 
     def _start(self, run_id: str, options: Mapping[str, Any]) -> None:
         self._ledger.start_run(

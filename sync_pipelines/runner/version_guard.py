@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,14 +73,22 @@ class VersionGuard:
             found: Those of the records that exist, by canonical id.
             external_ids: Of which records.
         """
-        kept = self._versions.known(self._job.name, external_ids)
+        kept = self.noted(external_ids)
         known: dict[str, Known] = {}
         for external_id in external_ids:
-            noted = Version.from_text(kept[external_id]) if external_id in kept else None
-            held = self._held(found.get(external_id))
+            noted, held = kept.get(external_id), self._held(found.get(external_id))
             if noted is not None or held is not None:
                 known[external_id] = Known(noted, held)
         return known
+
+    def has_noted(self) -> bool:
+        """True if the ledger has a version of any record."""
+        return self._versions.has_any(self._job.name)
+
+    def noted(self, external_ids: Sequence[str]) -> dict[str, Version]:
+        """The versions that the ledger has of records, whether or not there are any."""
+        kept = self._versions.known(self._job.name, external_ids)
+        return {external_id: Version.from_text(text) for external_id, text in kept.items()}
 
     def _held(self, local: Any | None) -> Version | None:
         return _version_or_none(self._driver.local_version(local)) if local is not None else None
@@ -104,6 +112,10 @@ class VersionGuard:
     def _as_held(self, version: Version) -> Version:
         """The version as a local record would hold it: a column may round it."""
         return _version_or_none(self._driver.stored_version(version.value)) or version
+
+    def locked(self, external_id: str) -> AbstractContextManager[None]:
+        """Keeps others who bring single items away from a record that is to be compared and then written."""
+        return self._versions.locked(self._job.name, external_id)
 
     def is_stale(self, entry: PlanEntry, known: Mapping[str, Known]) -> bool:
         """True if the local record has become newer than the item since the diff."""
@@ -133,6 +145,15 @@ class VersionGuard:
             with suppress(Exception):  # it could be read before; that what is written can't be undone
                 versions[external_id] = self.version_of(item)
         self.keep_versions(versions)
+
+    def keep_deleted(self, deleted: Mapping[str, Any]) -> None:
+        """Notes what deleted records had come to, which nothing that is older may bring back.
+
+        Args:
+            deleted: Canonical id -> the local record as it was.
+        """
+        known = self.known(deleted, list(deleted))
+        self.keep_versions({key: each.newest for key, each in known.items() if each.newest is not None})
 
     def keep_versions(self, versions: Mapping[str, Version]) -> None:
         """Notes the versions of records, also of such as are deleted: an older item does not bring them back.

@@ -106,10 +106,14 @@ class Workspace:
 
     def clean_up(self) -> None:
         """Removes files of runs, runs, plans and deliveries that are older than the settings keep them."""
-        self.ledger.forget_runs(self.clock() - self.keep_runs)
-        self.inbox.purge(self.clock() - self.keep_deliveries)
+        self.clean_up_ledger()
         keep = self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
         self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp(), keep)
+
+    def clean_up_ledger(self) -> None:
+        """Removes runs and deliveries that are older than the settings keep them."""
+        self.ledger.forget_runs(self.clock() - self.keep_runs)
+        self.inbox.purge(self.clock() - self.keep_deliveries)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def store(inbox: Inbox, *external_ids: str | None, job: str = "stock") -> list[i
 
 
 def ids(inbox: Inbox, *external_ids: str) -> list[int]:
-    return [each.id for each in inbox.waiting_of("stock", list(external_ids))]
+    return [each.id for each in inbox.waiting_of("stock", list(external_ids), after=0, max_bytes=1_000)]
 
 
 def test_what_waits_for_an_item_is_found_in_its_order_also_what_is_not_due(inbox: Inbox) -> None:
@@ -42,6 +42,20 @@ def test_what_waits_for_an_item_is_found_in_its_order_also_what_is_not_due(inbox
     inbox.settle([Settled(first, "A", None, "no", NOON + timedelta(hours=1)), Settled(settled, "A", "created")], NOON)
     assert ids(inbox, "A") == [first, second]
     assert [each.id for each in inbox.oldest_waiting("stock", 9, due_at=NOON)] == [second - 1, second, nameless]
+
+
+def test_of_many_large_ones_no_more_is_read_than_fits(inbox: Inbox) -> None:
+    """At least one, and whatever has been tried: it must not come after a newer one."""
+    new = [NewDelivery(job="stock", kind="upsert", received_at=NOON, external_id="A", item="é" * 400) for _ in range(5)]
+    first, *_, tried = (each.id for each in inbox.store_many(new))
+    inbox.settle([Settled(tried, "A", None, "no", NOON + timedelta(hours=1))], NOON)
+    assert [each.id for each in inbox.oldest_waiting("stock", 9, NOON, max_bytes=1)] == [first]
+    assert [each.id for each in inbox.oldest_waiting("stock", 9, NOON, max_bytes=1_700)][:2] == [first, first + 1]
+    assert [each.id for each in inbox.waiting_of("stock", ["A"], after=first, max_bytes=799)] in (
+        [tried],  # PostgreSQL counts bytes
+        [first + 1, tried],
+    )
+    assert [each.id for each in inbox.waiting_of("stock", ["A"], after=first, max_bytes=0)] == [tried]
 
 
 def test_ids_that_begin_alike_are_not_mistaken_for_each_other(inbox: Inbox) -> None:

@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -86,6 +87,7 @@ def test_it_serves_until_term_and_leaves_no_process_behind(copy: Path) -> None:
         family = psutil.Process(process.pid).children(recursive=True)
         beside = call(copy, "demo.run", "--once", "--port", str(free_port()))
         changed = call(copy, "demo.change")
+        became = applied_deliveries(copy)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
 
@@ -95,8 +97,23 @@ def test_it_serves_until_term_and_leaves_no_process_behind(copy: Path) -> None:
     assert beside.returncode == 1
     assert beside.stdout.strip().startswith(f"The demo can't go on: it is running already (process {process.pid})")
     assert "Traceback" not in beside.stdout + beside.stderr
-    assert changed.returncode == 0
+    assert changed.returncode == 0, changed.stdout
     assert "stock moves" in changed.stdout
+    assert "10 answered 202" in changed.stdout
+    assert became == {"created": 3, "updated": 7}  # the ERP's webhooks, through the sensor and the drain
+
+
+def applied_deliveries(copy: Path) -> dict[str, int]:
+    """What became of the deliveries once none of them waits any more."""
+    until = time.monotonic() + 90
+    query = "SELECT state, action, count(*) FROM sync_inbox GROUP BY state, action"
+    while True:
+        with closing(sqlite3.connect(copy / ".sync_pipelines" / "ledger.sqlite", timeout=30)) as ledger:
+            found = ledger.execute(query).fetchall()
+        if found and all(state != "waiting" for state, _, _ in found):
+            return {action: count for _, action, count in found}
+        assert time.monotonic() < until, found
+        time.sleep(0.5)
 
 
 def test_everything_ends_when_the_demo_itself_is_killed(copy: Path) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.errors import SyncBusyError
+from sync_pipelines.errors import RunError, SyncBusyError
 from sync_pipelines.runner.draining import Drain
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.runner.workspace import Workspace, open_workspace
@@ -207,6 +207,43 @@ def test_nor_does_one_whose_plan_was_made_before_the_drain(make: Make, desk: Des
     desk.drain(job)
     results = run.apply(plan)
     assert (stock(), results.skipped, results.created) == ({"A": 6, "C": 1}, 1, 1)
+
+
+@pytest.mark.parametrize("phase", ["diff", "apply"])
+def test_without_versions_a_run_that_is_gone_on_with_after_a_drain_writes_nothing_older(
+    make: Make, desk: Desk, stock: Stock, clock: Clock, phase: str
+) -> None:
+    """As a re-execution from failure asks for: what it fetched may be older than what the drain has written."""
+    source = Source({"A": 5})
+    job = make(source)
+    desk.upsert(item("A", 1))
+    desk.drain(job)
+    clock.advance()
+    run = SyncRun(job, desk.workspace)
+    snapshot = run.fetch()
+    plan = run.diff(snapshot) if phase == "apply" else None
+    desk.workspace.leases.release(next(iter(desk.workspace.leases.held())))
+    clock.advance()
+    desk.upsert(item("A", 6))
+    desk.drain(job)
+    with pytest.raises(RunError, match="single items have been applied since this run fetched"):
+        run.apply(plan if plan is not None else run.diff(snapshot))
+    assert stock() == {"A": 6}
+
+
+def test_a_run_may_be_gone_on_with_where_a_drain_has_written_nothing(
+    make: Make, desk: Desk, stock: Stock, clock: Clock
+) -> None:
+    source = Source({"A": 5})
+    job = make(source)
+    run = SyncRun(job, desk.workspace)
+    plan = run.diff(run.fetch())
+    desk.workspace.leases.release(next(iter(desk.workspace.leases.held())))
+    clock.advance()
+    desk.delete("B")
+    desk.drain(job)
+    run.apply(plan)
+    assert stock() == {"A": 5}
 
 
 def test_a_drain_that_may_wait_begins_when_the_full_sync_has_ended(make: Make, desk: Desk, stock: Stock) -> None:

@@ -88,6 +88,27 @@ def test_a_newer_delivery_wins_across_batches_too(
     assert workspace.inbox.count("stock") == 0
 
 
+def test_a_newer_delivery_wins_where_but_one_fits_into_a_batch(
+    job: Make, workspace: Workspace, deliver: Deliver, target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_pipelines.runner.draining._BATCH_BYTES", 1)
+    deliver(*(item("A", stock) for stock in range(3)), item("B"))
+    results = Drain(job(), workspace).run(AT_ONCE)
+    assert target.records == {"A": item("A", 2), "B": item("B")}
+    assert (results.fetched, results.duplicate_count, results.accounts_balance) == (4, 0, True)
+
+
+def test_slow_items_come_in_ever_smaller_batches_so_that_a_full_sync_gets_its_turn(
+    job: Make, workspace: Workspace, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_pipelines.runner.draining._QUICK_S", 0.0)
+    monkeypatch.setattr("sync_pipelines.runner.draining._SLOW_S", 0.0)
+    deliver(*(item(f"A{number}") for number in range(200)))
+    results = Drain(job(), workspace).run(AT_ONCE)
+    chunks = workspace.ledger.chunks(results.run_id)
+    assert [chunks[number]["created"] for number in sorted(chunks)] == [100, 50, 25, 12, 10, 3]
+
+
 def test_a_delivery_that_fails_blocks_no_other_and_says_why(
     job: Make, workspace: Workspace, deliver: Deliver, target: MemoryTarget
 ) -> None:

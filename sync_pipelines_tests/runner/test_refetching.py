@@ -138,21 +138,37 @@ def test_an_item_that_the_source_does_not_answer_for_waits_and_the_others_do_not
 
 @pytest.mark.usefixtures("no_waits")
 def test_a_source_that_is_down_ends_the_drain_and_costs_nobody_an_attempt(
-    job: Make, desk: Desk, target: MemoryTarget
+    job: Make, desk: Desk, target: MemoryTarget, clock: Clock
 ) -> None:
+    """What needs no answer of it is applied."""
     source = Source()
     names = [f"A{number}" for number in range(40)]
     source.errors = dict.fromkeys(names, RetryableError("no route to host"))
     given = [*desk.upsert(item("first")), *desk.refetch(*names), *desk.upsert(item("last"))]
     with pytest.raises(FetchError, match="no route to host"):
         desk.drain(job(fetch_one=source.fetch_one))
-    assert {desk.show(each).attempts for each in given} == {0}
-    assert (set(desk.actions(*given)), target.records) == ({"waiting"}, {})
+    assert {desk.show(each).attempts for each in given[1:-1]} == {0}
+    assert (set(desk.actions(*given[1:-1])), sorted(target.records)) == ({"waiting"}, ["first", "last"])
     [run] = desk.workspace.ledger.latest_runs("stock")
     assert (run.outcome, "no route to host" in str(run.failure)) == ("failed", True)
     source.errors.clear()
+    clock.advance(60)
     desk.drain(job(fetch_one=source.fetch_one))
     assert desk.workspace.inbox.count("stock") == 0
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_many_items_that_get_no_answer_keep_none_of_the_others_waiting_for_ever(job: Make, desk: Desk) -> None:
+    """Nobody can tell them from a source that is down."""
+    source = Source(good=1)
+    names = [f"A{number}" for number in range(12)]
+    source.errors = dict.fromkeys(names, RetryableError("503"))
+    given = desk.refetch(*names[:10], *names, "good")
+    with pytest.raises(FetchError):
+        desk.drain(job(fetch_one=source.fetch_one))
+    desk.drain(job(fetch_one=source.fetch_one))
+    assert desk.actions(given[-1]) == ["created"]
+    assert {desk.show(each).state for each in given[:-1]} == {"waiting", "applied"}  # a repeated one is a duplicate
 
 
 def test_a_fetch_one_that_raises_fails_one_delivery_after_the_other_until_it_is_given_up(

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.runner import sync_run
+from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines_tests.targets.bulk.conftest import Item, Paths, Syncs, counts
 
 NUMBERED = "CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, n INTEGER, version BIGINT)"
@@ -34,6 +36,20 @@ def test_an_older_item_is_skipped_and_told(sync: Syncs) -> None:
     assert counts(results) == {"skipped": 1, "updated": 2, "created": 1}
     assert results.notes == ("1 items were older than their local records, and were skipped",)
     assert things(sync) == {"A": 1, "B": 2, "C": 2, "D": 2}
+
+
+def test_a_record_that_a_delivery_deleted_is_not_brought_back_by_an_older_item(sync: Syncs) -> None:
+    """Nor is one overwritten whose version somebody has taken back: the ledger knows better than the table."""
+    sync.execute(NUMBERED)
+    sync([item("A", 1, 4), item("B", 1, 4), item("C", 1, 4)], **VERSIONED)
+    job = sync.job([], **VERSIONED)
+    for change in (item("A", 2, 5), Delete("A"), item("B", 2, 5)):
+        sync_single_item(job, change, settings=sync.settings)
+    sync.execute("UPDATE things SET version = 1")
+    results = sync([item("A", 1, 4), item("B", 1, 4), item("C", 2, 4), item("A", 1, 3)], **VERSIONED)
+    assert counts(results) == {"skipped": 2, "updated": 1, "duplicate": 1}
+    assert things(sync) == {"B": 2, "C": 2}
+    assert counts(sync([item("A", 3, 6)], **VERSIONED)) == {"created": 1}
 
 
 def test_of_items_with_one_id_the_newest_counts_wherever_it_is(sync: Syncs) -> None:
