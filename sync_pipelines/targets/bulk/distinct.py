@@ -14,7 +14,9 @@ from sync_pipelines.targets.bulk.columns import StagedColumn
 
 MOST_KEYS = 2_000_000
 """Of so many keys the hashes are kept, 8 bytes each; of more the database finds the duplicates."""
-_PARTS = 16  # looked at one after the other, for the memory
+# for the memory: they are looked at one after the other, and in pieces
+_PARTS = 16
+_PIECE = 50_000
 
 
 class KeysSeen:
@@ -43,12 +45,16 @@ class KeysSeen:
         if not self._can_tell:
             return False
         hashes = pa.Array.from_buffers(pa.int64(), len(self._hashes), [None, pa.py_buffer(self._hashes)])
-        parts = pc.bit_wise_and(hashes, _PARTS - 1)
-        for number in range(_PARTS):
-            part = hashes.filter(pc.equal(parts, number))
-            if pc.count_distinct(part).as_py() != len(part):
-                return False
-        return True
+        pieces = [hashes.slice(start, _PIECE) for start in range(0, len(hashes), _PIECE)]
+        self._hashes = array("q")
+        return all(_has_distinct(pieces, number) for number in range(_PARTS))
+
+
+def _has_distinct(pieces: Sequence[pa.Array], number: int) -> bool:
+    """True if no two of the hashes that end in that number are the same."""
+    parts = [piece.filter(pc.equal(pc.bit_wise_and(piece, _PARTS - 1), number)) for piece in pieces]
+    part = pa.chunked_array(parts, pa.int64())
+    return bool(pc.count_distinct(part).as_py() == len(part))
 
 
 def _has_one_form(column: StagedColumn) -> bool:
