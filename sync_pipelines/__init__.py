@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sync_pipelines.orchestration.triggers import trigger_sync
     from sync_pipelines.registry.plans import apply_plan
     from sync_pipelines.registry.registry import register_sync_job, schedule_sync_job
-    from sync_pipelines.registry.single_items import trigger_item
+    from sync_pipelines.registry.single_items import apply_item, trigger_item
     from sync_pipelines.registry.webhook_app import webhook_app
     from sync_pipelines.runner.plan_reading import Plan, open_plan
     from sync_pipelines.runner.run import run_sync
@@ -121,6 +121,7 @@ _PLACES = {
     "sql_query": "sources.sql_query",
     "sync_intervals": "engine.intervals",
     "sync_single_item": "runner.single",
+    "apply_item": "registry.single_items",
     "trigger_item": "registry.single_items",
     "trigger_sync": "orchestration.triggers",
     "webhook_app": "registry.webhook_app",
@@ -175,6 +176,7 @@ __all__ = [
     "Webhook",
     "WebhookEvent",
     "WebhookRejectedError",
+    "apply_item",
     "apply_plan",
     "csv_file",
     "dlt_resource",

@@ -1,19 +1,25 @@
-"""`trigger_item`: one change into the inbox, to be applied by the next drain."""
+"""`trigger_item`: one change into the inbox, to be applied by the next drain; `apply_item`: one change at once."""
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, as_change
-from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.errors import ConfigurationError, ItemError, SyncBusyError
 from sync_pipelines.registry.registry import find_job
+from sync_pipelines.registry.webhook_app import applied_by, one_at_a_time
 from sync_pipelines.runner.single import item_error
-from sync_pipelines.runner.workspace import open_workspace
-from sync_pipelines.settings.model import Settings
+from sync_pipelines.runner.workspace import open_workspace, utc_now
+from sync_pipelines.settings.model import Settings, load_settings
+from sync_pipelines.webhooks.inline import Report
+from sync_pipelines.webhooks.ledger_access import LedgerAccess
 
 
 def trigger_item(name: str, item: Any, *, delivery_id: str | None = None, settings: Settings | None = None) -> int:
@@ -48,6 +54,41 @@ def trigger_item(name: str, item: Any, *, delivery_id: str | None = None, settin
             received_at=workspace.clock(),
         )
         return workspace.inbox.store_many([delivery])[0].id
+
+
+def apply_item(name: str, item: Any, *, settings: Settings | None = None, report: Report | None = None) -> ItemResult:
+    """Applies one change at once and notes it in the inbox, as a `Webhook` in inline mode does, without its HTTP.
+
+    Args:
+        name: The sync job's name.
+        item: As for `trigger_item`.
+        settings: By default those of the environment.
+        report: `report(job, result)` is told of a change that was applied, say to tell Dagster.
+
+    Returns:
+        What became of it, as of `sync_single_item`; or `stored`, if a run of the sync is under way, which may have
+        fetched an older state: then it is applied after that run.
+
+    Raises:
+        ConfigurationError: There is no such job, it lacks the `fetch_one` of a `Refetch`, or the ledger can't be
+            opened.
+        ItemError: The item failed; nothing is stored.
+        TargetError: The target does not answer; nothing is stored.
+    """
+    job = find_job(name)
+    kind, external_id, text = _described(job, item)
+    access = LedgerAccess((settings or load_settings()).ledger_database_url())
+    with closing(access):
+        delivery = NewDelivery(job=job.name, kind=kind, external_id=external_id, item=text, received_at=utc_now())
+        try:
+            result = one_at_a_time(applied_by(access), access)(job, as_change(item))
+        except SyncBusyError:
+            access.inbox().store_many([delivery])
+            return ItemResult("stored", external_id or "")
+        access.inbox().store_many([replace(delivery, external_id=result.external_id, action=result.action)])
+    if report is not None:
+        report(job, result)
+    return result
 
 
 def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]:
