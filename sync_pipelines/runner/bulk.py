@@ -123,6 +123,10 @@ class BulkDiff:
         with self._files.write_plan() as (plan, findings):
             with closing(ahead(chain([first], pages))) as read_ahead:
                 self._load(read_ahead, findings)
+            reason = self._bulk.why_not_ranked()
+            if reason is not None:
+                self._bulk.drop()
+                return str(reason)
             planned = self._compare(plan, findings)
             findings.finish({})
             plan.finish(planned.summary())

@@ -62,6 +62,8 @@ class StageLoader:
         self._values = values
         self._key_of_id = key_of_id
         self._version = version
+        self.has_uncertain_versions = False
+        """True if some items' versions can't be told from what is staged."""
         self.keys_seen = KeysSeen(key)
         self._names = ["sp_n", "sp_lane", *(column.label for column in (*key, *values))]
         self._converters = {column.name: ColumnConverter(column.codec, dialect) for column in (*key, *values)}
@@ -144,7 +146,7 @@ class StageLoader:
             _mark(slow, converted)
             if column is self._version:
                 for place in uncertain(*given.columns[column.name], column.codec.facts):
-                    slow[place] = True
+                    slow[place] = self.has_uncertain_versions = True
         for column, own in zip(self._key, keys, strict=True):
             if column.name in given.columns:
                 converted = self._converters[column.name].convert(*given.columns[column.name])

@@ -185,6 +185,13 @@ class BulkTable:
         look_up = self._request.deletes or self._loader is None or not self._loader.keys_seen.are_distinct
         self.work.finish_loading([column.label for column in self.columns.key], look_up=look_up)
 
+    def why_not_ranked(self) -> str | None:
+        """Why the database can't tell which of several items with one key counts; None if it can, or need not."""
+        loader = self._loader
+        if loader is None or not loader.has_uncertain_versions or loader.keys_seen.are_distinct:
+            return None
+        return "of items that may have one id only a look at each can tell the version"
+
     @cached_property
     def planner(self) -> Planner:
         """Compares stage and table."""

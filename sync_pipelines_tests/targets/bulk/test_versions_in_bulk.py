@@ -60,6 +60,14 @@ def test_of_items_with_one_id_the_newest_counts_wherever_it_is(sync: Syncs) -> N
     assert things(sync) == {"A": 2, "B": 2}
 
 
+def test_of_items_with_one_id_whose_versions_cant_be_staged_the_newest_counts_too(sync: Syncs) -> None:
+    sync.execute(NUMBERED)
+    items = [item("A", 1, 2.0), item("A", 2, 1.0), item("B", 1, 1), item("B", 2, True)]
+    results = sync(items, pages="only a look at each can tell the version", **VERSIONED)
+    assert counts(results) == {"created": 2, "duplicate": 2}
+    assert things(sync) == {"A": 1, "B": 1}
+
+
 @pytest.mark.parametrize(
     "older",
     [
