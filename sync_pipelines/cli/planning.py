@@ -16,10 +16,10 @@ from sync_pipelines.cli.output import (
 )
 from sync_pipelines.cli.program import CLEAN, FAILED, exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
-from sync_pipelines.cli.running import Choice, results_document, show_results
+from sync_pipelines.cli.running import Choice, results_document, show_results, showing_what_is_known
 from sync_pipelines.cli.wording import local_time, short_id
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import ConfigurationError, RunError
+from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.plans import apply_plan
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.plan_reading import Plan, entry_document, entry_line, list_plans, open_plan
@@ -46,20 +46,15 @@ def make_plan(name: str, choice: Choice, *, as_json: bool) -> int:
         RunError: The run failed as a whole; what is known of it is shown.
     """
     job = find_job(name)
-    try:
-        with watch_run(name) as on_progress:
-            results = run_sync(
-                job,
-                limit=choice.limit,
-                only=choice.only,
-                on_progress=on_progress,
-                wait_s=choice.wait_s,
-                dry_run=True,
-            )
-    except RunError as error:
-        if isinstance(error.results, SyncResults):
-            show_results(error.results, as_json=as_json)
-        raise
+    with showing_what_is_known(as_json=as_json), watch_run(name) as on_progress:
+        results = run_sync(
+            job,
+            limit=choice.limit,
+            only=choice.only,
+            on_progress=on_progress,
+            wait_s=choice.wait_s,
+            dry_run=True,
+        )
     plan = open_plan(results.plan_id or "")
     if as_json:
         first = [entry_document(entry) for entry in islice(plan.entries(), _ENTRIES_SHOWN)]
@@ -158,15 +153,8 @@ def apply(given: str, *, wait_s: float, as_json: bool) -> int:
         KeyboardInterrupt: The operator stopped it; the error says how to go on.
     """
     plan = open_plan(given)
-    try:
-        with watch_run(plan.job) as on_progress:
-            results = apply_plan(plan.id, on_progress=on_progress, wait_s=wait_s)
-    except RunError as error:
-        if isinstance(error.results, SyncResults):
-            show_results(error.results, as_json=as_json)
-        raise
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"What was applied stays; `sync-pipelines apply {short_id(plan.id)}` goes on.")
-        raise
+    stays = f"What was applied stays; `sync-pipelines apply {short_id(plan.id)}` goes on."
+    with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(plan.job) as on_progress:
+        results = apply_plan(plan.id, on_progress=on_progress, wait_s=wait_s)
     show_results(results, as_json=as_json)
     return exit_code_of(results.outcome)

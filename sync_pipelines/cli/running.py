@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,18 +36,31 @@ def run(name: str, choice: Choice, *, as_json: bool) -> int:
         KeyboardInterrupt: The operator stopped it; the error says how to go on.
     """
     job = find_job(name)
+    stays = f"What {name} had applied stays; run it again to go on from a consistent state."
+    with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
+        results = run_sync(job, limit=choice.limit, only=choice.only, on_progress=on_progress, wait_s=choice.wait_s)
+    show_results(results, as_json=as_json)
+    return exit_code_of(results.outcome)
+
+
+@contextmanager
+def showing_what_is_known(*, as_json: bool, if_stopped: str | None = None) -> Iterator[None]:
+    """Shows the results of a run that fails, as far as they are known, before its error goes on.
+
+    Args:
+        as_json: True to show them as JSON.
+        if_stopped: What the operator should know who stops it.
+    """
     try:
-        with watch_run(name) as on_progress:
-            results = run_sync(job, limit=choice.limit, only=choice.only, on_progress=on_progress, wait_s=choice.wait_s)
+        yield
     except RunError as error:
         if isinstance(error.results, SyncResults):
             show_results(error.results, as_json=as_json)
         raise
     except KeyboardInterrupt as stop:
-        stop.add_note(f"What {name} had applied stays; run it again to go on from a consistent state.")
+        if if_stopped is not None:
+            stop.add_note(if_stopped)
         raise
-    show_results(results, as_json=as_json)
-    return exit_code_of(results.outcome)
 
 
 def show_results(results: SyncResults, *, as_json: bool) -> None:

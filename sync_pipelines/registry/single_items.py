@@ -112,5 +112,5 @@ def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]
 
 
 def _require_fetch_one(job: SyncJob[Any, Any], change: Delete | Refetch) -> None:
-    if isinstance(change, Refetch) and getattr(job, "fetch_one", None) is None:
+    if isinstance(change, Refetch) and job.fetch_one is None:
         raise ConfigurationError(f"sync job {job.name!r}: {change!r} needs a fetch_one; give the job one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -23,6 +23,7 @@ from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import AccountsError, ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotPage
 from sync_pipelines.runner.diffing import (
+    NoDuplicates,
     PlannedRun,
     canonical_or_error,
     diff_page,
@@ -173,9 +174,11 @@ class BulkDiff:
         if not noted:
             return skipped
         looked_at: list[bool | None] = list(skipped) if skipped is not None else [False] * len(canonical)
-        for place, row in enumerate(page.rows()):
-            known = noted.get(str(canonical[place]))
-            if known is not None and not looked_at[place] and self._is_older(row.item, known):
+        places = [place for place, each in enumerate(canonical) if isinstance(each, str) and each in noted]
+        positions = page.positions()
+        rows = page.at([positions[place] for place in places]).rows()
+        for place, row in zip(places, rows, strict=True):
+            if not looked_at[place] and self._is_older(row.item, noted[str(canonical[place])]):
                 looked_at[place] = None
         return looked_at
 
@@ -240,21 +243,12 @@ class BulkDiff:
         self._report.line(f"diff: looking at {count:,} items one by one")
         entries = PlanPages(plan)
         for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions()), PAGE_SIZE):
-            page = diff_page(self._job, self._driver, _OnlyOnes(), rows, self._guard)
+            page = diff_page(self._job, self._driver, NoDuplicates(), rows, self._guard)
             tell_findings(findings, page, self._report)
             entries.add(page.entries)
             settled, stale = settled + page.counts(), stale + len(page.stale)
         entries.flush()
         return settled, stale
-
-
-class _OnlyOnes:
-    """The items that are looked at one by one have no duplicates any more."""
-
-    def positions(self, ids: Sequence[str]) -> Mapping[str, int]:
-        """Knows no other place of any id."""
-        del ids
-        return {}
 
 
 @dataclass(frozen=True, slots=True)

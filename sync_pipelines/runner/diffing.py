@@ -32,6 +32,15 @@ class FindsPositions(Protocol):
         """The last position of each id that is known; none of an id that has but one."""
 
 
+class NoDuplicates:
+    """For items of which each has an id of its own."""
+
+    def positions(self, ids: Sequence[str]) -> Mapping[str, int]:
+        """Knows no other place of any id."""
+        del ids
+        return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An item that the diff has to decide on."""

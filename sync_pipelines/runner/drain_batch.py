@@ -17,7 +17,7 @@ from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.errors import AccountsError, FetchError
 from sync_pipelines.recording.snapshot import SnapshotRow
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
-from sync_pipelines.runner.diffing import PageDiff, diff_page
+from sync_pipelines.runner.diffing import NoDuplicates, PageDiff, diff_page
 from sync_pipelines.runner.incoming import Choice, Incoming, choose
 from sync_pipelines.runner.refetching import no_fetch_one, refetch
 from sync_pipelines.runner.target_driver import TargetDriver
@@ -98,7 +98,7 @@ class DrainBatch:
         if self._guard is not None and self._job.fetch_one is not None:
             doubtful = self._of_equal_version(page, {key: choices[key] for key in choices.keys() - asked.keys()})
             if doubtful:
-                fetched = self._refetched({key: _as_refetch(choices[key]) for key in doubtful})
+                fetched = self._refetched({key: choices[key].asked_for() for key in doubtful})
                 page.entries = [each for each in page.entries if each.external_id not in doubtful]
                 choices |= fetched
                 self._take(self._diff(fetched))
@@ -175,7 +175,7 @@ class DrainBatch:
             for key, each in choices.items()
             if isinstance(each.change, Upsert)
         ]
-        return diff_page(self._job, self._driver, _NoOthers(), rows, self._guard)
+        return diff_page(self._job, self._driver, NoDuplicates(), rows, self._guard)
 
     def _of_equal_version(self, page: PageDiff, choices: Mapping[str, Choice]) -> set[str]:
         """Items that differ from a local record of the very same version."""
@@ -257,17 +257,3 @@ def _add_written(result: BatchResult, entries: Sequence[PlanEntry], chunk: Chunk
         position = entries[number].position
         if position not in result.errors:  # of a delete that found nothing any more there is no outcome
             result.outcomes[position] = chunk.outcomes.get(number, Outcome.UNCHANGED)
-
-
-def _as_refetch(choice: Choice) -> Choice:
-    winner = choice.winner
-    return replace(choice, change=Refetch(winner.delivery.external_id or winner.external_id or ""))
-
-
-class _NoOthers:
-    """Of every item there is one."""
-
-    def positions(self, ids: Sequence[str]) -> dict[str, int]:
-        """Knows no other place of any id."""
-        del ids
-        return {}

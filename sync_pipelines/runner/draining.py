@@ -18,7 +18,7 @@ from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
-from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
 from sync_pipelines.runner.incoming import Incoming, in_their_order, read_delivery
@@ -255,8 +255,7 @@ class Drain:
                 in_vain = each.position in result.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
                 again_at = now + _AFTER_OUTAGE if in_vain else again_at
-                message = f"{error.exception_type}: {error.message}"
-                settled.append(Settled(each.delivery.id, _other_id(each), None, message, again_at, not in_vain))
+                settled.append(Settled(each.delivery.id, _other_id(each), None, _told(error), again_at, not in_vain))
             elif outcome is not None:
                 settled.append(Settled(each.delivery.id, _other_id(each), outcome.value))
         return settled
@@ -267,7 +266,7 @@ class Drain:
         for each in result.incoming:
             error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
             if error is not None:
-                self.applied.append(Applied(each.external_id, "failed", f"{error.exception_type}: {error.message}"))
+                self.applied.append(Applied(each.external_id, "failed", _told(error)))
             elif outcome is not None:
                 self.applied.append(Applied(each.external_id, outcome.value))
 
@@ -275,3 +274,7 @@ class Drain:
 def _other_id(incoming: Incoming) -> str | None:
     """The item's canonical id, if the inbox does not have it as it is."""
     return None if incoming.external_id == incoming.delivery.external_id else incoming.external_id
+
+
+def _told(error: SyncError) -> str:
+    return f"{error.exception_type}: {error.message}"

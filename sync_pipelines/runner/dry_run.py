@@ -16,12 +16,11 @@ from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
 from sync_pipelines.runner.leasing import HeldLease
 from sync_pipelines.runner.plan_reading import entry_line, first_entries
 from sync_pipelines.runner.sync_run import PlanRef, SyncRun
-from sync_pipelines.runner.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.target_driver import FUNCTIONS, TargetDriver, open_target
 from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.snapshots.store import RunFiles
 
 _LINES_SHOWN = 20
-_FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
 
 
 class DryRun(SyncRun):
@@ -77,7 +76,7 @@ class DryRun(SyncRun):
 def made_for(job: SyncJob[Any, Any]) -> str:
     """Target and declaration in short: a plan that was made for others must not be applied."""
     if job.target is None:
-        target: Any = [(name, _named(getattr(job, name))) for name in _FUNCTIONS]
+        target: Any = [(name, _named(getattr(job, name))) for name in FUNCTIONS]
     else:
         target = [type(job.target).__qualname__]
         if hasattr(job.target, "identity"):

@@ -129,6 +129,10 @@ class Choice:
     change: Change
     losers: Sequence[Incoming] = ()
 
+    def asked_for(self) -> Choice:
+        """The same, decided by what the source says the item is now."""
+        return replace(self, change=Refetch(_asked_id(self.winner)))
+
     @property
     def passed_over_delete(self) -> Incoming | None:
         """The last delete that an item which came after it makes up for, unless it is too old to do so."""
@@ -166,7 +170,7 @@ def choose(group: Sequence[Incoming], *, can_refetch: bool, unsure_until: dateti
     assert winner.change is not None  # noqa: S101 - tells mypy; only what could be read is in the group
     losers = [each for each in group if each is not winner]
     if thin or (can_refetch and not _is_sure(winner, upserts, deletes, unsure_until)):
-        return Choice(winner, Refetch(_asked_id(winner)), losers)
+        return Choice(winner, winner.change, losers).asked_for()
     return Choice(winner, winner.change, losers)
 
 

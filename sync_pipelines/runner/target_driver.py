@@ -23,7 +23,8 @@ from sync_pipelines.runner.record_calls import Answer, RecordCalls
 
 T = TypeVar("T")
 
-_FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
+FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
+"""What a job may have instead of a target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterat
         TargetError: The target can't be reached.
     """
     if job.target is None:
-        given = {name: getattr(job, name) for name in _FUNCTIONS if getattr(job, name) is not None}
+        given = {name: getattr(job, name) for name in FUNCTIONS if getattr(job, name) is not None}
         yield TargetDriver(job, SimpleNamespace(**given), held)
     elif hasattr(job.target, "open"):
         opened = job.target.open(lambda item: checked_external_id(resolve(job.identify(item))))

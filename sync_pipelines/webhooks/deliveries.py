@@ -141,7 +141,7 @@ class Interpreter:
             external_id = _storable_id(await value if inspect.isawaitable(value) else value)
             item = encode(change.item)
             return Meaning(change, self._new("upsert", event, external_id=external_id, item=item, payload=payload))
-        if isinstance(change, Refetch) and getattr(self._job, "fetch_one", None) is None:
+        if isinstance(change, Refetch) and self._job.fetch_one is None:
             raise ConfigurationError(f"sync job {self._job.name!r}: Refetch needs a fetch_one; give the job one")
         kind = "delete" if isinstance(change, Delete) else "refetch"
         external_id = _storable_id(change.external_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sqlite3
@@ -11,7 +10,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,21 +20,7 @@ from sync_pipelines.runner.plan_reading import open_plan
 from sync_pipelines.runner.run import run_sync
 from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
-
-REPOSITORY = Path(__file__).parents[2]
-CHILD = Path(__file__).with_name("crash_child.py")
-
-
-def load_child() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("crash_child", CHILD)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-child = load_child()
+from sync_pipelines_tests.runner.crashing import CHILD, REPOSITORY, child
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.targets.opened_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines_tests.targets.own_types import Shouting
 
 COMMON = {
     "small": "SMALLINT",
@@ -473,19 +474,6 @@ def test_rows_in_a_form_that_others_wrote_are_read_and_compared(sqlite: sa.Engin
         assert set(target.changes(item | {"sku": "B"}, found["B"])) == {"v", "j", "n"}
         target.update(item | {"sku": "B"}, found["B"])
         assert target.changes(item | {"sku": "B"}, target.find_local("B")) == {}
-
-
-class Shouting(sa.types.TypeDecorator[str]):
-    """An application's own type: lower case in the database, upper case in Python."""
-
-    impl = sa.String
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
-        return None if value is None else value.lower()
-
-    def process_result_value(self, value: Any, dialect: Any) -> str | None:
-        return None if value is None else value.upper()
 
 
 def test_the_types_of_a_declared_table_are_used(database: sa.Engine) -> None:

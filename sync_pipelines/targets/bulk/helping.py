@@ -15,6 +15,7 @@ from sync_pipelines.targets.bulk.planning import What
 from sync_pipelines.targets.bulk.postgres_work import PostgresWork
 from sync_pipelines.targets.bulk.suspects import Suspects
 from sync_pipelines.targets.bulk.work import Span
+from sync_pipelines.targets.dialects.postgresql import name_of
 
 FROM_SPANS = 4
 """For fewer spans a second connection is not worth opening."""
@@ -41,8 +42,7 @@ def is_order_free(connection: sa.Connection, table: sa.Table, key: Collection[st
         key: Its key columns.
         written: All columns that are written.
     """
-    name = connection.dialect.identifier_preparer.format_table(table).replace("%%", "%")
-    values = {"name": name, "key": list(key), "written": list(written)}
+    values = {"name": name_of(connection.dialect, table), "key": list(key), "written": list(written)}
     return bool(connection.scalar(_ORDER_IS_FREE, values))
 
 

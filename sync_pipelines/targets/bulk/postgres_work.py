@@ -18,6 +18,7 @@ from sync_pipelines.engine.overlap import Background
 from sync_pipelines.engine.targets import BulkRequest
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.targets.bulk.work import SLOW, Extent, Span, WorkTables
+from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.failures import is_passing, passing_failures
 from sync_pipelines.targets.storage import NamedType
 
@@ -207,8 +208,9 @@ class PostgresWork(WorkTables):
 
     def address(self, table: sa.Table) -> sa.ColumnElement[Any]:
         """The place of a row in its table."""
-        name = self._database.dialect.identifier_preparer.format_table(table).replace("%%", "%")
-        return sa.literal_column(f"{name}.ctid", _TID)  # which doubles percent signs itself
+        return sa.literal_column(
+            f"{name_of(self._database.dialect, table)}.ctid", _TID
+        )  # which doubles percent signs itself
 
     def is_there(self, name: str, *, has_rows: bool = True) -> bool:
         """True if there is the table, with rows: after a crash of the server unlogged ones are empty."""

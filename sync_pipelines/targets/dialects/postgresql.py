@@ -60,8 +60,13 @@ _IS_PLAIN = sa.text("SELECT relkind = 'r' AND NOT relhassubclass FROM pg_class W
 _ASKED_VALUES_KEPT = 100_000
 
 
+def name_of(dialect: sa.Dialect, table: sa.Table) -> str:
+    """The table's name with its schema, quoted where need be, for a value: percent signs are not doubled."""
+    return dialect.identifier_preparer.format_table(table).replace("%%", "%")
+
+
 def _read(database: sa.Engine, table: sa.Table) -> Details:
-    name = database.dialect.identifier_preparer.format_table(table).replace("%%", "%")  # it becomes a bound value
+    name = name_of(database.dialect, table)
     with database.connect() as connection:
         rows = connection.execute(_CATALOG, {"name": name}).all()
         unique = connection.execute(_UNIQUE_INDEXES, {"name": name}).scalars().all()

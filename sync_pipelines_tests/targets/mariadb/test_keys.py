@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from sync_pipelines import SyncJob, run_sync
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.dialects.mysql_collations import Collation
-from sync_pipelines.targets.opened_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines_tests.targets.mariadb.tables import make
+from sync_pipelines_tests.targets.mariadb.tables import opened as opened_table
 
 COLLATIONS = [
     ("utf8mb4", "utf8mb4_general_ci"),
@@ -67,20 +67,7 @@ ODD = [
     *("ﬁ", "fi", "\u2019", "'", "-", "_", ".", "/", "\\", "%", "\u00a0", "\t", " ", "  ", "", chr(0xF0041)),
 ]
 near = st.lists(st.sampled_from(ODD), max_size=4).map("".join)
-
-
-@contextmanager
-def opened(database: sa.Engine, **fields: Any) -> Iterator[OpenedSqlTable]:
-    given_fields: dict[str, Any] = {"table": "things", "key": "sku", "database": database, "columns": ["n"]}
-    table = SqlTable(**given_fields | fields)
-    with table.open(table.external_id) as target:
-        yield target
-
-
-def make(database: sa.Engine, *statements: str) -> None:
-    with database.begin() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
+opened = partial(opened_table, columns=["n"])
 
 
 def is_known(collation: Collation, text: str) -> bool:

@@ -21,15 +21,10 @@ from sync_pipelines.testing import MemorySource, TargetContract
 from sync_pipelines_tests.runner.crash_child import page_by_page
 from sync_pipelines_tests.runner.test_memory import peak_of_run
 from sync_pipelines_tests.targets.mariadb import crash_child
+from sync_pipelines_tests.targets.mariadb.tables import make
 
 REPOSITORY = Path(__file__).parents[3]
 CHILD = Path(crash_child.__file__)
-
-
-def make(database: sa.Engine, *statements: str) -> None:
-    with database.begin() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
 
 
 def rows(database: sa.Engine, query: str) -> list[tuple[Any, ...]]:

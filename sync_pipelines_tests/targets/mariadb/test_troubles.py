@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +14,11 @@ from sync_pipelines import SyncJob, run_sync
 from sync_pipelines.errors import ConfigurationError, RetryableError, TargetError
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.failures import is_passing
-from sync_pipelines.targets.opened_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource
+from sync_pipelines_tests.targets.mariadb.tables import make, opened
 
 TABLE = "CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, n INT)"
-
-
-@contextmanager
-def opened(database: sa.Engine, **fields: Any) -> Iterator[OpenedSqlTable]:
-    given_fields: dict[str, Any] = {"table": "things", "key": "sku", "database": database}
-    table = SqlTable(**given_fields | fields)
-    with table.open(table.external_id) as target:
-        yield target
-
-
-def make(database: sa.Engine, *statements: str) -> None:
-    with database.begin() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
 
 
 def kill_connections(admin: sa.Engine, database: sa.Engine) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -22,7 +20,8 @@ from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.targets.dialects import choosing
 from sync_pipelines.targets.dialects.mysql import MYSQL, is_generated
 from sync_pipelines.targets.opened_table import OpenedSqlTable
-from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines_tests.targets.mariadb.tables import make, opened
+from sync_pipelines_tests.targets.own_types import Shouting
 
 text = st.text(st.characters(codec="utf-8"), max_size=12)
 zones: Any = st.sampled_from([UTC, None, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-11))])
@@ -105,20 +104,6 @@ COLUMNS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "id": ("UUID", st.uuids(version=4) | st.uuids(version=4).map(str)),
 }
 MISSING = st.sampled_from([None, float("nan"), pd.NaT, pd.NA, np.float64("nan"), Decimal("NaN")])
-
-
-@contextmanager
-def opened(database: sa.Engine, **fields: Any) -> Iterator[OpenedSqlTable]:
-    given_fields: dict[str, Any] = {"table": "things", "key": "sku", "database": database}
-    table = SqlTable(**given_fields | fields)
-    with table.open(table.external_id) as target:
-        yield target
-
-
-def make(database: sa.Engine, *statements: str) -> None:
-    with database.begin() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
 
 
 def assert_up_to_date(target: OpenedSqlTable, items: list[dict[str, Any]]) -> None:
@@ -272,19 +257,6 @@ def test_what_does_not_fit_is_the_databases_own_error_and_is_not_cut(
 class Colour(enum.Enum):
     RED = "red"
     BLUE = "blue"
-
-
-class Shouting(sa.types.TypeDecorator[str]):
-    """An application's own type: lower case in the database, upper case in Python."""
-
-    impl = sa.String
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
-        return None if value is None else value.lower()
-
-    def process_result_value(self, value: Any, dialect: Any) -> str | None:
-        return None if value is None else value.upper()
 
 
 def test_the_types_of_a_declared_table_are_used(mariadb: sa.Engine) -> None:
