@@ -215,6 +215,7 @@ class BulkDiff:
         reason = why_no_deletes(self._job, Snapshot(self._files.folder).summary(), self._unidentified)
         deletes = self._job.deletes != "off" and reason is None
         found = self._bulk.compare(deletes=deletes, veto=self._driver.decides_changes)
+        self._bulk.make_plan()
         settled = Counts(
             unchanged=found.unchanged,
             skipped=found.skipped + found.stale,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -276,14 +276,20 @@ class Planner:
     def _staged(self) -> list[StagedColumn]:
         return [*self._columns.key, *self._columns.values]
 
-    def make_plan(self, connection: sa.Connection, *, empty: bool) -> None:
+    def missing(self, connection: sa.Connection) -> Iterator[Sequence[Any]]:
+        """The keys of the local records that are to be deleted, streamed."""
+        keys = self._columns.key_values(self.diffs, self._table)
+        yield from _streamed(connection, sa.select(*keys).where(self.diffs.c.sp_what == int(What.DELETE)))
+
+    def make_plan(self, connection: sa.Connection, *, empty: bool, without: Collection[What] = ()) -> None:
         """Puts what is to be written into a table of its own: in the order in which local rows lie, new ones by key.
 
         Args:
             connection: In a transaction.
             empty: True if the table has no rows: then all is to be created that is not set aside.
+            without: What is not to be written though it differs.
         """
-        query = self._all_creates() if empty else self._differences()
+        query = self._all_creates() if empty else self._differences(without)
         self._work.create_as(connection, "plan", query)
 
     def _all_creates(self) -> sa.Select[Any]:
@@ -298,7 +304,7 @@ class Planner:
         kind = NamedType("tid" if self._work.has_addresses else "bigint")
         return sa.cast(sa.null(), kind).label("sp_at")
 
-    def _differences(self) -> sa.Select[Any]:
+    def _differences(self, without: Collection[What]) -> sa.Select[Any]:
         values = [self.stage.c[each.label] for each in self._columns.values]
         keys = [
             sa.func.coalesce(self.stage.c[name], self.diffs.c[name]).label(name) if self._work.request.deletes
@@ -309,7 +315,7 @@ class Planner:
         query = (
             sa.select(self.diffs.c.sp_n, self.diffs.c.sp_what, self.diffs.c.sp_at, *keys, *values)
             .select_from(joined)
-            .where(self.diffs.c.sp_what.in_([int(what) for what in WRITES]))
+            .where(self.diffs.c.sp_what.in_([int(what) for what in WRITES if what not in without]))
         )
         by_key = [self.stage.c[name] for name in self._keys]
         return query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)

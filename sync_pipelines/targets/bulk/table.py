@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -55,6 +55,7 @@ class BulkTable:
         self._written: tuple[str, ...] | None = None
         self._loader: StageLoader | None = None
         self._helper: SpanHelper | None = None
+        self._is_empty = False
         self.recovered = 0
         """How many records an earlier attempt of the run had written when its plan was given up."""
 
@@ -220,19 +221,16 @@ class BulkTable:
         return self._target.id_of_key([codec.from_database(value) for codec, value in zip(codecs, key, strict=True)])
 
     def compare(self, *, deletes: bool, veto: bool) -> BulkPlan:
-        """Compares, and leaves the plan in working tables.
+        """Compares, and notes what differs; `make_plan` comes next.
 
         Args:
-            deletes: True to plan the deletes of records that no item is for.
+            deletes: True to look for records that no item is for.
             veto: True if the job itself decides whether a found record that differs is updated.
         """
         planner = self.planner
         with self.work.begin() as connection:
-            empty = planner.is_empty(connection)
+            empty = self._is_empty = planner.is_empty(connection)
             found = planner.compare(connection, deletes=deletes and not empty, empty=empty, veto=veto)
-            planner.make_plan(connection, empty=empty)
-            self.work.analyze(connection, "plan")
-            planner.make_aside(connection)
         lanes = {lane: found.get(int(What.LANE) + lane, 0) for lane in (SLOW, FAILED, SKIPPED)}
         return BulkPlan(
             unchanged=found.get(What.UNCHANGED, 0),
@@ -246,6 +244,23 @@ class BulkTable:
             temporary=not self.work.outlives_session,
             made_for=self.made_for(self._written or ()),
         )
+
+    def missing(self) -> Iterator[str]:
+        """The external ids of the records that `compare` found no item for."""
+        with self.work.begin() as connection:
+            yield from map(self._id_of, self.planner.missing(connection))
+
+    def make_plan(self, *, without: Collection[Action] = ()) -> None:
+        """Leaves what is to be written in working tables.
+
+        Args:
+            without: Actions that are not to be carried out, though `compare` found them.
+        """
+        withheld = [what for what, action in _ACTIONS.items() if action in without]
+        with self.work.begin() as connection:
+            self.planner.make_plan(connection, empty=self._is_empty, without=withheld)
+            self.work.analyze(connection, "plan")
+            self.planner.make_aside(connection)
 
     def positions(self) -> Iterator[int]:
         """Places in the fetch of the items to be looked at one by one, ascending.

@@ -1,0 +1,195 @@
+"""What a `SyncJob` must be like, field by field: each error names job, field and value and says what to do."""
+
+from __future__ import annotations
+
+import difflib
+import keyword
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from sync_pipelines.engine.intervals import as_interval
+from sync_pipelines.engine.webhooks import check_webhook
+from sync_pipelines.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sync_pipelines.engine.declaration import SyncJob
+
+MAX_CONCURRENCY = 1_000
+"""Each call at a time takes a thread, and most systems bear far fewer."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_KEY_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
+_GROUP = re.compile(r"[A-Za-z0-9_]+")
+# what Dagster does not allow as a name
+_RESERVED = {
+    *keyword.kwlist,
+    *["bool", "conf", "config", "context", "dict", "float", "input", "int", "meta", "output", "self", "str", "type"],
+}
+# What Dagster takes, said when the declaration is made instead of when all definitions fail to load.
+_OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+_MAX_KINDS = 3
+_HOOKS = (
+    "fetch_one", "find_local", "create", "update", "delete", "list_local", "should_skip", "has_changed", "on_start",
+    "on_complete",
+)  # fmt: skip
+_PER_RECORD = ("find_local", "create", "update")
+
+
+def _wrong(job: SyncJob[Any, Any], name: str, problem: str) -> ConfigurationError:
+    shown = job.name if isinstance(job.name, str) else "?"
+    return ConfigurationError(f"sync job {shown!r}: {name}: {problem}")
+
+
+def check_declaration(job: SyncJob[Any, Any]) -> None:
+    """Checks all fields of a declaration.
+
+    Raises:
+        ConfigurationError: One is wrong; the message names job and field.
+    """
+    for check in (_check_name, _check_callables, _check_identity, _check_target, _check_pace, _check_deletes):
+        check(job)
+    _check_presentation(job)
+    if job.schedule is not None:
+        with _naming(job, "schedule"):
+            as_interval(job.schedule)
+    if job.webhook is not None:
+        with _naming(job, "webhook"):
+            check_webhook(job.webhook)
+
+
+@contextmanager
+def _naming(job: SyncJob[Any, Any], name: str) -> Iterator[None]:
+    """Lets an error of the field's own check name job and field."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise _wrong(job, name, str(error)) from error
+
+
+def check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+    """Turns a misspelt or missing field into an error that names it."""
+    shown = given.get("name", "?")
+    if args:
+        raise ConfigurationError(f"sync job {shown!r}: SyncJob takes keyword arguments only: SyncJob(name=..., ...)")
+    known = [each.name for each in fields(cls)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
+            raise ConfigurationError(f"sync job {shown!r}: there is no field {name!r}; {hint}")
+    for name in ("name", "fetch_external"):
+        if name not in given:
+            raise ConfigurationError(f"sync job {shown!r}: the field {name!r} is missing")
+
+
+def _check_name(job: SyncJob[Any, Any]) -> None:
+    if not isinstance(job.name, str) or not _NAME.fullmatch(job.name):
+        raise _wrong(job, "name", f"{job.name!r} must be lower case words and digits joined by '-': 'erp-inventory'")
+    if job.name in _RESERVED:
+        raise _wrong(job, "name", f"Dagster allows no job named {job.name!r}; add a word, as in 'crm-{job.name}'")
+
+
+def _check_callables(job: SyncJob[Any, Any]) -> None:
+    if not callable(job.fetch_external):
+        raise _wrong(job, "fetch_external", f"{job.fetch_external!r} is not a function; pass it without calling it")
+    for name in _HOOKS:
+        value = getattr(job, name)
+        if value is not None and not callable(value):
+            raise _wrong(job, name, f"{value!r} is not a function")
+
+
+def _check_identity(job: SyncJob[Any, Any]) -> None:
+    given = job.get_external_id
+    if given is None and not hasattr(job.target, "external_id"):
+        raise _wrong(job, "get_external_id", "is missing; give a function of the item or the name of one of its fields")
+    if given is not None and not callable(given) and not (isinstance(given, str) and given):
+        raise _wrong(job, "get_external_id", f"{given!r} is neither a function nor a field name")
+    version = job.get_version
+    if version is not None and not callable(version) and not (isinstance(version, str) and version):
+        raise _wrong(job, "get_version", f"{version!r} is neither a function nor a field name")
+
+
+def _check_target(job: SyncJob[Any, Any]) -> None:
+    given = [name for name in _PER_RECORD if getattr(job, name) is not None]
+    if job.target is not None:
+        also = [*given, *(name for name in ("delete", "list_local") if getattr(job, name) is not None)]
+        if also:
+            raise _wrong(job, also[0], "a job has a target or per-record functions, not both")
+        if not hasattr(job.target, "open") and not all(
+            callable(getattr(job.target, each, None)) for each in _PER_RECORD
+        ):
+            raise _wrong(job, "target", f"{job.target!r} has no find_local, create and update")
+        return
+    for name in _PER_RECORD:
+        if name not in given:
+            raise _wrong(job, name, "is missing; give find_local, create and update, or a target such as SqlTable(...)")
+
+
+def _check_pace(job: SyncJob[Any, Any]) -> None:
+    at_a_time, limit = job.concurrency, job.max_calls_per_s
+    if not isinstance(at_a_time, int) or isinstance(at_a_time, bool) or not 1 <= at_a_time <= MAX_CONCURRENCY:
+        raise _wrong(job, "concurrency", f"{at_a_time!r} must be a whole number from 1 to {MAX_CONCURRENCY}")
+    if limit is None:
+        return
+    if not isinstance(limit, (int, float)) or isinstance(limit, bool) or not 0 < limit < math.inf:
+        raise _wrong(job, "max_calls_per_s", f"{limit!r} must be a number above 0, or None for no limit")
+
+
+def _check_deletes(job: SyncJob[Any, Any]) -> None:
+    if job.deletes not in ("off", "hard"):  # a set would not do: what is no text may not be hashable
+        raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off' or 'hard'")
+    if job.deletes == "off":
+        return
+    if job.target is None:
+        for name in ("delete", "list_local"):
+            if getattr(job, name) is None:
+                raise _wrong(job, name, "is missing; deletes='hard' needs delete and list_local")
+    elif not hasattr(job.target, "open"):
+        for names in (("delete", "delete_many"), ("list_local",)):
+            if not any(callable(getattr(job.target, name, None)) for name in names):
+                raise _wrong(job, "deletes", f"'hard' needs a target with {names[0]}, which {job.target!r} lacks")
+
+
+def _is_key(key: object) -> bool:
+    """One word alone would be the name of a graph in Dagster, where jobs have their names too."""
+    parts = key.split("/") if isinstance(key, str) else []
+    return len(parts) > 1 and all(_KEY_PART.fullmatch(part) for part in parts)
+
+
+def _check_presentation(job: SyncJob[Any, Any]) -> None:
+    for name in ("asset_key", "source_asset"):
+        key = getattr(job, name)
+        if key is not None and not _is_key(key):
+            raise _wrong(job, name, f"{key!r} must be at least two words joined by '/', such as 'shop/variants'")
+    if job.asset_key is not None and job.asset_key == job.source_asset:
+        raise _wrong(job, "source_asset", f"{job.source_asset!r} is the asset_key as well; a sync can't read itself")
+    if not isinstance(job.group, str) or not _GROUP.fullmatch(job.group):
+        raise _wrong(job, "group", f"{job.group!r} must be letters, digits and '_'")
+    if not isinstance(job.description, str):
+        raise _wrong(job, "description", f"{job.description!r} must be text")
+    _check_labels(job)
+
+
+def _check_labels(job: SyncJob[Any, Any]) -> None:
+    for name in ("owners", "kinds"):
+        value = getattr(job, name)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+            raise _wrong(job, name, f"{value!r} must be a list of texts")
+    for owner in job.owners:
+        if not _OWNER.fullmatch(owner):
+            raise _wrong(job, "owners", f"{owner!r} must be an e-mail address or 'team:name'")
+    if len(job.kinds) > _MAX_KINDS or not all(kind and _TAG_VALUE.fullmatch(kind) for kind in job.kinds):
+        raise _wrong(job, "kinds", f"{job.kinds!r} must be up to three words of letters, digits, '_', '.' and '-'")
+    if not isinstance(job.tags, Mapping) or not all(
+        isinstance(key, str) and _TAG_KEY.fullmatch(key) and isinstance(value, str) and _TAG_VALUE.fullmatch(value)
+        for key, value in job.tags.items()
+    ):
+        raise _wrong(
+            job, "tags", f"{job.tags!r} must map texts to texts, each up to 63 letters, digits, '_', '.' and '-'"
+        )
