@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sync_pipelines.engine.declaration import SyncJob
+    from sync_pipelines.engine.history import HistoryEvent
     from sync_pipelines.engine.intervals import Interval, sync_intervals
     from sync_pipelines.engine.plan import FieldChange, PlanCounts, PlanEntry
     from sync_pipelines.engine.progress import Progress
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         WebhookRejectedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
+    from sync_pipelines.registry.history import record_history
     from sync_pipelines.registry.plans import apply_plan
     from sync_pipelines.registry.registry import register_sync_job, schedule_sync_job
     from sync_pipelines.registry.single_items import apply_item, trigger_item
@@ -71,6 +73,7 @@ _PLACES = {
     "Duplicate": "engine.results",
     "FetchError": "errors",
     "FieldChange": "engine.plan",
+    "HistoryEvent": "engine.history",
     "HmacSignature": "engine.webhook_signatures",
     "HookError": "errors",
     "Ignore": "engine.webhooks",
@@ -115,6 +118,7 @@ _PLACES = {
     "json_lines": "sources.json_lines",
     "open_plan": "runner.plan_reading",
     "parquet_file": "sources.files",
+    "record_history": "registry.history",
     "register_sync_job": "registry.registry",
     "run_sync": "runner.run",
     "schedule_sync_job": "registry.registry",
@@ -139,6 +143,7 @@ __all__ = [
     "Duplicate",
     "FetchError",
     "FieldChange",
+    "HistoryEvent",
     "HmacSignature",
     "HookError",
     "Ignore",
@@ -184,6 +189,7 @@ __all__ = [
     "json_lines",
     "open_plan",
     "parquet_file",
+    "record_history",
     "register_sync_job",
     "run_sync",
     "schedule_sync_job",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -232,6 +232,7 @@ class Ledger:
         *,
         left: Sequence[int] = (),
         within: Connection | None = None,
+        also: Callable[[Connection], object] | None = None,
     ) -> None:
         """Notes that a chunk of the plan is applied, with the errors of its items.
 
@@ -243,6 +244,7 @@ class Ledger:
             at: When.
             left: Places in the chunk that are still to be applied.
             within: In whose transaction; by default in one of its own.
+            also: Called with that transaction, to save with it what belongs to the chunk.
         """
         table = self.tables.run_chunks
         own = (table.c.run_id == run_id, table.c.number == number)
@@ -257,6 +259,8 @@ class Ledger:
                 noted[_LEFT] = list(left)
             connection.execute(insert(table).values(run_id=run_id, number=number, counts=noted, applied_at=at))
             self._insert_errors(connection, run_id, "apply", errors)
+            if also is not None:
+                also(connection)
 
     def replace_chunk(self, run_id: str, number: int, counts: Mapping[str, int], at: datetime) -> None:
         """Notes what a chunk has done so far, in place of what was noted of it before."""

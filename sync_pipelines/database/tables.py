@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -28,6 +29,7 @@ SQLITE_PREFIX = "sync_"
 
 FULL = "full"
 APPLY = "apply"
+DRAIN = "drain"
 DRY_RUN = "dry run"
 WHOLE = (FULL, APPLY)
 """Kinds of runs that write all that a fetch brought, at once or out of a plan."""
@@ -65,6 +67,8 @@ class LedgerTables:
     leases: Table
     versions: Table
     plans: Table
+    history: Table
+    history_blocks: Table
 
 
 def ledger_tables(dialect_name: str) -> LedgerTables:
@@ -82,6 +86,8 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         leases=_leases(metadata, prefix),
         versions=_versions(metadata, prefix),
         plans=_plans(metadata, prefix),
+        history=_history(metadata, prefix),
+        history_blocks=_history_blocks(metadata, prefix),
     )
 
 
@@ -118,6 +124,14 @@ def _run_errors(metadata: MetaData, prefix: str, run: str) -> Table:
         Column("exception_type", Text, nullable=False),
         Column("message", Text, nullable=False),
         Index(f"ix_{prefix}run_errors_run_id_position", "run_id", "position"),
+        Index(
+            f"ix_{prefix}run_errors_external_id",
+            # no index of PostgreSQL takes a text of thousands of characters
+            "external_id" if prefix else text("substr(external_id, 1, 200)"),
+            "run_id",
+            postgresql_where=(named := text("external_id IS NOT NULL")),
+            sqlite_where=named,
+        ),
     )
 
 
@@ -212,4 +226,41 @@ def _plans(metadata: MetaData, prefix: str) -> Table:
         Column("applied_by", String(36)),  # the run that applies it
         Column("applied_at", Moment),
         Index(f"ix_{prefix}plans_job_created_at", "job", "created_at"),
+    )
+
+
+def _history(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}history",
+        metadata,
+        Column("id", _SERIAL, primary_key=True),
+        Column("job", String(200), nullable=False),
+        Column("external_id", String(300), nullable=False),  # canonical; of a long one the hash
+        Column("run_id", String(36)),  # null: a single item that was applied at once
+        Column("via", String(16), nullable=False),  # the kind of the run, or single
+        Column("at", Moment, nullable=False),
+        Column("action", String(16), nullable=False),  # created, updated, deleted
+        Column("changes", Text),  # the engine's JSON: field -> [old, new]; null if they are not known
+        Index(f"ix_{prefix}history_record", "job", "external_id", "id"),
+        Index(f"ix_{prefix}history_job_at", "job", "at"),
+    )
+
+
+def _history_blocks(metadata: MetaData, prefix: str) -> Table:
+    """What was written in bulk, hundreds of records to a row; `engine.history` has the form."""
+    bound = String(100).with_variant(String(100, collation="C"), "postgresql")  # by code points, as Python sorts
+    return Table(
+        f"{prefix}history_blocks",
+        metadata,
+        Column("id", String(32), primary_key=True),
+        Column("job", String(200), nullable=False),
+        Column("run_id", String(36), nullable=False),
+        Column("via", String(16), nullable=False),
+        Column("at", Moment, nullable=False),
+        Column("first_id", bound, nullable=False),
+        Column("last_id", bound, nullable=False),
+        Column("count", Integer, nullable=False),
+        Column("lines", LargeBinary, nullable=False),
+        Index(f"ix_{prefix}history_blocks_ids", "job", "first_id", "last_id"),
+        Index(f"ix_{prefix}history_blocks_job_at", "job", "at"),
     )

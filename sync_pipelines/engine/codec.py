@@ -54,6 +54,15 @@ def decode(text: str) -> Any:
     return json.loads(text, object_hook=_restore)
 
 
+def encodable(value: Any) -> Any:
+    """The value, or the name of its type if JSON can't hold it."""
+    try:
+        encode(value)
+    except Exception:  # noqa: BLE001 - whatever a local value raises, it is only shown
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+    return value
+
+
 def _tagged(value: Any, place: str) -> Any:
     kind = type(value)
     if kind in _PLAIN:

@@ -62,6 +62,8 @@ class SyncJob(Generic[Item, Local]):
             an error included. They are spread evenly, never in bursts. It holds for each run (`sync_single_item` is one
             of its own). None: no limit.
         deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
+        keep_history_days: How long the ledger remembers what was written of each record, with old and new values, for
+            `record_history` and `sync-pipelines history`. With 0 nothing is recorded, and what was is forgotten.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
@@ -96,6 +98,7 @@ class SyncJob(Generic[Item, Local]):
     concurrency: int = 1
     max_calls_per_s: float | None = None
     deletes: Literal["off", "hard"] = "off"
+    keep_history_days: int = 90
     schedule: Interval | str | None = None
     webhook: Webhook | None = None
     description: str = ""

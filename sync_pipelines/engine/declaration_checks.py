@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_CONCURRENCY = 1_000
 """Each call at a time takes a thread, and most systems bear far fewer."""
 
+MAX_HISTORY_DAYS = 36_500
+
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _KEY_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
 _GROUP = re.compile(r"[A-Za-z0-9_]+")
@@ -54,6 +56,7 @@ def check_declaration(job: SyncJob[Any, Any]) -> None:
     """
     for check in (_check_name, _check_callables, _check_identity, _check_target, _check_pace, _check_deletes):
         check(job)
+    _check_history(job)
     _check_presentation(job)
     if job.schedule is not None:
         with _naming(job, "schedule"):
@@ -154,6 +157,16 @@ def _check_deletes(job: SyncJob[Any, Any]) -> None:
         for names in (("delete", "delete_many"), ("list_local",)):
             if not any(callable(getattr(job.target, name, None)) for name in names):
                 raise _wrong(job, "deletes", f"'hard' needs a target with {names[0]}, which {job.target!r} lacks")
+
+
+def _check_history(job: SyncJob[Any, Any]) -> None:
+    days = job.keep_history_days
+    if not isinstance(days, int) or isinstance(days, bool) or not 0 <= days <= MAX_HISTORY_DAYS:
+        raise _wrong(
+            job,
+            "keep_history_days",
+            f"{days!r} must be a whole number of days from 0, which records nothing, to {MAX_HISTORY_DAYS}",
+        )
 
 
 def _is_key(key: object) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
 from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.errors import StalePlanError
 from sync_pipelines.runner.diffing import readable_fields
-from sync_pipelines.runner.plan_files import encodable
 from sync_pipelines.runner.target_driver import TargetDriver
 
 _MISSING = object()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.codec import decode, encodable, encode
 from sync_pipelines.engine.pages import PAGE_SIZE
 from sync_pipelines.engine.plan import Action, FieldChange, PlanCounts, PlanEntry
 from sync_pipelines.engine.results import Duplicate, SyncError
@@ -52,24 +52,15 @@ class PlanPages:
 
 def _plan_row(entry: PlanEntry, before: Mapping[str, Any] | None) -> tuple[Any, ...]:
     kept = encode({name: encodable(value) for name, value in before.items()}) if before else None
-    return entry.position, entry.action.value, entry.external_id, _encoded_changes(entry.changes), kept
+    return entry.position, entry.action.value, entry.external_id, encoded_changes(entry.changes), kept
 
 
-def _encoded_changes(changes: Mapping[str, FieldChange]) -> str:
+def encoded_changes(changes: Mapping[str, FieldChange]) -> str:
     """The changes for people: a value that JSON can't hold is shown as text rather than failing the item."""
     try:
         return encode({name: [change.old, change.new] for name, change in changes.items()})
     except Exception:  # noqa: BLE001 - whatever a local value raises, the item can be written
         return encode({name: [encodable(change.old), encodable(change.new)] for name, change in changes.items()})
-
-
-def encodable(value: Any) -> Any:
-    """The value, or the name of its type if JSON can't hold it."""
-    try:
-        encode(value)
-    except Exception:  # noqa: BLE001 - see above
-        return f"<{type(value).__module__}.{type(value).__qualname__}>"
-    return value
 
 
 @dataclass(frozen=True, slots=True)
