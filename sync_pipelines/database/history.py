@@ -137,9 +137,12 @@ class History:
 
     def _written_in_bulk(self, job: str, external_id: str) -> Iterator[HistoryEvent]:
         table, bound = self._blocks, bound_of(external_id)
-        among = select(table.c.id).where(table.c.job == job, table.c.first_id <= bound, table.c.last_id >= bound)
+        among = select(table.c.id, table.c.at).where(table.c.job == job)
+        among = among.where(table.c.first_id <= bound, table.c.last_id >= bound)
         with self._ledger.transaction() as connection:
-            ids = connection.scalars(among.order_by(table.c.at.desc(), table.c.id)).all()
+            # sorted here: asked for the order, a database may walk through all blocks of the job by their time
+            newest = sorted(connection.execute(among).all(), key=lambda row: row.at, reverse=True)
+        ids = [row.id for row in newest]
         for start in range(0, len(ids), _BLOCKS_AT_ONCE):
             query = select(table).where(table.c.id.in_(ids[start : start + _BLOCKS_AT_ONCE]))
             with self._ledger.transaction() as connection:
