@@ -95,6 +95,8 @@ def test_old_history_of_a_job_is_forgotten_and_that_of_others_stays(
 def test_a_look_up_goes_by_an_index(history: History, ledger: Ledger) -> None:
     """Of rows, blocks, failures and deliveries: the ledger may have millions of each."""
     statements: list[tuple[str, Any]] = []
+    lines = (history_line(f'"B-{number:05}"', Outcome.CREATED, "x" * 60_000) for number in range(400))
+    history.keep_blocks("stock", "full", list(blocks_of(lines, "run-0", NOW)))
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         statements.append((statement, parameters))
@@ -108,6 +110,7 @@ def test_a_look_up_goes_by_an_index(history: History, ledger: Ledger) -> None:
     for statement, parameters in queries:
         with ledger.database.begin() as connection:
             if not on_sqlite:
+                connection.exec_driver_sql("ANALYZE sync_pipelines.history_blocks")
                 connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
             explain = "EXPLAIN QUERY PLAN " if on_sqlite else "EXPLAIN "
             told = "\n".join(str(row) for row in connection.exec_driver_sql(explain + statement, parameters))
