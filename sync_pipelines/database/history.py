@@ -18,7 +18,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sync_pipelines.database.ledger import Ledger, storable
 from sync_pipelines.database.versions import record_key
-from sync_pipelines.engine.history import HistoryBlock, HistoryEvent, bound_of, find_line, read_changes
 
 _ROWS_AT_ONCE = 1_000
 _BLOCKS_AT_ONCE = 50
@@ -38,6 +37,47 @@ class Written:
     external_id: str
     action: str
     changes: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    """What was written of some records in bulk. Times are aware.
+
+    Args:
+        id: No other block has it.
+        run_id: The run that wrote it.
+        at: When.
+        first: What no record in it comes before.
+        last: What no record in it comes after.
+        count: How many records it has.
+        lines: What was written.
+    """
+
+    id: str
+    run_id: str
+    at: datetime
+    first: str
+    last: str
+    count: int
+    lines: bytes
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One thing that happened to a record, as the ledger has it. Times are aware."""
+
+    at: datetime
+    kind: str
+    external_id: str
+    run_id: str | None = None
+    via: str | None = None
+    changes: str | None = None
+    message: str | None = None
+    delivery: int | None = None
+    delivery_id: str | None = None
+    state: str | None = None
+    action: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +126,7 @@ class History:
                 connection.execute(insert(self._rows), [shared | _row(each) for each in part])
                 part = list(islice(stream, _ROWS_AT_ONCE))
 
-    def keep_blocks(self, job: str, via: str, blocks: Sequence[HistoryBlock]) -> None:
+    def keep_blocks(self, job: str, via: str, blocks: Sequence[BlockRow]) -> None:
         """Keeps what was written in bulk. A block that the ledger has already is not kept twice."""
         if not blocks:
             return
@@ -101,7 +141,7 @@ class History:
                 "at": each.at,
                 "first_id": each.first,
                 "last_id": each.last,
-                "count": each.count,
+                "records": each.count,
                 "lines": each.lines,
             }
             for each in blocks
@@ -109,34 +149,23 @@ class History:
         with self._ledger.transaction() as connection:
             connection.execute(statement, rows)
 
-    def of_record(self, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryEvent]:
-        """What happened to a record, newest first.
+    def written(self, job: str, external_id: str, limit: int) -> list[HistoryRow]:
+        """What was written of a record one by one, newest first.
 
         Args:
             job: The sync job's name.
-            external_ids: The record's id, as the target and as the source write it.
-            limit: How many events at most.
+            external_id: The record's canonical id.
+            limit: How much at most.
         """
-        found: list[HistoryEvent] = []
-        for external_id in external_ids:
-            found += self._written(job, external_id, limit)
-            found += islice(self._written_in_bulk(job, external_id), limit)
-        found += self._failures(job, external_ids, limit)
-        found += self._deliveries(job, external_ids, limit)
-        return sorted(found, key=lambda event: event.at, reverse=True)[:limit]
-
-    def _written(self, job: str, external_id: str, limit: int) -> list[HistoryEvent]:
         table = self._rows
         query = select(table).where(table.c.job == job, table.c.external_id == record_key(external_id))
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit)).all()
-        return [
-            HistoryEvent(row.at, row.action, external_id, row.run_id, row.via, read_changes(row.changes))
-            for row in rows
-        ]
+        return [HistoryRow(row.at, row.action, external_id, row.run_id, row.via, row.changes) for row in rows]
 
-    def _written_in_bulk(self, job: str, external_id: str) -> Iterator[HistoryEvent]:
-        table, bound = self._blocks, bound_of(external_id)
+    def blocks_around(self, job: str, bound: str) -> Iterator[BlockRow]:
+        """The blocks of a job between whose first and last something lies, newest first."""
+        table = self._blocks
         among = select(table.c.id, table.c.at).where(table.c.job == job)
         among = among.where(table.c.first_id <= bound, table.c.last_id >= bound)
         with self._ledger.transaction() as connection:
@@ -148,12 +177,10 @@ class History:
             with self._ledger.transaction() as connection:
                 rows = connection.execute(query.order_by(table.c.at.desc(), table.c.id)).all()
             for row in rows:
-                line = find_line(row.lines, external_id)
-                if line is not None:
-                    outcome, changes = line
-                    yield HistoryEvent(row.at, outcome.value, external_id, row.run_id, row.via, read_changes(changes))
+                yield BlockRow(row.id, row.run_id, row.at, row.first_id, row.last_id, row.records, row.lines, row.via)
 
-    def _failures(self, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryEvent]:
+    def failures(self, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryRow]:
+        """When a record could not be written, newest first; by any of its ids."""
         errors, runs = self._ledger.tables.run_errors, self._ledger.tables.runs
         query = (
             select(errors.c.external_id, errors.c.message, errors.c.exception_type, errors.c.run_id)
@@ -165,7 +192,7 @@ class History:
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.limit(limit)).all()
         return [
-            HistoryEvent(
+            HistoryRow(
                 at=row.completed_at or row.started_at,
                 kind="failed",
                 external_id=row.external_id,
@@ -176,13 +203,14 @@ class History:
             for row in rows
         ]
 
-    def _deliveries(self, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryEvent]:
+    def deliveries(self, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryRow]:
+        """The deliveries about a record, newest first; by any of its ids."""
         inbox = self._ledger.tables.inbox
         query = select(inbox).where(inbox.c.job == job, *self._is_of(inbox, external_ids))
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(inbox.c.id.desc()).limit(limit)).all()
         return [
-            HistoryEvent(
+            HistoryRow(
                 at=row.received_at,
                 kind="webhook",
                 external_id=row.external_id,

@@ -259,7 +259,7 @@ def _history_blocks(metadata: MetaData, prefix: str) -> Table:
         Column("at", Moment, nullable=False),
         Column("first_id", bound, nullable=False),
         Column("last_id", bound, nullable=False),
-        Column("count", Integer, nullable=False),
+        Column("records", Integer, nullable=False),
         Column("lines", LargeBinary, nullable=False),
         Index(f"ix_{prefix}history_blocks_ids", "job", "first_id", "last_id"),
         Index(f"ix_{prefix}history_blocks_job_at", "job", "at"),

@@ -10,6 +10,7 @@ from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.history import HistoryEvent
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.history_reading import events_of_record
 from sync_pipelines.runner.target_driver import open_target
 from sync_pipelines.settings.model import Settings, load_settings
 
@@ -47,7 +48,7 @@ def record_history(
         raise ConfigurationError(f"{name}: {error}; give the external id of one record") from error
     ids = list(dict.fromkeys([given, *_canonical(known, given)]))
     with open_ledger((settings or load_settings()).ledger_database_url()) as ledger:
-        found = History(ledger).of_record(name, ids, MANY if limit is None else limit)
+        found = events_of_record(History(ledger), name, ids, MANY if limit is None else limit)
     if missing is not None and not found:
         raise missing
     return found

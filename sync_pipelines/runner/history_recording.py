@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
-from sync_pipelines.database.history import Writer, Written
+from sync_pipelines.database.history import BlockRow, Writer, Written
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.declaration import SyncJob
@@ -125,7 +125,7 @@ class Recorder:
             bulk: Its bulk methods, with the working table that has it until then.
         """
         while blocks := driver.at_once(partial(bulk.recorded, _BLOCKS_AT_ONCE)):
-            self._workspace.history.keep_blocks(self._writer.job, FULL, blocks)
+            self._workspace.history.keep_blocks(self._writer.job, FULL, [BlockRow(**asdict(each)) for each in blocks])
             driver.at_once(partial(bulk.forget_recorded, [each.id for each in blocks]))
 
 

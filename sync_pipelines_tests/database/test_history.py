@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from sqlalchemy import event
 
 from sync_pipelines.database import history as module
-from sync_pipelines.database.history import History, Writer, Written
+from sync_pipelines.database.history import BlockRow, History, Writer, Written
 from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.engine.history import HistoryEvent, blocks_of, history_line, json_of_id
 from sync_pipelines.engine.plan import FieldChange, Outcome
+from sync_pipelines.runner.history_reading import events_of_record
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 RUN = Writer("stock", "run-1", "full")
@@ -38,11 +40,15 @@ def keep(history: History, external_id: str, stock: int, at: datetime = NOW, wri
 
 def keep_block(history: History, *external_ids: str, at: datetime = NOW, job: str = "stock") -> None:
     lines = [history_line(json_of_id(each), Outcome.CREATED, '{"stock":[null,1]}') for each in external_ids]
-    history.keep_blocks(job, "full", list(blocks_of(lines, "run-0", at)))
+    history.keep_blocks(job, "full", block_rows(lines, at))
+
+
+def block_rows(lines: Iterable[str], at: datetime = NOW) -> list[BlockRow]:
+    return [BlockRow(**asdict(block)) for block in blocks_of(lines, "run-0", at)]
 
 
 def found(history: History, external_id: str, limit: int = 100) -> list[HistoryEvent]:
-    return history.of_record("stock", [external_id], limit)
+    return events_of_record(history, "stock", [external_id], limit)
 
 
 def test_what_was_written_is_told_newest_first(history: History) -> None:
@@ -72,7 +78,7 @@ def test_any_id_will_do(history: History, external_id: str) -> None:
 
 
 def test_a_block_that_comes_twice_is_kept_once(history: History) -> None:
-    blocks = list(blocks_of([history_line('"A-1"', Outcome.CREATED, "")], "run-0", NOW))
+    blocks = block_rows([history_line('"A-1"', Outcome.CREATED, "")])
     history.keep_blocks("stock", "full", blocks)
     history.keep_blocks("stock", "full", blocks)
     assert [each.changes for each in found(history, "A-1")] == [None]
@@ -89,14 +95,14 @@ def test_old_history_of_a_job_is_forgotten_and_that_of_others_stays(
     assert history.purge("stock", NOW - timedelta(days=2)) == 8
     assert len(found(history, "A-1")) == 6
     assert history.purge("stock", NOW - timedelta(days=2)) == 0
-    assert len(history.of_record("prices", ["A-1"], 10)) == 1
+    assert len(events_of_record(history, "prices", ["A-1"], 10)) == 1
 
 
 def test_a_look_up_goes_by_an_index(history: History, ledger: Ledger) -> None:
     """Of rows, blocks, failures and deliveries: the ledger may have millions of each."""
     statements: list[tuple[str, Any]] = []
     lines = (history_line(f'"B-{number:05}"', Outcome.CREATED, "x" * 60_000) for number in range(400))
-    history.keep_blocks("stock", "full", list(blocks_of(lines, "run-0", NOW)))
+    history.keep_blocks("stock", "full", block_rows(lines))
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         statements.append((statement, parameters))

@@ -234,7 +234,7 @@ def test_two_connections_record_as_one_would(
     assert {tuple(kind for kind, _ in shop.told(each)) for each in names[::77]} == {("created", "updated")}
     with open_workspace(shop.settings) as workspace, workspace.ledger.transaction() as connection:
         blocks = workspace.ledger.tables.history_blocks
-        assert connection.scalar(sa.select(sa.func.sum(blocks.c.count))) == 6_000
+        assert connection.scalar(sa.select(sa.func.sum(blocks.c.records))) == 6_000
 
 
 def test_a_role_that_may_make_temporary_tables_only_records_as_well(
@@ -407,7 +407,7 @@ def test_a_job_that_is_gone_is_remembered_by_name(shop: Shop) -> None:
     assert len(record_history("things", "A", settings=shop.settings)) == 1
     with pytest.raises(ConfigurationError, match="things"):
         record_history("things", "nobody", settings=shop.settings)
-    with pytest.raises(ConfigurationError, match="things.*external id"):
+    with pytest.raises(ConfigurationError, match=r"things.*external id"):
         record_history(shop.job(), None, settings=shop.settings)
 
 

@@ -65,7 +65,7 @@ def _create_blocks(prefix: str, schema: str | None) -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("first_id", bound, nullable=False),
         sa.Column("last_id", bound, nullable=False),
-        sa.Column("count", sa.Integer, nullable=False),
+        sa.Column("records", sa.Integer, nullable=False),
         sa.Column("lines", sa.LargeBinary, nullable=False),
         schema=schema,
     )
