@@ -185,7 +185,7 @@ class ChunkWriter:
         work = Work(entry.external_id, entry.item, local)
         self._works[action].append((number, work))
         if self._driver.records_history:
-            self._notes[work.external_id] = Note.of(self._driver, action, work, changes or {})
+            self._notes[work.external_id] = Note.of(self._driver, action, work, changes or {}, entry)
 
     def _record_recovered(self, entry: PlanEntry) -> None:
         written = recovered(entry) if self._in_doubt and self._driver.records_history else None

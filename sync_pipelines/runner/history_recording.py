@@ -24,6 +24,7 @@ from sync_pipelines.runner.workspace import Workspace
 SINGLE = "single"
 """How an item was written that was applied at once, without a run."""
 _BLOCKS_AT_ONCE = 50
+_NO_CHANGES = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,23 @@ class Note:
         work: With which record.
         changes: The fields' old and new values, as the target names them.
         before: The record's fields as JSON each, where the target does not name its changes.
+        kept: What the plan keeps of a create, as JSON.
     """
 
     action: Action
     work: Work
     changes: Mapping[str, FieldChange]
     before: Mapping[str, str]
+    kept: str | None = None
 
     @staticmethod
-    def of(driver: TargetDriver, action: Action, work: Work, changes: Mapping[str, FieldChange]) -> Note:
+    def of(
+        driver: TargetDriver, action: Action, work: Work, changes: Mapping[str, FieldChange], entry: PlanEntry
+    ) -> Note:
         """Before the write."""
         before: dict[str, str] = {}
+        if action is Action.CREATE and entry.action is Action.CREATE:  # what a create writes, its plan says already
+            return Note(action, work, entry.changes, before, entry.kept_changes)
         if action is Action.DELETE:
             changes = {name: FieldChange(old, None) for name, old in readable_fields(driver, work.local).items()}
         elif action is Action.UPDATE and not driver.names_changes:
@@ -63,7 +70,11 @@ class Note:
             changed = [name for name in {**self.before, **after} if self.before.get(name) != after.get(name)]
             pairs = (f"{encode(each)}:[{self.before.get(each, 'null')},{after.get(each, 'null')}]" for each in changed)
             return f"{{{','.join(pairs)}}}" if changed and "$" not in changed else None
-        changes = _created(driver, self.work.item) if self.action is Action.CREATE else self.changes
+        if self.kept is not None:
+            return self.kept if self.kept != _NO_CHANGES else None
+        changes = self.changes
+        if self.action is Action.CREATE and not changes:
+            changes = _created(driver, self.work.item)
         return encoded_changes(changes) if changes else None
 
 

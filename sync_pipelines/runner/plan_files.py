@@ -88,17 +88,18 @@ def read_plan(files: RunFiles, applied: Collection[int] = (), *, fields: bool = 
     """
     rows_left = (rows for number, rows in enumerate(read_pages(files.plan, ["position"])) if number not in applied)
     items = Snapshot(files.folder).rows_at(position for rows in rows_left for (position,) in rows if position >= 0)
-    columns = ["position", "action", "external_id", *(("changes", "before") if fields else ())]
+    columns = ["position", "action", "external_id", "changes", *(("before",) if fields else ())]
     for number, rows in enumerate(read_pages(files.plan, columns)):
         entries: list[PlanEntry] = []
         if number not in applied:
-            entries = [
-                PlanEntry(
-                    Action(action), external_id, position, next(items).item if position >= 0 else None, *_fields(*kept)
-                )
-                for position, action, external_id, *kept in rows
-            ]
+            entries = [_entry(row, next(items).item if row[0] >= 0 else None, fields=fields) for row in rows]
         yield PlanPage(number, len(rows), entries)
+
+
+def _entry(row: Sequence[Any], item: Any, *, fields: bool) -> PlanEntry:
+    position, action, external_id, changes = row[:4]
+    named, before = _fields(*row[3:]) if fields else ({}, None)
+    return PlanEntry(Action(action), external_id, position, item, named, before, kept_changes=changes)
 
 
 def _fields(changes: str | None = None, before: str | None = None) -> tuple[dict[str, FieldChange], Any]:
