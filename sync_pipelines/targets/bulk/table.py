@@ -302,7 +302,7 @@ class BulkTable:
             return SpanApplier(*parts, verify=verify, recorder=recorder), suspects
 
         if self._request.recorded_at is not None:
-            Recorded(self.work).make()
+            self._recorded.make()
         self._applier, self._suspects = make_applier(self.work, Suspects)
         spans = self._applier.spans()
         self._end_help()
@@ -356,17 +356,21 @@ class BulkTable:
         self._applier.require_plan()
         return [(position, _ACTIONS[What(what)], self._id_of(key)) for position, what, key in rows]
 
+    @cached_property
+    def _recorded(self) -> Recorded:
+        return Recorded(self.work)
+
     def recorded(self, limit: int) -> list[HistoryBlock]:
         """What has been written, record by record, and is not known to be in the ledger yet: that of dead runs too.
 
         Args:
             limit: How many blocks at most.
         """
-        return Recorded(self.work).waiting(limit) if self._request.recorded_at is not None else []
+        return self._recorded.waiting(limit) if self._request.recorded_at is not None else []
 
     def forget_recorded(self, ids: Sequence[str]) -> None:
         """Forgets what is in the ledger by now."""
-        Recorded(self.work).forget(ids)
+        self._recorded.forget(ids)
 
     def drop(self) -> None:
         """Removes the working tables of this run."""
@@ -374,7 +378,7 @@ class BulkTable:
         self.work.drop("stage", "diffs", "plan", "twice", "aside")
         with self.work.begin() as connection:
             self.work.forget_done(connection)
-            Recorded(self.work).drop_if_empty(connection)
+            self._recorded.drop_if_empty(connection)
 
     def close(self) -> None:
         """Gives back what was held."""
