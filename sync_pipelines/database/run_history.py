@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy import Select, select
 
 from sync_pipelines.database.ledger import Ledger, RunRow
-from sync_pipelines.database.tables import WHOLE
+from sync_pipelines.database.tables import FULL, WHOLE
+
+_LOOK_BACK = 200
 
 
 class RunHistory:
@@ -53,6 +57,29 @@ class RunHistory:
             began_at: datetime | None = connection.scalar(following.order_by(runs.c.started_at).limit(1))
         ended_at: datetime | None = found.completed_at
         return ended_at or began_at or now
+
+    def last_fetched(self, job: str, released: Collection[str], limit: int = 5) -> list[int]:
+        """How many items the last good fetches of all items had, newest first.
+
+        Args:
+            job: The sync job's name.
+            released: Guarded runs that a person has released, which are good ones too.
+            limit: How many fetches.
+        """
+        runs = self._table
+        query = select(runs.c.id, runs.c.outcome, runs.c.options, runs.c.counts).where(
+            runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(("clean", "partial", "guarded"))
+        )
+        with self._ledger.transaction() as connection:
+            rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
+        good = (
+            row.counts["fetched"]
+            for row in rows
+            if (row.outcome != "guarded" or row.id in released)
+            and row.options.get("limit") is None
+            and not row.options.get("only")
+        )
+        return list(islice(good, limit))
 
     def _rows(self, query: Select[str]) -> list[RunRow]:
         with self._ledger.database.begin() as connection:

@@ -10,8 +10,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
 from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.errors import StalePlanError
-from sync_pipelines.runner.diffing import readable_fields
-from sync_pipelines.runner.plan_files import encodable
+from sync_pipelines.runner.plan_files import encodable, readable_fields
 from sync_pipelines.runner.target_driver import TargetDriver
 
 _MISSING = object()
