@@ -70,7 +70,7 @@ class SyncJob(Generic[Item, Local]):
         fail_above: How many items may fail before the run counts as failed, once all others are applied: a share below
             1 (0.05 is a twentieth of the items fetched) or a whole number of items. None: any number.
         fresh_within: How old the last good run may be before the asset counts as stale; by default three times the
-            schedule's interval. Without a schedule there is no such check unless this is given.
+            schedule's interval. Without a schedule, or with a cron line, there is no such check unless this is given.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
@@ -148,6 +148,13 @@ class SyncJob(Generic[Item, Local]):
     def interval(self) -> Interval | None:
         """The schedule as an interval."""
         return as_interval(self.schedule) if self.schedule is not None else None
+
+    @property
+    def fresh_after(self) -> timedelta | None:
+        """How old the last good run may be; None if nobody minds."""
+        if self.fresh_within is not None or self.interval is None or self.interval.period is None:
+            return self.fresh_within
+        return 3 * self.interval.period
 
     def identify(self, item: Item) -> Any:
         """Gives what `get_external_id` or the target's key columns say, unchecked; awaitable if they are `async`."""

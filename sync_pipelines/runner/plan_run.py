@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import APPLY
 from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.results import SyncResults
@@ -122,7 +123,8 @@ class PlanRun(SyncRun):
         self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
         with open_target(self.job, held) as driver:
             guard = guard_of(self.job, self._workspace.versions, driver)
-            check = PlanCheck(self.job, driver, in_doubt=verify)
+            came_since = RunHistory(self._ledger).items_since(self.job.name, plan.created_at)
+            check = PlanCheck(self.job, driver, in_doubt=verify, came_since=came_since)
             applier = PlanApplier(
                 run_id, self._workspace, driver, self._report, verify=verify, guard=guard, check=check
             )

@@ -49,12 +49,14 @@ class SnapshotRef:
         items: How many items it has.
         dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
+        reason: Why that plan is right.
     """
 
     run_id: str
     items: int
     dry_run: bool = False
     plan_id: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,14 @@ class PlanRef:
         writes: How many records it writes.
         dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
+        reason: Why that plan is right.
     """
 
     run_id: str
     writes: int
     dry_run: bool = False
     plan_id: str | None = None
+    reason: str | None = None
 
 
 class SyncRun:
