@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sync_pipelines.engine.declaration import SyncJob
+    from sync_pipelines.engine.guards import Guards
     from sync_pipelines.engine.history import HistoryEvent
     from sync_pipelines.engine.intervals import Interval, sync_intervals
     from sync_pipelines.engine.plan import FieldChange, PlanCounts, PlanEntry
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         SyncBusyError,
         SyncPipelinesError,
         TargetError,
+        TooManyFailedError,
         WebhookRejectedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
@@ -73,6 +75,7 @@ _PLACES = {
     "Duplicate": "engine.results",
     "FetchError": "errors",
     "FieldChange": "engine.plan",
+    "Guards": "engine.guards",
     "HistoryEvent": "engine.history",
     "HmacSignature": "engine.webhook_signatures",
     "HookError": "errors",
@@ -105,6 +108,7 @@ _PLACES = {
     "SyncPipelinesError": "errors",
     "SyncResults": "engine.results",
     "TargetError": "errors",
+    "TooManyFailedError": "errors",
     "Tryton": "sources.tryton",
     "Unsigned": "engine.webhook_signatures",
     "Upsert": "engine.webhooks",
@@ -143,6 +147,7 @@ __all__ = [
     "Duplicate",
     "FetchError",
     "FieldChange",
+    "Guards",
     "HistoryEvent",
     "HmacSignature",
     "HookError",
@@ -175,6 +180,7 @@ __all__ = [
     "SyncPipelinesError",
     "SyncResults",
     "TargetError",
+    "TooManyFailedError",
     "Tryton",
     "Unsigned",
     "Upsert",

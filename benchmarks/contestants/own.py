@@ -41,7 +41,7 @@ def told_by(results: SyncResults) -> Told:
 
 def _job(task: Task, name: str, table: str, work: Work, on_complete: Callable[[SyncResults], object] | None) -> Job:
     target = SqlTable(table=table, key=KEY, columns={field: field for field in FIELDS}, database=task.url)
-    given: dict[str, Any] = {"deletes": "hard" if work.deletes else "off"}
+    given: dict[str, Any] = {"deletes": "hard" if work.deletes else "off", "guards": None}
     if task.contestant == WITHOUT_HISTORY:
         given["keep_history_days"] = 0
     return SyncJob(name=name, fetch_external=work.pages, target=target, on_complete=on_complete, **given)

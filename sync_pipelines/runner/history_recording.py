@@ -16,8 +16,7 @@ from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.errors import RunError
-from sync_pipelines.runner.diffing import readable_fields
-from sync_pipelines.runner.plan_files import encoded_changes
+from sync_pipelines.runner.plan_files import encoded_changes, readable_fields
 from sync_pipelines.runner.target_driver import TargetDriver, Work
 from sync_pipelines.runner.workspace import Workspace
 

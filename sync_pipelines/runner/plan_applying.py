@@ -10,11 +10,11 @@ from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
-from sync_pipelines.runner.diffing import PlannedRun
 from sync_pipelines.runner.history_recording import Recorder
 from sync_pipelines.runner.outcome import error_row
 from sync_pipelines.runner.plan_checking import PlanCheck
 from sync_pipelines.runner.plan_files import read_plan
+from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.version_guard import VersionGuard
@@ -81,10 +81,10 @@ class PlanApplier:
         whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
         done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
         fields = self._check is not None or (self._in_doubt and self.recorder is not None)
-        for page in read_plan(files, whole, fields=fields):
+        for page in read_plan(files, whole, fields=fields, without=planned.verdict.withheld):
             if page.entries:
                 self.apply_entries(first + page.number, page.entries)
-            done += page.size
+            done = min(done + page.size, planned.writes)
             self.report.progress(Progress("apply", planned.fetched, done, planned.writes))
 
     def apply_entries(self, number: int, entries: Sequence[PlanEntry]) -> None:

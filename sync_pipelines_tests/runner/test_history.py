@@ -50,7 +50,13 @@ class Shop:
 
     def job(self, **fields: Any) -> SyncJob[Any, Any]:
         target = SqlTable(table="things", key="sku", columns=["stock", "name"], database=self.url)
-        given = {"name": "things", "fetch_external": lambda: self.items, "target": target, "deletes": "hard"}
+        given = {
+            "name": "things",
+            "fetch_external": lambda: self.items,
+            "target": target,
+            "deletes": "hard",
+            "guards": None,
+        }
         return SyncJob(**{**given, **fields})
 
     def sync(self, *items: tuple[str, int, str], **fields: Any) -> None:
