@@ -532,7 +532,7 @@ class TestFunctions:
         tags = [f"tag {number}" for number in range(20)]
         shelf["7"] = {"id": 7, "tags": set(tags), "place": {"hall": 1, "row": 2}}
         plan_id = run_sync(make(), settings=settings, dry_run=True).plan_id or ""
-        other_order = set(reversed([*tags, "more"])) - {"more"}
+        other_order = {*tags[::-1], "more"} - {"more"}
         shelf["7"] = {"place": {"row": 2, "hall": 1}, "tags": other_order, "id": 7}
 
         results = apply_plan(plan_id, job=make(), settings=settings)

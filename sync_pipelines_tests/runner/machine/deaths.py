@@ -1,0 +1,131 @@
+"""Rules: a process dies at any statement or commit; whoever goes on, or begins anew, comes to the same end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import PlanError
+from sync_pipelines.runner.dry_run import DryRun
+from sync_pipelines.runner.plan_run import PlanRun
+from sync_pipelines.runner.single import sync_single_item
+from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
+from sync_pipelines_tests.runner.machine.items import Items
+from sync_pipelines_tests.runner.machine.model import Expected, Item
+from sync_pipelines_tests.runner.machine.plans import Plans
+from sync_pipelines_tests.runner.machine.runs import Runs
+from sync_pipelines_tests.runner.machine.world import DeathError, dying
+
+instants = st.one_of(st.integers(0, 12), st.integers(0, 80))
+
+
+class Deaths(Runs, Plans, Items):
+    """Nothing is lost, and nothing that matters is repeated."""
+
+    def phases(self, job: Any, done: list[Any]) -> SyncResults:
+        """The phases that are not done yet, each in a process of its own."""
+        with self.world.workspace() as workspace:
+            if not done:
+                done.append(SyncRun(job, workspace).fetch())
+            if len(done) == 1:
+                done.append(SyncRun(job, workspace).diff(done[0]))
+            return SyncRun(job, workspace).apply(done[1])
+
+    @rule(items=fetches, deletes=deletes, bulk=st.booleans(), instant=instants, goes_on=st.booleans())
+    def run_is_killed(
+        self,
+        items: list[Item],
+        deletes: str,
+        bulk: bool,  # noqa: FBT001 - drawn
+        instant: int,
+        goes_on: bool,  # noqa: FBT001 - drawn
+    ) -> None:
+        job, done = self.world.job(lambda: items, deletes=deletes), []
+        before = dict(self.model.rows)
+        expected = self.model.apply(self.model.diff(items, deletes=deletes == "hard"))
+        with in_bulk(bulk):
+            try:
+                with dying(instant):
+                    results = self.phases(job, done)
+            except DeathError:
+                self.world.bury()
+                if not (goes_on and done):
+                    self.stopped_in_between(before)
+                    return
+                results = self.phases(job, done)
+                self.check_gone_on(results, expected, len(items))
+            else:
+                self.check(results, expected, fetched=len(items))
+
+    def stopped_in_between(self, before: dict[str, int]) -> None:
+        """Each record is as it was or as it was to be; the model takes it as it is."""
+        found = self.world.rows()
+        for sku in {*before, *found, *self.model.rows}:
+            assert found.get(sku) in {before.get(sku), self.model.rows.get(sku)}
+        self.model.rows = found
+
+    def check_gone_on(self, results: SyncResults, expected: Expected, fetched: int) -> None:
+        """Every item is counted once; what the dead attempt had written may count as unchanged, recovered."""
+        wanted, found = expected.counts, results.counts()
+        assert (results.accounts_balance, results.fetched, results.outcome) == (True, fetched, expected.outcome)
+        for name in ("failed", "skipped", "duplicate"):
+            assert found[name] == wanted[name]
+        assert results.created + results.updated + results.recovered == wanted["created"] + wanted["updated"]
+        assert results.unchanged - results.recovered == wanted["unchanged"]
+        assert results.deleted <= wanted["deleted"]  # of what is gone nobody can say who deleted it
+        self.check_errors(results, expected)
+        self.check_ledger(results)
+
+    @rule(items=fetches, deletes=deletes, instant=instants)
+    def dry_run_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:
+        with self.world.workspace() as workspace:
+            run = DryRun(self.world.job(lambda: items, deletes=deletes), workspace)
+            try:
+                with dying(instant):
+                    run.finish(run.diff(run.fetch()))
+            except DeathError:
+                self.world.bury()
+
+    @rule(items=fetches, deletes=deletes, instant=instants)
+    def applying_a_plan_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:
+        plan = self.dry_run_of(items, deletes)
+        expected = self.model.apply(plan.diff)
+        try:
+            with self.world.workspace() as workspace:
+                run = PlanRun(self.world.job(deletes=deletes), workspace)
+                with dying(instant):
+                    results = run.apply_kept(plan.id)
+        except DeathError:
+            self.world.bury()
+            try:
+                results = self.apply(plan)
+            except PlanError:  # it died after all was done
+                return
+            self.check_gone_on(results, expected, len(items))
+        else:
+            self.check(results, expected, fetched=len(items))
+
+    @rule(instant=instants)
+    def drain_is_killed(self, instant: int) -> None:
+        try:
+            with dying(instant):
+                self.drain_now()
+        except DeathError:
+            self.world.bury()
+            self.drain_now()
+        self.model.drain(self.waiting)
+        self.nothing_waits()
+
+    @rule(item=readable_items, instant=st.integers(0, 6))
+    def single_item_is_killed(self, item: Item, instant: int) -> None:
+        before = dict(self.model.rows)
+        self.model.apply(self.model.diff([item]))
+        try:
+            with dying(instant):
+                sync_single_item(self.world.job(), item, settings=self.world.settings)
+        except (DeathError, Exception):  # noqa: BLE001 - or the item has failed
+            self.stopped_in_between(before)
