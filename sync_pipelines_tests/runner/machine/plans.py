@@ -11,8 +11,9 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.dry_run import DryRun
 from sync_pipelines.runner.plan_run import PlanRun
-from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches
+from sync_pipelines_tests.runner.machine.base import deletes, fetches, writes
 from sync_pipelines_tests.runner.machine.model import Diff, Item
+from sync_pipelines_tests.runner.machine.runs import Runs
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Plan:
     fetched: int
 
 
-class Plans(Machine):
+class Plans(Runs):
     """A dry run writes nothing; its plan does what it said, once, to what has not changed since."""
 
     unapplied = Bundle("unapplied")
@@ -51,12 +52,23 @@ class Plans(Machine):
             return PlanRun(self.world.job(deletes=plan.deletes), workspace).apply_kept(plan.id)
 
     @rule(target=applied, plan=consumes(unapplied))
+    def apply_some_plan(self, plan: Plan) -> Plan:
+        return self.apply_a_plan(plan)
+
     def apply_a_plan(self, plan: Plan) -> Plan:
         results = self.apply(plan)
         expected = self.model.apply(plan.diff)
         self.check(results, expected, fetched=plan.fetched)
         self.check_errors(results, expected)
         return plan
+
+    @rule(target=applied, items=fetches, deletes=deletes, rows=writes)
+    def apply_a_plan_after_somebody_else_wrote(
+        self, items: list[Item], deletes: str, rows: dict[str, int | None]
+    ) -> Plan:
+        plan = self.dry_run_of(items, deletes)
+        self.somebody_else_writes(rows)
+        return self.apply_a_plan(plan)
 
     @rule(plan=applied)
     def apply_it_again(self, plan: Plan) -> None:

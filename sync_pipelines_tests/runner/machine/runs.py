@@ -12,7 +12,7 @@ from hypothesis.stateful import rule
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, skus
+from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, skus, writes
 from sync_pipelines_tests.runner.machine.model import Item, id_of
 
 
@@ -61,9 +61,10 @@ class Runs(Machine):
         assert caught.value.results.outcome == "failed"
         self.check_ledger(caught.value.results)
 
-    @rule(sku=skus, quantity=st.one_of(st.none(), st.integers(0, 3)))
-    def somebody_else_writes(self, sku: str, quantity: int | None) -> None:
-        self.world.write(sku, quantity)
-        self.model.rows.pop(sku, None)
-        if quantity is not None:
-            self.model.rows[sku] = quantity
+    @rule(rows=writes)
+    def somebody_else_writes(self, rows: dict[str, int | None]) -> None:
+        for sku, quantity in rows.items():
+            self.world.write(sku, quantity)
+            self.model.rows.pop(sku, None)
+            if quantity is not None:
+                self.model.rows[sku] = quantity
