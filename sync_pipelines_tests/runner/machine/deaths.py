@@ -51,7 +51,7 @@ class Deaths(Plans, Items):
     ) -> None:
         job, done = self.world.job(lambda: items, deletes=deletes), []
         before = dict(self.model.rows)
-        expected = self.model.apply(self.model.diff(items, deletes=deletes == "hard"))
+        expected, withheld = self.model.sync(items, deletes=deletes == "hard")
         with in_bulk(bulk):
             while len(done) < survived:
                 self.phase(job, done)
@@ -62,10 +62,19 @@ class Deaths(Plans, Items):
                 self.world.bury()
                 if not (goes_on and done):
                     self.stopped_in_between(before)
+                    self.withheld = None  # nobody has asked whether it is superseded
+                    self.keep_if_good(done)
                     return
             while len(done) < 3:
                 self.phase(job, done)
         self.check_gone_on(done[-1], expected, len(items))
+        self.whole_run_is_done(done[-1], withheld, deletes)
+
+    def keep_if_good(self, done: list[Any]) -> None:
+        """The process may have died when all was done and noted."""
+        run = self.world.ledger.ledger.run(done[0].run_id) if done else None
+        if run is not None and run.outcome in {"clean", "partial"}:
+            self.model.good.insert(0, run.counts["fetched"])
 
     def stopped_in_between(self, before: dict[str, int]) -> None:
         """Each record is as it was or as it was to be; the model takes it as it is."""
@@ -104,7 +113,7 @@ class Deaths(Plans, Items):
             with self.world.workspace() as workspace:
                 run = PlanRun(self.world.job(deletes=deletes), workspace)
                 with dying(instant):
-                    results = run.apply_kept(plan.id)
+                    results = run.apply_kept(plan.id, "it is right", "a test")
         except DeathError:
             self.world.bury()
             try:

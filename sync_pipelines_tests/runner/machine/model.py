@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 Item = dict[str, Any]
@@ -12,6 +13,9 @@ REFUSED = -1
 """A quantity that breaks the table's CHECK."""
 UNREADABLE = "many"
 """A quantity that is no number."""
+
+FEW, SHARE = 1, 0.5
+"""What guards allow: one delete, or one item less, is never a matter of shares."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Expected:
         )
     )
     errors: list[tuple[int, str | None]] = field(default_factory=list)
+    is_guarded: bool = False
 
     def count(self, outcome: str) -> None:
         self.counts[outcome] += 1
@@ -47,6 +52,8 @@ class Expected:
 
     @property
     def outcome(self) -> str:
+        if self.is_guarded:
+            return "guarded"
         return "partial" if self.errors else "clean"
 
 
@@ -78,10 +85,12 @@ class Model:
     Args:
         fails_late: True if a quantity that can't be read is noticed only when a new record is written.
         rows: Id -> quantity.
+        good: How many items the good whole fetches had, newest first.
     """
 
     fails_late: bool = False
     rows: dict[str, int] = field(default_factory=dict)
+    good: list[int] = field(default_factory=list)
 
     def diff(self, items: Sequence[Item], *, deletes: bool = False) -> Diff:
         """Compares a fetch with the records. Changes nothing."""
@@ -95,7 +104,7 @@ class Model:
                 settled.count("duplicate")
             elif entry := self._decide(position, sku, item, settled):
                 entries.append(entry)
-        if deletes and items and None not in last:
+        if deletes and None not in last:
             entries += [Entry(sku, -1, old, None) for sku, old in self.rows.items() if sku not in last]
         return Diff(settled, entries)
 
@@ -110,6 +119,24 @@ class Model:
         else:
             return Entry(sku, position, old, new)
         return None
+
+    def sync(self, items: Sequence[Item], *, deletes: bool) -> tuple[Expected, Diff | None]:
+        """What a whole run does, and what guards withhold of it."""
+        diff = self.diff(items, deletes=deletes)
+        gone = [entry for entry in diff.entries if entry.new is None]
+        is_guarded = self.is_suspicious(len(items), len(gone))
+        if is_guarded:
+            diff = Diff(diff.settled, [entry for entry in diff.entries if entry.new is not None])
+        expected = self.apply(diff)
+        expected.is_guarded = is_guarded
+        return expected, Diff(Expected(), gone) if is_guarded else None
+
+    def is_suspicious(self, fetched: int, deletes: int) -> bool:
+        """True if a fetch has shrunken by half, or would have more than half of the records deleted."""
+        usual = median(self.good[:5]) if self.good else 0
+        if not fetched and (usual or deletes):
+            return True
+        return usual - fetched > max(FEW, SHARE * usual) or deletes > max(FEW, SHARE * len(self.rows))
 
     def apply(self, diff: Diff) -> Expected:
         """Writes what a comparison wants, as far as each record still is what it was then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis.stateful import Bundle, consumes, rule
+from hypothesis.stateful import Bundle, consumes, precondition, rule
 
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
@@ -13,7 +13,7 @@ from sync_pipelines.runner.dry_run import DryRun
 from sync_pipelines.runner.plan_run import PlanRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, writes
 from sync_pipelines_tests.runner.machine.model import Diff, Item
-from sync_pipelines_tests.runner.machine.runs import Runs
+from sync_pipelines_tests.runner.machine.runs import Runs, Withheld
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Plans(Runs):
         self.check_ledger(results)
         return Plan(results.run_id, deletes, diff, len(items))
 
-    def apply(self, plan: Plan) -> SyncResults:
+    def apply(self, plan: Plan | Withheld, reason: str | None = "it is right") -> SyncResults:
         with self.world.workspace() as workspace:
-            return PlanRun(self.world.job(deletes=plan.deletes), workspace).apply_kept(plan.id)
+            return PlanRun(self.world.job(deletes=plan.deletes), workspace).apply_kept(plan.id, reason, "a test")
 
     @rule(target=applied, plan=consumes(unapplied))
     def apply_some_plan(self, plan: Plan) -> Plan:
@@ -74,3 +74,15 @@ class Plans(Runs):
     def apply_it_again(self, plan: Plan) -> None:
         with pytest.raises(PlanError, match="a plan is applied once"):
             self.apply(plan)
+
+    @precondition(lambda self: self.withheld is not None)
+    @rule()
+    def release(self) -> None:
+        """What guards have withheld is applied once somebody says why it is right."""
+        plan = self.withheld
+        assert plan is not None
+        with pytest.raises(PlanError, match="apply it with a reason"):
+            self.apply(plan, None)
+        self.check(self.apply(plan), self.model.apply(plan.diff), fetched=0)
+        self.withheld = None
+        self.model.good.insert(0, plan.fetched)

@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy import Engine, event
 
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.guards import Guards
 from sync_pipelines.runner.workspace import Retries, Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines_tests.runner.machine.model import Item
+from sync_pipelines_tests.runner.machine.model import FEW, SHARE, Item
 
 _TABLE = "CREATE TABLE stock (sku VARCHAR(20) PRIMARY KEY, quantity INTEGER CHECK (quantity >= 0))"
 _examples = count()
@@ -71,6 +72,7 @@ class World:
             "fetch_external": fetch,
             "get_external_id": "sku",
             "should_skip": lambda item: item["skip"],
+            "guards": Guards(few=FEW, max_delete_share=SHARE, max_shrink_share=SHARE),
         }
         return SyncJob(**{**given, **target, **fields})
 
