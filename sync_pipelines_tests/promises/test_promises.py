@@ -193,7 +193,7 @@ class TestPromise6:
         for incomplete in ([], [stock("A", 1), stock(None, 1)]):
             results = shop.sync(incomplete, deletes="hard")
             assert (results.deleted, shop.rows()) == (0, before)
-            assert results.notes[0].startswith("no deletes: ")
+            assert results.outcome != "clean", "and it is told"
 
         results = shop.sync([stock("A", 1), stock("B", -1)], deletes="hard")
 

@@ -84,18 +84,38 @@ def test_no_items_at_all_delete_nothing(shop: Shop, deletes: str) -> None:
 
     for nothing in ([], [[], [], []]):
         results = shop.sync(lambda found=nothing: iter(found), deletes)  # type: ignore[misc]
-        assert (results.fetched, results.deleted) == (0, 0)
+        assert (results.fetched, results.deleted, results.outcome) == (0, 0, "guarded")
         assert shop.rows() == before
-        told = ("no deletes: the source gave no items at all, which looks like a broken source",)
-        assert results.notes == (told if deletes == "hard" else ())
+        assert results.guarded[0] == "the source gave no items at all; the last good fetches had 1,000"
 
 
 def test_half_of_the_items_without_deletes_leaves_the_others_as_they_are(shop: Shop) -> None:
-    """With deletes, a fetch that has shrunken is what the guards are for."""
     results = shop.sync(lambda: items(0, FETCHED // 2), "off")
 
     assert (results.unchanged, results.deleted, results.outcome) == (FETCHED // 2, 0, "clean")
     assert len(shop.rows()) == FETCHED
+
+
+def test_half_of_the_items_with_deletes_withholds_them_however_often_it_comes(shop: Shop) -> None:
+    """What came is applied all the same, and a fetch that was suspicious does not become the usual one."""
+    for stock in (2, 3):
+        half = [{**item, "stock": stock} for item in items(0, FETCHED // 2 - 1)]
+        results = shop.sync(lambda found=half: iter(pages(found)), "hard")  # type: ignore[misc]
+
+        assert (results.updated, results.deleted, results.outcome) == (len(half), 0, "guarded")
+        assert results.guarded[0].startswith("the source gave 499 items, the last good fetches had 1,000: 50.1% fewer")
+        assert any("501 deletes withheld" in note for note in results.notes)
+        assert sorted(shop.rows().values()) == [1] * 501 + [stock] * 499
+
+
+def test_a_last_page_that_is_missing_deletes_what_was_on_it_if_that_is_little(shop: Shop) -> None:
+    """Nobody can tell it from items that are gone; more than a fifth of the records would be withheld."""
+    results = shop.sync(lambda: items(0, FETCHED - PAGE), "hard")
+    assert (results.deleted, results.outcome) == (PAGE, "clean")
+
+    results = shop.sync(lambda: items(0, FETCHED - 4 * PAGE), "hard")
+    assert (results.deleted, results.outcome) == (0, "guarded")
+    assert "300 of 900 local records would be deleted: 33.3%" in results.guarded[0]
 
 
 def test_the_same_page_twice_is_told_as_duplicates(shop: Shop, deletes: str) -> None:
@@ -119,22 +139,28 @@ def test_a_page_that_comes_for_ever_is_limited_by_whoever_pages_not_by_memory(sh
     assert (results.fetched, results.duplicate_count, results.unchanged) == (100 * PAGE, 99 * PAGE, PAGE)
 
 
-def test_pages_that_shrink_while_they_are_read_wipe_nothing_without_deletes(shop: Shop) -> None:
-    """Items that are sold while page after page is read move those behind them to pages that were read already."""
+@pytest.mark.parametrize(("gone_a_page", "outcome"), [(10, "clean"), (40, "guarded")])
+def test_pages_that_shrink_while_they_are_read_wipe_no_more_than_guards_allow(
+    shop: Shop, gone_a_page: int, outcome: str
+) -> None:
+    """Items that go while page after page is read move those behind them to pages that were read already."""
     left = items()
 
     def fetch() -> Iterator[Page]:
         start = 0
         while start < len(left):
             yield left[start : start + PAGE]
-            del left[:10]
+            del left[:gone_a_page]
             start += PAGE
 
-    results = shop.sync(fetch, "off")
+    results = shop.sync(fetch, "hard")
 
-    assert 0 < results.fetched < FETCHED
-    assert (results.unchanged, results.error_count) == (results.fetched, 0)
-    assert len(shop.rows()) == FETCHED
+    missing = FETCHED - results.fetched
+    assert 0 < missing < FETCHED
+    assert (results.unchanged, results.error_count, results.outcome) == (results.fetched, 0, outcome)
+    assert results.deleted == (missing if outcome == "clean" else 0)
+    assert len(shop.rows()) == FETCHED - results.deleted
+    assert shop.sync(items, "hard").created == results.deleted, "the next good fetch brings them back"
 
 
 def test_items_of_changing_shape_fail_one_by_one_and_count_as_seen(shop: Shop, deletes: str) -> None:

@@ -36,7 +36,7 @@ def examples_of(default: int) -> settings:
     )
 
 
-@pytest.mark.parametrize(("functions", "examples"), [(False, 20), (True, 12)], ids=["table", "functions"])
+@pytest.mark.parametrize(("functions", "examples"), [(False, 16), (True, 12)], ids=["table", "functions"])
 def test_any_sequence_of_events_leaves_what_the_model_says(
     database_url: str,
     settings: Settings,
