@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -98,6 +98,11 @@ def _tagged_sequence(value: Any, place: str) -> Any:
     return {_TAG: "tuple", "v": [_tagged(each, place) for each in value]}
 
 
+def _tagged_members(value: Iterable[Any], place: str) -> list[Any]:
+    """Members of a set in an order that is the same in every process."""
+    return sorted((_tagged(each, place) for each in value), key=repr)
+
+
 def _tagged_enum(value: Enum, place: str) -> Any:
     kind = type(value)
     if kind.__members__.get(value.name) is value:
@@ -169,8 +174,8 @@ _TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] 
         lambda value, _: {_TAG: "bytes", "v": base64.b64encode(bytes(value)).decode("ascii")},
     ),
     (tuple, _tagged_sequence),
-    (frozenset, lambda value, place: {_TAG: "frozenset", "v": [_tagged(each, place) for each in value]}),
-    (set, lambda value, place: {_TAG: "set", "v": [_tagged(each, place) for each in value]}),
+    (frozenset, lambda value, place: {_TAG: "frozenset", "v": _tagged_members(value, place)}),
+    (set, lambda value, place: {_TAG: "set", "v": _tagged_members(value, place)}),
     (
         _BY_TEXT,
         lambda value, _: {_TAG: "text", "c": remember_class(type(value)), "v": str(value)},

@@ -239,7 +239,8 @@ class SyncRun:
             kept = keep
         finally:
             if kept:
-                self._workspace.leases.hand_over(held.lease, self._workspace.lease)
+                to_another = self._dagster_run_id is not None  # without Dagster all phases are of one process
+                self._workspace.leases.hand_over(held.lease, self._workspace.lease, to_another=to_another)
             else:
                 self._workspace.leases.release(held.lease)
 
