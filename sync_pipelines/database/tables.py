@@ -65,6 +65,7 @@ class LedgerTables:
     leases: Table
     versions: Table
     plans: Table
+    misses: Table
 
 
 def ledger_tables(dialect_name: str) -> LedgerTables:
@@ -82,6 +83,7 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         leases=_leases(metadata, prefix),
         versions=_versions(metadata, prefix),
         plans=_plans(metadata, prefix),
+        misses=_misses(metadata, prefix),
     )
 
 
@@ -212,4 +214,17 @@ def _plans(metadata: MetaData, prefix: str) -> Table:
         Column("applied_by", String(36)),  # the run that applies it
         Column("applied_at", Moment),
         Index(f"ix_{prefix}plans_job_created_at", "job", "created_at"),
+    )
+
+
+def _misses(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}misses",
+        metadata,
+        Column("job", String(200), primary_key=True),
+        Column("external_id", String(300), primary_key=True),  # canonical; empty: the fetch that was counted last
+        Column("misses", Integer, nullable=False),  # complete fetches in a row
+        Column("fetch", BigInteger, nullable=False),  # number of the last of them among those counted
+        Column("first_missed_at", Moment, nullable=False),  # when the run of the first of them began
+        Column("run_id", String(36), nullable=False),  # the run of the last of them
     )

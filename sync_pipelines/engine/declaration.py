@@ -61,7 +61,9 @@ class SyncJob(Generic[Item, Local]):
         max_calls_per_s: How many of those calls, and of those for many records, may begin in a second, attempts after
             an error included. They are spread evenly, never in bursts. It holds for each run (`sync_single_item` is one
             of its own). None: no limit.
-        deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
+        deletes: What becomes of local records that a complete fetch no longer has: `"hard"` deletes them, `"soft"`
+            marks them as deleted, for a target that can (`SqlTable(soft_delete=...)`); `"off"` leaves them alone.
+        delete_after: How many complete fetches in a row must be without a record before it is deleted.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
@@ -95,7 +97,8 @@ class SyncJob(Generic[Item, Local]):
     target: Any = None
     concurrency: int = 1
     max_calls_per_s: float | None = None
-    deletes: Literal["off", "hard"] = "off"
+    deletes: Literal["off", "hard", "soft"] = "off"
+    delete_after: int = 1
     schedule: Interval | str | None = None
     webhook: Webhook | None = None
     description: str = ""

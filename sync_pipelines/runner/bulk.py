@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from typing import Any
@@ -31,6 +31,7 @@ from sync_pipelines.runner.diffing import (
     tell_findings,
     why_no_deletes,
 )
+from sync_pipelines.runner.grace import Grace
 from sync_pipelines.runner.plan_files import PlanPages, write_findings
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
@@ -81,6 +82,7 @@ class BulkDiff:
         bulk: Its bulk methods.
         report: The run log.
         guard: Knows the versions of local records, for a job with `get_version`.
+        grace: Says which missing records are to be deleted now; by default all.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
@@ -91,6 +93,7 @@ class BulkDiff:
         bulk: Any,
         report: RunReport,
         guard: VersionGuard | None = None,
+        grace: Grace | None = None,
     ) -> None:
         self._job = job
         self._files = files
@@ -98,6 +101,7 @@ class BulkDiff:
         self._bulk = bulk
         self._report = report
         self._guard = guard
+        self._grace = grace
         self._total = int(Snapshot(files.folder).summary()["items"])
         self._failed_count = 0
         self._unidentified = 0
@@ -215,6 +219,8 @@ class BulkDiff:
         reason = why_no_deletes(self._job, Snapshot(self._files.folder).summary(), self._unidentified)
         deletes = self._job.deletes != "off" and reason is None
         found = self._bulk.compare(deletes=deletes, veto=self._driver.decides_changes)
+        if deletes and self._grace is not None:
+            found = self._due_deletes(found, self._grace)
         self._bulk.make_plan()
         settled = Counts(
             unchanged=found.unchanged,
@@ -231,10 +237,19 @@ class BulkDiff:
                 f"{found}. This is a defect of the engine; keep the run's files and report it."
             )
         notes = notes_of(reason, found.stale + stale)
+        if deletes and self._grace is not None:
+            notes += self._grace.notes()
         if not found.writes:
             self._bulk.drop()  # all that is left to write is in the plan file
         bulk = asdict(found) if found.writes else None
         return PlannedRun(self._total, settled, plan.rows + found.writes, notes, bulk=bulk)
+
+    def _due_deletes(self, found: Any, grace: Grace) -> Any:
+        """The same without the deletes for which it is too early."""
+        with grace.counting():
+            if grace.waits and found.deletes:
+                return replace(found, deletes=found.deletes - self._bulk.spare(grace.due))
+        return found
 
     def _diff_one_by_one(self, count: int, plan: PageWriter, findings: PageWriter) -> tuple[Counts, int]:
         """What is settled, and how many items were older than their local records."""

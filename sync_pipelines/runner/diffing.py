@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -10,12 +11,13 @@ from typing import Any, Protocol
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, FieldChange, PlanCounts, PlanEntry
+from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotRow
+from sync_pipelines.runner.grace import Grace
 from sync_pipelines.runner.id_index import IdIndex
 from sync_pipelines.runner.plan_files import PlanPages, write_findings
 from sync_pipelines.runner.reporting import RunReport
@@ -120,6 +122,7 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
     guard: VersionGuard | None = None,
     *,
     durable: bool = False,
+    grace: Grace | None = None,
 ) -> PlannedRun:
     """Diffs the run's snapshot into its plan, page by page.
 
@@ -130,6 +133,7 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
         report: The run log.
         guard: Knows the versions of local records, for a job with `get_version`.
         durable: True to keep in the plan what local records hold now, so that it can be shown and applied later.
+        grace: Says which missing records are to be deleted now; by default all.
     """
     total = int(Snapshot(files.folder).summary()["items"])
     settled, done, stale = Counts(), 0, 0
@@ -143,10 +147,11 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
             settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
             report.progress(Progress("diff", total, done, total))
         reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
+        notes = notes_of(reason, stale)
         if job.deletes != "off" and reason is None:
-            _plan_deletes(driver, index, entries, look_up=durable)
+            notes += _plan_deletes(driver, index, entries, grace, look_up=durable)
         entries.flush()
-        planned = PlannedRun(total, settled, plan.rows, notes_of(reason, stale), planned=entries.counts())
+        planned = PlannedRun(total, settled, plan.rows, notes, planned=entries.counts())
         findings.finish({})
         plan.finish(planned.summary())
     return planned
@@ -330,7 +335,7 @@ def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page:
 
 def _fields_before(driver: TargetDriver, entry: PlanEntry) -> dict[str, Any] | None:
     """The fields of the local record of an entry, where its changes do not say them."""
-    if entry.local is None or entry.changes:
+    if entry.local is None or (entry.changes and entry.action is not Action.DELETE):
         return None
     return readable_fields(driver, entry.local)
 
@@ -343,17 +348,30 @@ def readable_fields(driver: TargetDriver, local: Any) -> dict[str, Any]:
         return {}
 
 
-def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages, *, look_up: bool) -> None:
-    """Plans the deletes of local records that the fetch does not have."""
-    for batch in batches(driver.list_ids(), PAGE_SIZE):
-        seen = index.positions(batch)
-        missing = [each for each in dict.fromkeys(batch) if each not in seen]
-        index.add([(each, -1) for each in missing])  # a target may list a record twice
-        found = driver.find(missing)[0] if look_up and missing else {}
-        for each in missing:
-            fields = readable_fields(driver, found[each]) if each in found else {}
-            changes = {name: FieldChange(value, None) for name, value in fields.items()}
-            entries.add([PlanEntry(Action.DELETE, each, changes=changes)])
+def _plan_deletes(
+    driver: TargetDriver, index: IdIndex, entries: PlanPages, grace: Grace | None, *, look_up: bool
+) -> list[str]:
+    """Plans the deletes of local records that the fetch does not have. Gives notes for a person."""
+    with grace.counting() if grace is not None else nullcontext():
+        for batch in batches(driver.list_ids(), PAGE_SIZE):
+            seen = index.positions(batch)
+            missing = [each for each in dict.fromkeys(batch) if each not in seen]
+            index.add([(each, -1) for each in missing])  # a target may list a record twice
+            due = grace.due(missing) if grace is not None else missing
+            found = driver.find(due)[0] if look_up and due else {}
+            entries.add([_delete_entry(driver, each, found.get(each)) for each in due])
+    return grace.notes() if grace is not None else []
+
+
+def _delete_entry(driver: TargetDriver, external_id: str, local: Any | None) -> PlanEntry:
+    if local is None:
+        return PlanEntry(Action.DELETE, external_id)
+    try:
+        changes = driver.delete_changes(local)
+    except Exception:  # noqa: BLE001 - whatever a local record raises, it can be deleted
+        changes = {}
+    is_mark = any(change.new is not None for change in changes.values())  # then they do not say all that is there
+    return PlanEntry(Action.DELETE, external_id, changes=changes, local=local if is_mark else None)
 
 
 def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:

@@ -13,6 +13,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
+from sync_pipelines.runner.grace import grace_of
 from sync_pipelines.runner.leasing import HeldLease
 from sync_pipelines.runner.plan_reading import entry_line, first_entries
 from sync_pipelines.runner.sync_run import PlanRef, SyncRun
@@ -42,7 +43,8 @@ class DryRun(SyncRun):
     ) -> PlannedRun:
         del bulk, noted
         guard = guard_of(self.job, self._workspace.versions, driver)
-        planned = diff_snapshot(self.job, files, driver, self._report, guard, durable=True)
+        grace = grace_of(self.job, self._workspace, run_id, counts=False)
+        planned = diff_snapshot(self.job, files, driver, self._report, guard, durable=True, grace=grace)
         self._workspace.plans.save(
             PlanRow(
                 id=run_id,

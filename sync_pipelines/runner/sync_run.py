@@ -22,6 +22,7 @@ from sync_pipelines.runner.bulk import FROM_ITEMS, BulkDiff, bulk_request, open_
 from sync_pipelines.runner.bulk_applying import APPLIED, SPANS, BulkApply
 from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
+from sync_pipelines.runner.grace import grace_of
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run, results_of_run
 from sync_pipelines.runner.plan_applying import PlanApplier
@@ -170,8 +171,9 @@ class SyncRun:
     ) -> PlannedRun:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
         guard = guard_of(self.job, self._workspace.versions, driver)
+        grace = grace_of(self.job, self._workspace, run_id)
         if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guard).run)
+            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guard, grace).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
@@ -179,7 +181,7 @@ class SyncRun:
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(self.job, files, driver, self._report, guard)
+        return diff_snapshot(self.job, files, driver, self._report, guard, grace=grace)
 
     def _tell_recovered(self, run_id: str, bulk: Any, noted: Mapping[int, Mapping[str, int]]) -> None:
         """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""

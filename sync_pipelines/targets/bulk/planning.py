@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.constraints import Constraints
+from sync_pipelines.targets.bulk.ownership import Ownership
 from sync_pipelines.targets.bulk.work import FAST, WorkTables
 from sync_pipelines.targets.failures import is_passing
 from sync_pipelines.targets.storage import NamedType
@@ -64,13 +65,15 @@ class BulkColumns:
         compared: Those of them that decide whether a found row has changed.
         updated: Those that an update writes.
         version: That of them which says which of two states is the newer one, if the job has such a thing.
+        ownership: What is known of the columns that are no item's.
     """
 
     key: Sequence[StagedColumn]
     values: Sequence[StagedColumn]
     compared: Sequence[StagedColumn]
     updated: Sequence[StagedColumn]
-    version: StagedColumn | None = None
+    version: StagedColumn | None
+    ownership: Ownership
 
     def labels(self) -> list[str]:
         """The names of all in the working tables."""
@@ -208,7 +211,9 @@ class Planner:
         joined = sa.join(staged, local, same, isouter=True, full=deletes)
         query = sa.select(staged.c.sp_n, what.label("sp_what"), address.label("sp_at"), *keys).select_from(joined)
         if deletes:
-            owned = sa.and_(*(self._can_be_meant(each) for each in self._columns.key))
+            owned = sa.and_(
+                *(self._can_be_meant(each) for each in self._columns.key), *self._columns.ownership.may_be_deleted()
+            )
             query = query.where(sa.or_(staged.c.sp_n.is_not(None), owned))
         return query
 
@@ -243,6 +248,9 @@ class Planner:
     ) -> list[tuple[Any, Any]]:
         strict = [self._differs(each, staged) for each in self._columns.compared if not each.loose]
         loose = [self._differs(each, staged) for each in self._columns.compared if each.loose]
+        marked = self._columns.ownership.is_marked()
+        if marked is not None:
+            strict.append(marked)
         whens: list[tuple[Any, Any]] = []
         if strict:
             found = sa.or_(*strict)
@@ -278,8 +286,11 @@ class Planner:
 
     def missing(self, connection: sa.Connection) -> Iterator[Sequence[Any]]:
         """The keys of the local records that are to be deleted, streamed."""
-        keys = self._columns.key_values(self.diffs, self._table)
-        yield from _streamed(connection, sa.select(*keys).where(self.diffs.c.sp_what == int(What.DELETE)))
+        yield from _streamed(connection, sa.select(*self.delete_keys()).where(self.diffs.c.sp_what == int(What.DELETE)))
+
+    def delete_keys(self) -> list[sa.ColumnElement[Any]]:
+        """The key columns of the local records that are to be deleted."""
+        return self._columns.key_values(self.diffs, self._table)
 
     def make_plan(self, connection: sa.Connection, *, empty: bool, without: Collection[What] = ()) -> None:
         """Puts what is to be written into a table of its own: in the order in which local rows lie, new ones by key.
