@@ -87,8 +87,8 @@ class Grace:
         """What a person should know of the records that are spared."""
         if not self.spared:
             return []
-        records = "1 record is" if self.spared == 1 else f"{self.spared:,} records are"
-        when = f"after {self._job.delete_after:,} complete fetches in a row without them (delete_after)"
+        records, it = ("1 record is", "it") if self.spared == 1 else (f"{self.spared:,} records are", "them")
+        when = f"after {self._job.delete_after:,} complete fetches in a row without {it} (delete_after)"
         return [f"{records} missing from the source and kept for now: deleted {when}"]
 
 
