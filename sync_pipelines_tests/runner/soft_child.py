@@ -18,6 +18,7 @@ from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines_tests.runner import bulk_child
 from sync_pipelines_tests.runner.crash_child import killed_at
 
+_JOB = bulk_child.job
 RESTORED = 40
 """Records that are marked although their item is there, and that differ in nothing else."""
 
@@ -40,7 +41,7 @@ def job(url: str, **fields: Any) -> SyncJob[Any, Any]:
         table="variants", key="sku", columns=["stock", "shop", "name"], database=url, scope={"shop": [1]},
         soft_delete=SoftDelete("active", deleted=False),
     )  # fmt: skip
-    return bulk_child.job(url, **{"target": target, "deletes": "soft", **fields})
+    return _JOB(url, **{"target": target, "deletes": "soft", **fields})
 
 
 def run_and_be_killed(folder: Path, url: str, instant: str, number: int) -> None:

@@ -288,6 +288,55 @@ def test_a_plan_whose_row_was_marked_meanwhile_has_nothing_to_delete(bulk_desk: 
     assert (results.deleted, results.error_count) == (0, 0)
 
 
+def test_a_row_whose_mark_the_database_refuses_stops_no_other(desk: Desk) -> None:
+    desk.sync.execute("CREATE TABLE kept (sku VARCHAR(9) PRIMARY KEY, stock INTEGER, active BOOLEAN NOT NULL, "
+                      "CONSTRAINT in_stock CHECK (active OR stock < 5))")  # fmt: skip
+    target = desk.table(table="kept")
+    desk.run({sku: number for number, sku in enumerate("ABCDEFGH")}, target)
+    results = run_sync(desk.job({"A": 0}, target), settings=desk.sync.settings)
+    assert (results.deleted, results.failed_deletes) == (4, 3)
+    assert sorted(str(error.external_id) for error in results.errors) == ["F", "G", "H"]
+    assert all("in_stock" in error.message for error in results.errors)
+    live = desk.sync.rows("SELECT sku FROM kept WHERE active ORDER BY sku")
+    assert [row[0] for row in live] == ["A", "F", "G", "H"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "outside"),
+    [
+        ("CHAR(6)", "acme", "zen"),
+        ("VARCHAR(20)", "50 % 'o''f' \\ ü :x", "zen"),
+        ("INTEGER", 7, 8),
+        ("NUMERIC(5, 2)", "1.50", "1.51"),
+        ("DATE", "2026-01-31", "2026-02-01"),
+        ("TIMESTAMP", "2026-01-31 12:00:00.000001", "2026-01-31 12:00:00.000002"),
+        ("BOOLEAN", True, False),
+        ("UUID", "7f1bf374-ad10-4000-8000-000000000001", "7f1bf374-ad10-4000-8000-000000000002"),
+        ("mood", "happy", "sad"),
+    ],
+)
+def test_marks_and_scopes_of_every_type_are_the_same_on_both_paths(
+    desk: Desk, kind: str, inside: Any, outside: Any
+) -> None:
+    on_postgres = desk.sync.database.dialect.name == "postgresql"
+    if on_postgres and kind == "mood":
+        desk.sync.execute("CREATE TYPE mood AS ENUM ('happy', 'sad')")
+    kind = "VARCHAR(9)" if kind == "mood" and not on_postgres else kind
+    desk.sync.execute(
+        f"CREATE TABLE typed (sku VARCHAR(9) PRIMARY KEY, stock INTEGER, mark {kind}, kept {kind})",
+    )
+    for value, skus in ((inside, "ABC"), (outside, "XYZ"), (None, "N")):
+        items = [{"sku": sku, "stock": 1, "kept": value} for sku in skus]
+        desk.run({"A": 1}, desk.table(None, table="typed", columns=["stock", "kept"]), items=items, deletes="off")
+    target = desk.table(SoftDelete("mark", deleted=inside, live=outside), table="typed", scope={"kept": inside})
+    assert desk.counted({"A": 1, "M": 1}, target) == {"created": 1, "unchanged": 1, "deleted": 2}
+    assert desk.counted({"A": 1, "M": 1}, target) == {"unchanged": 2}
+    assert desk.counted({"A": 1, "B": 1, "M": 1}, target) == {"unchanged": 2, "updated": 1}
+    with target.open(lambda item: str(item["sku"])) as opened:
+        assert sorted(opened.list_local()) == ["A", "B", "M"]
+        assert [sku for sku, row in opened.find_many(list("ABCMXYZN")).items() if opened.is_marked(row)] == ["C"]
+
+
 # Grace
 
 
