@@ -321,7 +321,7 @@ def test_marks_and_scopes_of_every_type_are_the_same_on_both_paths(
     on_postgres = desk.sync.database.dialect.name == "postgresql"
     if on_postgres and kind == "mood":
         desk.sync.execute("CREATE TYPE mood AS ENUM ('happy', 'sad')")
-    kind = "VARCHAR(9)" if kind == "mood" and not on_postgres else kind
+    kind = "VARCHAR(40)" if kind in {"mood", "UUID"} and not on_postgres else kind
     desk.sync.execute(
         f"CREATE TABLE typed (sku VARCHAR(9) PRIMARY KEY, stock INTEGER, mark {kind}, kept {kind})",
     )
