@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy import JSON, Text, case, cast, delete, func, insert, literal, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sync_pipelines.database.ledger import Ledger
@@ -75,7 +77,8 @@ class Misses:
         if not external_ids:
             return {}
         table = self._table
-        statement = self._dialect.insert(table)
+        keys = {key_of(each): each for each in external_ids}
+        statement = self._inserting(job, fetch, list(keys))
         new = statement.excluded
         in_a_row = table.c.fetch >= new.fetch - 1
         misses = case((table.c.fetch == new.fetch, table.c.misses), (in_a_row, table.c.misses + 1), else_=1)
@@ -84,12 +87,22 @@ class Misses:
             index_elements=["job", "external_id"],
             set_={"misses": misses, "first_missed_at": since, "fetch": new.fetch, "run_id": new.run_id},
         ).returning(table.c.external_id, table.c.misses)
-        keys = {key_of(each): each for each in external_ids}
-        row = {"job": job, "misses": 1, "fetch": fetch.number, "run_id": fetch.run_id}
-        row["first_missed_at"] = fetch.started_at
         with self._ledger.transaction() as connection:
-            found = connection.execute(counting, [{**row, "external_id": key} for key in keys])
-            return {keys[key]: count for key, count in found}
+            return {keys[key]: count for key, count in connection.execute(counting)}
+
+    def _inserting(self, job: str, fetch: CountedFetch, keys: list[str]) -> Any:
+        """A row for each record, all out of one parameter: a thousand of them take a millisecond, not twenty."""
+        given = json.dumps(keys)
+        each: Any = (
+            func.json_each(given).table_valued("value").c.value
+            if self._dialect is sqlite
+            else func.json_array_elements_text(cast(literal(given, Text), JSON)).column_valued("value")
+        )
+        moment = literal(fetch.started_at, self._table.c.first_missed_at.type)
+        row = [literal(job), each, literal(1), literal(fetch.number), moment, literal(fetch.run_id)]
+        columns = ["job", "external_id", "misses", "fetch", "first_missed_at", "run_id"]
+        # SQLite takes ON CONFLICT for a part of the SELECT unless that has a WHERE
+        return self._dialect.insert(self._table).from_select(columns, select(*row).where(true()))
 
     def known(self, job: str, number: int, external_ids: Sequence[str]) -> dict[str, int]:
         """How many fetches in a row, up to the one of that number, have been without records; none of others."""

@@ -78,7 +78,8 @@ class Grace:
             misses = self._misses.count(self._job.name, self._fetch, missing)
         else:
             before = self._misses.known(self._job.name, self._before or 0, missing)
-            misses = {each: before.get(each, 0) + 1 for each in missing}
+            own = 0 if self._counts else 1  # an older run's was counted, or the order of fetches is lost
+            misses = {each: before.get(each, 0) + own for each in missing}
         due = [each for each in missing if misses[each] >= self._job.delete_after]
         self.spared += len(missing) - len(due)
         return due

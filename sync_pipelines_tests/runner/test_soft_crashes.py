@@ -37,6 +37,10 @@ class Place:
         self.settings = Settings(data_dir=folder, database_url=None, ledger_url=None)
         soft_child.make_table(url)
 
+    @property
+    def is_postgres(self) -> bool:
+        return self.url.startswith("postgresql")
+
     def kill(self, function: Callable[..., None], *given: Any, **options: Any) -> None:
         process = _PROCESSES.Process(target=function, args=(self.folder, self.url, *given), kwargs=options)
         process.start()
@@ -124,6 +128,7 @@ def test_misses_half_counted_by_a_kill_delete_nothing_too_early(
     """The fetch that was killed may count or not; with a fetch between that has them all back, it does not."""
     short, whole = _items(gone=80), _items(gone=0)
     _synced(place, whole, in_bulk=in_bulk)
+    number = 1 if in_bulk and place.is_postgres else number  # 80 records are one block of a working table there
     place.kill(soft_child.count_and_be_killed, short, (instant, number), in_bulk=in_bulk)
     assert len(place.live()) == len(whole)
     _synced(place, whole, in_bulk=in_bulk)
@@ -142,6 +147,7 @@ def test_a_run_that_goes_on_after_a_kill_counts_once(
     in_bulk: bool,  # noqa: FBT001 - parametrised
 ) -> None:
     short = _items(gone=80)
+    number = 1 if in_bulk and place.is_postgres else number  # 80 records are one block of a working table there
     place.kill(soft_child.count_and_be_killed, short, (instant, number), in_bulk=in_bulk)
     with open_workspace(place.settings) as workspace, soft_child.small_pages(in_bulk=in_bulk):
         [run] = workspace.ledger.latest_runs("graced")
