@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
 from sync_pipelines.engine.declaration_checks import check_declaration, check_field_names
+from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
 from sync_pipelines.engine.results import SyncResults
@@ -64,6 +65,14 @@ class SyncJob(Generic[Item, Local]):
         deletes: What becomes of local records that a complete fetch no longer has: `"hard"` deletes them, `"soft"`
             marks them as deleted, for a target that can (`SqlTable(soft_delete=...)`); `"off"` leaves them alone.
         delete_after: How many complete fetches in a row must be without a record before it is deleted.
+        guards: Limits of what a whole run may delete or update by itself, and of how much smaller a fetch may be than
+            the last good ones. What goes beyond is withheld as a plan, everything else is applied, the outcome is
+            `guarded`, and `apply_plan(plan_id, reason=...)` releases it once. None: no limits (a fetch without any item
+            deletes nothing all the same).
+        fail_above: How many items may fail before the run counts as failed, once all others are applied: a share below
+            1 (0.05 is a twentieth of the items fetched) or a whole number of items. None: any number.
+        fresh_within: How old the last good run may be before the asset counts as stale; by default three times the
+            schedule's interval. Without a schedule, or with a cron line, there is no such check unless this is given.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
@@ -99,6 +108,9 @@ class SyncJob(Generic[Item, Local]):
     max_calls_per_s: float | None = None
     deletes: Literal["off", "hard", "soft"] = "off"
     delete_after: int = 1
+    guards: Guards | None = Guards()
+    fail_above: float | None = None
+    fresh_within: timedelta | None = None
     schedule: Interval | str | None = None
     webhook: Webhook | None = None
     description: str = ""
@@ -139,6 +151,13 @@ class SyncJob(Generic[Item, Local]):
     def interval(self) -> Interval | None:
         """The schedule as an interval."""
         return as_interval(self.schedule) if self.schedule is not None else None
+
+    @property
+    def fresh_after(self) -> timedelta | None:
+        """How old the last good run may be; None if nobody minds."""
+        if self.fresh_within is not None or self.interval is None or self.interval.period is None:
+            return self.fresh_within
+        return 3 * self.interval.period
 
     def identify(self, item: Item) -> Any:
         """Gives what `get_external_id` or the target's key columns say, unchecked; awaitable if they are `async`."""

@@ -22,17 +22,21 @@ class Grace:
         job: The sync job.
         workspace: Has the ledger.
         run_id: The run.
-        counts: False to look only, as a dry run does.
+        counts: False to look only: for a dry run, or a fetch that looks broken.
+        ahead: How many misses to add to those that are known, where they are not counted.
     """
 
-    def __init__(self, job: SyncJob[Any, Any], workspace: Workspace, run_id: str, *, counts: bool = True) -> None:
+    def __init__(
+        self, job: SyncJob[Any, Any], workspace: Workspace, run_id: str, *, counts: bool = True, ahead: int = 0
+    ) -> None:
         self._job = job
         self._workspace = workspace
         self._misses = workspace.misses
         self._run_id = run_id
         self._counts = counts
+        self._ahead = ahead
         self._fetch: CountedFetch | None = None
-        self._before: int | None = None
+        self._before = 0
         self.spared = 0
         """How many missing records are not deleted yet."""
 
@@ -56,13 +60,15 @@ class Grace:
     def _begin(self) -> None:
         latest = self._misses.latest(self._job.name)
         self._fetch, self._before = None, latest.number if latest is not None else 0
+        if not self._counts:
+            return
         if latest is not None and latest.run_id == self._run_id:
             self._fetch = latest
             return
         run = self._workspace.ledger.run(self._run_id)
         if run is None:
             raise RunError(f"{self._job.name}: the ledger has no run {self._run_id}")
-        if self._counts and (latest is None or run.started_at >= latest.started_at):
+        if latest is None or run.started_at >= latest.started_at:
             self._fetch = CountedFetch(self._before + 1, self._run_id, run.started_at)
             self._misses.begin(self._job.name, self._fetch)
 
@@ -77,9 +83,8 @@ class Grace:
         if self._fetch is not None:
             misses = self._misses.count(self._job.name, self._fetch, missing)
         else:
-            before = self._misses.known(self._job.name, self._before or 0, missing)
-            own = 0 if self._counts else 1  # an older run's was counted, or the order of fetches is lost
-            misses = {each: before.get(each, 0) + own for each in missing}
+            before = self._misses.known(self._job.name, self._before, missing)
+            misses = {each: before.get(each, 0) + self._ahead for each in missing}
         due = [each for each in missing if misses[each] >= self._job.delete_after]
         self.spared += len(missing) - len(due)
         return due
@@ -93,16 +98,20 @@ class Grace:
         return [f"{records} missing from the source and kept for now: deleted {when}"]
 
 
-def grace_of(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, *, counts: bool = True) -> Grace:
+def grace_of(
+    job: SyncJob[Any, Any], workspace: Workspace, run_id: str, *, is_dry: bool = False, suspects_fetch: bool = False
+) -> Grace:
     """The grace of a job. Where misses are not counted any more, what was counted is forgotten.
 
     Args:
         job: The sync job.
         workspace: Has the ledger.
         run_id: The run.
-        counts: False to look only, as a dry run does.
+        is_dry: True to count nothing, and say what a run would delete.
+        suspects_fetch: True for a fetch that looks broken: what it lacks may well be there.
     """
-    grace = Grace(job, workspace, run_id, counts=counts)
-    if counts and (job.deletes == "off" or not grace.waits):
+    ahead = int(is_dry and not suspects_fetch)
+    grace = Grace(job, workspace, run_id, counts=not is_dry and not suspects_fetch, ahead=ahead)
+    if not is_dry and (job.deletes == "off" or not grace.waits):
         workspace.misses.forget(job.name)
     return grace

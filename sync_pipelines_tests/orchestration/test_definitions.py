@@ -42,7 +42,11 @@ SHIPPED = {
         "shop/products": ["erp/products"],
         "shop/stock_levels": ["erp/stock"],
     },
-    "checks": ["shop/products:items_failed", "shop/stock_levels:items_failed"],
+    "checks": [
+        f"shop/{table}:{check}"
+        for table in ("products", "stock_levels")
+        for check in ("accounts_balance", "changes_withheld", "is_fresh", "items_failed")
+    ],
     "jobs": ["erp_inventory", "erp_inventory_items", "erp_products", "erp_products_items"],
     "schedules": {
         "erp_inventory_every_hour": ["0 * * * *", "UTC", "erp_inventory", "RUNNING"],
@@ -51,6 +55,7 @@ SHIPPED = {
     "sensors": {
         "erp_inventory_items_sensor": ["erp_inventory_items", 5, "RUNNING"],
         "erp_products_items_sensor": ["erp_products_items", 5, "RUNNING"],
+        "sync_freshness_sensor": [None, 60, "RUNNING"],
         "sync_recovery_sensor": [None, 10, "RUNNING"],
     },
 }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import ConfigurationError, ItemError
@@ -395,6 +396,50 @@ def test_a_dry_run_looks_and_does_not_count(desk: Desk) -> None:
         assert planned is not None
         assert planned.delete == 1
     assert misses(desk) == {"B": 1}
+
+
+def test_a_fetch_that_looks_broken_does_not_count(desk: Desk) -> None:
+    """Its deletes are withheld anyway; but what it lacks is not known to be missing."""
+    everything = {f"A{number:02}": number for number in range(40)}
+    few = dict(list(everything.items())[:10])
+    desk.run(everything, delete_after=2, guards=Guards())
+    for _ in range(3):
+        assert desk.run(few, delete_after=2, guards=Guards()).deleted == 0
+        assert misses(desk) == {}
+    most = dict(list(everything.items())[:35])
+    assert desk.run(most, delete_after=2, guards=Guards()).deleted == 0
+    assert len(misses(desk)) == 5
+    assert desk.run(most, delete_after=2, guards=Guards()).deleted == 5
+
+
+def test_marks_that_a_guard_withholds_are_released_as_marks(desk: Desk) -> None:
+    everything = {f"A{number:02}": number for number in range(40)}
+    most = dict(list(everything.items())[:25])
+    desk.run(everything, guards=Guards())
+    results = desk.run(most, guards=Guards())
+    assert (results.outcome, results.deleted) == ("guarded", 0)
+    assert results.plan_id is not None
+    entries = list(open_plan(results.plan_id, settings=desk.sync.settings).entries())
+    assert [(each.changes["active"].old, each.changes["active"].new) for each in entries] == [(True, False)] * 15
+    desk.sync.execute("UPDATE things SET stock = 99 WHERE sku = 'A30'")
+    job = desk.job(most, guards=Guards())
+    released = apply_plan(results.plan_id, job=job, reason="they are gone", settings=desk.sync.settings)
+    assert (released.deleted, [each.external_id for each in released.errors]) == (14, ["A30"])
+    assert sum(not active for active in desk.rows("active").values()) == 14
+
+
+def test_the_share_of_deletes_is_one_of_the_rows_in_the_scope(desk: Desk) -> None:
+    """Neither rows of others nor marked ones make it look small."""
+    with desk.sync.database.begin() as connection:
+        rows = [{"sku": f"Z{number}", "supplier": "zen", "active": True} for number in range(100)]
+        rows += [{"sku": f"M{number}", "supplier": "acme", "active": False} for number in range(100)]
+        rows += [{"sku": f"A{number}", "supplier": "acme", "active": True} for number in range(30)]
+        insert = "INSERT INTO things (sku, stock, active, supplier) VALUES (:sku, 1, :active, :supplier)"
+        connection.execute(sa.text(insert), rows)
+    target = desk.table(scope={"supplier": "acme"})
+    results = desk.run({f"A{number}": 1 for number in range(15)}, target, guards=Guards())
+    assert (results.outcome, results.deleted) == ("guarded", 0)
+    assert any("15 of 30 local records would be deleted" in note for note in results.notes)
 
 
 def test_what_was_counted_is_forgotten_without_grace(desk: Desk) -> None:
