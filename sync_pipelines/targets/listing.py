@@ -65,15 +65,13 @@ class KeyLister:
         rows = self._rows_in_pages() if self._in_pages else self._rows_in_stream()
         with closing(rows):
             for page in batches(rows, _IDS_PER_PAGE):
-                kept = [row for row in page if self._may_be_deleted(row)]
+                kept = [row for row in page if self._may_be_deleted(row)] if self._judged else page
                 for number, codec in enumerate(self._key):
                     codec.expect_ids([row[number] for row in kept])
                 for row in kept:
                     yield [codec.from_database(value) for codec, value in zip(self._key, row, strict=False)]
 
     def _may_be_deleted(self, row: Sequence[Any]) -> bool:
-        if not self._judged:
-            return True
         values = zip(self._judged, row[len(self._key) :], strict=True)
         local = {codec.name: codec.from_database(value) for codec, value in values}
         return self._scope.has(local) and not (self._mark is not None and self._mark.is_set(local))
