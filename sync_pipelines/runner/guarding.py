@@ -46,7 +46,8 @@ class Guarding:
     @property
     def suspects_fetch(self) -> bool:
         """True if the fetch itself looks broken: nothing is to be learnt from what it lacks."""
-        return self._is_whole and any(why_fetch(self.guards, self._fetched, self._last_fetched))
+        is_odd = not self._fetched or any(why_fetch(self.guards, self._fetched, self._last_fetched))
+        return self._is_whole and is_odd
 
     def judge(self, planned: PlanCounts, *, unchanged: int, existing: int | None) -> Verdict:
         """Says what is to be withheld. A run that somebody limited to some items is what that person wants.

@@ -397,6 +397,16 @@ def test_a_dry_run_looks_and_does_not_count(desk: Desk) -> None:
     assert misses(desk) == {"B": 1}
 
 
+def test_an_empty_fetch_does_not_count_even_if_it_is_the_first(desk: Desk) -> None:
+    desk.sync.execute("INSERT INTO things (sku, stock, active) VALUES ('A', 1, TRUE), ('B', 2, TRUE)")
+    for _ in range(3):
+        desk.run({}, delete_after=2)
+    desk.sync.paths.answers.clear()
+    assert misses(desk) == {}
+    assert desk.counted({"A": 1}, delete_after=2) == {"unchanged": 1}
+    assert misses(desk) == {"B": 1}
+
+
 def test_a_fetch_that_looks_broken_does_not_count(desk: Desk) -> None:
     """Its deletes are withheld anyway; but what it lacks is not known to be missing."""
     everything = {f"A{number:02}": number for number in range(40)}
