@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     )
     from sync_pipelines.sources.sql_query import sql_query
     from sync_pipelines.sources.tryton import Tryton
+    from sync_pipelines.targets.soft_delete import SoftDelete
     from sync_pipelines.targets.sql_table import SqlTable
 
 _PLACES = {
@@ -99,6 +100,7 @@ _PLACES = {
     "RetryableError": "errors",
     "RunError": "errors",
     "Settings": "settings.model",
+    "SoftDelete": "targets.soft_delete",
     "SqlTable": "targets.sql_table",
     "StalePlanError": "errors",
     "StandardWebhooks": "engine.webhook_signatures",
@@ -171,6 +173,7 @@ __all__ = [
     "RetryableError",
     "RunError",
     "Settings",
+    "SoftDelete",
     "SqlTable",
     "StalePlanError",
     "StandardWebhooks",

@@ -71,6 +71,7 @@ class LedgerTables:
     plans: Table
     history: Table
     history_blocks: Table
+    misses: Table
 
 
 def ledger_tables(dialect_name: str) -> LedgerTables:
@@ -90,6 +91,7 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         plans=_plans(metadata, prefix),
         history=_history(metadata, prefix),
         history_blocks=_history_blocks(metadata, prefix),
+        misses=_misses(metadata, prefix),
     )
 
 
@@ -269,4 +271,17 @@ def _history_blocks(metadata: MetaData, prefix: str) -> Table:
         Column("lines", LargeBinary, nullable=False),
         Index(f"ix_{prefix}history_blocks_ids", "job", "first_id", "last_id"),
         Index(f"ix_{prefix}history_blocks_job_at", "job", "at"),
+    )
+
+
+def _misses(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}misses",
+        metadata,
+        Column("job", String(200), primary_key=True),
+        Column("external_id", String(300), primary_key=True),  # canonical; empty: the fetch that was counted last
+        Column("misses", Integer, nullable=False),  # complete fetches in a row
+        Column("fetch", BigInteger, nullable=False),  # number of the last of them among those counted
+        Column("first_missed_at", Moment, nullable=False),  # when the run of the first of them began
+        Column("run_id", String(36), nullable=False),  # the run of the last of them
     )

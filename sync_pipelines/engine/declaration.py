@@ -62,7 +62,9 @@ class SyncJob(Generic[Item, Local]):
         max_calls_per_s: How many of those calls, and of those for many records, may begin in a second, attempts after
             an error included. They are spread evenly, never in bursts. It holds for each run (`sync_single_item` is one
             of its own). None: no limit.
-        deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
+        deletes: What becomes of local records that a complete fetch no longer has: `"hard"` deletes them, `"soft"`
+            marks them as deleted, for a target that can (`SqlTable(soft_delete=...)`); `"off"` leaves them alone.
+        delete_after: How many complete fetches in a row must be without a record before it is deleted.
         guards: Limits of what a whole run may delete or update by itself, and of how much smaller a fetch may be than
             the last good ones. What goes beyond is withheld as a plan, everything else is applied, the outcome is
             `guarded`, and `apply_plan(plan_id, reason=...)` releases it once. None: no limits (a fetch without any item
@@ -106,7 +108,8 @@ class SyncJob(Generic[Item, Local]):
     target: Any = None
     concurrency: int = 1
     max_calls_per_s: float | None = None
-    deletes: Literal["off", "hard"] = "off"
+    deletes: Literal["off", "hard", "soft"] = "off"
+    delete_after: int = 1
     guards: Guards | None = Guards()
     fail_above: float | None = None
     fresh_within: timedelta | None = None

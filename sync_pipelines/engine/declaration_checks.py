@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_CONCURRENCY = 1_000
 """Each call at a time takes a thread, and most systems bear far fewer."""
+MAX_DELETE_AFTER = 1_000
+"""More fetches than that without a record are a mistake."""
 
 MAX_HISTORY_DAYS = 36_500
 
@@ -148,18 +150,39 @@ def _check_pace(job: SyncJob[Any, Any]) -> None:
 
 
 def _check_deletes(job: SyncJob[Any, Any]) -> None:
-    if job.deletes not in ("off", "hard"):  # a set would not do: what is no text may not be hashable
-        raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off' or 'hard'")
+    if job.deletes not in ("off", "hard", "soft"):  # a set would not do: what is no text may not be hashable
+        raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off', 'hard' or 'soft'")
+    after = job.delete_after
+    if not isinstance(after, int) or isinstance(after, bool) or not 1 <= after <= MAX_DELETE_AFTER:
+        raise _wrong(job, "delete_after", f"{after!r} must be a whole number from 1 to {MAX_DELETE_AFTER:,}")
     if job.deletes == "off":
         return
     if job.target is None:
-        for name in ("delete", "list_local"):
-            if getattr(job, name) is None:
-                raise _wrong(job, name, "is missing; deletes='hard' needs delete and list_local")
-    elif not hasattr(job.target, "open"):
+        _check_delete_functions(job)
+        return
+    opens = hasattr(job.target, "open")
+    marks = getattr(job.target, "soft_delete" if opens else "is_marked", None) is not None
+    if job.deletes == "soft" and not marks:
+        raise _wrong(job, "deletes", "'soft' needs a target that marks records, as SqlTable(soft_delete=...) does")
+    if job.deletes == "hard" and marks:
+        raise _wrong(job, "deletes", "is 'hard', but the target marks records; write 'soft', or leave soft_delete out")
+    if not opens:
         for names in (("delete", "delete_many"), ("list_local",)):
             if not any(callable(getattr(job.target, name, None)) for name in names):
-                raise _wrong(job, "deletes", f"'hard' needs a target with {names[0]}, which {job.target!r} lacks")
+                raise _wrong(
+                    job, "deletes", f"{job.deletes!r} needs a target with {names[0]}, which {job.target!r} lacks"
+                )
+
+
+def _check_delete_functions(job: SyncJob[Any, Any]) -> None:
+    if job.deletes == "soft":
+        raise _wrong(
+            job, "deletes", "'soft' needs a target that marks records. What your function delete(local) does is up to "
+            "it: write 'hard', let it mark the record, and let list_local leave marked ones out"
+        )  # fmt: skip
+    for name in ("delete", "list_local"):
+        if getattr(job, name) is None:
+            raise _wrong(job, name, "is missing; deletes='hard' needs delete and list_local")
 
 
 def _check_limits(job: SyncJob[Any, Any]) -> None:

@@ -77,11 +77,25 @@ class DeletesRecords(Protocol[Local_contra]):
         """Deletes the local record."""
 
 
+class MarksRecords(Protocol[Local_contra]):
+    """A target whose deletes mark local records instead of removing them; its `find_local` finds marked ones too.
+
+    Such a target names its changes: that of a marked record whose item is there takes the mark off. Its declaration has
+    an attribute `soft_delete`, which is not None; one that is not opened may have `is_marked` alone.
+    """
+
+    def is_marked(self, local: Local_contra) -> bool:
+        """True if the local record is marked as deleted."""
+
+    def delete_changes(self, local: Local_contra) -> Mapping[str, FieldChange]:
+        """The fields that a delete would write, old and new."""
+
+
 class ListsRecords(Protocol):
     """A target that can say what exists, which deletes of missing records need."""
 
     def list_local(self) -> Iterable[str]:
-        """The canonical external ids of all local records in the scope of the sync, streamed."""
+        """The canonical external ids of all local records in the scope of the sync, streamed; none that are marked."""
 
 
 class FindsMany(Protocol[Local_co]):

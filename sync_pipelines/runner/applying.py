@@ -157,9 +157,15 @@ class ChunkWriter:
             else:
                 self.result.settle(number, None)
         elif entry.action is Action.DELETE:
-            self._add(Action.DELETE, number, local)
+            self._assign_delete(number, local)
         else:
             self._assign_found(number, entry, local)
+
+    def _assign_delete(self, number: int, local: Any) -> None:
+        if self._driver.is_marked(local):
+            self.result.settle(number, None)
+        else:
+            self._add(Action.DELETE, number, local)
 
     def _assign_found(self, number: int, entry: PlanEntry, local: Any) -> None:
         try:

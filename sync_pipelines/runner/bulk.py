@@ -31,6 +31,7 @@ from sync_pipelines.runner.diffing import (
     tell_findings,
     why_no_deletes,
 )
+from sync_pipelines.runner.grace import Grace
 from sync_pipelines.runner.guarding import Guarding
 from sync_pipelines.runner.plan_files import PlanPages, entries_of, write_findings
 from sync_pipelines.runner.planned_run import PlannedRun
@@ -85,6 +86,7 @@ class BulkDiff:
         report: The run log.
         guarding: Says what is to be withheld.
         guard: Knows the versions of local records, for a job with `get_version`.
+        grace: Says which missing records are to be deleted now; by default all.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
@@ -96,6 +98,7 @@ class BulkDiff:
         report: RunReport,
         guarding: Guarding,
         guard: VersionGuard | None = None,
+        grace: Grace | None = None,
     ) -> None:
         self._job = job
         self._files = files
@@ -104,6 +107,7 @@ class BulkDiff:
         self._report = report
         self._guarding = guarding
         self._guard = guard
+        self._grace = grace
         self._total = int(Snapshot(files.folder).summary()["items"])
         self._failed_count = 0
         self._unidentified = 0
@@ -224,6 +228,7 @@ class BulkDiff:
         reason = why_no_deletes(self._job, Snapshot(self._files.folder).summary(), self._unidentified)
         deletes = self._job.deletes != "off" and reason is None
         found = self._bulk.compare(deletes=deletes, veto=self._driver.decides_changes)
+        found = self._due_deletes(found) if deletes else found
         settled = Counts(
             unchanged=found.unchanged,
             skipped=found.skipped + found.stale,
@@ -236,7 +241,7 @@ class BulkDiff:
         writes = found.planned() + entries.counts()
         self._require_explained(settled, writes)
         verdict = self._judge(writes, settled.unchanged)
-        notes = notes_of(reason, found.stale + stale)
+        notes = notes_of(reason, found.stale + stale, self._grace)
         planned = PlannedRun(self._total, settled, writes.writes, notes, None, None, verdict).without_withheld(writes)
         return replace(planned, bulk=self._make_plan(found.without(verdict.withheld), verdict))
 
@@ -247,6 +252,15 @@ class BulkDiff:
                 f"{self._job.name}: {self._total:,} items were fetched, the diff explains {explained:,}: {settled}, "
                 f"{writes}. This is a defect of the engine; keep the run's files and report it."
             )
+
+    def _due_deletes(self, found: Any) -> Any:
+        """The same without the deletes for which it is too early."""
+        if self._grace is None:
+            return found
+        with self._grace.counting():
+            if self._grace.waits and found.deletes:
+                return replace(found, deletes=found.deletes - self._bulk.spare(self._grace.due))
+        return found
 
     def _judge(self, writes: PlanCounts, unchanged: int) -> Verdict:
         existing = self._bulk.existing() if writes.delete > self._guarding.guards.few else None

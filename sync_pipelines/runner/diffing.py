@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -17,13 +18,14 @@ from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotRow
+from sync_pipelines.runner.grace import Grace
 from sync_pipelines.runner.guarding import Guarding
 from sync_pipelines.runner.id_index import IdIndex
 from sync_pipelines.runner.plan_files import (
     PlanPages,
+    delete_entry,
     entries_of,
     fields_before,
-    removed_fields,
     write_findings,
 )
 from sync_pipelines.runner.planned_run import PlannedRun
@@ -93,6 +95,7 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
     *,
     guarding: Guarding,
     durable: bool = False,
+    grace: Grace | None = None,
 ) -> PlannedRun:
     """Diffs the run's snapshot into its plan, page by page.
 
@@ -105,6 +108,7 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
         guarding: Says what is to be withheld.
         durable: True to keep in the plan what local records hold now, so that it can be shown and applied later; then
             nothing is withheld of it.
+        grace: Says which missing records are to be deleted now; by default all.
     """
     total = int(Snapshot(files.folder).summary()["items"])
     settled, done, stale = Counts(), 0, 0
@@ -119,10 +123,11 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
             report.progress(Progress("diff", total, done, total))
         reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
         deletes = job.deletes != "off" and reason is None
-        existing = _plan_deletes(driver, index, entries, look_up=durable) if deletes else None
+        existing = _plan_deletes(driver, index, entries, grace, look_up=durable) if deletes else None
         entries.flush()
         verdict = guarding.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
-        planned = PlannedRun(total, settled, plan.rows, notes_of(reason, stale), None, entries.counts(), verdict)
+        notes = notes_of(reason, stale, grace)
+        planned = PlannedRun(total, settled, plan.rows, notes, None, entries.counts(), verdict)
         whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
         planned = whole if durable else planned.without_withheld(entries.counts())
         findings.finish({})
@@ -136,14 +141,16 @@ def _would_withhold(reason: str) -> str:
     return f"a run would be guarded: {reason}"
 
 
-def notes_of(why_no_deletes: str | None, stale: int) -> list[str]:
+def notes_of(why_no_deletes: str | None, stale: int, grace: Grace | None = None) -> list[str]:
     """What a person should know of a diff.
 
     Args:
         why_no_deletes: Why deletes are withheld, None if they are not.
         stale: How many items were older than their local records.
+        grace: Says which missing records are kept for now.
     """
     notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []
+    notes += grace.notes() if grace is not None else []
     return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
 
 
@@ -312,18 +319,20 @@ def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page:
     )
 
 
-def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages, *, look_up: bool) -> int:
+def _plan_deletes(
+    driver: TargetDriver, index: IdIndex, entries: PlanPages, grace: Grace | None, *, look_up: bool
+) -> int:
     """Plans the deletes of local records that the fetch does not have. Gives how many local records there are."""
     existing = 0
-    for batch in batches(driver.list_ids(), PAGE_SIZE):
-        seen = index.positions(batch)
-        missing = [each for each in dict.fromkeys(batch) if each not in seen]
-        existing += len(batch)
-        index.add([(each, -1) for each in missing])  # a target may list a record twice
-        found = driver.find(missing)[0] if look_up and missing else {}
-        for each in missing:
-            changes = removed_fields(driver, found[each]) if each in found else {}
-            entries.add([PlanEntry(Action.DELETE, each, changes=changes)])
+    with grace.counting() if grace is not None else nullcontext():
+        for batch in batches(driver.list_ids(), PAGE_SIZE):
+            seen = index.positions(batch)
+            missing = [each for each in dict.fromkeys(batch) if each not in seen]
+            existing += len(batch)
+            index.add([(each, -1) for each in missing])  # a target may list a record twice
+            due = grace.due(missing) if grace is not None else missing
+            found = driver.find(due)[0] if look_up and due else {}
+            entries.add([delete_entry(driver, each, found.get(each)) for each in due])
     return existing
 
 

@@ -210,7 +210,7 @@ class DrainBatch:
             position = choice.winner.position
             if external_id in broken:
                 self.result.fail(position, external_id, broken[external_id])
-            elif external_id in found:
+            elif external_id in found and not self._driver.is_marked(found[external_id]):
                 self._entries.append(PlanEntry(Action.DELETE, external_id, position))
             else:
                 self.result.outcomes[position] = Outcome.UNCHANGED

@@ -12,6 +12,7 @@ from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.accounts import require_balance
 from sync_pipelines.runner.diffing import diff_snapshot
+from sync_pipelines.runner.grace import grace_of
 from sync_pipelines.runner.guarding import guarding_of
 from sync_pipelines.runner.leasing import HeldLease
 from sync_pipelines.runner.plan_identity import made_for
@@ -45,7 +46,10 @@ class DryRun(SyncRun):
         del bulk, noted
         guard = guard_of(self.job, self._workspace.versions, driver)
         guarding = guarding_of(self.job, self._workspace, files, driver)
-        planned = diff_snapshot(self.job, files, driver, self._report, guard, guarding=guarding, durable=True)
+        grace = grace_of(self.job, self._workspace, run_id, is_dry=True, suspects_fetch=guarding.suspects_fetch)
+        planned = diff_snapshot(
+            self.job, files, driver, self._report, guard, guarding=guarding, durable=True, grace=grace
+        )
         self._workspace.plans.save(
             PlanRow(
                 id=run_id,

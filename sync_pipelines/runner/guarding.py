@@ -16,7 +16,7 @@ from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.recording.snapshot import Snapshot
-from sync_pipelines.runner.plan_files import PlanPages, fields_before, removed_fields
+from sync_pipelines.runner.plan_files import PlanPages, delete_entry, fields_before
 from sync_pipelines.runner.plan_identity import made_for
 from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.target_driver import TargetDriver
@@ -46,7 +46,8 @@ class Guarding:
     @property
     def suspects_fetch(self) -> bool:
         """True if the fetch itself looks broken: nothing is to be learnt from what it lacks."""
-        return self._is_whole and any(why_fetch(self.guards, self._fetched, self._last_fetched))
+        is_odd = not self._fetched or any(why_fetch(self.guards, self._fetched, self._last_fetched))
+        return self._is_whole and is_odd
 
     def judge(self, planned: PlanCounts, *, unchanged: int, existing: int | None) -> Verdict:
         """Says what is to be withheld. A run that somebody limited to some items is what that person wants.
@@ -90,7 +91,7 @@ def _with_record(driver: TargetDriver, entry: PlanEntry, local: Any | None) -> P
     if local is None:
         return entry
     if entry.action is Action.DELETE:
-        return replace(entry, changes=removed_fields(driver, local))
+        return delete_entry(driver, entry.external_id, local)
     return replace(entry, local=local)
 
 

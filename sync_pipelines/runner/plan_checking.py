@@ -100,7 +100,7 @@ class PlanCheck:
         """Field -> what it was in the plan, and what it is now, of the fields that are not what they were."""
         if entry.changes and entry.action is Action.UPDATE:
             return self._differing_changes(entry.changes, changes, local)
-        before = {name: change.old for name, change in entry.changes.items()} or entry.before
+        before = entry.before or {name: change.old for name, change in entry.changes.items()} or None
         if before is None:
             self.unchecked += 1
             return {}

@@ -161,7 +161,7 @@ def read_failed(files: RunFiles) -> Iterator[SyncError]:
 
 def fields_before(driver: TargetDriver, entry: PlanEntry) -> dict[str, Any] | None:
     """The fields of the local record of an entry, where its changes do not say them."""
-    if entry.local is None or entry.changes:
+    if entry.local is None or (entry.changes and entry.action is not Action.DELETE):
         return None
     return readable_fields(driver, entry.local)
 
@@ -174,6 +174,19 @@ def readable_fields(driver: TargetDriver, local: Any) -> dict[str, Any]:
         return {}
 
 
-def removed_fields(driver: TargetDriver, local: Any) -> dict[str, FieldChange]:
-    """The fields of a local record that a delete removes."""
-    return {name: FieldChange(value, None) for name, value in readable_fields(driver, local).items()}
+def delete_entry(driver: TargetDriver, external_id: str, local: Any | None) -> PlanEntry:
+    """The entry of a delete, with what it changes.
+
+    Args:
+        driver: The opened target.
+        external_id: Canonical external id.
+        local: The local record, None if it has not been looked up.
+    """
+    if local is None:
+        return PlanEntry(Action.DELETE, external_id)
+    try:
+        changes = driver.delete_changes(local)
+    except Exception:  # noqa: BLE001 - whatever a local record raises, it can be deleted
+        changes = {}
+    is_mark = any(change.new is not None for change in changes.values())  # then they do not say all that is there
+    return PlanEntry(Action.DELETE, external_id, changes=changes, local=local if is_mark else None)

@@ -263,9 +263,9 @@ def entry_line(entry: PlanEntry) -> str:
 
 def _told(action: Action, row: FieldRow) -> str:
     name = "" if row.name == WHOLE_ITEM else f"{row.name} "
-    if action is Action.DELETE:
+    if action is Action.DELETE and row.new is None:
         return f"{name}{shown_text('', row.old)}"
-    before = f"{shown_text('', row.old)} -> " if action is Action.UPDATE and (name or row.old is not None) else ""
+    before = f"{shown_text('', row.old)} -> " if action is not Action.CREATE and (name or row.old is not None) else ""
     return f"{name}{before}{shown_text('', row.new)}"
 
 

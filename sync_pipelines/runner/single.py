@@ -135,7 +135,7 @@ class _Single:
     def _delete(self, external_id: str) -> Outcome:
         with self._turn(external_id):
             local = self._find(external_id)
-            if local is None:
+            if local is None or self._driver.is_marked(local):
                 return Outcome.UNCHANGED
             outcome = self._write(PlanEntry(Action.DELETE, external_id), local)
             if self._guard is not None:

@@ -23,6 +23,7 @@ from sync_pipelines.runner.bulk import FROM_ITEMS, BulkDiff, bulk_request, open_
 from sync_pipelines.runner.bulk_applying import APPLIED, SPANS, BulkApply
 from sync_pipelines.runner.diffing import diff_snapshot
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
+from sync_pipelines.runner.grace import grace_of
 from sync_pipelines.runner.guarding import guarding_of, note_withheld
 from sync_pipelines.runner.history_recording import Recorder, forget_old_history
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
@@ -181,8 +182,9 @@ class SyncRun:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
         guard = guard_of(self.job, self._workspace.versions, driver)
         guarding = guarding_of(self.job, self._workspace, files, driver)
+        grace = grace_of(self.job, self._workspace, run_id, suspects_fetch=guarding.suspects_fetch)
         if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guarding, guard).run)
+            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guarding, guard, grace).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
@@ -193,7 +195,7 @@ class SyncRun:
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(self.job, files, driver, self._report, guard, guarding=guarding)
+        return diff_snapshot(self.job, files, driver, self._report, guard, guarding=guarding, grace=grace)
 
     def _note_withheld(self, run_id: str, planned: PlannedRun) -> list[str]:
         """Keeps what guards withhold as a plan; gives what a person should know of it."""

@@ -147,6 +147,18 @@ class TargetDriver:
             return {"": local}
         return {name: read_field(local, name) for name in field_names(local)}
 
+    def is_marked(self, local: Any) -> bool:
+        """True if the local record is there, but marked as deleted."""
+        is_marked = self._offered("is_marked")
+        return is_marked is not None and bool(call(is_marked, local))
+
+    def delete_changes(self, local: Any) -> dict[str, FieldChange]:
+        """What a delete changes: a mark, or all the fields that can be read, which go."""
+        changes = self._offered("delete_changes")
+        if changes is not None:
+            return dict(call(changes, local))
+        return {name: FieldChange(value, None) for name, value in self.fields_of(local).items()}
+
     def open_bulk(self, request: BulkRequest) -> Any | None:
         """What the target offers for many items at once; None if nothing."""
         open_bulk = self._offered("open_bulk")
@@ -261,7 +273,7 @@ class TargetDriver:
         name_changes = self._offered("changes")
         changes: Mapping[str, FieldChange] = call(name_changes, item, local) if name_changes else {}
         changed = local is None or name_changes is None or bool(changes)
-        if changed and local is not None and self._has_changed is not None:
+        if changed and local is not None and self._has_changed is not None and not self.is_marked(local):
             changed = bool(call(self._has_changed, item, local))
         return Comparison(changed, changes if changed else {})
 

@@ -11,6 +11,7 @@ from sync_pipelines.database.history import History
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.database.ledger import Ledger, open_ledger
+from sync_pipelines.database.misses import Misses
 from sync_pipelines.database.plans import Plans
 from sync_pipelines.database.versions import Versions
 from sync_pipelines.settings.model import Settings, load_settings
@@ -105,6 +106,11 @@ class Workspace:
     def plans(self) -> Plans:
         """The plans of dry runs."""
         return Plans(self.ledger)
+
+    @property
+    def misses(self) -> Misses:
+        """Which records fetches have been without."""
+        return Misses(self.ledger)
 
     def plan_expires_at(self) -> datetime:
         """When a plan that is made now expires."""

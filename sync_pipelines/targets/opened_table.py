@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
 from sync_pipelines.errors import ItemError
@@ -19,16 +18,15 @@ from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.bulk.table import BulkTable
 from sync_pipelines.targets.changing import RowChanges
 from sync_pipelines.targets.columns import ColumnCodec, IdPart, id_of
+from sync_pipelines.targets.listing import KeyLister
 from sync_pipelines.targets.mapping import ItemMapping
+from sync_pipelines.targets.marks import EVERYTHING, Mark, Scope
 from sync_pipelines.targets.plain import shortened
 from sync_pipelines.targets.reflection import ReflectedTable
-from sync_pipelines.targets.storage import AsGiven
 from sync_pipelines.targets.transactions import Transactions
 
 Row = dict[str, Any]
 """A local record: column -> canonical value, key columns included."""
-
-_IDS_PER_PAGE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,21 @@ class WritePolicy:
         written: The columns that are written, None if only an item can tell.
         compare: The columns that decide whether a row has changed, None for all.
         create_only: The columns that are written on create only.
+        mark: The column that marks deleted rows, None if a delete removes them.
+        scope: The rows that the sync answers for.
     """
 
     key: tuple[str, ...]
     written: tuple[str, ...] | None
     compare: frozenset[str] | None
     create_only: frozenset[str]
+    mark: Mark | None = None
+    scope: Scope = EVERYTHING
+
+    def own_columns(self) -> set[str]:
+        """The columns that say whether a row is deleted, and whether it is in the scope."""
+        mark = {self.mark.name} if self.mark is not None else set()
+        return mark | {each.codec.name for each in self.scope.columns}
 
 
 class OpenedSqlTable:
@@ -84,8 +91,12 @@ class OpenedSqlTable:
             self._habits,
             counts_many=database.dialect.supports_sane_multi_rowcount,
         )
-        self._writable = frozenset(reflected.codecs) - reflected.generated
-        shown = reflected.codecs if policy.written is None else (*policy.key, *policy.written)
+        self._mark = policy.mark
+        self._writable = frozenset(reflected.codecs) - reflected.generated - {self._mark.name if self._mark else ""}
+        self._lister = KeyLister(self._table, self._key, policy.mark, policy.scope, self._transactions, self._habits)
+        shown: Collection[str] = reflected.codecs
+        if policy.written is not None:
+            shown = {*policy.key, *policy.written, *policy.own_columns()}
         self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
 
     def canonical_id(self, external_id: str) -> str:
@@ -157,7 +168,21 @@ class OpenedSqlTable:
             if not codec.same(local[name], new):
                 different[name] = FieldChange(local[name], new)
         compare = self._policy.compare
-        return different if compare is None or not compare.isdisjoint(different) else {}
+        counts = compare is None or not compare.isdisjoint(different)
+        if self._mark is not None and self._mark.is_set(local):
+            different[self._mark.name] = FieldChange(local[self._mark.name], self._mark.live)
+            counts = True
+        return different if counts else {}
+
+    def is_marked(self, local: Mapping[str, Any]) -> bool:
+        """True if the row is marked as deleted."""
+        return self._mark is not None and self._mark.is_set(local)
+
+    def delete_changes(self, local: Mapping[str, Any]) -> dict[str, FieldChange]:
+        """What a delete changes of a row: it is marked, or all that is known of it goes."""
+        if self._mark is not None:
+            return {self._mark.name: FieldChange(local[self._mark.name], self._mark.shown)}
+        return {name: FieldChange(value, None) for name, value in local.items()}
 
     def local_version(self, local: Mapping[str, Any], field: str) -> Any:
         """The value of the column that is written with that field of the item as it is; None if there is none."""
@@ -228,55 +253,34 @@ class OpenedSqlTable:
         self.delete_many([local])
 
     def delete_many(self, locals_: Sequence[Mapping[str, Any]]) -> None:
-        """Deletes the rows, all of them or none.
+        """Deletes the rows, or marks them as deleted, all of them or none.
 
         Raises:
-            ItemError: A row is not there any more.
+            ItemError: A row is not there any more, or outside of the scope.
             RetryableError: The database can't be reached, is locked, or broke a deadlock.
             sqlalchemy.exc.DBAPIError: The database refuses to delete a row.
         """
+        for local in locals_:
+            self._policy.scope.require(local)
+        rows = [self._where_values(local) for local in locals_]
         with self._transactions.writing() as connection:
-            rows = [self._where_values(local) for local in locals_]
-            self._require_hit(self._changes.delete(connection, rows), rows)
+            if self._mark is None:
+                hit = self._changes.delete(connection, rows)
+            else:
+                new = {"new_0": self._mark.written()}
+                hit = self._changes.update(connection, (self._mark.name,), [row | new for row in rows])
+            self._require_hit(hit, rows)
 
     def list_local(self) -> Iterator[str]:
-        """The canonical external ids of all rows, streamed; rows without a key are nobody's and left out.
+        """The canonical external ids of all rows that this sync may delete, streamed.
+
+        Rows that are marked as deleted, out of the scope, or without a key are left out.
 
         Raises:
             RetryableError: The database can't be reached.
         """
-        rows = self._keys_in_pages() if self._habits.lists_in_pages else self._keys_in_stream()
-        with closing(rows):
-            for page in batches(rows, _IDS_PER_PAGE):
-                for codec, values in zip(self._key, zip(*page, strict=True), strict=True):
-                    codec.expect_ids(values)
-                for row in page:
-                    key = [codec.from_database(value) for codec, value in zip(self._key, row, strict=True)]
-                    yield self._id_of_key(key)
-
-    def _keys_in_stream(self) -> Generator[Sequence[Any]]:
-        columns = self._key_columns
-        statement = sa.select(*columns).where(*(column.is_not(None) for column in columns))
-        with (
-            self._transactions.reading() as connection,
-            connection.execution_options(yield_per=_IDS_PER_PAGE).execute(statement) as result,
-        ):
-            yield from result
-
-    def _keys_in_pages(self) -> Generator[Sequence[Any]]:
-        """Reads on from the last key with each page, so that no result stays half-read."""
-        columns, size = self._key_columns, len(self._key)
-        bare = [sa.type_coerce(column, AsGiven()) for column in columns]  # as it lies there, to go on from exactly
-        statement = sa.select(*columns, *bare).where(*(column.is_not(None) for column in columns))
-        statement = statement.order_by(*bare).limit(_IDS_PER_PAGE)
-        page: Sequence[Sequence[Any]] = self._page(statement)
-        while page:
-            yield from (row[:size] for row in page)
-            page = self._page(statement.where(self._habits.after(bare, page[-1][size:])))
-
-    def _page(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
-        with self._transactions.reading() as connection:
-            return connection.execute(statement).all()
+        for key in self._lister.listed():
+            yield self._id_of_key(key)
 
     def describe(self) -> TargetDescription:
         """The table's name, columns and number of rows, which it counts."""
@@ -303,6 +307,8 @@ class OpenedSqlTable:
             key_of_id=self._key_of_id,
             id_of_key=self._id_of_key,
             fence=self._transactions.fence,
+            mark=self._policy.mark,
+            scope=self._policy.scope,
         )
         return BulkTable(parts, request)
 
@@ -328,7 +334,8 @@ class OpenedSqlTable:
                 "get_external_id and columns must say the same",
                 external_id=external_id,
             )
-        return row
+        own = {self._mark.name: self._mark.live} if self._mark is not None else {}
+        return self._policy.scope.fillings() | row | own
 
     def _key_of_id(self, external_id: str) -> list[Any]:
         parts = [external_id] if len(self._key) == 1 else self._parts(external_id)

@@ -35,6 +35,7 @@ class ReflectedTable:
         has_addresses: True if its rows have addresses: it is a plain table of PostgreSQL.
         unwritable: Column -> why no sync can write it.
         why_no_key: Column -> why it can't be a key column; None if it can.
+        not_null: Columns that can't be NULL.
     """
 
     table: sa.Table
@@ -47,6 +48,7 @@ class ReflectedTable:
     has_addresses: bool
     unwritable: Mapping[str, str]
     why_no_key: Callable[[str], str | None]
+    not_null: frozenset[str]
 
     def close_names(self, column: str) -> str:
         """Says which columns have a name like that one, else which there are."""
@@ -135,6 +137,7 @@ def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared
         has_addresses=details.has_addresses,
         unwritable=details.unwritable,
         why_no_key=details.why_no_key,
+        not_null=frozenset(column["name"] for column in columns if not column["nullable"]),
     )
 
 

@@ -15,9 +15,11 @@ from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import load_settings
 from sync_pipelines.targets.columns import id_of, id_part
 from sync_pipelines.targets.mapping import ItemMapping
+from sync_pipelines.targets.marks import EVERYTHING, check_scope, open_mark, open_scope
 from sync_pipelines.targets.opened_table import OpenedSqlTable, WritePolicy
 from sync_pipelines.targets.plain import plain, shortened
 from sync_pipelines.targets.reflection import ReflectedTable, reflect_table
+from sync_pipelines.targets.soft_delete import SoftDelete
 
 _CONTAINERS = (list, tuple, set, frozenset, Mapping)
 """What is no key: an item whose id has become one of these may be any record."""
@@ -38,6 +40,11 @@ class SqlTable:
         database: A SQLAlchemy `Engine` or a URL; by default the configured database, read when a run starts.
         compare: The columns that decide whether a found row has changed, by default all that are written.
         create_only: Columns that are written when a row is created and never again.
+        soft_delete: How a delete marks a row instead of removing it, e.g. `SoftDelete("active", deleted=False)`. A
+            marked row whose item comes back is an update that takes the mark off.
+        scope: Which rows this sync answers for, e.g. `{"supplier": "acme"}`: those with this value, or with one of a
+            list of values. A full sync deletes no others; new rows get a single value unless `columns` writes the
+            column.
 
     Raises:
         ConfigurationError: A field is wrong; the message names it and its value.
@@ -50,16 +57,20 @@ class SqlTable:
     database: Engine | URL | str | None = field(default=None, repr=False)
     compare: Sequence[str] | None = None
     create_only: Sequence[str] = ()
+    soft_delete: SoftDelete | None = None
+    scope: Mapping[str, Any] | None = None
     _mapping: ItemMapping = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_table(self.table)
         _check_database(self.database)
         _names("key", self.key)
+        object.__setattr__(self, "scope", check_scope(self.scope) or None)
         columns: Any = dict(self.columns) if isinstance(self.columns, Mapping) else self.columns
         object.__setattr__(self, "_mapping", ItemMapping(columns))
         compare = () if self.compare is None else _names("compare", self.compare, may_be_empty=True)
         create_only = _names("create_only", self.create_only, may_be_empty=True)
+        self._check_soft_delete()
         self._check_written("compare", compare)
         self._check_written("create_only", create_only)
         if both := set(compare) & set(create_only):
@@ -81,7 +92,8 @@ class SqlTable:
         compare = None if self.compare is None else sorted(_names("compare", self.compare, may_be_empty=True))
         create_only = sorted(_names("create_only", self.create_only, may_be_empty=True))
         table = self.table if isinstance(self.table, str) else self.table.fullname
-        return [where, table, list(self.key_columns), sources, callable(self.columns), compare, create_only]
+        further = [repr(each) for each in (self.soft_delete, self.scope) if each is not None]
+        return [where, table, list(self.key_columns), sources, callable(self.columns), compare, create_only, *further]
 
     def external_id(self, item: Any) -> str:
         """The item's external id, from the fields of its key columns; of several key columns their JSON array.
@@ -136,6 +148,8 @@ class SqlTable:
             written=self._mapping.names,
             compare=None if self.compare is None else frozenset(_names("compare", self.compare, may_be_empty=True)),
             create_only=frozenset(_names("create_only", self.create_only, may_be_empty=True)),
+            mark=open_mark(self.soft_delete, reflected) if self.soft_delete is not None else None,
+            scope=open_scope(self.scope, reflected) if self.scope is not None else EVERYTHING,
         )
         return OpenedSqlTable(database, reflected, policy, self._mapping, identify)
 
@@ -147,6 +161,24 @@ class SqlTable:
             if written is not None and name not in written:
                 raise ConfigurationError(
                     f"SqlTable: {where} names {name!r}, which is not written; written are: {', '.join(written)}"
+                )
+
+    def _check_soft_delete(self) -> None:
+        """Nothing else may write the column that marks rows."""
+        if self.soft_delete is None:
+            return
+        if not isinstance(self.soft_delete, SoftDelete):
+            raise ConfigurationError(
+                f"SqlTable: soft_delete={self.soft_delete!r} is not understood; give SoftDelete(column, ...)"
+            )
+        column = self.soft_delete.column
+        named = {"key": self.key_columns, "columns": self._mapping.names or (), "scope": tuple(self.scope or ())}
+        named |= {"compare": _names("compare", self.compare or (), may_be_empty=True)}
+        named |= {"create_only": _names("create_only", self.create_only, may_be_empty=True)}
+        for where, names in named.items():
+            if column in names:
+                raise ConfigurationError(
+                    f"SqlTable: {where} names {column!r}, which soft_delete has for marking rows; leave it out there"
                 )
 
     def _check_columns(self, reflected: ReflectedTable) -> None:

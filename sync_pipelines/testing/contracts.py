@@ -12,6 +12,7 @@ from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import FetchError, ItemError
 from sync_pipelines.runner.run import run_sync
 from sync_pipelines.runner.single import sync_single_item
@@ -54,6 +55,10 @@ class TargetContract:
     def declared(self) -> Mapping[str, Any]:
         """The fields of `SyncJob` that say where records live: `target`, or the per-record functions."""
         raise NotImplementedError
+
+    def marking(self) -> Mapping[str, Any] | None:
+        """The same for a target that marks deleted records instead of removing them; None if there is none."""
+        return None
 
     def records(self) -> Mapping[str, Mapping[str, Any]]:
         """All local records now, by external id, with at least the fields of the contract that were written."""
@@ -192,6 +197,35 @@ class TargetContract:
         self.assert_holds(both[:1])
         assert _counts(self.sync(tmp_path, both, deletes="hard")) == {"fetched": 2, "unchanged": 1, "created": 1}
         self.assert_stable(tmp_path, both)
+
+    def test_a_record_may_be_marked_and_restored(self, tmp_path: Path) -> None:
+        """What a complete fetch no longer has is marked, once; when it comes back it is an update."""
+        marking = self.marking()
+        if marking is None:
+            return
+        fields = {**marking, "deletes": "soft"}
+        both = [self.item("A"), self.item("B")]
+        assert _counts(self.sync(tmp_path, both, **fields)) == {"fetched": 2, "created": 2}
+        gone = self.sync(tmp_path, both[:1], **fields)
+        assert _counts(gone) == {"fetched": 1, "unchanged": 1, "deleted": 1}
+        assert _counts(self.sync(tmp_path, both[:1], **fields)) == {"fetched": 1, "unchanged": 1}
+        with open_target(self.job(list, **fields)) as driver:
+            found, _broken = driver.find(["A", "B"])
+            assert {key: driver.is_marked(local) for key, local in found.items()} == {"A": False, "B": True}
+            assert list(driver.list_ids()) == ["A"]
+        assert _counts(self.sync(tmp_path, both, **fields)) == {"fetched": 2, "unchanged": 1, "updated": 1}
+        assert _counts(self.sync(tmp_path, both, **fields)) == {"fetched": 2, "unchanged": 2}
+
+    def test_a_marked_record_is_deleted_once_by_single_items(self) -> None:
+        """An explicit delete marks; of a marked record it changes nothing; the item restores it."""
+        marking = self.marking()
+        if marking is None:
+            return
+        job = self.job(list, **marking)
+        item = self.item("A")
+        given = [item, Delete("A"), Delete("A"), item, item]
+        actions = [sync_single_item(job, each).action for each in given]
+        assert actions == ["created", "deleted", "unchanged", "updated", "unchanged"]
 
     def test_a_refused_record_stops_no_other(self, tmp_path: Path) -> None:
         """Of many items the target refuses one: it fails with the target's own words, all others land."""

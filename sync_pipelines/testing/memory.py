@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import Identify, TargetDescription
+from sync_pipelines.targets.soft_delete import MOMENT, SoftDelete
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class MemoryTarget:
         fails: External id -> what creating, updating or deleting that record raises. It may be changed between runs.
         fails_to_find: External id -> what looking up that record raises.
         columns: The item fields that are written; by default all.
+        soft_delete: How a delete marks a record instead of removing it.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class MemoryTarget:
         fails: Mapping[str, Exception] | None = None,
         fails_to_find: Mapping[str, Exception] | None = None,
         columns: Sequence[str] | None = None,
+        soft_delete: SoftDelete | None = None,
     ) -> None:
         self.records: dict[str, dict[str, Any]] = {key: dict(fields) for key, fields in (records or {}).items()}
         self.fails: dict[str, Exception] = dict(fails or {})
@@ -47,6 +51,7 @@ class MemoryTarget:
         """How often each method was called."""
         self.writes = 0
         """How many records were created, updated or deleted."""
+        self.soft_delete = soft_delete
         self._columns = columns
         self._identify: Identify | None = None
 
@@ -66,9 +71,9 @@ class MemoryTarget:
         return self._found("find_many", external_ids)
 
     def list_local(self) -> Iterator[str]:
-        """The external ids of all records."""
+        """The external ids of all records that are not marked as deleted."""
         self.calls["list_local"] += 1
-        yield from list(self.records)
+        yield from [each for each, fields in self.records.items() if not self._has_mark(fields)]
 
     def changes(self, item: Any, local: MemoryRecord | None) -> dict[str, FieldChange]:
         """The fields that a create or an update would write, old and new."""
@@ -79,8 +84,29 @@ class MemoryTarget:
         return {
             name: FieldChange(old.get(name), value)
             for name, value in new.items()
-            if name not in old or not _same(old[name], value)
+            if (name not in old or not _same(old[name], value)) and not self._is_live_value(name, old)
         }
+
+    def is_marked(self, local: MemoryRecord) -> bool:
+        """True if a record is marked as deleted."""
+        return self._has_mark(local.fields)
+
+    def delete_changes(self, local: MemoryRecord) -> dict[str, FieldChange]:
+        """What a delete changes of a record."""
+        if self.soft_delete is None:
+            return {name: FieldChange(value, None) for name, value in local.fields.items()}
+        new = MOMENT if self.soft_delete.is_moment else self.soft_delete.deleted
+        return {self.soft_delete.column: FieldChange(local.fields.get(self.soft_delete.column), new)}
+
+    def _has_mark(self, fields: Mapping[str, Any]) -> bool:
+        if self.soft_delete is None:
+            return False
+        held = fields.get(self.soft_delete.column)
+        return held is not None if self.soft_delete.is_moment else _same(held, self.soft_delete.deleted)
+
+    def _is_live_value(self, name: str, fields: Mapping[str, Any]) -> bool:
+        """True of the column that marks records, if it says that this one is live."""
+        return self.soft_delete is not None and name == self.soft_delete.column and not self._has_mark(fields)
 
     def local_fields(self, local: MemoryRecord) -> Mapping[str, Any]:
         """The fields of a record."""
@@ -140,10 +166,18 @@ class MemoryTarget:
             raise LookupError(f"the record {external_id!r} is not there any more")
         if local is None and external_id in changed:
             raise ValueError(f"there is a record {external_id!r} already")
-        if item is None:
+        if item is None and self.soft_delete is not None:
+            changed[external_id][self.soft_delete.column] = self.soft_delete.value_at(datetime.now(UTC))
+        elif item is None:
             del changed[external_id]
         else:
-            changed[external_id] = {**changed.get(external_id, {}), **self._fields_of(item)}
+            before = changed.get(external_id, {})
+            new = {
+                name: value
+                for name, value in self._fields_of(item).items()
+                if local is None or not self._is_live_value(name, before)
+            }
+            changed[external_id] = {**before, **new}
 
     def _ids_of(self, pairs: Sequence[tuple[Any, MemoryRecord | None]]) -> list[str]:
         return [self._id_of(item) if local is None else local.external_id for item, local in pairs]
@@ -155,7 +189,10 @@ class MemoryTarget:
 
     def _fields_of(self, item: Any) -> dict[str, Any]:
         names = field_names(item) if self._columns is None else self._columns
-        return {name: read_field(item, name) for name in names}
+        fields = {name: read_field(item, name) for name in names}
+        if self.soft_delete is not None:
+            fields[self.soft_delete.column] = self.soft_delete.live_for(self.soft_delete.deleted)
+        return fields
 
 
 class MemorySource:

@@ -32,6 +32,7 @@ RIGHT: dict[str, Any] = {
     "update": nothing,
 }
 PER_RECORD = SimpleNamespace(find_local=nothing, create=nothing, update=nothing)
+MARKING = SimpleNamespace(**vars(PER_RECORD), delete=nothing, list_local=list, is_marked=nothing)
 IN_ITS_PLACE = {"find_local": None, "create": None, "update": None}
 
 
@@ -86,9 +87,15 @@ IN_ITS_PLACE = {"find_local": None, "create": None, "update": None}
         ("has_changed", False),
         ("on_start", "start"),
         ("on_complete", "done"),
+        ("deletes", "soften"),
         ("deletes", "soft"),
         ("deletes", True),
         ("deletes", ["hard"]),
+        ("delete_after", 0),
+        ("delete_after", 1_001),
+        ("delete_after", True),
+        ("delete_after", 2.0),
+        ("delete_after", None),
         ("schedule", "every hour"),
         ("schedule", 5),
         ("asset_key", "shop variants"),
@@ -133,6 +140,8 @@ def test_a_wrong_field_is_named_with_its_job(field: str, value: Any) -> None:
         ({"target": SimpleNamespace(find_local=nothing, create=nothing), **IN_ITS_PLACE}, "target"),
         ({"target": PER_RECORD, **IN_ITS_PLACE, "get_external_id": None}, "get_external_id"),
         ({"target": PER_RECORD, **IN_ITS_PLACE, "deletes": "hard"}, "deletes"),
+        ({"target": MARKING, **IN_ITS_PLACE, "deletes": "hard"}, "deletes"),
+        ({"target": PER_RECORD, **IN_ITS_PLACE, "deletes": "soft"}, "deletes"),
         ({"deletes": "hard"}, "delete"),
         ({"deletes": "hard", "delete": nothing}, "list_local"),
     ],
@@ -194,6 +203,15 @@ def test_a_target_alone_is_enough_if_it_knows_its_key() -> None:
 def test_deletes_with_a_target_that_can_delete_and_list_are_right() -> None:
     target = SimpleNamespace(**vars(PER_RECORD), delete_many=nothing, list_local=list)
     assert SyncJob(**{**RIGHT, **IN_ITS_PLACE, "target": target, "deletes": "hard"}).deletes == "hard"
+
+
+def test_soft_deletes_with_a_target_that_marks_records_are_right() -> None:
+    assert SyncJob(**{**RIGHT, **IN_ITS_PLACE, "target": MARKING, "deletes": "soft"}).deletes == "soft"
+
+
+def test_soft_deletes_by_functions_are_refused_with_what_to_do_instead() -> None:
+    with pytest.raises(ConfigurationError, match=r"'soft' needs a target that marks .* write 'hard', let it mark the"):
+        SyncJob(**RIGHT, deletes="soft", delete=nothing, list_local=list)
 
 
 def test_everything_that_presents_a_job_may_be_given() -> None:

@@ -43,18 +43,19 @@ FETCHED = UNCHANGED + UPDATED + CREATED + FAILING
 PLANNED = UPDATED + CREATED + GONE
 
 
-def _item(sku: str, stock: int, shop: int = 1) -> dict[str, Any]:
+def item(sku: str, stock: int, shop: int = 1) -> dict[str, Any]:
+    """An item or a record."""
     return {"sku": sku, "stock": stock, "shop": shop, "name": f"thing {sku}"}
 
 
 def items() -> list[dict[str, Any]]:
     """What the source has: some of all kinds, mixed."""
-    good = [_item(f"same-{number}", 1) for number in range(UNCHANGED)]
-    good += [_item(f"old-{number}", 2) for number in range(UPDATED)]
-    good += [_item(f"new-{number}", number % 100) for number in range(CREATED)]
-    good += [_item(f"checked-{number}", -1) for number in range(CHECKED)]
-    good += [_item(f"refused-{number}", 1) for number in range(REFUSED)]
-    good += [_item(f"misplaced-{number}", 1, shop=7) for number in range(MISPLACED)]
+    good = [item(f"same-{number}", 1) for number in range(UNCHANGED)]
+    good += [item(f"old-{number}", 2) for number in range(UPDATED)]
+    good += [item(f"new-{number}", number % 100) for number in range(CREATED)]
+    good += [item(f"checked-{number}", -1) for number in range(CHECKED)]
+    good += [item(f"refused-{number}", 1) for number in range(REFUSED)]
+    good += [item(f"misplaced-{number}", 1, shop=7) for number in range(MISPLACED)]
     random.Random(4).shuffle(good)
     return good
 
@@ -99,9 +100,9 @@ def make_table(url: str) -> None:
             f"CREATE TABLE variants ({variants}, shop integer REFERENCES shops (id))",
         ):
             connection.exec_driver_sql(statement)
-        before = [_item(f"same-{number}", 1) for number in range(UNCHANGED)]
-        before += [_item(f"old-{number}", 1) for number in range(UPDATED)]
-        before += [_item(f"gone-{number}", 1) for number in range(GONE)]
+        before = [item(f"same-{number}", 1) for number in range(UNCHANGED)]
+        before += [item(f"old-{number}", 1) for number in range(UPDATED)]
+        before += [item(f"gone-{number}", 1) for number in range(GONE)]
         insert = "INSERT INTO variants (sku, stock, shop, name) VALUES (:sku, :stock, :shop, :name)"
         connection.execute(sa.text(insert), before)
         raw: Any = connection.connection.driver_connection

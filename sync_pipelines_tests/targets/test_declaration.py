@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.targets.soft_delete import SoftDelete
 from sync_pipelines.targets.sql_table import SqlTable
 
 
@@ -39,6 +41,16 @@ from sync_pipelines.targets.sql_table import SqlTable
         ({"create_only": ["sku"]}, "create_only names the key column 'sku'"),
         ({"compare": ["sku"]}, "compare names the key column 'sku'"),
         ({"compare": ["note"], "create_only": ["note"]}, "'note'.*both"),
+        ({"soft_delete": "active"}, "soft_delete='active'.*give SoftDelete"),
+        ({"soft_delete": SoftDelete("sku", deleted=1)}, "key names 'sku', which soft_delete has"),
+        ({"soft_delete": SoftDelete("note")}, "columns names 'note', which soft_delete has"),
+        ({"soft_delete": SoftDelete("gone"), "compare": ["gone"]}, "compare names 'gone', which soft_delete has"),
+        ({"soft_delete": SoftDelete("gone"), "create_only": ["gone"]}, "create_only names 'gone', which soft_delete"),
+        ({"soft_delete": SoftDelete("gone"), "scope": {"gone": None}}, "scope names 'gone', which soft_delete has"),
+        ({"scope": ["a"]}, r"scope=\['a'\]"),
+        ({"scope": {5: "a"}}, "scope={5: 'a'}"),
+        ({"scope": {"shop": []}}, r"scope: 'shop': \[\] is not understood"),
+        ({"scope": {"shop": {1, 2}}}, "scope: 'shop': {1, 2} is not understood"),
         ({"database": 5}, "database is a int"),
         ({"database": "no url"}, "database URL can't be read"),
     ],
@@ -47,6 +59,44 @@ def test_a_wrong_declaration_names_field_and_value(fields: dict[str, Any], messa
     given = {"table": "variants", "key": "sku", "columns": ["stock", "note"]} | fields
     with pytest.raises(ConfigurationError, match=message):
         SqlTable(**given)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"column": ""}, "column=''"),
+        ({"column": 5}, "column=5"),
+        ({"column": "gone_at", "deleted": None}, "deleted=None would take rows without a value for deleted"),
+        ({"column": "gone_at", "live": False}, "live=False is taken for deleted"),
+    ],
+)
+def test_a_wrong_soft_delete_names_field_and_value(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"SoftDelete: {message}"):
+        SoftDelete(**fields)
+
+
+@pytest.mark.parametrize(
+    ("soft_delete", "deletes", "message"),
+    [
+        (None, "soft", r"deletes: 'soft' needs a target that marks records, as SqlTable\(soft_delete=...\) does"),
+        (SoftDelete("gone_at"), "hard", "deletes: is 'hard', but the target marks records; write 'soft'"),
+    ],
+)
+def test_the_deletes_of_a_job_fit_its_table(soft_delete: SoftDelete | None, deletes: Any, message: str) -> None:
+    target = SqlTable(table="variants", key="sku", soft_delete=soft_delete)
+    with pytest.raises(ConfigurationError, match=message):
+        SyncJob(name="pim", fetch_external=list, target=target, deletes=deletes)
+
+
+def test_a_plan_for_another_mark_or_scope_is_another_target() -> None:
+    marks = [None, SoftDelete("gone_at"), SoftDelete("state", deleted="a"), SoftDelete("state", deleted="b")]
+    scopes = [None, {"shop": 1}, {"shop": [1]}, {"shop": 2}]
+    told = [
+        repr(SqlTable(table="variants", key="sku", soft_delete=mark, scope=scope).identity())
+        for mark in marks
+        for scope in scopes
+    ]
+    assert len(set(told)) == len(told)
 
 
 @pytest.mark.parametrize("url", ["postgresql://me:s3cret@host:port/db", "postgresql://me@host:s3cret/db", "s3cret"])

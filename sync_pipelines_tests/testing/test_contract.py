@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from sync_pipelines import testing
 from sync_pipelines.engine.targets import TargetDescription
+from sync_pipelines.targets.soft_delete import SoftDelete
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemoryTarget, TargetContract
 
@@ -26,8 +27,20 @@ class TestMemoryTarget(TargetContract):
     def declared(self) -> Mapping[str, Any]:
         return {"target": self.target}
 
+    def marking(self) -> Mapping[str, Any]:
+        self.target.soft_delete = self.mark()
+        return {"target": self.target}
+
+    def mark(self) -> SoftDelete:
+        return SoftDelete("live", deleted=False)
+
     def records(self) -> Mapping[str, Mapping[str, Any]]:
         return self.target.records
+
+
+class TestMemoryTargetWithMoments(TestMemoryTarget):
+    def mark(self) -> SoftDelete:
+        return SoftDelete("gone_at")
 
 
 class RecordFunctions:
@@ -122,12 +135,16 @@ class _SqlTableContract(TargetContract):
             sa.Column("price", sa.Numeric(14, 2)),
             sa.Column("active", sa.Boolean),
             sa.Column("changed_at", sa.DateTime(timezone=True)),
+            sa.Column("gone_at", sa.DateTime(timezone=True)),
         )
         self.table.create(database)
 
-    def declared(self) -> Mapping[str, Any]:
+    def declared(self, **fields: Any) -> Mapping[str, Any]:
         columns = ["sku", "name", "quantity", "price", "active", "changed_at"]
-        return {"target": SqlTable(table="variants", key="sku", columns=columns, database=self.database)}
+        return {"target": SqlTable(table="variants", key="sku", columns=columns, database=self.database, **fields)}
+
+    def marking(self) -> Mapping[str, Any]:
+        return self.declared(soft_delete=SoftDelete("gone_at"))
 
     def records(self) -> Mapping[str, Mapping[str, Any]]:
         with SqlTable(table=self.table, key="sku", database=self.database).open(str) as target:

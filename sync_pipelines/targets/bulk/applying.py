@@ -190,27 +190,29 @@ class SpanApplier:
     def _update(self, connection: sa.Connection, span: Span) -> int:
         values: dict[str, Any] = {
             column.name: column.written(self._plan.c[column.label]) for column in self._columns.updated
-        }
+        } | self._columns.ownership.restored()
         statement = sa.update(self._table).values(values).where(*self._same_row(), *self._rows(span, What.UPDATE))
         return connection.execute(statement).rowcount
 
     def _insert(self, connection: sa.Connection, span: Span) -> int:
         source = self._plan
         staged = [*self._columns.key, *self._columns.values]
-        query = sa.select(*(column.written(source.c[column.label]) for column in staged)).where(
-            *self._rows(span, What.CREATE)
-        )
-        names = [column.name for column in staged]
-        statement = sa.insert(self._table).from_select(names, query).execution_options(preserve_rowcount=True)
+        values = {column.name: column.written(source.c[column.label]) for column in staged}
+        values |= self._columns.ownership.created(values)
+        query = sa.select(*values.values()).where(*self._rows(span, What.CREATE))
+        statement = sa.insert(self._table).from_select(list(values), query).execution_options(preserve_rowcount=True)
         return connection.execute(statement).rowcount
 
     def _delete(self, connection: sa.Connection, span: Span) -> int:
+        marked = self._columns.ownership.deleted()
+        statement: Any = sa.delete(self._table) if marked is None else sa.update(self._table).values(marked)
+        statement = statement.where(*self._columns.ownership.may_be_deleted())
         if self._work.has_addresses:
-            statement = sa.delete(self._table).where(*self._same_row(), *self._rows(span, What.DELETE))
+            statement = statement.where(*self._same_row(), *self._rows(span, What.DELETE))
             return connection.execute(statement).rowcount
         keys = [self._table.c[column.name] for column in self._columns.key]
         wanted = sa.select(*(self._plan.c[column.label] for column in self._columns.key)).where(
             *self._rows(span, What.DELETE)
         )
         is_wanted = keys[0].in_(wanted) if len(keys) == 1 else sa.tuple_(*keys).in_(wanted)
-        return connection.execute(sa.delete(self._table).where(is_wanted)).rowcount
+        return connection.execute(statement.where(is_wanted)).rowcount

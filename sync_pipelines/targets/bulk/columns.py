@@ -62,7 +62,11 @@ class StagedColumn:
 
 
 def why_not_in_bulk(
-    reflected: ReflectedTable, key: Sequence[str], written: Sequence[str], create_only: Collection[str]
+    reflected: ReflectedTable,
+    key: Sequence[str],
+    written: Sequence[str],
+    create_only: Collection[str],
+    own: Collection[str] = (),
 ) -> str | None:
     """Why the database can't compare these columns; None if it can.
 
@@ -71,6 +75,7 @@ def why_not_in_bulk(
         key: Its key columns.
         written: The other columns that are written.
         create_only: Those of them that an update does not write.
+        own: Columns that the target itself writes.
     """
     for name in key:
         codec = reflected.codecs[name]
@@ -80,7 +85,7 @@ def why_not_in_bulk(
         codec = reflected.codecs[name]
         if codec.facts.family == "own":
             return f"the column {name!r} has a type that only the application knows"
-    given, updated = {*key, *written}, {*key, *written} - {*create_only}
+    given, updated = {*key, *written, *own}, {*key, *written} - {*create_only}
     for name, column in reflected.table.c.items():
         if (name not in given and _is_lazy(column.default)) or (name not in updated and _is_lazy(column.onupdate)):
             return f"the default of the column {name!r} is made in Python, row by row"

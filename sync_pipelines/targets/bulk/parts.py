@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.plan import Action, PlanCounts
 from sync_pipelines.targets.bulk.reading import PageReader
+from sync_pipelines.targets.marks import Mark, Scope
 from sync_pipelines.targets.reflection import ReflectedTable
 
 
@@ -27,6 +28,8 @@ class BulkTarget:
         key_of_id: External id -> canonical key values.
         id_of_key: The same back.
         fence: Called with every transaction that is about to write.
+        mark: The column that marks deleted rows, None if a delete removes them.
+        scope: The rows that the sync answers for.
     """
 
     database: sa.Engine
@@ -38,6 +41,8 @@ class BulkTarget:
     key_of_id: Callable[[str], Sequence[Any]]
     id_of_key: Callable[[Sequence[Any]], str]
     fence: Callable[[sa.Connection], object] | None
+    mark: Mark | None
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.constraints import Constraints
+from sync_pipelines.targets.bulk.ownership import Ownership
 from sync_pipelines.targets.bulk.work import FAST, WorkTables
 from sync_pipelines.targets.failures import is_passing
 from sync_pipelines.targets.storage import NamedType
@@ -64,13 +65,15 @@ class BulkColumns:
         compared: Those of them that decide whether a found row has changed.
         updated: Those that an update writes.
         version: That of them which says which of two states is the newer one, if the job has such a thing.
+        ownership: What is known of the columns that are no item's.
     """
 
     key: Sequence[StagedColumn]
     values: Sequence[StagedColumn]
     compared: Sequence[StagedColumn]
     updated: Sequence[StagedColumn]
-    version: StagedColumn | None = None
+    version: StagedColumn | None
+    ownership: Ownership
 
     def labels(self) -> list[str]:
         """The names of all in the working tables."""
@@ -243,6 +246,9 @@ class Planner:
     ) -> list[tuple[Any, Any]]:
         strict = [self._differs(each, staged) for each in self._columns.compared if not each.loose]
         loose = [self._differs(each, staged) for each in self._columns.compared if each.loose]
+        marked = self._columns.ownership.is_marked()
+        if marked is not None:
+            strict.append(marked)
         whens: list[tuple[Any, Any]] = []
         if strict:
             found = sa.or_(*strict)
@@ -278,17 +284,21 @@ class Planner:
 
     def missing(self, connection: sa.Connection) -> Iterator[Sequence[Any]]:
         """The keys of the local records that are to be deleted, streamed."""
-        keys = self._columns.key_values(self.diffs, self._table)
-        yield from _streamed(connection, sa.select(*keys).where(self.diffs.c.sp_what == int(What.DELETE)))
+        yield from _streamed(connection, sa.select(*self.delete_keys()).where(self.diffs.c.sp_what == int(What.DELETE)))
+
+    def delete_keys(self) -> list[sa.ColumnElement[Any]]:
+        """The key columns of the local records that are to be deleted."""
+        return self._columns.key_values(self.diffs, self._table)
 
     def count_existing(self, connection: sa.Connection) -> int:
-        """How many local records there are that items can mean."""
+        """How many local records there are that items can mean and a sync may delete."""
         query = sa.select(sa.func.count()).select_from(self._table).where(*self._owned())
         return int(connection.scalar(query) or 0)
 
     def _owned(self) -> list[sa.ColumnElement[bool]]:
-        """The conditions that a local record is one that an item can mean."""
-        return [self._can_be_meant(each) for each in self._columns.key]
+        """The conditions that a local record is one that an item can mean and a sync may delete."""
+        can_be_meant = [self._can_be_meant(each) for each in self._columns.key]
+        return [*can_be_meant, *self._columns.ownership.may_be_deleted()]
 
     def make_plan(self, connection: sa.Connection, *, empty: bool, without: Collection[What] = ()) -> None:
         """Puts what is to be written into a table of its own: in the order in which local rows lie, new ones by key.

@@ -76,13 +76,17 @@ class Suspects:
         if what is What.CREATE:
             conditions += [self._to_create(), ~exists]
         elif what is What.DELETE:
-            conditions += [self._plan.c.sp_what == int(What.DELETE), exists]
+            stays = self._exists_by(self._key_names(), *self._columns.ownership.may_be_deleted())
+            conditions += [self._plan.c.sp_what == int(What.DELETE), stays]
         else:
             same = [self._table.c[each.name] == self._plan.c[each.label] for each in self._columns.key]
             equal = [
                 ~each.differs(self._plan.c[each.label], self._table.c[each.name]) for each in self._columns.compared
             ]
-            is_equal = _exists(self._table, *same, *equal)
+            marked = self._columns.ownership.is_marked()
+            is_equal = _exists(
+                self._table, *same, *equal, *([sa.or_(marked.is_(None), ~marked)] if marked is not None else [])
+            )
             conditions += [self._plan.c.sp_what == int(What.UPDATE), ~is_equal]
         return self._insert(connection, conditions)
 

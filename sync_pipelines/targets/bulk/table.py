@@ -27,10 +27,12 @@ from sync_pipelines.targets.bulk.helping import (
     is_order_free,
 )
 from sync_pipelines.targets.bulk.loading import StageLoader, Unstaged
+from sync_pipelines.targets.bulk.ownership import Ownership
 from sync_pipelines.targets.bulk.parts import BulkPlan, BulkTarget
 from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
 from sync_pipelines.targets.bulk.postgres_work import PostgresWork, temporary_or_not
 from sync_pipelines.targets.bulk.recording import Recorded, SpanRecorder
+from sync_pipelines.targets.bulk.sparing import Sparing
 from sync_pipelines.targets.bulk.sqlite_work import SqliteWork
 from sync_pipelines.targets.bulk.suspects import Suspects
 from sync_pipelines.targets.bulk.versions import why_not_by_version
@@ -80,8 +82,9 @@ class BulkTable:
         self._written = tuple(name for name in written if name not in self._target.key)
         self.__dict__.pop("columns", None)
         self.__dict__.pop("planner", None)
-        reason = why_not_in_bulk(self._target.reflected, self._target.key, self._written, self._target.create_only)
-        reason = reason or self._too_old() or self._why_not_by_version()
+        target, own = self._target, self.ownership
+        reason = why_not_in_bulk(target.reflected, target.key, self._written, target.create_only, own.names)
+        reason = reason or own.why_not() or self._too_old() or self._why_not_by_version()
         if reason is None:
             self._work = self._work or self._open_work()
             reason = None if self._work else "the role may make neither a schema nor temporary tables"
@@ -114,8 +117,15 @@ class BulkTable:
         target, codecs = self._target, self._target.reflected.codecs
         types = [(name, codecs[name].type_name if name in codecs else None) for name in (*target.key, *written)]
         compare = None if target.compare is None else sorted(target.compare)
-        said = [target.reflected.label, list(target.key), types, compare, sorted(target.create_only)]
+        said: list[Any] = [target.reflected.label, list(target.key), types, compare, sorted(target.create_only)]
+        said += self.ownership.identity()
         return sha256(repr(said).encode()).hexdigest()[:16]
+
+    @cached_property
+    def ownership(self) -> Ownership:
+        """What is known of the columns that are no item's."""
+        target = self._target
+        return Ownership(target.reflected, target.database.dialect, target.mark, target.scope)
 
     def _open_work(self) -> WorkTables | None:
         database = self._target.database
@@ -153,6 +163,7 @@ class BulkTable:
             compared=[each for each in updated if compare is None or each.name in compare],
             updated=updated,
             version=next((each for each in updated if each.name == version), None),
+            ownership=self.ownership,
         )
 
     def _make_stage(self) -> None:
@@ -253,12 +264,20 @@ class BulkTable:
         with self.work.begin() as connection:
             yield from map(self._id_of, self.planner.missing(connection))
 
+    def spare(self, due: Callable[[Sequence[str]], Collection[str]]) -> int:
+        """Takes records that are not due out of those that `compare` found no item for. Gives how many.
+
+        Args:
+            due: Called with external ids, some thousands at a time; gives those that are to be deleted.
+        """
+        return Sparing(self.work, self.planner, self._target.reflected.habits, self._id_of).keep_only(due)
+
     def positions_of_updates(self) -> Iterator[int]:
         """Places in the fetch of the items whose records are to be updated, ascending."""
         return self._in_turns(self.planner.positions_of_updates)
 
     def existing(self) -> int:
-        """How many local records there are that items can mean."""
+        """How many local records there are that items can mean and a sync may delete."""
         with self.work.begin() as connection:
             return self.planner.count_existing(connection)
 
@@ -330,7 +349,7 @@ class BulkTable:
                 connection,
                 self._target.reflected.table,
                 self._target.key,
-                [*self._target.key, *(self._written or ())],
+                [*self._target.key, *(self._written or ()), *self.ownership.names],
             )
 
     def _open_help(self, make_applier: Callable[[WorkTables, type[Suspects]], tuple[SpanApplier, Suspects]]) -> Helping:

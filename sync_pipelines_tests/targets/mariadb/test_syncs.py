@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync_pipelines import SqlTable, SyncJob, run_sync
+from sync_pipelines import SoftDelete, SqlTable, SyncJob, run_sync
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, TargetContract
@@ -50,12 +50,16 @@ class TestContractOnMariadb(TargetContract):
         make(
             mariadb,
             "CREATE TABLE variants (sku VARCHAR(500) COLLATE utf8mb4_nopad_bin PRIMARY KEY CHECK (sku <> 'REFUSED'), "
-            "name TEXT, quantity INT, price DECIMAL(14, 2), active BOOLEAN, changed_at TIMESTAMP(6) NULL)",
+            "name TEXT, quantity INT, price DECIMAL(14, 2), active BOOLEAN, changed_at TIMESTAMP(6) NULL, "
+            "state VARCHAR(9) NOT NULL DEFAULT 'draft')",
         )
 
-    def declared(self) -> Mapping[str, Any]:
+    def declared(self, **fields: Any) -> Mapping[str, Any]:
         columns = ["sku", "name", "quantity", "price", "active", "changed_at"]
-        return {"target": SqlTable(table="variants", key="sku", columns=columns, database=self.database)}
+        return {"target": SqlTable(table="variants", key="sku", columns=columns, database=self.database, **fields)}
+
+    def marking(self) -> Mapping[str, Any]:
+        return self.declared(soft_delete=SoftDelete("state", deleted="archived", live="active"))
 
     def records(self) -> Mapping[str, Mapping[str, Any]]:
         with SqlTable(table="variants", key="sku", database=self.database).open(str) as target:
@@ -191,3 +195,26 @@ def test_many_items_take_no_more_memory_than_few(
     peak(1_000, 0)  # imports and caches
     small, large = peak(2_000, 500), peak(6_000, 1_500)
     assert large < small + 500_000, f"{small:,} bytes for few items, {large:,} for many"
+
+
+def test_only_rows_of_exactly_that_scope_are_marked_and_restored(mariadb: sa.Engine, tmp_path: Path) -> None:
+    """Though the column's collation takes texts of another case for the same."""
+    make(
+        mariadb,
+        "CREATE TABLE variants (sku VARCHAR(9) COLLATE utf8mb4_nopad_bin PRIMARY KEY, stock INT, "
+        "supplier VARCHAR(9), gone_at DATETIME NULL)",
+        "INSERT INTO variants VALUES ('A', 1, 'acme', NULL), ('B', 2, 'acme', NULL), ('C', 3, 'ACME', NULL), "
+        "('D', 4, NULL, NULL), ('E', 5, 'acme', '2020-01-01')",
+    )
+    fields: dict[str, Any] = {"columns": ["stock"], "scope": {"supplier": "acme"}, "deletes": "soft"}
+    fields["soft_delete"] = SoftDelete("gone_at")
+    results = synced(mariadb, tmp_path, [{"sku": "A", "stock": 1}, {"sku": "N", "stock": 1}], **fields)
+    assert (results.created, results.unchanged, results.deleted) == (1, 1, 1)
+    marked = "SELECT sku, supplier FROM variants WHERE gone_at IS NOT NULL ORDER BY sku"
+    assert rows(mariadb, marked) == [("B", "acme"), ("E", "acme")]
+    assert rows(mariadb, "SELECT supplier FROM variants WHERE sku = 'N'") == [("acme",)]
+    items = [{"sku": sku, "stock": number} for number, sku in enumerate("ABCDE", 1)]
+    results = synced(mariadb, tmp_path, items, **fields)
+    assert (results.updated, results.unchanged, results.deleted) == (2, 3, 1)
+    assert rows(mariadb, marked) == [("N", "acme")]
+    assert synced(mariadb, tmp_path, items, **fields).unchanged == 5
