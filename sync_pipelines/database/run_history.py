@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, or_, select
 
 from sync_pipelines.database.ledger import Ledger, RunRow
-from sync_pipelines.database.tables import WHOLE
+from sync_pipelines.database.tables import RETRY, WHOLE
 
 
 class RunHistory:
@@ -33,7 +33,7 @@ class RunHistory:
         return self._rows(query.order_by(runs.c.started_at.desc(), runs.c.id).limit(limit))
 
     def last_applied_at(self, job: str, now: datetime) -> datetime | None:
-        """Until when the newest full run of a sync that has begun to apply may have applied; None if there is none.
+        """Until when the newest run of a sync that brings what the source says may have applied; None if there is none.
 
         One that was killed has no end: it was over when the next run of the sync began, or is now.
 
@@ -43,7 +43,7 @@ class RunHistory:
         """
         runs = self._table
         of_job = runs.c.job == job
-        query = select(runs.c.started_at, runs.c.completed_at).where(of_job, runs.c.kind.in_(WHOLE))
+        query = select(runs.c.started_at, runs.c.completed_at).where(of_job, runs.c.kind.in_((*WHOLE, RETRY)))
         query = query.where(runs.c.apply_started_at.is_not(None)).order_by(runs.c.started_at.desc()).limit(1)
         with self._ledger.transaction() as connection:
             found = connection.execute(query).one_or_none()
@@ -53,6 +53,27 @@ class RunHistory:
             began_at: datetime | None = connection.scalar(following.order_by(runs.c.started_at).limit(1))
         ended_at: datetime | None = found.completed_at
         return ended_at or began_at or now
+
+    def has_retried_since(self, job: str, moment: datetime) -> bool:
+        """True if a run that tried failures again has begun to write after that moment."""
+        runs = self._table
+        query = select(runs.c.id).where(runs.c.job == job, runs.c.kind == RETRY, runs.c.started_at > moment)
+        with self._ledger.transaction() as connection:
+            return connection.scalar(query.where(runs.c.apply_started_at.is_not(None)).limit(1)) is not None
+
+    def in_doubt_until(self, job: str) -> datetime | None:
+        """When the newest run began of which nobody knows what it has applied; None if there is none.
+
+        It may have brought records up to newer items than those that had failed before it.
+        """
+        runs = self._table
+        in_doubt = or_(runs.c.completed_at.is_(None), runs.c.failure.is_not(None))
+        query = select(func.max(runs.c.started_at, type_=runs.c.started_at.type)).where(
+            runs.c.job == job, runs.c.kind.in_(WHOLE), runs.c.apply_started_at.is_not(None), in_doubt
+        )
+        with self._ledger.transaction() as connection:
+            found: datetime | None = connection.scalar(query)
+        return found
 
     def _rows(self, query: Select[str]) -> list[RunRow]:
         with self._ledger.database.begin() as connection:

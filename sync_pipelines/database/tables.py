@@ -28,6 +28,7 @@ SQLITE_PREFIX = "sync_"
 
 FULL = "full"
 APPLY = "apply"
+RETRY = "retry"
 DRY_RUN = "dry run"
 WHOLE = (FULL, APPLY)
 """Kinds of runs that write all that a fetch brought, at once or out of a plan."""
@@ -65,6 +66,8 @@ class LedgerTables:
     leases: Table
     versions: Table
     plans: Table
+    failures: Table
+    run_causes: Table
 
 
 def ledger_tables(dialect_name: str) -> LedgerTables:
@@ -82,6 +85,8 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         leases=_leases(metadata, prefix),
         versions=_versions(metadata, prefix),
         plans=_plans(metadata, prefix),
+        failures=_failures(metadata, prefix),
+        run_causes=_run_causes(metadata, prefix, run),
     )
 
 
@@ -91,7 +96,7 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         metadata,
         Column("id", String(36), primary_key=True),
         Column("job", Text, nullable=False),
-        Column("kind", String(16), nullable=False),  # full, drain, dry run or apply
+        Column("kind", String(16), nullable=False),  # full, drain, dry run, apply or retry
         Column("dagster_run_id", String(64)),
         Column("options", JSON, nullable=False),  # limit, only; plan: the plan that is applied
         Column("started_at", Moment, nullable=False),
@@ -102,6 +107,7 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         Column("phase_ms", JSON),
         Column("notes", JSON),
         Column("failure", Text),
+        Column("errors_noted_to", BigInteger),  # number of the last of its errors that is noted in the failures
         Index(f"ix_{prefix}runs_job_started_at", "job", "started_at"),
     )
 
@@ -212,4 +218,48 @@ def _plans(metadata: MetaData, prefix: str) -> Table:
         Column("applied_by", String(36)),  # the run that applies it
         Column("applied_at", Moment),
         Index(f"ix_{prefix}plans_job_created_at", "job", "created_at"),
+    )
+
+
+def _failures(metadata: MetaData, prefix: str) -> Table:
+    resolved = text("resolved_at IS NOT NULL")
+    return Table(
+        f"{prefix}failures",
+        metadata,
+        Column("job", String(200), primary_key=True),
+        Column("key", String(300), primary_key=True),  # by external id, or of an item without one by what it is
+        Column("external_id", Text),  # canonical as far as it is known
+        Column("source_id", Text),  # as the source writes it
+        Column("action", String(16), nullable=False),  # upsert or delete
+        Column("payload", Text),  # the engine's JSON of the item; none of a failure that is resolved
+        Column("payload_hash", String(64)),
+        Column("seen_at", Moment),  # since when the payload is known; null of a plan's, which may be older than records
+        Column("exception_type", Text, nullable=False),
+        Column("message", Text, nullable=False),
+        Column("fingerprint", String(16), nullable=False),
+        Column("template", Text, nullable=False),
+        Column("attempts", Integer, nullable=False),  # since the item changed last
+        Column("first_failed_at", Moment, nullable=False),
+        Column("last_failed_at", Moment, nullable=False),
+        Column("next_try_at", Moment),  # null: with the next run
+        Column("state", String(16), nullable=False),  # open, given up, resolved
+        Column("last_run_id", String(36), nullable=False),
+        Column("resolved_at", Moment),
+        Column("resolved_by", String(64)),  # a run, "vanished", or "single item"
+        Index(f"ix_{prefix}failures_job_state", "job", "state", "next_try_at"),
+        Index(f"ix_{prefix}failures_resolved_at", "resolved_at", postgresql_where=resolved, sqlite_where=resolved),
+    )
+
+
+def _run_causes(metadata: MetaData, prefix: str, run: str) -> Table:
+    return Table(
+        f"{prefix}run_causes",
+        metadata,
+        Column("run_id", String(36), ForeignKey(run, ondelete="CASCADE"), primary_key=True),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("exception_type", Text, nullable=False),
+        Column("template", Text, nullable=False),
+        Column("count", BigInteger, nullable=False),
+        Column("sample_ids", JSON, nullable=False),
+        Column("state", String(16), nullable=False),  # new, known or gone
     )

@@ -14,6 +14,7 @@ from sync_pipelines.engine.declaration_checks import check_declaration, check_fi
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhooks import Webhook
 from sync_pipelines.errors import ItemError
 
@@ -62,6 +63,8 @@ class SyncJob(Generic[Item, Local]):
             an error included. They are spread evenly, never in bursts. It holds for each run (`sync_single_item` is one
             of its own). None: no limit.
         deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
+        retry: When an item that failed is tried again without waiting for the next run: `Retry(attempts=6,
+            first_wait_s=60)`. None: only the next run tries it again.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
@@ -96,6 +99,7 @@ class SyncJob(Generic[Item, Local]):
     concurrency: int = 1
     max_calls_per_s: float | None = None
     deletes: Literal["off", "hard"] = "off"
+    retry: Retry | None = Retry()
     schedule: Interval | str | None = None
     webhook: Webhook | None = None
     description: str = ""

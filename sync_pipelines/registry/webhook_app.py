@@ -48,7 +48,11 @@ def applied_by(access: LedgerAccess) -> Apply:
     """
 
     def apply(job: SyncJob[Any, Any], change: Change) -> ItemResult:
-        return apply_change(job, change, Versions(access.ledger()))
+        ledger, began_at = access.ledger(), utc_now()
+        result = apply_change(job, change, Versions(ledger))
+        if result.action in _GONE_THROUGH:
+            resolve_delivered(job, Failures(ledger), [delivered(job, change, result.external_id, began_at)], utc_now())
+        return result
 
     return apply
 

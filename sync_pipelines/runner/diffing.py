@@ -24,6 +24,9 @@ from sync_pipelines.runner.version_guard import VersionGuard
 from sync_pipelines.snapshots.files import PageWriter
 from sync_pipelines.snapshots.store import RunFiles
 
+NO_DELETES = "no deletes: "
+"""How the note begins that says why deletes are withheld."""
+
 
 class FindsPositions(Protocol):
     """Says where in the fetch the last item of an id is."""
@@ -159,7 +162,7 @@ def notes_of(why_no_deletes: str | None, stale: int) -> list[str]:
         why_no_deletes: Why deletes are withheld, None if they are not.
         stale: How many items were older than their local records.
     """
-    notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []
+    notes = [f"{NO_DELETES}{why_no_deletes}"] if why_no_deletes is not None else []
     return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
 
 
