@@ -149,6 +149,13 @@ class Retryable:
     due_at: datetime | None = None
     states: tuple[str, ...] = (OPEN,)
 
+    def is_newest(self, failure: FailureRow) -> bool:
+        """True if the payload of a failure can't overwrite anything newer."""
+        if self.has_versions:
+            return True
+        seen_at, in_doubt_until = failure.seen_at, self.in_doubt_until
+        return seen_at is not None and (in_doubt_until is None or seen_at >= in_doubt_until)
+
 
 class Failures:
     """The failures of all sync jobs.
@@ -208,9 +215,7 @@ class Failures:
             yield part
             after = part[-1].key
 
-    def resolve(
-        self, job: str, keys: Sequence[str], by: str, at: datetime, within: Connection | None = None
-    ) -> int:
+    def resolve(self, job: str, keys: Sequence[str], by: str, at: datetime, within: Connection | None = None) -> int:
         """Notes that failures are over; gives how many were. Their payloads are not kept any longer."""
         table, count = self._table, 0
         values = {"state": RESOLVED, "resolved_at": at, "resolved_by": by, "next_try_at": None, "payload": None}
@@ -221,9 +226,7 @@ class Failures:
                 count += connection.execute(over.values(values)).rowcount
         return count
 
-    def reschedule(
-        self, job: str, next_tries: Mapping[str, datetime | None], within: Connection | None = None
-    ) -> None:
+    def reschedule(self, job: str, next_tries: Mapping[str, datetime | None], within: Connection | None = None) -> None:
         """Notes when failures are to be tried again.
 
         Args:
@@ -243,9 +246,9 @@ class Failures:
 
     def _retryable(self, job: str, which: Retryable) -> list[ColumnElement[bool]]:
         table = self._table
-        has_payload = table.c.payload.is_not(None)
+        has_payload: ColumnElement[bool] = table.c.payload.is_not(None)
         if not which.has_versions:
-            is_newest = table.c.seen_at.is_not(None)
+            is_newest: ColumnElement[bool] = table.c.seen_at.is_not(None)
             if which.in_doubt_until is not None:
                 is_newest = and_(is_newest, table.c.seen_at >= which.in_doubt_until)
             has_payload = and_(has_payload, is_newest)
@@ -310,7 +313,9 @@ class Failures:
         """The failures that failed last, newest first."""
         table = self._table
         wanted = (table.c.job == job, table.c.state.in_(states))
-        return self._rows(select(table).where(*wanted).order_by(table.c.last_failed_at.desc(), table.c.key).limit(limit))
+        return self._rows(
+            select(table).where(*wanted).order_by(table.c.last_failed_at.desc(), table.c.key).limit(limit)
+        )
 
     def count(self, job: str, states: Sequence[str]) -> int:
         """How many failures of the job are in these states."""

@@ -101,12 +101,11 @@ class RunCauses:
     def of_run(self, run_id: str) -> list[CauseRow]:
         """The causes of a run, the most frequent first; those that are gone come last."""
         table = self._table
-        query = select(table).where(table.c.run_id == run_id).order_by(table.c.number)
+        columns = [table.c[name] for name in CauseRow.__dataclass_fields__]
+        query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.number)
         with self._ledger.transaction() as connection:
-            return [
-                CauseRow(row.exception_type, row.template, row.count, tuple(row.sample_ids), row.state)
-                for row in connection.execute(query)
-            ]
+            found = connection.execute(query).all()
+        return [CauseRow(name, template, count, tuple(ids), state) for name, template, count, ids, state in found]
 
     def run_before(self, job: str, run_id: str | None = None) -> str | None:
         """The newest run before this one (by default of all) that took all items and was done; None if there is none.

@@ -156,8 +156,7 @@ class CauseCounter:
         """The most frequent causes, the most frequent first; whatever else there was is counted as one."""
         found = sorted(self._tallies.values(), key=lambda tally: -tally.count)
         causes = [
-            Cause(each.exception_type, each.template, each.count, tuple(each.sample_ids))
-            for each in found[:MAX_CAUSES]
+            Cause(each.exception_type, each.template, each.count, tuple(each.sample_ids)) for each in found[:MAX_CAUSES]
         ]
         other = self._other + sum(each.count for each in found[MAX_CAUSES:])
         return [*causes, Cause("", OTHER, other)] if other else causes

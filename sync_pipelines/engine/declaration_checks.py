@@ -53,7 +53,15 @@ def check_declaration(job: SyncJob[Any, Any]) -> None:
     Raises:
         ConfigurationError: One is wrong; the message names job and field.
     """
-    for check in (_check_name, _check_callables, _check_identity, _check_target, _check_pace, _check_retry, _check_deletes):
+    for check in (
+        _check_name,
+        _check_callables,
+        _check_identity,
+        _check_target,
+        _check_pace,
+        _check_retry,
+        _check_deletes,
+    ):
         check(job)
     _check_presentation(job)
     if job.schedule is not None:
@@ -148,7 +156,11 @@ def _check_retry(job: SyncJob[Any, Any]) -> None:
         return
     if not isinstance(retry, Retry):
         raise _wrong(job, "retry", f"{retry!r} must be Retry(attempts=..., first_wait_s=...), or None for no retry")
-    if not isinstance(retry.attempts, int) or isinstance(retry.attempts, bool) or not 1 <= retry.attempts <= MAX_ATTEMPTS:
+    if (
+        not isinstance(retry.attempts, int)
+        or isinstance(retry.attempts, bool)
+        or not 1 <= retry.attempts <= MAX_ATTEMPTS
+    ):
         raise _wrong(job, "retry", f"attempts={retry.attempts!r} must be a whole number from 1 to {MAX_ATTEMPTS}")
     wait_s = retry.first_wait_s
     if not isinstance(wait_s, (int, float)) or isinstance(wait_s, bool) or not 0 < wait_s < math.inf:

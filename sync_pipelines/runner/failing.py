@@ -25,6 +25,7 @@ from sync_pipelines.engine.causes import fingerprint, template_of
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.versions import Version
+from sync_pipelines.engine.webhooks import Change, Upsert
 from sync_pipelines.runner.version_guard import version_of
 
 SINGLE_ITEM = "single item"
@@ -167,6 +168,20 @@ def attempts_after(failed: FailedItem, hashed: str | None, known: Known | None, 
         return known.attempts
     has_changed = None not in (hashed, known.payload_hash) and hashed != known.payload_hash
     return 1 if has_changed else known.attempts + 1
+
+
+def delivered_now(job: SyncJob[Any, Any], change: Change, external_id: str, at: datetime) -> Delivered:
+    """A change that was applied at once.
+
+    Args:
+        job: The sync job.
+        change: The change.
+        external_id: The item's canonical id.
+        at: When it came.
+    """
+    if job.get_version is None or not isinstance(change, Upsert):
+        return Delivered(external_id, at)
+    return Delivered(external_id, at, version_of(job, change.item))
 
 
 def resolve_delivered(

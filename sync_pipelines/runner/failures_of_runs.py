@@ -29,7 +29,9 @@ _COMPARED = (FULL, APPLY, DRY_RUN)
 
 
 def note_run(workspace: Workspace, job: SyncJob[Any, Any], run_id: str, failure: str | None) -> None:
-    """Keeps the causes of a run's errors; of a run that fetched all, notes its failures and resolves others. May be called again, after a crash or for a second ending.
+    """Keeps the causes of a run's errors; of a whole run, notes its failures and resolves others.
+
+    May be called again, after a crash or for a second ending.
 
     Args:
         workspace: Has the ledger and the files.
@@ -59,7 +61,9 @@ def note_causes(workspace: Workspace, run: RunRow, failure: str | None, notes: _
     counter, last = CauseCounter(), 0
     for page in causes.error_pages(run.id):
         for number, row in page:
-            counter.add(row.exception_type, template_of(row.exception_type, row.message, row.external_id), row.external_id)
+            counter.add(
+                row.exception_type, template_of(row.exception_type, row.message, row.external_id), row.external_id
+            )
             last = max(last, number)
         if notes is not None:
             notes.note(page)
@@ -159,7 +163,7 @@ class _RowsAt:
 
 def _payload(row: SnapshotRow | None) -> str | None:
     if row is None or row.message is not None:
-        return None
+        return row.failed_item if row is not None else None
     try:
         return encode(row.item)
     except Exception:  # noqa: BLE001 - whatever it is, the failure is noted

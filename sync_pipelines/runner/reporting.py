@@ -71,11 +71,10 @@ class RunReport:
         write(results.summary())
 
     def _tell_causes(self, results: SyncResults) -> None:
-        if results.causes:
-            told = [each.line() for each in results.causes[:CAUSES_SHOWN]]
-            left = len(results.causes) - len(told)
-            self._log.warning("errors by cause:%s", "".join(f"\n  {each}" for each in told))
-            if left:
-                self._log.warning("errors by cause: %s more causes, which the ledger has", f"{left:,}")
+        for each in results.causes[:CAUSES_SHOWN]:
+            self._log.warning("errors by cause: %s", each.line())
+        if len(results.causes) > CAUSES_SHOWN:
+            left = len(results.causes) - CAUSES_SHOWN
+            self._log.warning("errors by cause: %s more causes, which the ledger has", f"{left:,}")
         for each in results.gone_causes[:CAUSES_SHOWN]:
             self._log.info("gone since the last run: %s", each.line())

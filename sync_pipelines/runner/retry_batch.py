@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sync_pipelines.database.failures import FailureRow
@@ -22,7 +22,7 @@ from sync_pipelines.runner.refetching import refetch
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.version_guard import VersionGuard
 
-_LONG_AGO = datetime.min
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,7 @@ class RetryBatch:
         return _LastPlaces(last)
 
     def _seen_at(self, position: int) -> datetime:
-        seen_at = self._tried[position].seen_at
-        return seen_at.replace(tzinfo=None) if seen_at is not None else _LONG_AGO
+        return self._tried[position].seen_at or _LONG_AGO
 
     def _take(self, page: PageDiff) -> None:
         settled = {Outcome.SKIPPED: [*page.skipped, *page.stale], Outcome.UNCHANGED: page.unchanged}

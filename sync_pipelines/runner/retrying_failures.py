@@ -46,8 +46,8 @@ def retry_failures(  # noqa: PLR0913 - one job and its options, by keyword
 ) -> SyncResults:
     """Tries items again that have failed, as the retry job in Dagster does. Calls no run hooks.
 
-    The source is asked for each item if the job has a `fetch_one`; one that it no longer has is resolved, and nothing is
-    deleted. Else the item is taken as it was kept, unless a record may have become newer since.
+    The source is asked for each item if the job has a `fetch_one`; one that it no longer has is resolved, and nothing
+    is deleted. Else the item is taken as it was kept, unless a record may have become newer since.
 
     Args:
         job: The sync job.
@@ -192,23 +192,17 @@ class RetryRun:
         """Why a failure can't be tried again; None if it can."""
         name = self.job.name
         if failure is None:
-            return f"has no failure; `sync-pipelines failures {name} --list` lists those there are"
+            return f"has no failure; `sync-pipelines failures {name} --list` lists those that there are"
         if failure.action != UPSERT:
             return "is a record that could not be deleted; only a run can tell whether the source still lacks it"
         if which.by_asking and failure.external_id is not None:
             return None
         if failure.state == RESOLVED:
             return "has no failure that is open"
+        fetched = f"try it with `sync-pipelines run {name} --only ...`, which fetches it"
         if failure.payload is None:
-            return f"could not be kept; try it with `sync-pipelines run {name} --only ...`"
-        if which.has_versions:
-            return None
-        if failure.seen_at is None or (which.in_doubt_until is not None and failure.seen_at < which.in_doubt_until):
-            return (
-                "was kept before its record may have become newer; try it with "
-                f"`sync-pipelines run {name} --only ...`, which fetches it"
-            )
-        return None
+            return f"could not be kept; {fetched}"
+        return None if which.is_newest(failure) else f"may be older than its record by now; {fetched}"
 
     def _retry(
         self, run_id: str, driver: TargetDriver, which: Retryable, named: list[FailureRow], far: _Progress

@@ -11,9 +11,9 @@ import pytest
 from sync_pipelines.database.inbox import FAILED, Settled
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.errors import ConfigurationError, RetryableError, TargetError
 from sync_pipelines.runner.draining import Drain, DrainLimits
-from sync_pipelines.engine.retry import Retry
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.testing import MemoryTarget
 
