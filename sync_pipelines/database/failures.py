@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -384,7 +384,7 @@ def hash_of(text: str) -> str:
 
 
 def _stored(failure: FailureRow) -> dict[str, Any]:
-    values = asdict(failure)
+    values = {name: getattr(failure, name) for name in FailureRow.__dataclass_fields__}  # `asdict` copies deeply
     return {**values, "external_id": storable(failure.external_id), "source_id": storable(failure.source_id)}
 
 

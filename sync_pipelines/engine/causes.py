@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 
 MAX_CAUSES = 200
@@ -28,10 +29,12 @@ _QUOTED = re.compile(
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.$-]{0,62}")
 # Of these the quoted word is what is missing, not a value of the item.
 _ABOUT_NAMES = frozenset({"AttributeError", "ImportError", "KeyError", "ModuleNotFoundError", "NameError"})
+_EMAIL = re.compile(r"[^\s<>@'\"()]+@[\w-]+(?:\.[\w-]+)+")
+_DIGIT = re.compile(r"\d")
+_STATUS = r"(?P<keep>\b(?:HTTP(?:/\d(?:\.\d)?)?|status(?: code)?|code|error)[ :=]+[1-5]\d\d\b)"
 _REPLACED = (
     (re.compile(r"(?P<keep>=\s*)\([^)]*\)"), r"\g<keep>(<value>)"),  # PostgreSQL: Key (sku)=(A-1) already exists
     (re.compile(r"(?P<keep>\brow contains )\(.*\)", re.DOTALL), r"\g<keep>(<value>)"),
-    (re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]+\b"), "<email>"),
     (re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"), "<uuid>"),
     (
         re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:\s?(?:Z|[+-]\d\d:?\d\d))?)?\b"),
@@ -42,19 +45,17 @@ _REPLACED = (
     # A status says what went wrong; any other number is a value.
     (
         re.compile(
-            r"(?P<keep>\b(?:HTTP(?:/\d(?:\.\d)?)?|status(?: code)?|error)[ :=]+[1-5]\d\d\b)"
-            r"|(?<![\w<.])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?(?![\w-]|\.\w)",
+            rf"{_STATUS}|(?<![\w<.-])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?(?![\w-]|\.\w)",
             re.IGNORECASE,
         ),
         lambda found: found["keep"] or "<number>",
     ),
-    # A word with a digit in it, such as A-1 or 4711/B.
+    # A word with a digit in it, such as A-1.
     (
-        re.compile(r"(?P<keep>\bHTTP/\d(?:\.\d)?|(?:\b(?:HTTP|status|code|error)[ :=]+)[1-5]\d\d\b)|(?<![\w<])"
-                   r"(?=[\w./:-]*\d)\w[\w./:-]*\w(?![\w>])"),
+        re.compile(rf"{_STATUS}|(?<![\w<.-])(?=[\w.-]*\d)\w(?:[\w.-]*\w)?(?![\w>])", re.IGNORECASE),
         lambda found: found["keep"] or "<id>",
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,34 @@ def template_of(exception_type: str, message: str, external_id: str | None = Non
         external_id: The item's, which the message may name.
     """
     text = " ".join(message[:_LOOKED_AT_CHARS].split())
-    if external_id:
-        text = re.sub(rf"(?<!\w){re.escape(external_id)}(?!\w)", "<id>", text)
-    keeps_names = exception_type in _ABOUT_NAMES
-    text = _QUOTED.sub(lambda found: _without_value(found, keeps_names=keeps_names), text)
-    for pattern, replacement in _REPLACED:
-        text = pattern.sub(replacement, text)
+    if external_id and external_id in text:
+        text = _without_word(text, external_id)
+    return _template(text, keeps_names=exception_type in _ABOUT_NAMES)
+
+
+def _without_word(text: str, word: str) -> str:
+    """The text without a word, where it stands alone. A pattern of its own for each id would take long to compile."""
+    parts = text.split(word)
+    kept = parts[0]
+    for part in parts[1:]:
+        is_alone = not _goes_on(kept[-1:]) and not _goes_on(part[:1])
+        kept += ("<id>" if is_alone else word) + part
+    return kept
+
+
+def _goes_on(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
+@lru_cache(maxsize=4_096)
+def _template(text: str, *, keeps_names: bool) -> str:
+    if "'" in text or '"' in text or "`" in text:
+        text = _QUOTED.sub(lambda found: _without_value(found, keeps_names=keeps_names), text)
+    if "@" in text:
+        text = _EMAIL.sub("<email>", text)
+    if _DIGIT.search(text) or "(" in text:
+        for pattern, replacement in _REPLACED:
+            text = pattern.sub(replacement, text)
     return text if len(text) <= _MAX_TEMPLATE_CHARS else text[: _MAX_TEMPLATE_CHARS - 1] + "…"
 
 

@@ -117,7 +117,9 @@ class SnapshotWriter:
         arrays = self._typed_arrays(items, columns, page.errors)
         json_shapes = {number for number, shape in enumerate(self._schema.shapes) if needs_json(shape)}
         wanted = [number is None or number in json_shapes for number in shapes]
-        texts = encoded_texts(items, wanted, page.errors) if any(wanted) else [None] * len(items)
+        texts: list[str | None] = [None] * len(items)
+        if any(wanted):
+            texts = encoded_texts(items, wanted, page.errors)
         for place in page.errors:  # for people, who want to see what failed
             texts[place] = _text_or_none(page.items[place])
         table = _table(page, shapes, texts, arrays, self._schema)

@@ -44,6 +44,7 @@ class FailedItem:
         action: `upsert` or `delete`.
         payload: The item in the engine's JSON, None if there is none.
         seen_at: Since when the payload is known; None if it may be older than what has come since.
+        template: The message without its values, if that is known already.
     """
 
     external_id: str | None
@@ -53,6 +54,7 @@ class FailedItem:
     action: str = UPSERT
     payload: str | None = None
     seen_at: datetime | None = None
+    template: str | None = None
 
     @property
     def key(self) -> str:
@@ -112,7 +114,7 @@ class FailureNotes:
         attempts = attempts_after(failed, hashed, known, self._run_id)
         retry = self._job.retry
         is_over = retry is not None and failed.action == UPSERT and attempts >= retry.attempts
-        template = template_of(failed.exception_type, failed.message, failed.external_id)
+        template = failed.template or template_of(failed.exception_type, failed.message, failed.external_id)
         is_kept = known is not None and known.payload_hash == hashed
         return FailureRow(
             job=self._job.name,

@@ -60,13 +60,12 @@ def note_causes(workspace: Workspace, run: RunRow, failure: str | None, notes: _
     causes = RunCauses(workspace.ledger)
     counter, last = CauseCounter(), 0
     for page in causes.error_pages(run.id):
-        for number, row in page:
-            counter.add(
-                row.exception_type, template_of(row.exception_type, row.message, row.external_id), row.external_id
-            )
+        templates = [template_of(row.exception_type, row.message, row.external_id) for _, row in page]
+        for (number, row), template in zip(page, templates, strict=True):
+            counter.add(row.exception_type, template, row.external_id)
             last = max(last, number)
         if notes is not None:
-            notes.note(page)
+            notes.note(page, templates)
     if not last and not _is_compared(run, failure):
         return
     causes.keep(run.id, _compared(causes, run, failure, counter.causes()), last)
@@ -113,9 +112,10 @@ class _RunNotes:
         # that a plan was refused may be because of newer items
         self._seen_at: datetime | None = None if plan else run.started_at
 
-    def note(self, page: Sequence[tuple[int, ErrorRow]]) -> None:
+    def note(self, page: Sequence[tuple[int, ErrorRow]], templates: Sequence[str]) -> None:
         """Notes the errors of a page, in the order of the fetch, that are not noted yet."""
-        errors = [row for number, row in page if number > self._noted_to]
+        told = zip(page, templates, strict=True)
+        errors = [(row, template) for (number, row), template in told if number > self._noted_to]
         batch: list[FailedItem] = []
         taken = 0
         for each in self._failed(errors):
@@ -126,9 +126,9 @@ class _RunNotes:
                 batch, taken = [], 0
         self._notes.note(batch)
 
-    def _failed(self, errors: Sequence[ErrorRow]) -> Iterator[FailedItem]:
-        rows = _RowsAt(self._folder, [each.position for each in errors] if self._has_items else [])
-        for error in errors:
+    def _failed(self, errors: Sequence[tuple[ErrorRow, str]]) -> Iterator[FailedItem]:
+        rows = _RowsAt(self._folder, [each.position for each, _ in errors] if self._has_items else [])
+        for error, template in errors:
             row = rows.at(error.position)
             yield FailedItem(
                 external_id=error.external_id,
@@ -138,6 +138,7 @@ class _RunNotes:
                 action=UPSERT if error.position >= 0 else DELETE,
                 payload=_payload(row),
                 seen_at=self._seen_at,
+                template=template,
             )
 
 
