@@ -31,30 +31,18 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][\w.$-]{0,62}")
 _ABOUT_NAMES = frozenset({"AttributeError", "ImportError", "KeyError", "ModuleNotFoundError", "NameError"})
 _EMAIL = re.compile(r"[^\s<>@'\"()]+@[\w-]+(?:\.[\w-]+)+")
 _DIGIT = re.compile(r"\d")
-_STATUS = r"(?P<keep>\b(?:HTTP(?:/\d(?:\.\d)?)?|status(?: code)?|code|error)[ :=]+[1-5]\d\d\b)"
 _REPLACED = (
     (re.compile(r"(?P<keep>=\s*)\([^)]*\)"), r"\g<keep>(<value>)"),  # PostgreSQL: Key (sku)=(A-1) already exists
-    (re.compile(r"(?P<keep>\brow contains )\(.*\)", re.DOTALL), r"\g<keep>(<value>)"),
-    (re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"), "<uuid>"),
-    (
-        re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:\s?(?:Z|[+-]\d\d:?\d\d))?)?\b"),
-        "<date>",
-    ),
-    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
-    (re.compile(r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{8,}\b"), "<hex>"),
-    # A status says what went wrong; any other number is a value.
-    (
-        re.compile(
-            rf"{_STATUS}|(?<![\w<.-])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?(?![\w-]|\.\w)",
-            re.IGNORECASE,
-        ),
-        lambda found: found["keep"] or "<number>",
-    ),
-    # A word with a digit in it, such as A-1.
-    (
-        re.compile(rf"{_STATUS}|(?<![\w<.-])(?=[\w.-]*\d)\w(?:[\w.-]*\w)?(?![\w>])", re.IGNORECASE),
-        lambda found: found["keep"] or "<id>",
-    ),
+    (re.compile(r"(?P<keep>\brow contains )\(.*\)"), r"\g<keep>(<value>)"),
+)
+# A status says what went wrong; any other number is a value. An id is a word with a digit in it, such as A-1.
+_VALUE = re.compile(
+    r"(?P<status>\b(?i:HTTP(?:/\d(?:\.\d)?)?|status(?: code)?|code|error)[ :=]+[1-5]\d\d\b)"
+    r"|(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)"
+    r"|(?P<date>\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:\s?(?:Z|[+-]\d\d:?\d\d))?)?\b)"
+    r"|(?P<hex>\b(?:0x[0-9a-fA-F]+|(?=[0-9a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{8,})\b)"
+    r"|(?P<number>(?<![\w<.-])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?(?![\w-]|\.\w))"
+    r"|(?P<id>(?<![\w<.-])(?=[\w.-]*\d)\w(?:[\w.-]*\w)?(?![\w>]))"
 )
 
 
@@ -124,9 +112,11 @@ def _template(text: str, *, keeps_names: bool) -> str:
         text = _QUOTED.sub(lambda found: _without_value(found, keeps_names=keeps_names), text)
     if "@" in text:
         text = _EMAIL.sub("<email>", text)
-    if _DIGIT.search(text) or "(" in text:
+    if "(" in text:
         for pattern, replacement in _REPLACED:
             text = pattern.sub(replacement, text)
+    if _DIGIT.search(text):
+        text = _VALUE.sub(lambda found: found[0] if found["status"] else f"<{found.lastgroup}>", text)
     return text if len(text) <= _MAX_TEMPLATE_CHARS else text[: _MAX_TEMPLATE_CHARS - 1] + "…"
 
 
