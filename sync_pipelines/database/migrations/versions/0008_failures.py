@@ -14,6 +14,7 @@ def upgrade() -> None:
     moment = sa.DateTime(timezone=True)
     op.add_column(f"{prefix}runs", sa.Column("errors_noted_to", sa.BigInteger()), schema=schema)
     failures, resolved = f"{prefix}failures", sa.text("resolved_at IS NOT NULL")
+    is_open = sa.text("state = 'open'")
     op.create_table(
         failures,
         sa.Column("job", sa.String(200), primary_key=True),
@@ -38,7 +39,14 @@ def upgrade() -> None:
         sa.Column("resolved_by", sa.String(64)),
         schema=schema,
     )
-    op.create_index(f"ix_{failures}_job_state", failures, ["job", "state", "next_try_at"], schema=schema)
+    op.create_index(
+        f"ix_{failures}_due",
+        failures,
+        ["job", "next_try_at"],
+        schema=schema,
+        postgresql_where=is_open,
+        sqlite_where=is_open,
+    )
     op.create_index(
         f"ix_{failures}_resolved_at",
         failures,
