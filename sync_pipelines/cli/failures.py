@@ -13,7 +13,8 @@ from sync_pipelines.cli.program import exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.cli.running import cause_document, show_results, showing_what_is_known
 from sync_pipelines.cli.wording import local_time
-from sync_pipelines.database.failures import STATES, UNRESOLVED, FailureGroup, FailureRow, Failures
+from sync_pipelines.database.failure_rows import STATES, UNRESOLVED, FailureGroup, FailureRow
+from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.inbox import FAILED, Inbox
 from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.database.run_causes import RunCauses

@@ -9,18 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sync_pipelines.database.failures import (
-    GIVEN_UP,
-    OPEN,
-    RESOLVED,
-    UPSERT,
-    FailureRow,
-    Failures,
-    Known,
-    hash_of,
-    key_of_id,
-    key_without_id,
-)
+from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, FailureRow, Known
+from sync_pipelines.database.failures import Failures, hash_of, key_of_id, key_without_id
 from sync_pipelines.engine.causes import fingerprint, template_of
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.declaration import SyncJob

@@ -9,7 +9,7 @@ from typing import Any
 
 from upath import UPath
 
-from sync_pipelines.database.failures import DELETE, UPSERT, VANISHED, Unresolved
+from sync_pipelines.database.failure_rows import DELETE, UPSERT, VANISHED, Unresolved
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.run_causes import GONE, KNOWN, NEW, CauseRow, RunCauses, is_limited
 from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sync_pipelines.database.failures import FailureRow
+from sync_pipelines.database.failure_rows import FailureRow
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id

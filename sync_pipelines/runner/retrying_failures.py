@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sync_pipelines.database.failures import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
+from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import RETRY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sync_pipelines.database.failures import FailureRow
+from sync_pipelines.database.failure_rows import FailureRow
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.retry import Retry
