@@ -41,6 +41,7 @@ from sync_pipelines.database.failure_rows import (
 from sync_pipelines.database.ledger import Ledger, storable
 
 _AT_ONCE = 500
+_UNRESOLVED_AT_ONCE = 20_000
 _LONGEST_ID = 200
 _LARGEST_PAYLOADS = 8_000_000
 
@@ -105,7 +106,9 @@ class Failures:
         old = or_(table.c.seen_at.is_(None), table.c.seen_at <= seen_until)
         wanted = (table.c.job == job, table.c.state.in_(UNRESOLVED), table.c.last_run_id != not_run, old)
         while True:
-            query = select(*columns).where(*wanted, table.c.key > after).order_by(table.c.key).limit(50_000)
+            query = (
+                select(*columns).where(*wanted, table.c.key > after).order_by(table.c.key).limit(_UNRESOLVED_AT_ONCE)
+            )
             with self._ledger.transaction() as connection:
                 part = [Unresolved(*row) for row in connection.execute(query)]
             if not part:
