@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sync_pipelines.engine.causes import Cause
     from sync_pipelines.engine.declaration import SyncJob
+    from sync_pipelines.engine.guards import Guards
     from sync_pipelines.engine.intervals import Interval, sync_intervals
     from sync_pipelines.engine.plan import FieldChange, PlanCounts, PlanEntry
     from sync_pipelines.engine.progress import Progress
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         SyncBusyError,
         SyncPipelinesError,
         TargetError,
+        TooManyFailedError,
         WebhookRejectedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
@@ -75,6 +77,7 @@ _PLACES = {
     "Duplicate": "engine.results",
     "FetchError": "errors",
     "FieldChange": "engine.plan",
+    "Guards": "engine.guards",
     "HmacSignature": "engine.webhook_signatures",
     "HookError": "errors",
     "Ignore": "engine.webhooks",
@@ -107,6 +110,7 @@ _PLACES = {
     "SyncPipelinesError": "errors",
     "SyncResults": "engine.results",
     "TargetError": "errors",
+    "TooManyFailedError": "errors",
     "Tryton": "sources.tryton",
     "Unsigned": "engine.webhook_signatures",
     "Upsert": "engine.webhooks",
@@ -146,6 +150,7 @@ __all__ = [
     "Duplicate",
     "FetchError",
     "FieldChange",
+    "Guards",
     "HmacSignature",
     "HookError",
     "Ignore",
@@ -178,6 +183,7 @@ __all__ = [
     "SyncPipelinesError",
     "SyncResults",
     "TargetError",
+    "TooManyFailedError",
     "Tryton",
     "Unsigned",
     "Upsert",

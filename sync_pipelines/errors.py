@@ -12,6 +12,7 @@ SyncPipelinesError
     ├── SyncBusyError         another run of this sync is under way; nothing was done
     ├── PlanError             the plan can't be applied or read: applied already, expired, made for something else
     ├── LeaseLostError        another run has taken over from this one, which had stalled
+    ├── TooManyFailedError    more items failed than `fail_above` allows; all others were applied
     ├── AccountsError         the outcomes do not add up to the items fetched
     └── HookError             a hook of the job failed
 """
@@ -111,6 +112,10 @@ class PlanError(RunError):
 
 class LeaseLostError(RunError):
     """This run stalled for so long that another one has taken over; it has stopped writing."""
+
+
+class TooManyFailedError(RunError):
+    """More items failed than the job's `fail_above` allows; all others were applied."""
 
 
 class AccountsError(RunError):

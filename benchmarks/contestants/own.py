@@ -40,5 +40,5 @@ def told_by(results: SyncResults) -> Told:
 
 def _job(name: str, table: str, work: Work, url: str, on_complete: Callable[[SyncResults], object] | None) -> Job:
     target = SqlTable(table=table, key=KEY, columns={field: field for field in FIELDS}, database=url)
-    deletes: Any = "hard" if work.deletes else "off"
-    return SyncJob(name=name, fetch_external=work.pages, target=target, deletes=deletes, on_complete=on_complete)
+    fields: Any = {"deletes": "hard" if work.deletes else "off", "guards": None, "on_complete": on_complete}
+    return SyncJob(name=name, fetch_external=work.pages, target=target, **fields)

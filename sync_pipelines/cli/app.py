@@ -107,18 +107,26 @@ def _plans(
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """List the plans of dry runs, the newest first: until when they can be applied, and which were."""
+    """List the plans of dry runs and of what guards withheld, the newest first, and what became of them."""
     from sync_pipelines.cli.planning import show_plans
 
     show_plans(name, limit=limit, as_json=as_json)
 
 
 @command("apply")
-def _apply(plan: PlanId, *, wait: Wait = 0, as_json: Json = False, _debug: Debug = False) -> None:
+def _apply(
+    plan: PlanId,
+    *,
+    reason: Annotated[str | None, typer.Option(help="Why it is right; needed for what guards withhold.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who says so; by default the user of this terminal.")] = None,
+    wait: Wait = 0,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
     """Apply exactly what a plan says, once. What has changed since is refused; after Ctrl-C, again goes on."""
     from sync_pipelines.cli.planning import apply
 
-    raise typer.Exit(apply(plan, wait_s=wait, as_json=as_json))
+    raise typer.Exit(apply(plan, reason=reason, released_by=by, wait_s=wait, as_json=as_json))
 
 
 @command("failures")

@@ -70,7 +70,11 @@ def _show_made(results: SyncResults, plan: Plan) -> None:
     if plan.counts.writes > _ENTRIES_SHOWN:
         remark(f"{_ENTRIES_SHOWN} of {plan.counts.writes:,} entries are shown; sync-pipelines plan show has all")
     remark(f"nothing was written. The whole plan: sync-pipelines plan show {short_id(plan.id)}")
-    remark(f"to apply exactly this, until {local_time(plan.expires_at)}: sync-pipelines apply {short_id(plan.id)}")
+    with_reason = " --reason '...'" if plan.guarded else ""
+    remark(
+        f"to apply exactly this, until {local_time(plan.expires_at)}: "
+        f"sync-pipelines apply {short_id(plan.id)}{with_reason}"
+    )
 
 
 def show_plan(given: str, filters: Filters, *, as_json: bool, as_csv: bool) -> None:
@@ -92,7 +96,11 @@ def show_plan(given: str, filters: Filters, *, as_json: bool, as_csv: bool) -> N
             {
                 "plan": plan.id,
                 "sync": plan.job,
+                "kind": plan.kind,
                 "state": plan.state,
+                **{f"guarded {number}": reason for number, reason in enumerate(plan.guarded, start=1)},
+                "released by": plan.released_by or "",
+                "reason": plan.reason or "",
                 "made": local_time(plan.created_at),
                 "expires": local_time(plan.expires_at),
                 "applied by run": plan.applied_by or "",
@@ -132,6 +140,7 @@ def _show_table(plans: list[Plan]) -> None:
         [
             shorten(plan.id),
             plan.job,
+            plan.kind,
             local_time(plan.created_at),
             local_time(plan.expires_at),
             plan.state,
@@ -141,10 +150,10 @@ def _show_table(plans: list[Plan]) -> None:
         ]
         for plan in plans
     ]
-    show_table(["plan", "sync", "made", "expires", "state", "records", "applied by"], rows)
+    show_table(["plan", "sync", "kind", "made", "expires", "state", "records", "applied by"], rows)
 
 
-def apply(given: str, *, wait_s: float, as_json: bool) -> int:
+def apply(given: str, *, reason: str | None, released_by: str | None, wait_s: float, as_json: bool) -> int:
     """Applies a plan, shows the results, and gives the exit code.
 
     Raises:
@@ -155,6 +164,6 @@ def apply(given: str, *, wait_s: float, as_json: bool) -> int:
     plan = open_plan(given)
     stays = f"What was applied stays; `sync-pipelines apply {short_id(plan.id)}` goes on."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(plan.job) as on_progress:
-        results = apply_plan(plan.id, on_progress=on_progress, wait_s=wait_s)
+        results = apply_plan(plan.id, reason=reason, released_by=released_by, on_progress=on_progress, wait_s=wait_s)
     show_results(results, as_json=as_json)
     return exit_code_of(results.outcome)

@@ -1,4 +1,4 @@
-"""The plans of dry runs: which there are, until when, and which run has applied one."""
+"""Plans that wait to be applied, of dry runs and of guards: which there are, until when, and who has applied one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 from sqlalchemy import Row, and_, delete, insert, or_, select, update
 
 from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.database.tables import DRY_RUN, WITHHELD
 
 OPEN = "open"
 APPLYING = "applying"
 APPLIED = "applied"
 EXPIRED = "expired"
+SUPERSEDED = "superseded"
 _GRACE = timedelta(days=1)
 """How long the files of a plan that is being applied stay after it has expired."""
 
@@ -24,15 +26,20 @@ class PlanRow:
     """One plan as the ledger keeps it. Times are aware.
 
     Args:
-        id: The id of the dry run that left it, whose files hold its entries.
+        id: The id of the run that left it, whose files hold its entries.
         job: The sync job's name.
         created_at: When it was made.
         expires_at: Until when it can be applied.
         counts: How many records it would create, update and delete.
         made_for: The target and the declaration in short.
-        state: `open`, `applying` (begun, and perhaps broken off), `applied` or `expired`.
+        state: `open`, `applying` (begun, and perhaps broken off), `applied`, `expired`, or `superseded` (of what guards
+            have withheld: a newer whole run has looked again).
         applied_by: The run that applies it.
         applied_at: When that run was done.
+        kind: `dry run`, or `withheld` for what guards have withheld.
+        guarded: Why it can be applied only with a reason; empty if it needs none.
+        reason: The reason that was given.
+        released_by: Who gave it.
     """
 
     id: str
@@ -44,6 +51,10 @@ class PlanRow:
     state: str = OPEN
     applied_by: str | None = None
     applied_at: datetime | None = None
+    kind: str = DRY_RUN
+    guarded: tuple[str, ...] = ()
+    reason: str | None = None
+    released_by: str | None = None
 
 
 class Plans:
@@ -59,7 +70,7 @@ class Plans:
 
     def save(self, plan: PlanRow) -> None:
         """Keeps a plan, in place of the one that an earlier attempt of the same run left."""
-        values = {**asdict(plan), "counts": dict(plan.counts)}
+        values = {**asdict(plan), "counts": dict(plan.counts), "guarded": list(plan.guarded)}
         with self._ledger.transaction() as connection:
             connection.execute(delete(self._table).where(self._table.c.id == plan.id))
             connection.execute(insert(self._table).values(values))
@@ -99,6 +110,40 @@ class Plans:
             claimed: str | None = connection.scalar(begun)
         return claimed
 
+    def note_reason(self, plan_id: str, reason: str, released_by: str) -> None:
+        """Keeps why a plan is applied that guards have withheld, and who says so."""
+        self._set(plan_id, reason=reason, released_by=released_by)
+
+    def supersede(self, job: str, by: str) -> None:
+        """Closes what guards have withheld of earlier runs: a newer whole run has looked at everything again.
+
+        Args:
+            job: The sync job's name.
+            by: That run; its own plan stays.
+        """
+        table = self._table
+        earlier = (
+            table.c.job == job,
+            table.c.kind == WITHHELD,
+            table.c.state.in_((OPEN, APPLYING)),  # nobody is applying it: whoever asks has the lease
+            table.c.id != by,
+        )
+        with self._ledger.transaction() as connection:
+            connection.execute(update(table).where(*earlier).values(state=SUPERSEDED, applied_by=by))
+
+    def released(self, job: str) -> set[str]:
+        """The runs of a sync of which a person has said that what guards withheld is right."""
+        table = self._table
+        of_job = (table.c.job == job, table.c.kind == WITHHELD, table.c.state == APPLIED)
+        with self._ledger.transaction() as connection:
+            return set(connection.scalars(select(table.c.id).where(*of_job)))
+
+    def forget(self, plan_id: str) -> None:
+        """Forgets what an earlier attempt of the same run left that nobody has begun to apply."""
+        table = self._table
+        with self._ledger.transaction() as connection:
+            connection.execute(delete(table).where(table.c.id == plan_id, table.c.state == OPEN))
+
     def give_back(self, plan_id: str) -> None:
         """Opens a plan again of which nothing was applied."""
         self._set(plan_id, state=OPEN, applied_by=None)
@@ -133,4 +178,5 @@ class Plans:
 
 
 def _plan_row(row: Row[Any]) -> PlanRow:
-    return PlanRow(**{name: getattr(row, name) for name in PlanRow.__dataclass_fields__})
+    values = {name: getattr(row, name) for name in PlanRow.__dataclass_fields__}
+    return PlanRow(**{**values, "guarded": tuple(values["guarded"] or ())})

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import delete, func, insert, or_, select, update
 
 from sync_pipelines.database.ledger import ErrorRow, Ledger
-from sync_pipelines.database.tables import WHOLE
+from sync_pipelines.database.run_history import took_all_items
+from sync_pipelines.database.tables import FULL
 
 NEW = "new"
 KNOWN = "known"
@@ -108,14 +109,14 @@ class RunCauses:
         return [CauseRow(name, template, count, tuple(ids), state) for name, template, count, ids, state in found]
 
     def run_before(self, job: str, run_id: str | None = None) -> str | None:
-        """The newest run before this one (by default of all) that took all items and was done; None if there is none.
+        """The newest run before this one (by default of all) that fetched all items and was done; None if none did.
 
         Args:
             job: The sync job's name.
             run_id: This run.
         """
         runs = self._ledger.tables.runs
-        done = (runs.c.completed_at.is_not(None), runs.c.failure.is_(None), runs.c.kind.in_(WHOLE))
+        done = (runs.c.completed_at.is_not(None), runs.c.failure.is_(None), runs.c.kind == FULL)
         query = select(runs.c.id, runs.c.options).where(runs.c.job == job, *done)
         if run_id is not None:
             own = select(runs.c.started_at).where(runs.c.id == run_id).scalar_subquery()
@@ -123,9 +124,4 @@ class RunCauses:
         query = query.order_by(runs.c.started_at.desc(), runs.c.id).limit(_LOOK_BACK)
         with self._ledger.transaction() as connection:
             found = connection.execute(query).all()
-        return next((row.id for row in found if not is_limited(row.options)), None)
-
-
-def is_limited(options: Any) -> bool:
-    """True if a run took only some of the items."""
-    return options.get("limit") is not None or bool(options.get("only"))
+        return next((row.id for row in found if took_all_items(row.options)), None)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from itertools import islice
+from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, and_, func, not_, or_, select
 
 from sync_pipelines.database.ledger import Ledger, RunRow
-from sync_pipelines.database.tables import RETRY, WHOLE
+from sync_pipelines.database.tables import FULL, RETRY, WHOLE
+
+WAS_APPLIED = ("apply: TooManyFailedError: ", "on_complete failed after the applying was done: ")
+"""How the failure of a run begins that applied everything all the same."""
+_LOOK_BACK = 200
+_GOOD = ("clean", "partial", "guarded")
 
 
 class RunHistory:
@@ -67,7 +75,8 @@ class RunHistory:
         It may have brought records up to newer items than those that had failed before it.
         """
         runs = self._table
-        in_doubt = or_(runs.c.completed_at.is_(None), runs.c.failure.is_not(None))
+        was_applied = or_(*(runs.c.failure.startswith(each) for each in WAS_APPLIED))
+        in_doubt = or_(runs.c.completed_at.is_(None), and_(runs.c.failure.is_not(None), not_(was_applied)))
         query = select(func.max(runs.c.started_at, type_=runs.c.started_at.type)).where(
             runs.c.job == job, runs.c.kind.in_(WHOLE), runs.c.apply_started_at.is_not(None), in_doubt
         )
@@ -75,8 +84,52 @@ class RunHistory:
             found: datetime | None = connection.scalar(query)
         return found
 
+    def last_good_at(self, job: str) -> datetime | None:
+        """When the newest run of a sync that fetched all items, and did not fail, was done; None if there is none."""
+        runs = self._table
+        query = select(runs.c.completed_at, runs.c.options).where(
+            runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(_GOOD)
+        )
+        with self._ledger.transaction() as connection:
+            rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
+        return next((row.completed_at for row in rows if took_all_items(row.options)), None)
+
+    def last_fetched(self, job: str, released: Collection[str], limit: int = 5) -> list[int]:
+        """How many items the last good fetches of all items had, newest first.
+
+        Args:
+            job: The sync job's name.
+            released: Guarded runs that a person has released, which are good ones too.
+            limit: How many fetches.
+        """
+        runs = self._table
+        query = select(runs.c.id, runs.c.outcome, runs.c.options, runs.c.counts).where(
+            runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(_GOOD)
+        )
+        with self._ledger.transaction() as connection:
+            rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
+        good = (
+            row.counts["fetched"]
+            for row in rows
+            if (row.outcome != "guarded" or row.id in released) and took_all_items(row.options)
+        )
+        return list(islice(good, limit))
+
+    def items_since(self, job: str, moment: datetime) -> set[str]:
+        """The external ids of single items that have gone through since: their records are not missing any more."""
+        inbox = self._ledger.tables.inbox
+        query = select(inbox.c.external_id).where(inbox.c.finished_at > moment, inbox.c.job == job)
+        query = query.where(inbox.c.state == "applied", inbox.c.action.in_(("created", "updated", "unchanged")))
+        with self._ledger.transaction() as connection:
+            return set(connection.scalars(query))
+
     def _rows(self, query: Select[str]) -> list[RunRow]:
         with self._ledger.database.begin() as connection:
             ids = connection.execute(query).scalars().all()
         found = (self._ledger.run(run_id) for run_id in ids)
         return [run for run in found if run is not None]
+
+
+def took_all_items(options: Mapping[str, Any]) -> bool:
+    """True for a run that took all items of the source."""
+    return options.get("limit") is None and not options.get("only")

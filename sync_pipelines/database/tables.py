@@ -30,6 +30,8 @@ FULL = "full"
 APPLY = "apply"
 RETRY = "retry"
 DRY_RUN = "dry run"
+WITHHELD = "withheld"
+"""Kind of a plan that guards have kept from being applied."""
 WHOLE = (FULL, APPLY)
 """Kinds of runs that write all that a fetch brought, at once or out of a plan."""
 
@@ -214,9 +216,13 @@ def _plans(metadata: MetaData, prefix: str) -> Table:
         Column("expires_at", Moment, nullable=False),
         Column("counts", JSON, nullable=False),  # create, update, delete
         Column("made_for", String(64), nullable=False),  # the target and the declaration in short
-        Column("state", String(16), nullable=False),  # open, applying, applied, expired
+        Column("state", String(16), nullable=False),  # open, applying, applied, expired, superseded
         Column("applied_by", String(36)),  # the run that applies it
         Column("applied_at", Moment),
+        Column("kind", String(16), nullable=False, server_default=DRY_RUN),  # dry run; withheld: by guards
+        Column("guarded", JSON(none_as_null=True)),  # why it may be applied only with a reason: sentences
+        Column("reason", Text),  # why it was applied all the same
+        Column("released_by", Text),  # who said so
         Index(f"ix_{prefix}plans_job_created_at", "job", "created_at"),
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
 from sync_pipelines.engine.declaration_checks import check_declaration, check_field_names
+from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
 from sync_pipelines.engine.results import SyncResults
@@ -63,6 +64,14 @@ class SyncJob(Generic[Item, Local]):
             an error included. They are spread evenly, never in bursts. It holds for each run (`sync_single_item` is one
             of its own). None: no limit.
         deletes: `"hard"` deletes local records that a complete fetch no longer has; `"off"` never deletes.
+        guards: Limits of what a whole run may delete or update by itself, and of how much smaller a fetch may be than
+            the last good ones. What goes beyond is withheld as a plan, everything else is applied, the outcome is
+            `guarded`, and `apply_plan(plan_id, reason=...)` releases it once. None: no limits (a fetch without any item
+            deletes nothing all the same).
+        fail_above: How many items may fail before the run counts as failed, once all others are applied: a share below
+            1 (0.05 is a twentieth of the items fetched) or a whole number of items. None: any number.
+        fresh_within: How old the last good run may be before the asset counts as stale; by default three times the
+            schedule's interval. Without a schedule, or with a cron line, there is no such check unless this is given.
         retry: When an item that failed is tried again without waiting for the next run: `Retry(attempts=6,
             first_wait_s=60)`. None: only the next run tries it again.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
@@ -99,6 +108,9 @@ class SyncJob(Generic[Item, Local]):
     concurrency: int = 1
     max_calls_per_s: float | None = None
     deletes: Literal["off", "hard"] = "off"
+    guards: Guards | None = Guards()
+    fail_above: float | None = None
+    fresh_within: timedelta | None = None
     retry: Retry | None = Retry()
     schedule: Interval | str | None = None
     webhook: Webhook | None = None
@@ -140,6 +152,13 @@ class SyncJob(Generic[Item, Local]):
     def interval(self) -> Interval | None:
         """The schedule as an interval."""
         return as_interval(self.schedule) if self.schedule is not None else None
+
+    @property
+    def fresh_after(self) -> timedelta | None:
+        """How old the last good run may be; None if nobody minds."""
+        if self.fresh_within is not None or self.interval is None or self.interval.period is None:
+            return self.fresh_within
+        return 3 * self.interval.period
 
     def identify(self, item: Item) -> Any:
         """Gives what `get_external_id` or the target's key columns say, unchecked; awaitable if they are `async`."""

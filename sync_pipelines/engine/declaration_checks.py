@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import as_interval
 from sync_pipelines.engine.retry import MAX_ATTEMPTS, Retry
 from sync_pipelines.engine.webhooks import check_webhook
@@ -63,6 +65,7 @@ def check_declaration(job: SyncJob[Any, Any]) -> None:
         _check_deletes,
     ):
         check(job)
+    _check_limits(job)
     _check_presentation(job)
     if job.schedule is not None:
         with _naming(job, "schedule"):
@@ -180,6 +183,24 @@ def _check_deletes(job: SyncJob[Any, Any]) -> None:
         for names in (("delete", "delete_many"), ("list_local",)):
             if not any(callable(getattr(job.target, name, None)) for name in names):
                 raise _wrong(job, "deletes", f"'hard' needs a target with {names[0]}, which {job.target!r} lacks")
+
+
+def _check_limits(job: SyncJob[Any, Any]) -> None:
+    if job.guards is not None and not isinstance(job.guards, Guards):
+        raise _wrong(job, "guards", f"{job.guards!r} must be Guards(...), or None for no limits")
+    if job.guards is not None and job.guards.max_update_share is not None and not _tells_changes(job):
+        raise _wrong(job, "guards", "max_update_share needs has_changed: without it every found record is updated")
+    limit = job.fail_above
+    is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool) and math.isfinite(limit)
+    if limit is not None and not (is_number and limit >= 0 and (limit < 1 or limit == int(limit))):
+        raise _wrong(job, "fail_above", f"{limit!r} must be a share from 0 to 1, a whole number of items, or None")
+    within = job.fresh_within
+    if within is not None and not (isinstance(within, timedelta) and within > timedelta(0)):
+        raise _wrong(job, "fresh_within", f"{within!r} must be a timedelta above zero, such as timedelta(hours=3)")
+
+
+def _tells_changes(job: SyncJob[Any, Any]) -> bool:
+    return job.has_changed is not None or any(hasattr(job.target, name) for name in ("open", "has_changed", "changes"))
 
 
 def _is_key(key: object) -> bool:

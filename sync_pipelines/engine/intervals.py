@@ -112,6 +112,7 @@ class Interval:
         title: For people, in few words: "every 5 hours".
         description: For people, whole: "every 5 hours, counted from 1970-01-01 UTC".
         count: Picks the occasions out of the ticks; None when every tick is due.
+        period: How long it is from one occasion to the next; None for cron lines, which may be irregular.
     """
 
     cron_lines: tuple[str, ...]
@@ -120,6 +121,7 @@ class Interval:
     title: str
     description: str
     count: _CountedMinutes | _CountedDays | None = None
+    period: timedelta | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -244,6 +246,7 @@ def _elapsed(unit: str, n: int, unit_minutes: int) -> Interval:
         title=title,
         description=title if n == 1 else f"{title}, counted from {origin} UTC",
         count=None if base == minutes else _CountedMinutes(minutes),
+        period=timedelta(minutes=minutes),
     )
 
 
@@ -290,6 +293,7 @@ def _calendar_days(n: int, at: time, zone: str) -> Interval:
         title=title,
         description=f"{title}{origin}{', a Thursday' if is_weekly else ''}",
         count=None if n in (1, 7) else _CountedDays(n, at, zone),
+        period=timedelta(days=n),
     )
 
 

@@ -41,6 +41,9 @@ class PlanCounts:
         """All of them."""
         return self.create + self.update + self.delete
 
+    def __add__(self, other: PlanCounts) -> PlanCounts:
+        return PlanCounts(self.create + other.create, self.update + other.update, self.delete + other.delete)
+
     def to_dict(self) -> dict[str, int]:
         """The counts by name."""
         return {action.value: getattr(self, action.value) for action in Action}

@@ -130,8 +130,11 @@ class SyncResults:
         notes: What a person should know besides, e.g. why deletes were withheld.
         phase_ms: Milliseconds spent in `fetch`, `diff`, `apply`.
         failure: Why the run as a whole failed, None if it did not.
+        withheld: What guards have withheld: updates, which are among the skipped items, and deletes.
+        guarded: Why they did, a sentence each; empty if nothing was suspicious.
         planned: Of a dry run, what its plan would create, update and delete; nothing of that is written. Else None.
-        plan_id: Of a dry run the id of the plan that it left; of a run that applied a plan the id of that plan.
+        plan_id: Of a dry run the id of the plan that it left; of a guarded run that of what was withheld; of a run that
+            applied a plan the id of that plan.
     """
 
     name: str
@@ -156,6 +159,8 @@ class SyncResults:
     notes: tuple[str, ...] = ()
     phase_ms: Mapping[str, int] = field(default_factory=dict)
     failure: str | None = None
+    withheld: PlanCounts = PlanCounts()
+    guarded: tuple[str, ...] = ()
     planned: PlanCounts | None = None
     plan_id: str | None = None
 
@@ -166,11 +171,17 @@ class SyncResults:
 
     @property
     def outcome(self) -> str:
-        """`clean`, `partial` (some items failed), `failed` (the run as a whole), or `planned` for a dry run."""
+        """What became of the run as a whole.
+
+        `clean`; `partial` (some items failed); `guarded` (guards have withheld something, or the fetch is suspicious);
+        `failed` (the run as a whole); or `planned` for a dry run.
+        """
         if self.failure is not None:
             return "failed"
         if self.planned is not None:
             return "planned"
+        if self.guarded:
+            return "guarded"
         return "partial" if self.error_count else "clean"
 
     @property
@@ -181,6 +192,12 @@ class SyncResults:
         if self.planned is not None:
             explained += self.planned.create + self.planned.update
         return explained == self.fetched
+
+    def exceeds(self, fail_above: float | None) -> bool:
+        """True if more items failed than a job's `fail_above` allows: a share of the fetched below 1, or a number."""
+        if fail_above is None:
+            return False
+        return self.error_count > (fail_above * self.fetched if fail_above < 1 else fail_above)
 
     @property
     def items_per_s(self) -> float:
@@ -214,6 +231,9 @@ class SyncResults:
         text += f" = {', '.join(told)}" if told else ""
         if self.recovered:
             text += f" ({self.recovered:,} of the unchanged were written by an attempt that broke off)"
+        if self.withheld.writes:
+            kept = [f"{count:,} {action}s" for action, count in self.withheld.to_dict().items() if count]
+            text += f", {' and '.join(kept)} withheld"
         text += f" in {self.duration_ms / 1000:.1f} s"
         return f"{text}: {self.failure}" if self.failure else text
 

@@ -7,7 +7,9 @@ from dagster import Definitions, ExecutorDefinition, in_process_executor
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.orchestration.assets import build_asset, build_items_failed_check, build_source_specs
+from sync_pipelines.orchestration.assets import build_asset, build_source_specs
+from sync_pipelines.orchestration.checks import build_checks
+from sync_pipelines.orchestration.freshness import build_freshness_sensor
 from sync_pipelines.orchestration.handover import handover_io_manager
 from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job, drain_job_name
 from sync_pipelines.orchestration.keys import asset_key
@@ -20,7 +22,7 @@ from sync_pipelines.orchestration.sensors import build_sensor
 def build_definitions(
     sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition = in_process_executor
 ) -> Definitions:
-    """Gives each sync its asset, check, jobs, schedule and sensors.
+    """Gives each sync its asset, checks, jobs, schedule and sensors.
 
     Args:
         sync_jobs: E.g. those that the registry finds.
@@ -33,19 +35,17 @@ def build_definitions(
     require_distinct_names(sync_jobs)
     schedules = [build_schedule(job) for job in sync_jobs]
     retried = [job for job in sync_jobs if job.retry is not None]
+    freshness = build_freshness_sensor(sync_jobs)
     return Definitions(
         assets=[*build_source_specs(sync_jobs), *(build_asset(job) for job in sync_jobs)],
-        asset_checks=[build_items_failed_check(job) for job in sync_jobs],
-        jobs=[
-            *(build_sync_job(job) for job in sync_jobs),
-            *(build_drain_job(job) for job in sync_jobs),
-            *(build_retry_job(job) for job in retried),
-        ],
+        asset_checks=[build_checks(job) for job in sync_jobs],
+        jobs=[*map(build_sync_job, sync_jobs), *map(build_drain_job, sync_jobs), *map(build_retry_job, retried)],
         schedules=[schedule for schedule in schedules if schedule is not None],
         sensors=[
-            *(build_sensor(job) for job in sync_jobs),
-            *(build_retry_sensor(job) for job in retried),
+            *map(build_sensor, sync_jobs),
+            *map(build_retry_sensor, retried),
             build_recovery_sensor(),
+            *([freshness] if freshness else []),
         ],
         resources={"handover_io_manager": handover_io_manager},
         executor=executor,

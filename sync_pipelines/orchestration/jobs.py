@@ -1,14 +1,17 @@
 """A Dagster job per sync that runs it whole, and one that applies the single items that wait."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetMaterialization,
     AssetSelection,
     JobDefinition,
     Nothing,
     OpExecutionContext,
     Out,
+    Output,
     define_asset_job,
     in_process_executor,
     job,
@@ -16,7 +19,7 @@ from dagster import (
 )
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.orchestration.assets import items_failed_evaluation
+from sync_pipelines.orchestration.checks import ITEMS_FAILED, evaluation
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import drain_metadata
 from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
@@ -27,17 +30,25 @@ from sync_pipelines.runner.target_driver import describe_target
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 
 AnyJob = SyncJob[Any, Any]
+Event = AssetMaterialization | AssetCheckEvaluation | Output[None]
 
 
 def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type of an unresolved asset job
     """The Dagster job that fetches, diffs and applies everything, and checks the result."""
     key = asset_key(sync_job)
     node = "__".join(key.path)
+    shown: dict[str, Any] = {
+        "limit": None,
+        "only": [],
+        "dry_run": False,
+        "apply_plan": None,
+        "reason": None,
+    }  # in the launchpad
     return define_asset_job(
         name=sync_job.dagster_name,
         selection=AssetSelection.assets(key) | AssetSelection.checks_for_assets(key),
         description=f"Syncs {sync_job.name} whole: fetch, diff, apply. {sync_job.description}".strip(),
-        config={"ops": {node: {"config": {"limit": None, "only": [], "dry_run": False, "apply_plan": None}}}},
+        config={"ops": {node: {"config": shown}}},
         tags=run_tags(sync_job, "full"),
     )
 
@@ -56,14 +67,15 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         out=Out(Nothing),
         tags={"kind": "apply"},
     )
-    def drain(context: OpExecutionContext) -> None:
+    def drain(context: OpExecutionContext) -> Iterator[Event]:
         with failing_clearly(context), open_workspace() as workspace:
             drained = Drain(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
             try:
                 results = drained.run(DrainLimits(linger_s=workspace.linger_s))
             finally:  # what was applied before it broke off is in the asset's history too
-                _tell(context, sync_job, drained, workspace)
+                yield from _told(sync_job, drained, workspace)
         tag_outcome(context, results.outcome)
+        yield Output(None)
 
     @job(
         name=drain_job_name(sync_job),
@@ -77,14 +89,15 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
     return drain_job
 
 
-def _tell(context: OpExecutionContext, sync_job: AnyJob, drained: Drain, workspace: Workspace) -> None:
-    """Puts what a drain did into the history of the asset; nothing if it did nothing."""
+def _told(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Event]:
+    """What a drain did, for the history of the asset; nothing if it did nothing.
+
+    An op that fails must yield its events: Dagster drops those that it has only logged.
+    """
     results = drained.results
     if results is None or not drained.applied:
         return
     [depth] = workspace.inbox.depths([sync_job.name])
     metadata = drain_metadata(results, drained.applied, describe_target(sync_job), depth)
-    context.log_event(AssetMaterialization(asset_key(sync_job), metadata=metadata))
-    context.log_event(
-        items_failed_evaluation(sync_job, results)  # type: ignore[arg-type]  # accepted, but not annotated
-    )
+    yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
+    yield evaluation(ITEMS_FAILED, sync_job, results)

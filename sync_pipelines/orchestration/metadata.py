@@ -117,7 +117,23 @@ def failure_metadata(results: SyncResults | None) -> dict[str, MetadataValue]:
     return {} if results is None else result_metadata(results)
 
 
-def check_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+def balance_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+    """What the check on the accounts shows."""
+    counts = {name: MetadataValue.int(count) for name, count in results.counts().items()}
+    return {**counts, "more about it": more_about(results.run_id)}
+
+
+def withheld_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+    """What the check on what guards withhold shows."""
+    if not results.guarded:
+        return {}
+    metadata: dict[str, MetadataValue] = {
+        f"withheld {each}s": MetadataValue.int(count) for each, count in withheld_counts(results)
+    }
+    return metadata | {"to release it": MetadataValue.text(how_to_release(results))}
+
+
+def failed_metadata(results: SyncResults) -> dict[str, MetadataValue]:
     """What the check on failed items shows."""
     metadata: dict[str, MetadataValue] = {
         "failed": MetadataValue.int(results.error_count),
@@ -192,11 +208,29 @@ def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
         remarks["errors by cause"] = causes_table(results)
     if results.recovered:
         remarks["recovered"] = MetadataValue.int(results.recovered)
+    if results.guarded:
+        remarks |= {f"withheld {each}s": MetadataValue.int(count) for each, count in withheld_counts(results)}
+        remarks["withheld because"] = MetadataValue.md("\n".join(f"- {reason}" for reason in results.guarded))
+        remarks["to release it"] = MetadataValue.text(how_to_release(results))
     if results.notes:
         remarks["notes"] = MetadataValue.md("\n".join(f"- {note}" for note in results.notes))
     if results.failure is not None:
         remarks["failure"] = MetadataValue.text(results.failure)
     return remarks
+
+
+def withheld_counts(results: SyncResults) -> list[tuple[str, int]]:
+    """What guards have withheld, by action."""
+    return [(action, count) for action, count in results.withheld.to_dict().items() if count]
+
+
+def how_to_release(results: SyncResults) -> str:
+    """How to look at what guards have withheld, and how to apply it."""
+    plan = results.plan_id or ""
+    return (
+        f"sync-pipelines plan show {plan[:8]}, then sync-pipelines apply {plan[:8]} --reason '...', or launch with "
+        f"apply_plan: {plan} and a reason"
+    )
 
 
 def _text_schema(*names: str) -> TableSchema:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetMaterialization,
     Config,
     Failure,
@@ -23,7 +24,8 @@ from pydantic import Field
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import ConfigurationError, RunError, SyncPipelinesError
+from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
+from sync_pipelines.orchestration.checks import ACCOUNTS_BALANCE, ITEMS_FAILED, evaluation
 from sync_pipelines.orchestration.keys import source_key
 from sync_pipelines.orchestration.metadata import (
     ENTRIES_SHOWN,
@@ -61,8 +63,10 @@ class SelectionConfig(Config):
         default=False, description="Fetch and compare, write nothing to the target, keep the plan to look at and apply."
     )
     apply_plan: str | None = Field(
-        default=None, description="Fetch nothing: apply exactly this plan of a dry run, by its id."
+        default=None,
+        description="Fetch nothing: apply exactly this plan of a dry run, or of what guards withhold.",
     )
+    reason: str | None = Field(default=None, description="Why apply_plan is right; needed for what guards withhold.")
 
 
 def build_fetch_op(job: AnyJob) -> OpDefinition:
@@ -78,6 +82,9 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
     def fetch(context: OpExecutionContext, config: SelectionConfig) -> SnapshotRef:
         if config.apply_plan is not None:
             return _handed_on(context, config)
+        if config.reason is not None:
+            with failing_clearly(context):
+                raise ConfigurationError("reason is for apply_plan; name the plan that it releases")
         with _sync_run(context, job, DryRun if config.dry_run else SyncRun) as run:
             snapshot = replace(run.fetch(limit=config.limit, only=config.only), dry_run=config.dry_run)
         context.add_output_metadata({"items": snapshot.items, "more about it": more_about(snapshot.run_id)})
@@ -101,7 +108,7 @@ def build_diff_op(job: AnyJob) -> OpDefinition:
     )
     def diff(context: OpExecutionContext, snapshot: SnapshotRef) -> PlanRef:
         if snapshot.plan_id is not None:
-            return PlanRef(snapshot.run_id, 0, plan_id=snapshot.plan_id)
+            return PlanRef(snapshot.run_id, 0, plan_id=snapshot.plan_id, reason=snapshot.reason)
         with _sync_run(context, job, DryRun if snapshot.dry_run else SyncRun) as run:
             plan = replace(run.diff(snapshot), dry_run=snapshot.dry_run)
         context.add_output_metadata({"planned writes": plan.writes, "more about it": more_about(plan.run_id)})
@@ -123,8 +130,13 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
         out=Out(Nothing, is_required=False),  # after a dry run there is none: the asset is what it was
         tags={"kind": "apply"},
     )
-    def apply(context: OpExecutionContext, plan: PlanRef) -> Iterator[Output[None]]:
-        results = _carried_out(context, job, plan)
+    def apply(context: OpExecutionContext, plan: PlanRef) -> Iterator[Output[None] | AssetCheckEvaluation]:
+        unseen: list[AssetCheckEvaluation] = []
+        try:
+            results = _carried_out(context, job, plan, unseen)
+        except Failure:
+            yield from unseen
+            raise
         tag_outcome(context, results.outcome)
         if results.plan_id is not None:
             context.instance.add_run_tags(context.run_id, {PLAN_TAG: results.plan_id})
@@ -140,19 +152,38 @@ def _handed_on(context: OpExecutionContext, config: SelectionConfig) -> Snapshot
         if config.limit is not None or config.only or config.dry_run:
             raise ConfigurationError("apply_plan applies a plan as it is; leave out limit, only and dry_run")
     context.log.info("fetch: nothing is fetched; the plan %s is applied", config.apply_plan)
-    return SnapshotRef("", 0, plan_id=config.apply_plan)
+    return SnapshotRef("", 0, plan_id=config.apply_plan, reason=config.reason)
 
 
-def _carried_out(context: OpExecutionContext, job: AnyJob, plan: PlanRef) -> SyncResults:
-    """What became of a plan: it is applied, or kept for later."""
+def _carried_out(
+    context: OpExecutionContext, job: AnyJob, plan: PlanRef, unseen: list[AssetCheckEvaluation]
+) -> SyncResults:
+    """What became of a plan: it is applied, or kept for later.
+
+    Args:
+        context: That of the op.
+        job: The sync job.
+        plan: The plan.
+        unseen: Gets the checks that no step of the run comes to, because this one fails.
+    """
     if plan.plan_id is not None:
-        with _sync_run(context, job, PlanRun) as run:
-            return run.apply_kept(plan.plan_id)
+        with _sync_run(context, job, PlanRun) as run, _checking(job, unseen):
+            return run.apply_kept(plan.plan_id, plan.reason, f"Dagster run {context.run_id}")
     if plan.dry_run:
         with _sync_run(context, job, DryRun) as run:
             return run.finish(plan)
-    with _sync_run(context, job, SyncRun) as run:
+    with _sync_run(context, job, SyncRun) as run, _checking(job, unseen):
         return run.apply(plan)
+
+
+@contextmanager
+def _checking(job: AnyJob, unseen: list[AssetCheckEvaluation]) -> Iterator[None]:
+    try:
+        yield
+    except (AccountsError, TooManyFailedError) as error:
+        if isinstance(error.results, SyncResults):
+            unseen += [evaluation(check, job, error.results) for check in (ACCOUNTS_BALANCE, ITEMS_FAILED)]
+        raise
 
 
 def tag_outcome(context: OpExecutionContext, outcome: str) -> None:

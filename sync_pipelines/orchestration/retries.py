@@ -1,6 +1,6 @@
 """A Dagster job per sync that tries failed items again, and the sensor that starts it when some are due."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dagster import (
@@ -10,6 +10,7 @@ from dagster import (
     Nothing,
     OpExecutionContext,
     Out,
+    Output,
     RunRequest,
     SensorDefinition,
     SensorEvaluationContext,
@@ -20,7 +21,8 @@ from dagster import (
 )
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.orchestration.assets import items_failed_evaluation
+from sync_pipelines.orchestration.checks import ITEMS_FAILED, evaluation
+from sync_pipelines.orchestration.jobs import Event
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import retry_metadata
 from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
@@ -50,14 +52,15 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         out=Out(Nothing),
         tags={"kind": "apply"},
     )
-    def retry(context: OpExecutionContext) -> None:
+    def retry(context: OpExecutionContext) -> Iterator[Event]:
         with failing_clearly(context), open_workspace() as workspace:
             run = RetryRun(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
             try:
                 results = run.run()
             finally:  # what went through before it broke off is in the asset's history too
-                _tell(context, sync_job, run)
+                yield from _told(sync_job, run)
         tag_outcome(context, results.outcome)
+        yield Output(None)
 
     @job(
         name=retry_job_name(sync_job),
@@ -71,16 +74,14 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
     return retry_job
 
 
-def _tell(context: OpExecutionContext, sync_job: AnyJob, run: RetryRun) -> None:
-    """Puts what a retry did into the history of the asset; nothing if it tried nothing."""
+def _told(sync_job: AnyJob, run: RetryRun) -> Iterator[Event]:
+    """What a retry did, for the history of the asset; nothing if it tried nothing."""
     results = run.results
     if results is None or not results.fetched:
         return
     metadata = retry_metadata(results, describe_target(sync_job))
-    context.log_event(AssetMaterialization(asset_key(sync_job), metadata=metadata))
-    context.log_event(
-        items_failed_evaluation(sync_job, results)  # type: ignore[arg-type]  # accepted, but not annotated
-    )
+    yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
+    yield evaluation(ITEMS_FAILED, sync_job, results)
 
 
 def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:

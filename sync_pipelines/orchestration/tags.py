@@ -7,9 +7,9 @@ from sync_pipelines.engine.declaration import SyncJob
 SYNC_TAG = "sync"
 """Holds the sync's name; the run queue lets one run per value go at a time (`dagster.yaml`)."""
 OUTCOME_TAG = "sync/outcome"
-"""Holds `clean`, `planned` (a dry run), `partial` or `failed`."""
+"""Holds `clean`, `planned` (a dry run), `partial`, `guarded` or `failed`."""
 PLAN_TAG = "sync/plan"
-"""Holds the id of the plan that a dry run left, or that the run applied."""
+"""Holds the id of the plan that a dry run left, that guards withhold, or that the run applied."""
 OUTCOMES = ("clean", "planned", "partial", "guarded", "failed")
 """From best to worst."""
 DUE_TAG = "sync/due_at"

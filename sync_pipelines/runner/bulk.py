@@ -5,16 +5,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from typing import Any
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.overlap import ahead
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, PlanEntry
+from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
@@ -24,14 +25,15 @@ from sync_pipelines.errors import AccountsError, ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotPage
 from sync_pipelines.runner.diffing import (
     NoDuplicates,
-    PlannedRun,
     canonical_or_error,
     diff_page,
     notes_of,
     tell_findings,
     why_no_deletes,
 )
-from sync_pipelines.runner.plan_files import PlanPages, write_findings
+from sync_pipelines.runner.guarding import Guarding
+from sync_pipelines.runner.plan_files import PlanPages, entries_of, write_findings
+from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.version_guard import VersionGuard
@@ -80,6 +82,7 @@ class BulkDiff:
         driver: The opened target.
         bulk: Its bulk methods.
         report: The run log.
+        guarding: Says what is to be withheld.
         guard: Knows the versions of local records, for a job with `get_version`.
     """
 
@@ -90,6 +93,7 @@ class BulkDiff:
         driver: TargetDriver,
         bulk: Any,
         report: RunReport,
+        guarding: Guarding,
         guard: VersionGuard | None = None,
     ) -> None:
         self._job = job
@@ -97,6 +101,7 @@ class BulkDiff:
         self._driver = driver
         self._bulk = bulk
         self._report = report
+        self._guarding = guarding
         self._guard = guard
         self._total = int(Snapshot(files.folder).summary()["items"])
         self._failed_count = 0
@@ -131,6 +136,9 @@ class BulkDiff:
             planned = self._compare(plan, findings)
             findings.finish({})
             plan.finish(planned.summary())
+        self._keep_withheld(planned.verdict)
+        if planned.bulk is None:
+            self._bulk.drop()  # all that is left to write is in the plan file
         return planned
 
     def _items(self, page: SnapshotPage) -> list[Any] | None:
@@ -215,34 +223,64 @@ class BulkDiff:
         reason = why_no_deletes(self._job, Snapshot(self._files.folder).summary(), self._unidentified)
         deletes = self._job.deletes != "off" and reason is None
         found = self._bulk.compare(deletes=deletes, veto=self._driver.decides_changes)
-        self._bulk.make_plan()
         settled = Counts(
             unchanged=found.unchanged,
             skipped=found.skipped + found.stale,
             duplicate=duplicates,
             failed=self._failed_count,
         )
-        one_by_one, stale = self._diff_one_by_one(found.one_by_one, plan, findings)
+        entries = PlanPages(plan)
+        one_by_one, stale = self._diff_one_by_one(found.one_by_one, entries, findings)
         settled += one_by_one
-        explained = settled.items() + found.creates + found.updates + plan.rows
+        writes = found.planned() + entries.counts()
+        self._require_explained(settled, writes)
+        verdict = self._judge(writes, settled.unchanged)
+        notes = notes_of(reason, found.stale + stale)
+        planned = PlannedRun(self._total, settled, writes.writes, notes, None, None, verdict).without_withheld(writes)
+        return replace(planned, bulk=self._make_plan(found.without(verdict.withheld), verdict))
+
+    def _require_explained(self, settled: Counts, writes: PlanCounts) -> None:
+        explained = settled.items() + writes.create + writes.update
         if explained != self._total:
             raise AccountsError(
                 f"{self._job.name}: {self._total:,} items were fetched, the diff explains {explained:,}: {settled}, "
-                f"{found}. This is a defect of the engine; keep the run's files and report it."
+                f"{writes}. This is a defect of the engine; keep the run's files and report it."
             )
-        notes = notes_of(reason, found.stale + stale)
-        if not found.writes:
-            self._bulk.drop()  # all that is left to write is in the plan file
-        bulk = asdict(found) if found.writes else None
-        return PlannedRun(self._total, settled, plan.rows + found.writes, notes, bulk=bulk)
 
-    def _diff_one_by_one(self, count: int, plan: PageWriter, findings: PageWriter) -> tuple[Counts, int]:
+    def _judge(self, writes: PlanCounts, unchanged: int) -> Verdict:
+        existing = self._bulk.existing() if writes.delete > self._guarding.guards.few else None
+        return self._guarding.judge(writes, unchanged=unchanged, existing=existing)
+
+    def _make_plan(self, found: Any, verdict: Verdict) -> dict[str, Any] | None:
+        """Has the target make its plan; gives what it says of it, None if all that is left is in the plan file."""
+        if not found.writes:
+            return None
+        self._bulk.make_plan(without=verdict.withheld)
+        return asdict(found)
+
+    def _keep_withheld(self, verdict: Verdict) -> None:
+        """Makes the plan of what guards withhold: of the rows of the working tables and of the plan file."""
+        if not verdict:
+            return
+        deletes: Iterator[PlanEntry] = iter(())
+        updates: Iterator[PlanEntry] = iter(())
+        if Action.DELETE in verdict.withheld:
+            deletes = (PlanEntry(Action.DELETE, each) for each in self._bulk.missing())
+        if Action.UPDATE in verdict.withheld:
+            updates = self._updates()
+        self._guarding.keep(chain(entries_of(self._files, verdict.withheld), updates, deletes))
+
+    def _updates(self) -> Iterator[PlanEntry]:
+        """The updates that the database has found, each looked at once more for its fields."""
+        for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions_of_updates()), PAGE_SIZE):
+            yield from diff_page(self._job, self._driver, NoDuplicates(), rows, self._guard).entries
+
+    def _diff_one_by_one(self, count: int, entries: PlanPages, findings: PageWriter) -> tuple[Counts, int]:
         """What is settled, and how many items were older than their local records."""
         settled, stale = Counts(), 0
         if not count:
             return settled, stale
         self._report.line(f"diff: looking at {count:,} items one by one")
-        entries = PlanPages(plan)
         for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions()), PAGE_SIZE):
             page = diff_page(self._job, self._driver, NoDuplicates(), rows, self._guard)
             tell_findings(findings, page, self._report)

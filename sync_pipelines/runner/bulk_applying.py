@@ -9,8 +9,8 @@ from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.runner.bulk import LateRow, late_entries
-from sync_pipelines.runner.diffing import PlannedRun
 from sync_pipelines.runner.plan_applying import PlanApplier
+from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.store import RunFiles

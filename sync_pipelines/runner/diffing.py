@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, FieldChange, PlanCounts, PlanEntry
+from sync_pipelines.engine.plan import Action, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import ItemError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotRow
+from sync_pipelines.runner.guarding import Guarding
 from sync_pipelines.runner.id_index import IdIndex
-from sync_pipelines.runner.plan_files import PlanPages, write_findings
+from sync_pipelines.runner.plan_files import (
+    PlanPages,
+    entries_of,
+    fields_before,
+    removed_fields,
+    write_findings,
+)
+from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.version_guard import VersionGuard
@@ -78,43 +87,6 @@ class PageDiff:
         self.failed.append(SyncError.of(error, external_id, position))
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """What a diff has settled and planned.
-
-    Args:
-        fetched: Items of the snapshot.
-        settled: The outcomes that are settled already.
-        writes: How many records are to be written.
-        notes: Notes for a person.
-        bulk: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
-        planned: What is to be written, by action, as far as all of it is in the plan file.
-    """
-
-    fetched: int
-    settled: Counts
-    writes: int
-    notes: Sequence[str] = ()
-    bulk: Mapping[str, Any] | None = None
-    planned: PlanCounts | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """The summary of the plan file."""
-        return {
-            "fetched": self.fetched,
-            "settled": self.settled.to_dict(),
-            "writes": self.writes,
-            "bulk": dict(self.bulk) if self.bulk is not None else None,
-            "planned": self.planned.to_dict() if self.planned is not None else None,
-        }
-
-    @staticmethod
-    def of_summary(summary: Mapping[str, Any]) -> PlannedRun:
-        """The same back."""
-        settled = Counts(**summary["settled"])
-        return PlannedRun(int(summary["fetched"]), settled, int(summary["writes"]), bulk=summary["bulk"])
-
-
 def diff_snapshot(  # noqa: PLR0913 - what it works with
     job: SyncJob[Any, Any],
     files: RunFiles,
@@ -122,6 +94,7 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
     report: RunReport,
     guard: VersionGuard | None = None,
     *,
+    guarding: Guarding,
     durable: bool = False,
 ) -> PlannedRun:
     """Diffs the run's snapshot into its plan, page by page.
@@ -132,13 +105,15 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
         driver: The opened target.
         report: The run log.
         guard: Knows the versions of local records, for a job with `get_version`.
-        durable: True to keep in the plan what local records hold now, so that it can be shown and applied later.
+        guarding: Says what is to be withheld.
+        durable: True to keep in the plan what local records hold now, so that it can be shown and applied later; then
+            nothing is withheld of it.
     """
     total = int(Snapshot(files.folder).summary()["items"])
     settled, done, stale = Counts(), 0, 0
     with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
         unidentified = _index_ids(files, driver, index, guard)
-        entries = PlanPages(plan, partial(_fields_before, driver) if durable else None)
+        entries = PlanPages(plan, partial(fields_before, driver) if durable else None)
         for rows in _rows_in_pages(files):
             page = diff_page(job, driver, index, rows, guard)
             tell_findings(findings, page, report)
@@ -146,13 +121,22 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
             settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
             report.progress(Progress("diff", total, done, total))
         reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
-        if job.deletes != "off" and reason is None:
-            _plan_deletes(driver, index, entries, look_up=durable)
+        deletes = job.deletes != "off" and reason is None
+        existing = _plan_deletes(driver, index, entries, look_up=durable) if deletes else None
         entries.flush()
-        planned = PlannedRun(total, settled, plan.rows, notes_of(reason, stale), planned=entries.counts())
+        verdict = guarding.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
+        planned = PlannedRun(total, settled, plan.rows, notes_of(reason, stale), None, entries.counts(), verdict)
+        whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
+        planned = whole if durable else planned.without_withheld(entries.counts())
         findings.finish({})
         plan.finish(planned.summary())
-    return planned
+    if planned.verdict:
+        guarding.keep(entries_of(files, verdict.withheld))
+    return replace(planned, verdict=verdict)
+
+
+def _would_withhold(reason: str) -> str:
+    return f"a run would be guarded: {reason}"
 
 
 def notes_of(why_no_deletes: str | None, stale: int) -> list[str]:
@@ -331,32 +315,19 @@ def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page:
     )
 
 
-def _fields_before(driver: TargetDriver, entry: PlanEntry) -> dict[str, Any] | None:
-    """The fields of the local record of an entry, where its changes do not say them."""
-    if entry.local is None or entry.changes:
-        return None
-    return readable_fields(driver, entry.local)
-
-
-def readable_fields(driver: TargetDriver, local: Any) -> dict[str, Any]:
-    """The fields of a local record; none of one that can't be read."""
-    try:
-        return driver.fields_of(local)
-    except Exception:  # noqa: BLE001 - whatever a local record raises, the item can be written
-        return {}
-
-
-def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages, *, look_up: bool) -> None:
-    """Plans the deletes of local records that the fetch does not have."""
+def _plan_deletes(driver: TargetDriver, index: IdIndex, entries: PlanPages, *, look_up: bool) -> int:
+    """Plans the deletes of local records that the fetch does not have. Gives how many local records there are."""
+    existing = 0
     for batch in batches(driver.list_ids(), PAGE_SIZE):
         seen = index.positions(batch)
         missing = [each for each in dict.fromkeys(batch) if each not in seen]
+        existing += len(batch)
         index.add([(each, -1) for each in missing])  # a target may list a record twice
         found = driver.find(missing)[0] if look_up and missing else {}
         for each in missing:
-            fields = readable_fields(driver, found[each]) if each in found else {}
-            changes = {name: FieldChange(value, None) for name, value in fields.items()}
+            changes = removed_fields(driver, found[each]) if each in found else {}
             entries.add([PlanEntry(Action.DELETE, each, changes=changes)])
+    return existing
 
 
 def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:
@@ -365,8 +336,6 @@ def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentif
         return None
     if not summary["complete"]:
         return "the run was limited to some items (limit, only)"
-    if not summary["items"]:
-        return "the source gave no items at all, which looks like a broken source"
     if unidentified:
         return f"{unidentified:,} items had no readable external id and may be any of the missing records"
     return None

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from typing import Any
 
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.tables import DRY_RUN
-from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
+from sync_pipelines.runner.accounts import require_balance
+from sync_pipelines.runner.diffing import diff_snapshot
+from sync_pipelines.runner.guarding import guarding_of
 from sync_pipelines.runner.leasing import HeldLease
+from sync_pipelines.runner.plan_identity import made_for
 from sync_pipelines.runner.plan_reading import entry_line, first_entries
+from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.sync_run import PlanRef, SyncRun
-from sync_pipelines.runner.target_driver import FUNCTIONS, TargetDriver, open_target
+from sync_pipelines.runner.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.snapshots.store import RunFiles
 
@@ -42,7 +44,8 @@ class DryRun(SyncRun):
     ) -> PlannedRun:
         del bulk, noted
         guard = guard_of(self.job, self._workspace.versions, driver)
-        planned = diff_snapshot(self.job, files, driver, self._report, guard, durable=True)
+        guarding = guarding_of(self.job, self._workspace, files, driver)
+        planned = diff_snapshot(self.job, files, driver, self._report, guard, guarding=guarding, durable=True)
         self._workspace.plans.save(
             PlanRow(
                 id=run_id,
@@ -51,9 +54,14 @@ class DryRun(SyncRun):
                 expires_at=self._workspace.plan_expires_at(),
                 counts=(planned.planned or PlanCounts()).to_dict(),
                 made_for=made_for(self.job),
+                guarded=planned.verdict.reasons if planned.verdict.withheld else (),
             )
         )
         return planned
+
+    def _note_withheld(self, run_id: str, planned: PlannedRun) -> list[str]:
+        del run_id, planned  # it withholds nothing: it writes nothing
+        return []
 
     def finish(self, plan: PlanRef) -> SyncResults:
         """Ends the run, and shows the first lines of its plan. Nothing is written to the target.
@@ -62,7 +70,7 @@ class DryRun(SyncRun):
             AccountsError: The outcomes do not add up.
         """
         with self._phase(plan.run_id, "plan"):
-            self._require_balance(plan.run_id)
+            require_balance(self.job, self._workspace, plan.run_id)
         results = self._finish(plan.run_id, None)
         for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
             self._report.line(f"plan: {entry_line(entry)}")
@@ -71,21 +79,3 @@ class DryRun(SyncRun):
         self._report.line(f"plan: nothing was written; the plan is {plan.run_id}")
         self._report.finished(results)
         return results
-
-
-def made_for(job: SyncJob[Any, Any]) -> str:
-    """Target and declaration in short: a plan that was made for others must not be applied."""
-    if job.target is None:
-        target: Any = [(name, _named(getattr(job, name))) for name in FUNCTIONS]
-    else:
-        target = [type(job.target).__qualname__]
-        if hasattr(job.target, "identity"):
-            target += job.target.identity()
-    ids = [_named(each) for each in (job.get_external_id, job.get_version)]
-    return sha256(repr([job.name, job.deletes, ids, target]).encode()).hexdigest()
-
-
-def _named(given: str | Callable[..., Any] | None) -> str:
-    if given is None or isinstance(given, str):
-        return repr(given)
-    return f"function {getattr(given, '__qualname__', type(given).__qualname__)}"

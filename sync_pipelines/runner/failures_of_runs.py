@@ -11,8 +11,9 @@ from upath import UPath
 
 from sync_pipelines.database.failure_rows import DELETE, UPSERT, VANISHED, Unresolved
 from sync_pipelines.database.ledger import ErrorRow, RunRow
-from sync_pipelines.database.run_causes import GONE, KNOWN, NEW, CauseRow, RunCauses, is_limited
-from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE
+from sync_pipelines.database.run_causes import GONE, KNOWN, NEW, CauseRow, RunCauses
+from sync_pipelines.database.run_history import WAS_APPLIED, took_all_items
+from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE, WITHHELD
 from sync_pipelines.engine.causes import Cause, CauseCounter, compared, template_of
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
@@ -20,8 +21,10 @@ from sync_pipelines.errors import SyncPipelinesError
 from sync_pipelines.recording.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.runner.diffing import NO_DELETES
 from sync_pipelines.runner.failing import FailedItem, FailureNotes
+from sync_pipelines.runner.plan_files import files_of_plan
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_pages
+from sync_pipelines.snapshots.store import RunFiles
 
 _NOTED_CHARS = 4_000_000
 """How much of payloads is noted at a time."""
@@ -44,7 +47,7 @@ def note_run(workspace: Workspace, job: SyncJob[Any, Any], run_id: str, failure:
         return
     notes = _RunNotes(workspace, job, run) if run.kind in WHOLE else None
     note_causes(workspace, run, failure, notes)
-    if notes is not None and failure is None:
+    if notes is not None and (failure is None or failure.startswith(WAS_APPLIED)):
         _Resolving(workspace, job, run).resolve()
 
 
@@ -73,7 +76,7 @@ def note_causes(workspace: Workspace, run: RunRow, failure: str | None, notes: _
 
 def _is_compared(run: RunRow, failure: str | None) -> bool:
     """True if what the run did not meet is gone: it took all items and was done."""
-    return run.kind in _COMPARED and failure is None and not is_limited(run.options)
+    return run.kind in (FULL, DRY_RUN) and failure is None and took_all_items(run.options)
 
 
 def _compared(causes: RunCauses, run: RunRow, failure: str | None, found: Sequence[Cause]) -> list[CauseRow]:
@@ -186,9 +189,17 @@ class _Resolving:
         self._workspace = workspace
         self._job = job
         self._run = run
-        self._is_whole = run.kind == FULL and not is_limited(run.options)
+        self._withheld = self._withheld_files()
+        self._is_whole = run.kind == FULL and took_all_items(run.options) and self._withheld is None
         self._all_ids_known = True
         self._deletes = not any(note.startswith(NO_DELETES) for note in run.notes)
+
+    def _withheld_files(self) -> RunFiles | None:
+        """The files of what guards have withheld of the run; None if they have withheld nothing."""
+        plan = self._workspace.plans.plan(self._run.id) if self._run.kind == FULL else None
+        if plan is None or plan.kind != WITHHELD:
+            return None
+        return files_of_plan(self._workspace, plan.id, plan.kind)
 
     def resolve(self) -> None:
         """Notes them as resolved, a part at a time."""
@@ -215,6 +226,8 @@ class _Resolving:
     def _over(self, part: Sequence[Unresolved]) -> _Over:
         wanted = {each_id for each in part for each_id in each.ids()}
         seen = self._seen(wanted)
+        if self._withheld is not None:
+            seen -= {each for ids in _ids_of_plan(self._withheld) for each in wanted.intersection(ids)}
         went_through = [each.key for each in part if not seen.isdisjoint(each.ids())]
         if not self._is_whole:
             return _Over(went_through, [])
@@ -230,14 +243,18 @@ class _Resolving:
         return found
 
     def _ids(self) -> Iterator[list[Any]]:
-        files = self._workspace.store.files_of(self._run.options.get("plan") or self._run.id)
+        options = self._run.options
+        files = files_of_plan(self._workspace, options.get("plan") or self._run.id, options.get("kind", ""))
         if self._run.kind == APPLY:
-            yield from ([row[0] for row in rows] for rows in read_pages(files.plan, ["external_id"]))
-        else:
-            yield from (page.external_ids() for page in Snapshot(files.folder).pages(fields=False))
+            return _ids_of_plan(files)
+        return (page.external_ids() for page in Snapshot(files.folder).pages(fields=False))
 
     def _is_gone(self, failure: Unresolved) -> bool:
         """True if a failure is over whose item a complete fetch does not have."""
         if failure.action == DELETE:
             return self._deletes  # this time it was deleted, or somebody else has done it
         return self._all_ids_known or not failure.ids()  # an item without an id may be any of them
+
+
+def _ids_of_plan(files: RunFiles) -> Iterator[list[Any]]:
+    return ([row[0] for row in rows] for rows in read_pages(files.plan, ["external_id"]))

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sync_pipelines.database.ledger import ErrorRow, RunRow
+from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.run_causes import RunCauses
-from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.database.tables import DRY_RUN, FULL, WITHHELD
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.recording.snapshot import Snapshot
 from sync_pipelines.runner.failures_of_runs import causes_of_run
-from sync_pipelines.runner.plan_files import read_duplicates
+from sync_pipelines.runner.plan_files import files_of_plan, read_duplicates
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_summary
 from sync_pipelines.snapshots.store import RunFiles
@@ -27,7 +28,9 @@ def results_of_run(workspace: Workspace, run_id: str) -> SyncResults:
     run = workspace.ledger.run(run_id)
     if run is None:
         raise RunError(f"the ledger has no run {run_id}")
-    files = workspace.store.files_of(run.options.get("plan") or run_id)  # of a plan that is applied, the dry run's
+    files = workspace.store.files_of(run_id)
+    if "plan" in run.options:  # it is applied; its files are those of the run that left it
+        files = files_of_plan(workspace, run.options["plan"], run.options.get("kind", DRY_RUN))
     counts, fetched = _counts(workspace, run, files)
     return _results(workspace, run, files, counts, fetched)
 
@@ -78,9 +81,16 @@ def _plan_id(run: RunRow, files: RunFiles) -> str | None:
     return run.id if files.plan.exists() or run.outcome == "planned" else None
 
 
+def _withheld(workspace: Workspace, run: RunRow) -> PlanRow | None:
+    """What guards have withheld of a run; None if nothing was suspicious."""
+    plan = workspace.plans.plan(run.id) if run.kind == FULL else None
+    return plan if plan is not None and plan.kind == WITHHELD else None
+
+
 def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts, fetched: int) -> SyncResults:
     completed_at = run.completed_at or workspace.clock()
     causes, gone_causes = causes_of_run(RunCauses(workspace.ledger), run.id)
+    withheld = _withheld(workspace, run)
     return SyncResults(
         name=run.job,
         run_id=run.id,
@@ -105,7 +115,9 @@ def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts,
         phase_ms=dict(run.phase_ms),
         failure=run.failure,
         planned=_planned(run, files),
-        plan_id=_plan_id(run, files),
+        plan_id=_plan_id(run, files) or (withheld.id if withheld is not None else None),
+        withheld=PlanCounts(**withheld.counts) if withheld is not None else PlanCounts(),
+        guarded=withheld.guarded if withheld is not None else (),
     )
 
 

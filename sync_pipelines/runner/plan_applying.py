@@ -9,10 +9,10 @@ from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
-from sync_pipelines.runner.diffing import PlannedRun
 from sync_pipelines.runner.outcome import error_row
 from sync_pipelines.runner.plan_checking import PlanCheck
 from sync_pipelines.runner.plan_files import read_plan
+from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.version_guard import VersionGuard
@@ -76,10 +76,11 @@ class PlanApplier:
         """
         whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
         done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
-        for page in read_plan(files, whole, fields=self._check is not None):
+        withheld = planned.verdict.withheld
+        for page in read_plan(files, whole, fields=self._check is not None, without=withheld):
             if page.entries:
                 self.apply_entries(first + page.number, page.entries)
-            done += page.size
+            done = min(done + page.size, planned.writes)
             self.report.progress(Progress("apply", planned.fetched, done, planned.writes))
 
     def apply_entries(self, number: int, entries: Sequence[PlanEntry]) -> None:

@@ -7,13 +7,24 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sync_pipelines.database.tables import WITHHELD
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.pages import PAGE_SIZE
 from sync_pipelines.engine.plan import Action, FieldChange, PlanCounts, PlanEntry
 from sync_pipelines.engine.results import Duplicate, SyncError
 from sync_pipelines.recording.snapshot import Snapshot
+from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import PageWriter, read_pages
 from sync_pipelines.snapshots.store import RunFiles
+
+_FIELDS = ("changes", "before")
+
+
+def files_of_plan(workspace: Workspace, plan_id: str, kind: str) -> RunFiles:
+    """The files of a plan that the ledger has: those of the run that left it."""
+    files = workspace.store.files_of(plan_id)
+    return files.withheld if kind == WITHHELD else files
 
 
 class PlanPages:
@@ -87,18 +98,21 @@ class PlanPage:
     entries: Sequence[PlanEntry]
 
 
-def read_plan(files: RunFiles, applied: Collection[int] = (), *, fields: bool = False) -> Iterator[PlanPage]:
+def read_plan(
+    files: RunFiles, applied: Collection[int] = (), *, fields: bool = False, without: Collection[Action] = ()
+) -> Iterator[PlanPage]:
     """Yields the chunks of the run's plan, with the items from its snapshot.
 
     Args:
         files: The files of the run.
         applied: Numbers of chunks whose entries nobody needs any more.
         fields: True for the fields' changes as well; without them apply decides by the item.
+        without: Actions whose entries are left out.
     """
-    rows_left = (rows for number, rows in enumerate(read_pages(files.plan, ["position"])) if number not in applied)
-    items = Snapshot(files.folder).rows_at(position for rows in rows_left for (position,) in rows if position >= 0)
-    columns = ["position", "action", "external_id", *(("changes", "before") if fields else ())]
-    for number, rows in enumerate(read_pages(files.plan, columns)):
+    left_out = {action.value for action in without}
+    rows_left = (rows for number, rows in enumerate(_rows(files, (), left_out)) if number not in applied)
+    items = Snapshot(files.folder).rows_at(position for rows in rows_left for position, *_ in rows if position >= 0)
+    for number, rows in enumerate(_rows(files, ["external_id", *(_FIELDS if fields else ())], left_out)):
         entries: list[PlanEntry] = []
         if number not in applied:
             entries = [
@@ -108,6 +122,19 @@ def read_plan(files: RunFiles, applied: Collection[int] = (), *, fields: bool = 
                 for position, action, external_id, *kept in rows
             ]
         yield PlanPage(number, len(rows), entries)
+
+
+def entries_of(files: RunFiles, actions: Collection[Action]) -> Iterator[PlanEntry]:
+    """The entries of those actions, with their items and fields."""
+    others = [action for action in Action if action not in actions]
+    for page in read_plan(files, fields=True, without=others) if actions else ():
+        yield from page.entries
+
+
+def _rows(files: RunFiles, columns: Sequence[str], left_out: Collection[str]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Position, action and further columns of the plan's entries, page by page."""
+    for rows in read_pages(files.plan, ["position", "action", *columns]):
+        yield [row for row in rows if row[1] not in left_out] if left_out else rows
 
 
 def _fields(changes: str | None = None, before: str | None = None) -> tuple[dict[str, FieldChange], Any]:
@@ -140,3 +167,23 @@ def read_failed(files: RunFiles) -> Iterator[SyncError]:
         for position, kind, external_id, exception_name, message, _ in rows:
             if kind == "failed":
                 yield SyncError(external_id, message, exception_name, position)
+
+
+def fields_before(driver: TargetDriver, entry: PlanEntry) -> dict[str, Any] | None:
+    """The fields of the local record of an entry, where its changes do not say them."""
+    if entry.local is None or entry.changes:
+        return None
+    return readable_fields(driver, entry.local)
+
+
+def readable_fields(driver: TargetDriver, local: Any) -> dict[str, Any]:
+    """The fields of a local record; none of one that can't be read."""
+    try:
+        return driver.fields_of(local)
+    except Exception:  # noqa: BLE001 - whatever a local record raises, the item can be written
+        return {}
+
+
+def removed_fields(driver: TargetDriver, local: Any) -> dict[str, FieldChange]:
+    """The fields of a local record that a delete removes."""
+    return {name: FieldChange(value, None) for name, value in readable_fields(driver, local).items()}

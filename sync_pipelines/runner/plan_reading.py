@@ -1,4 +1,4 @@
-"""Reads the plan of a dry run: counts, and entries with the fields' old and new values, a page at a time."""
+"""Reads the plan of a dry run, or of what guards have withheld: counts, and entries field by field, page by page."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from sync_pipelines.database.plans import APPLIED, APPLYING, EXPIRED, OPEN, PlanRow
+from sync_pipelines.database.plans import APPLIED, APPLYING, EXPIRED, OPEN, SUPERSEDED, PlanRow
 from sync_pipelines.engine.items import field_names
 from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
 from sync_pipelines.engine.showing import shown_text, shown_value
 from sync_pipelines.errors import ConfigurationError, PlanError
-from sync_pipelines.runner.plan_files import read_plan
+from sync_pipelines.runner.plan_files import files_of_plan, read_plan
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.snapshots.store import RunFiles
@@ -41,17 +41,24 @@ class FieldRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a dry run would write. It holds nothing open; `with` is allowed, and not needed.
+    """What a dry run would write, or what guards have withheld of a run.
+
+    It holds nothing open; `with` is allowed, and not needed.
 
     Args:
-        id: The plan's id, which is that of its dry run.
+        id: The plan's id, which is that of the run that left it.
         job: The sync job's name.
         created_at: When it was made, aware.
         expires_at: Until when it can be applied, aware.
-        state: `open`, `applying` (begun, and perhaps broken off), `applied` or `expired`.
+        state: `open`, `applying` (begun, and perhaps broken off), `applied`, `expired`, or `superseded` (of what guards
+            have withheld: a newer whole run has looked again).
         counts: How many records it would create, update and delete.
         applied_by: The run that applies or has applied it.
         applied_at: When that run was done, aware.
+        kind: `dry run`, or `withheld` for what guards have withheld of a run.
+        guarded: Why it can be applied only with a reason; empty if it needs none.
+        reason: The reason that was given.
+        released_by: Who gave it.
     """
 
     id: str
@@ -62,6 +69,10 @@ class Plan:
     counts: PlanCounts
     applied_by: str | None
     applied_at: datetime | None
+    kind: str
+    guarded: tuple[str, ...]
+    reason: str | None
+    released_by: str | None
     _row: PlanRow = field(repr=False)
     _files: RunFiles = field(repr=False)
 
@@ -155,6 +166,10 @@ class Plan:
             "counts": self.counts.to_dict(),
             "applied_by": self.applied_by,
             "applied_at": self.applied_at.isoformat() if self.applied_at is not None else None,
+            "kind": self.kind,
+            "guarded": list(self.guarded),
+            "reason": self.reason,
+            "released_by": self.released_by,
         }
 
     @staticmethod
@@ -202,8 +217,12 @@ def plan_of(workspace: Workspace, row: PlanRow) -> Plan:
         counts=PlanCounts(**row.counts),
         applied_by=row.applied_by,
         applied_at=row.applied_at,
+        kind=row.kind,
+        guarded=row.guarded,
+        reason=row.reason,
+        released_by=row.released_by,
         _row=row,
-        _files=workspace.store.files_of(row.id),
+        _files=files_of_plan(workspace, row.id, row.kind),
     )
 
 
@@ -302,6 +321,11 @@ def not_open(plan: PlanRow) -> PlanError:
         return PlanError(
             f"{plan.job}: the plan {plan.id} was applied at {plan.applied_at.isoformat(timespec='seconds')} by the run "
             f"{plan.applied_by}, and a plan is applied once; nothing was done. Make a new one: {anew(plan)}"
+        )
+    if plan.state == SUPERSEDED:
+        return PlanError(
+            f"{plan.job}: the plan {plan.id} is superseded: the newer run {plan.applied_by} has looked at everything "
+            f"again, and what it withholds is a plan of its own; nothing was done. See: sync-pipelines plans {plan.job}"
         )
     if plan.state == APPLYING:
         return PlanError(f"{plan.job}: the plan {plan.id} is being applied by another run; nothing was done")

@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import getpass
+from dataclasses import dataclass
 from uuid import uuid4
 
 from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import APPLY
+from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, PlanError
-from sync_pipelines.runner.diffing import PlannedRun
-from sync_pipelines.runner.dry_run import made_for
+from sync_pipelines.runner.accounts import require_good_accounts
 from sync_pipelines.runner.leasing import HeldLease
 from sync_pipelines.runner.outcome import error_row
 from sync_pipelines.runner.plan_applying import PlanApplier
 from sync_pipelines.runner.plan_checking import PlanCheck
-from sync_pipelines.runner.plan_files import read_failed
+from sync_pipelines.runner.plan_files import files_of_plan, read_failed
+from sync_pipelines.runner.plan_identity import made_for
 from sync_pipelines.runner.plan_reading import anew, find_plan, gone, not_open
+from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.runner.target_driver import open_target
 from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.snapshots.files import read_summary
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Why a plan is applied, and who says so."""
+
+    reason: str
+    released_by: str
+
+
+def _release(plan: PlanRow, reason: str | None, released_by: str | None) -> Release | None:
+    """Makes sure that there is a reason where one is needed.
+
+    Raises:
+        PlanError: There is none.
+    """
+    said = redact(" ".join((reason or plan.reason or "").split()))
+    if said:
+        return Release(said, released_by or plan.released_by or _user())
+    if plan.guarded:
+        raise PlanError(
+            f"{plan.job}: guards withhold the plan {plan.id}: {'; '.join(plan.guarded)}. Look at it with "
+            f"`sync-pipelines plan show {plan.id[:8]}`; if it is right, apply it with a reason (--reason, reason=)"
+        )
+    return None
+
+
+def _user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 class PlanRun(SyncRun):
@@ -28,15 +66,18 @@ class PlanRun(SyncRun):
     kind = APPLY
     undone = "nothing was written"
 
-    def apply_kept(self, given: str) -> SyncResults:
+    def apply_kept(self, given: str, reason: str | None = None, released_by: str | None = None) -> SyncResults:
         """Applies the plan; goes on where an earlier attempt broke off.
 
         Args:
             given: The plan's id, or the beginning of it.
+            reason: Why it is right; needed for what guards withhold.
+            released_by: Who says so.
 
         Raises:
             ConfigurationError: There is no such plan, or it is of another sync.
-            PlanError: It is applied already, has expired, its files are gone, or it was made for something else.
+            PlanError: It is applied already, has expired, its files are gone, or it was made for something else; or
+                guards withhold it and there is no reason.
             SyncBusyError: A run of this sync is under way; nothing was done.
             TargetError: The target broke off; what was applied is accounted for. Apply the plan again to go on.
             HookError: `on_start` failed (nothing was written) or `on_complete` (everything was).
@@ -44,13 +85,16 @@ class PlanRun(SyncRun):
         plan = find_plan(self._workspace, given)
         if plan.job != self.job.name:
             raise ConfigurationError(f"the plan {plan.id} is one of {plan.job!r}, not of {self.job.name!r}")
+        release = _release(plan, reason, released_by)
         attempt = str(uuid4())  # of its own, so that two processes that go on with one plan exclude each other
         with self._leased(attempt, keep=False) as held:
             run_id = self._claimed(plan, attempt)
+            notes_of_release = self._note_release(plan, release)
             with self._phase(run_id, "apply") as notes:
                 self._on_start()
+                notes.extend(notes_of_release)
                 notes.extend(self._apply_checked(plan, run_id, held))
-                self._require_balance(run_id)
+                require_good_accounts(self.job, self._workspace, run_id)
             self._workspace.plans.finish(plan.id, self._workspace.clock())
             results = self._finish(run_id, None)
             self._report.finished(results)
@@ -59,18 +103,18 @@ class PlanRun(SyncRun):
 
     def _claimed(self, plan: PlanRow, attempt: str) -> str:
         """The run that applies the plan: a new one, or the one of an attempt that broke off."""
-        if not self._workspace.store.files_of(plan.id).plan.exists():
+        if not files_of_plan(self._workspace, plan.id, plan.kind).plan.exists():
             raise gone(plan)
         run_id = self._workspace.plans.claim(plan.id, attempt, self._workspace.clock())
         if run_id is None:
             raise not_open(find_plan(self._workspace, plan.id))
         if self._ledger.run(run_id) is None:
-            self._start(run_id, {"plan": plan.id})
+            self._start(run_id, {"plan": plan.id, "kind": plan.kind})
         return run_id
 
     def _apply_checked(self, plan: PlanRow, run_id: str, held: HeldLease) -> list[str]:
         self._require_made_for(plan, run_id)
-        files = self._workspace.store.files_of(plan.id)
+        files = files_of_plan(self._workspace, plan.id, plan.kind)
         planned = PlannedRun.of_summary(read_summary(files.plan))
         verify = self._ledger.begin_apply(run_id, self._workspace.clock())
         if verify:
@@ -79,12 +123,20 @@ class PlanRun(SyncRun):
         self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
         with open_target(self.job, held) as driver:
             guard = guard_of(self.job, self._workspace.versions, driver)
-            check = PlanCheck(self.job, driver, in_doubt=verify)
+            came_since = RunHistory(self._ledger).items_since(self.job.name, plan.created_at)
+            check = PlanCheck(self.job, driver, in_doubt=verify, came_since=came_since)
             applier = PlanApplier(
                 run_id, self._workspace, driver, self._report, verify=verify, guard=guard, check=check
             )
             applier.apply_plan(files, planned)
         return check.notes()
+
+    def _note_release(self, plan: PlanRow, release: Release | None) -> list[str]:
+        """Keeps who has released what guards had withheld, and why; gives what a person should know of it."""
+        if release is None:
+            return []
+        self._workspace.plans.note_reason(plan.id, release.reason, release.released_by)
+        return [f"released by {release.released_by}: {release.reason}", *(f"guarded: {each}" for each in plan.guarded)]
 
     def _require_made_for(self, plan: PlanRow, run_id: str) -> None:
         if made_for(self.job) == plan.made_for:

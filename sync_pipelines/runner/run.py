@@ -49,6 +49,7 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
         ConfigurationError: A declaration, a setting or a table is wrong; nothing was written.
         FetchError: The source broke off; nothing was applied. Carries `items_fetched`.
         TargetError: The target broke off; what was applied is accounted for in `results`.
+        TooManyFailedError: More items failed than `fail_above` allows; all others were applied.
         HookError: `on_start` failed (nothing was fetched) or `on_complete` (everything was applied).
     """
     if not isinstance(job, SyncJob):
@@ -58,7 +59,8 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
             return _plan(DryRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s), limit, only)
         run = SyncRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s)
         results = run.apply(run.diff(run.fetch(limit=limit, only=only)))
-        workspace.store.files_of(results.run_id).remove()
+        if results.plan_id is None:  # what is withheld needs them
+            workspace.store.files_of(results.run_id).remove()
     return results
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -17,17 +17,20 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import AccountsError, HookError, RunError
+from sync_pipelines.errors import HookError, RunError
 from sync_pipelines.recording.snapshot import Snapshot
+from sync_pipelines.runner.accounts import require_good_accounts
 from sync_pipelines.runner.bulk import FROM_ITEMS, BulkDiff, bulk_request, open_bulk
 from sync_pipelines.runner.bulk_applying import APPLIED, SPANS, BulkApply
-from sync_pipelines.runner.diffing import PlannedRun, diff_snapshot
+from sync_pipelines.runner.diffing import diff_snapshot
 from sync_pipelines.runner.failures_of_runs import note_run
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
+from sync_pipelines.runner.guarding import guarding_of, note_withheld
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
-from sync_pipelines.runner.outcome import error_row, finish_run, results_of_run
+from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.plan_applying import PlanApplier
 from sync_pipelines.runner.plan_files import read_failed
+from sync_pipelines.runner.planned_run import PlannedRun
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.version_guard import guard_of
@@ -48,12 +51,14 @@ class SnapshotRef:
         items: How many items it has.
         dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
+        reason: Why that plan is right.
     """
 
     run_id: str
     items: int
     dry_run: bool = False
     plan_id: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +70,14 @@ class PlanRef:
         writes: How many records it writes.
         dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
+        reason: Why that plan is right.
     """
 
     run_id: str
     writes: int
     dry_run: bool = False
     plan_id: str | None = None
+    reason: str | None = None
 
 
 class SyncRun:
@@ -159,6 +166,7 @@ class SyncRun:
         noted = self._ledger.chunks(run_id)
         self._ledger.forget_chunks(run_id)
         planned = self._compare(run_id, files, driver, bulk, noted)
+        planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
         settled = planned.settled
         self._report.line(
@@ -172,8 +180,9 @@ class SyncRun:
     ) -> PlannedRun:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
         guard = guard_of(self.job, self._workspace.versions, driver)
+        guarding = guarding_of(self.job, self._workspace, files, driver)
         if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guard).run)
+            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guarding, guard).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
@@ -181,7 +190,11 @@ class SyncRun:
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(self.job, files, driver, self._report, guard)
+        return diff_snapshot(self.job, files, driver, self._report, guard, guarding=guarding)
+
+    def _note_withheld(self, run_id: str, planned: PlannedRun) -> list[str]:
+        """Keeps what guards withhold as a plan; gives what a person should know of it."""
+        return note_withheld(self.job, self._workspace, run_id, planned)
 
     def _tell_recovered(self, run_id: str, bulk: Any, noted: Mapping[int, Mapping[str, int]]) -> None:
         """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""
@@ -199,13 +212,14 @@ class SyncRun:
         Raises:
             TargetError: The target broke off; what was applied is accounted for.
             AccountsError: The outcomes do not add up.
+            TooManyFailedError: More items failed than `fail_above` allows; all others were applied.
             HookError: `on_complete` failed, after the applying was done.
         """
         with self._leased(plan.run_id, keep=False) as held:
             with self._phase(plan.run_id, "apply"):
                 self._require_newest(plan.run_id, held)
                 self._apply_plan(plan.run_id, held)
-                self._require_balance(plan.run_id)
+                require_good_accounts(self.job, self._workspace, plan.run_id)
             results = self._finish(plan.run_id, None)
             self._report.finished(results)
             self._on_complete(results)
@@ -291,14 +305,6 @@ class SyncRun:
         if planned.bulk is not None and not planned.bulk["temporary"]:
             self._report.warning("apply: the working tables of the plan are gone; it is made again from the snapshot")
         return self._diff(run_id, files, driver, bulk)
-
-    def _require_balance(self, run_id: str) -> None:
-        results = results_of_run(self._workspace, run_id)
-        if not results.accounts_balance:
-            raise AccountsError(
-                f"{self.job.name}: the accounts of run {run_id} do not balance: {results.counts()}. This is a defect "
-                "of the engine or of a target that reports what it did not do; keep the run's files and report it."
-            )
 
     @contextmanager
     def _phase(self, run_id: str, phase: str, begin: Selection | None = None) -> Iterator[list[str]]:

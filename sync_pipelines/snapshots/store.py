@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -43,20 +43,27 @@ class RunFiles:
     Args:
         folder: In the snapshot store.
         work: A folder of this machine for working files, which may go at any time between the steps.
+        prefix: What the names of plan and findings begin with.
     """
 
     folder: UPath
     work: Path
+    prefix: str = ""
 
     @property
     def plan(self) -> UPath:
         """What the diff decided to write."""
-        return self.folder / "plan.parquet"
+        return self.folder / f"{self.prefix}plan.parquet"
 
     @property
     def findings(self) -> UPath:
         """Items that failed before anything was written, and duplicates."""
-        return self.folder / "findings.parquet"
+        return self.folder / f"{self.prefix}findings.parquet"
+
+    @property
+    def withheld(self) -> RunFiles:
+        """The same run's files, but for the plan: what guards have withheld of it."""
+        return replace(self, prefix="withheld-")
 
     @contextmanager
     def working_file(self, name: str) -> Iterator[Path]:

@@ -132,7 +132,7 @@ def test_plans_are_listed(invoke: Invoke, document: Callable[..., Any], plan_id:
     found = document("plans", "stock")["plans"]
     assert [plan["state"] for plan in found] == ["open", "applied"]
     lines = invoke("plans").stdout.splitlines()
-    assert lines[0].split()[:5] == ["plan", "sync", "made", "expires", "state"]
+    assert lines[0].split()[:6] == ["plan", "sync", "kind", "made", "expires", "state"]
     assert lines[1].rstrip().endswith("nothing")
     assert plan_id in lines[2]
     assert "1 to create, 1 to update" in lines[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from uuid import UUID
 import pytest
 
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import sync_intervals
 from sync_pipelines.errors import ConfigurationError, ItemError
 
@@ -46,6 +48,16 @@ IN_ITS_PLACE = {"find_local": None, "create": None, "update": None}
         ("name", None),
         ("name", ["erp"]),
         ("fetch_external", [1, 2]),
+        ("guards", 0.2),
+        ("guards", {"max_deletes": 1}),
+        ("guards", Guards(max_update_share=0.5)),  # without has_changed every found record is updated
+        ("fail_above", -1),
+        ("fail_above", 1.5),
+        ("fail_above", True),
+        ("fail_above", "5%"),
+        ("fail_above", float("nan")),
+        ("fresh_within", 3600),
+        ("fresh_within", timedelta(0)),
         ("fetch_external", None),
         ("fetch_external", (each for each in ())),
         ("get_external_id", None),

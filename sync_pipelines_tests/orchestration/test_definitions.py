@@ -42,7 +42,11 @@ SHIPPED = {
         "shop/products": ["erp/products"],
         "shop/stock_levels": ["erp/stock"],
     },
-    "checks": ["shop/products:items_failed", "shop/stock_levels:items_failed"],
+    "checks": [
+        f"shop/{table}:{check}"
+        for table in ("products", "stock_levels")
+        for check in ("accounts_balance", "changes_withheld", "is_fresh", "items_failed")
+    ],
     "jobs": [
         *("erp_inventory", "erp_inventory_items", "erp_inventory_retry"),
         *("erp_products", "erp_products_items", "erp_products_retry"),
@@ -56,6 +60,7 @@ SHIPPED = {
         "erp_inventory_retry_sensor": ["erp_inventory_retry", 30, "RUNNING"],
         "erp_products_items_sensor": ["erp_products_items", 5, "RUNNING"],
         "erp_products_retry_sensor": ["erp_products_retry", 30, "RUNNING"],
+        "sync_freshness_sensor": [None, 60, "RUNNING"],
         "sync_recovery_sensor": [None, 10, "RUNNING"],
     },
 }

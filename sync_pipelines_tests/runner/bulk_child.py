@@ -114,7 +114,7 @@ def make_table(url: str) -> None:
 def job(url: str, **fields: Any) -> SyncJob[Any, Any]:
     """The sync."""
     target = SqlTable(table="variants", key="sku", columns=["stock", "shop", "name"], database=url)
-    given = {"name": NAME, "fetch_external": items, "target": target, "deletes": "hard"}
+    given = {"name": NAME, "fetch_external": items, "target": target, "deletes": "hard", "guards": None}
     return SyncJob(**{**given, **fields})
 
 

@@ -70,8 +70,8 @@ def make_table(folder: Path) -> None:
 def table_job(folder: Path, **fields: Any) -> SyncJob[Any, Any]:
     """The sync with a table target."""
     target = SqlTable(table="variants", key="sku", columns=["stock"], database=f"sqlite:///{folder / 'local.sqlite'}")
-    given = {"name": "crashing", "fetch_external": MemorySource(ITEMS), "target": target, "deletes": "hard"}
-    return SyncJob(**{**given, **fields})
+    given = {"name": "crashing", "fetch_external": MemorySource(ITEMS), "target": target}
+    return SyncJob(**{**given, "deletes": "hard", "guards": None, **fields})
 
 
 def record_job(folder: Path, create_killed_at: int = 0, **fields: Any) -> SyncJob[Any, Any]:
@@ -99,6 +99,7 @@ def record_job(folder: Path, create_killed_at: int = 0, **fields: Any) -> SyncJo
         "list_local": lambda: [row[0] for row in execute("SELECT sku FROM variants")],
         "has_changed": lambda item, local: local[1] != item["stock"],
         "deletes": "hard",
+        "guards": None,
     }
     return SyncJob(**{**given, **fields})
 

@@ -1,4 +1,4 @@
-"""Runs and retries in a process of their own that ends by SIGKILL at a chosen instant, for `test_failure_crashes.py`."""
+"""Runs and retries in a process that ends by SIGKILL at a chosen instant, for `test_failure_crashes.py`."""
 
 from __future__ import annotations
 

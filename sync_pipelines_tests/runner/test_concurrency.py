@@ -75,6 +75,7 @@ class Shop:
             "delete": self._offered(lambda local: self.write(local["sku"], None)),
             "list_local": lambda: list(self.records),
             "has_changed": lambda each, local: each != local,
+            "guards": None,
         }
         return SyncJob(**{**given, **fields})
 

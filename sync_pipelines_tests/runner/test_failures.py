@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.engine.codec import decode
-from sync_pipelines.errors import ConfigurationError, FetchError, HookError, RunError
+from sync_pipelines.engine.guards import Guards
+from sync_pipelines.errors import ConfigurationError, FetchError, HookError, RunError, TooManyFailedError
 from sync_pipelines.runner.dry_run import DryRun
 from sync_pipelines.runner.failures_of_runs import note_run
 from sync_pipelines.runner.outcome import finish_run, results_of_run
@@ -346,6 +348,47 @@ def test_ids_of_any_length_and_kind_are_kept(shop: FailingShop) -> None:
     shop.accept(*odd)
     shop.run()
     assert set(shop.states().values()) == {"resolved"}
+
+
+class TestGuards:
+    """What guards withhold has not gone through."""
+
+    def test_an_update_that_is_withheld_resolves_nothing_until_it_is_released(self, shop: FailingShop) -> None:
+        shop.fields["guards"] = Guards(max_update_share=0.1, max_updates=0)
+        shop.put("A", "B", "C")
+        shop.refuse("C")
+        shop.run()
+        assert shop.states() == {"C": "open"}
+        shop.accept("C")
+        shop.target.records["C"] = {"sku": "C", "stock": 0}
+        shop.put("A", "B", "C", stock=2)
+        results = shop.run()
+        assert results.outcome == "guarded"
+        assert shop.states() == {"C": "open"}
+        PlanRun(shop.job, shop.workspace).apply_kept(results.plan_id or results.run_id, "it is right")
+        assert shop.target.records["C"]["stock"] == 2
+        assert shop.states() == {"C": "resolved"}
+
+    def test_a_run_of_which_something_is_withheld_lets_nothing_vanish(self, shop: FailingShop) -> None:
+        shop.fields.update(guards=Guards(max_delete_share=0.1, max_deletes=0), deletes="hard")
+        shop.put("A", "B", "C", "D")
+        shop.refuse("D")
+        shop.run()
+        del shop.items["D"], shop.items["C"]
+        assert shop.run().outcome == "guarded"
+        assert shop.states() == {"D": "open"}
+
+    def test_a_run_that_applied_all_but_of_which_too_many_failed_resolves_as_any(self, shop: FailingShop) -> None:
+        shop.fields["fail_above"] = 1
+        shop.put("A", "B", "C")
+        shop.refuse("A", "B", "C")
+        with pytest.raises(TooManyFailedError):
+            shop.run()
+        shop.accept("A")
+        with pytest.raises(TooManyFailedError):
+            shop.run()
+        assert shop.states() == {"A": "resolved", "B": "open", "C": "open"}
+        assert RunHistory(shop.workspace.ledger).in_doubt_until("stock") is None
 
 
 class TestSingleItems:

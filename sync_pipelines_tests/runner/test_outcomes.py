@@ -216,7 +216,7 @@ class TestDeletes:
     @pytest.mark.parametrize(
         ("items", "options", "reason"),
         [
-            ([], {}, "no deletes: the source gave no items at all"),
+            ([], {}, "guarded: the source gave no items at all; the last good fetches had 2"),
             ([item("A")], {"limit": 1}, "no deletes: the run was limited"),
             ([item("A")], {"limit": 100}, "no deletes: the run was limited"),
             ([item("A")], {"only": ["A"]}, "no deletes: the run was limited"),

@@ -27,7 +27,8 @@ skus = st.sampled_from([*"ABCDEF", None, "ü"])
 stocks = st.integers(-1, 3)  # a negative one is refused by the table
 prices = st.sampled_from([None, "1.50", "2.00", "no price"])  # a text fails its item
 notes = st.sampled_from([None, "", "x", "null"])
-fetches = st.lists(st.fixed_dictionaries({"sku": skus, "stock": stocks, "price": prices, "note": notes}), max_size=12)
+items_ = st.fixed_dictionaries({"sku": skus, "stock": stocks, "price": prices, "note": notes})
+fetches = st.lists(items_, min_size=1, max_size=12)  # guards withhold what an empty one would delete
 records = st.dictionaries(
     st.sampled_from("ABCDXY"), st.tuples(st.integers(0, 3), st.sampled_from([None, 1.5, 2]), notes), max_size=5
 )

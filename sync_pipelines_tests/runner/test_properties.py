@@ -97,6 +97,7 @@ def job_in(world: World, items: list[Item], target: MemoryTarget) -> SyncJob[Any
         has_changed=has_changed,
         target=target if world.bulk else Narrow(target),
         deletes=world.deletes,  # type: ignore[arg-type]
+        guards=None,
     )
 
 

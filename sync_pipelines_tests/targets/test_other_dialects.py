@@ -70,7 +70,11 @@ def synced(database: sa.Engine, folder: Path, items: list[dict[str, Any]], **fie
     given: dict[str, Any] = {"table": "things", "key": "sku", "database": database}
     deletes = fields.pop("deletes", "off")
     job: SyncJob[Any, Any] = SyncJob(
-        name="other", fetch_external=MemorySource(items), target=SqlTable(**given | fields), deletes=deletes
+        name="other",
+        fetch_external=MemorySource(items),
+        target=SqlTable(**given | fields),
+        deletes=deletes,
+        guards=None,
     )
     results = run_sync(job, settings=Settings(data_dir=folder))
     assert results.accounts_balance, results.summary()

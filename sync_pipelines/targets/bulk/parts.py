@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.engine.plan import Action, PlanCounts
 from sync_pipelines.targets.bulk.reading import PageReader
 from sync_pipelines.targets.reflection import ReflectedTable
 
@@ -66,6 +67,15 @@ class BulkPlan:
     written: tuple[str, ...]
     temporary: bool
     made_for: str
+
+    def planned(self) -> PlanCounts:
+        """What is to be written, by action."""
+        return PlanCounts(self.creates, self.updates, self.deletes)
+
+    def without(self, actions: Collection[Action]) -> BulkPlan:
+        """The same but for those actions."""
+        none = {f"{action.value}s": 0 for action in actions}
+        return replace(self, **none)  # type: ignore[arg-type]  # the names of counts
 
     @property
     def writes(self) -> int:

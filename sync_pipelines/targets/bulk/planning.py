@@ -208,7 +208,7 @@ class Planner:
         joined = sa.join(staged, local, same, isouter=True, full=deletes)
         query = sa.select(staged.c.sp_n, what.label("sp_what"), address.label("sp_at"), *keys).select_from(joined)
         if deletes:
-            owned = sa.and_(*(self._can_be_meant(each) for each in self._columns.key))
+            owned = sa.and_(*self._owned())
             query = query.where(sa.or_(staged.c.sp_n.is_not(None), owned))
         return query
 
@@ -281,6 +281,15 @@ class Planner:
         keys = self._columns.key_values(self.diffs, self._table)
         yield from _streamed(connection, sa.select(*keys).where(self.diffs.c.sp_what == int(What.DELETE)))
 
+    def count_existing(self, connection: sa.Connection) -> int:
+        """How many local records there are that items can mean."""
+        query = sa.select(sa.func.count()).select_from(self._table).where(*self._owned())
+        return int(connection.scalar(query) or 0)
+
+    def _owned(self) -> list[sa.ColumnElement[bool]]:
+        """The conditions that a local record is one that an item can mean."""
+        return [self._can_be_meant(each) for each in self._columns.key]
+
     def make_plan(self, connection: sa.Connection, *, empty: bool, without: Collection[What] = ()) -> None:
         """Puts what is to be written into a table of its own: in the order in which local rows lie, new ones by key.
 
@@ -339,6 +348,12 @@ class Planner:
         both = sa.union_all(by_lane, aside).subquery("one_by_one")
         query = sa.select(both.c.sp_n).where(both.c.sp_n > after).order_by(both.c.sp_n).limit(POSITIONS_AT_ONCE)
         return list(connection.scalars(query))
+
+    def positions_of_updates(self, connection: sa.Connection, after: int) -> list[int]:
+        """Places in the fetch of the next items whose records are to be updated; as `positions`."""
+        place = self.diffs.c.sp_n
+        query = sa.select(place).where(self.diffs.c.sp_what == int(What.UPDATE), place > after)
+        return list(connection.scalars(query.order_by(place).limit(POSITIONS_AT_ONCE)))
 
 
 def _has_usual_form(local: sa.ColumnElement[Any], family: str) -> sa.ColumnElement[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
 
@@ -250,6 +250,15 @@ class BulkTable:
         with self.work.begin() as connection:
             yield from map(self._id_of, self.planner.missing(connection))
 
+    def positions_of_updates(self) -> Iterator[int]:
+        """Places in the fetch of the items whose records are to be updated, ascending."""
+        return self._in_turns(self.planner.positions_of_updates)
+
+    def existing(self) -> int:
+        """How many local records there are that items can mean."""
+        with self.work.begin() as connection:
+            return self.planner.count_existing(connection)
+
     def make_plan(self, *, without: Collection[Action] = ()) -> None:
         """Leaves what is to be written in working tables.
 
@@ -267,10 +276,13 @@ class BulkTable:
 
         No transaction is open while the caller works on them, which may take long.
         """
+        return self._in_turns(partial(self.planner.positions, lanes=(SLOW, FAILED)))
+
+    def _in_turns(self, read: Callable[..., list[int]]) -> Iterator[int]:
         found = [-1]
         while found:
             with self.work.begin() as connection:
-                found = self.planner.positions(connection, (SLOW, FAILED), after=found[-1])
+                found = read(connection, after=found[-1])
             yield from found
 
     def is_there(self) -> bool:

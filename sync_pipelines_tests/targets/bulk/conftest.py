@@ -83,9 +83,8 @@ class Syncs:
         table = {name: fields.pop(name) for name in names if name in fields}
         target = SqlTable(**{"table": "things", "key": "sku", "database": self.database, **table})
         fetch = items if callable(items) else MemorySource(items)
-        return SyncJob(
-            **{"name": "bulk", "fetch_external": fetch, "get_external_id": "sku", "target": target, **fields}
-        )
+        given = {"name": "bulk", "fetch_external": fetch, "get_external_id": "sku", "target": target}
+        return SyncJob(**{**given, "guards": None, **fields})
 
     def __call__(
         self, items: Iterable[Any] | Callable[[], Any], *, pages: str | None = None, **fields: Any

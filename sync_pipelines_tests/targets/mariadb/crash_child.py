@@ -21,7 +21,7 @@ ITEMS = [{"sku": f"A{number:03}", "stock": number % 7} for number in range(95)]
 def crashing_job(url: str) -> SyncJob[Any, Any]:
     """The sync."""
     target = SqlTable(table="variants", key="sku", columns=["stock"], database=url)
-    return SyncJob(name="crashing", fetch_external=MemorySource(ITEMS), target=target, deletes="hard")
+    return SyncJob(name="crashing", fetch_external=MemorySource(ITEMS), target=target, deletes="hard", guards=None)
 
 
 def main(url: str, folder: Path, number: int, *, after: bool) -> None:

@@ -146,6 +146,7 @@ def test_a_run_knows_its_records_whatever_their_spelling(mariadb: sa.Engine, tmp
         fetch_external=lambda: items,
         target=SqlTable(table="things", key="sku", columns=["n"], database=mariadb),
         deletes="hard",
+        guards=None,
     )
     first = run_sync(job, settings=Settings(data_dir=tmp_path))
     assert (first.created, first.updated, first.unchanged, first.deleted, first.counts()["duplicate"]) == (
@@ -207,6 +208,7 @@ def test_other_keys_are_asked_for_together(mariadb: sa.Engine, tmp_path: Path) -
         fetch_external=lambda: items,
         target=SqlTable(table="things", key="sku", columns=["n"], database=mariadb),
         deletes="hard",
+        guards=None,
     )
     assert run_sync(job, settings=Settings(data_dir=tmp_path)).created == 1200
     asked: list[str] = []

@@ -34,7 +34,8 @@ def rows(database: sa.Engine, query: str) -> list[tuple[Any, ...]]:
 
 def synced(database: sa.Engine, folder: Path, items: list[dict[str, Any]], **fields: Any) -> SyncResults:
     given: dict[str, Any] = {"table": "variants", "key": "sku", "database": database}
-    options = {name: fields.pop(name) for name in ("deletes", "max_delete_share") if name in fields}
+    options: dict[str, Any] = {"guards": None}  # they have tests of their own
+    options |= {name: fields.pop(name) for name in ("deletes", "guards") if name in fields}
     target = SqlTable(**given | fields)
     job: SyncJob[Any, Any] = SyncJob(name="shop", fetch_external=MemorySource(items), target=target, **options)
     results = run_sync(job, settings=Settings(data_dir=folder))
@@ -184,7 +185,7 @@ def test_many_items_take_no_more_memory_than_few(
                 yield [{"sku": f"A{number:07}", "name": "x" * 40, "stock": items} for number in numbers]
 
         target = SqlTable(table="variants", key="sku", database=mariadb)
-        job: SyncJob[Any, Any] = SyncJob(name="large", fetch_external=pages, target=target, deletes="hard")
+        job: SyncJob[Any, Any] = SyncJob(name="large", fetch_external=pages, target=target, deletes="hard", guards=None)
         return peak_of_run(job, tmp_path, items)
 
     peak(1_000, 0)  # imports and caches

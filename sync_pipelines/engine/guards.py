@@ -1,0 +1,147 @@
+"""Guards: what of a diff looks like a broken source, and is withheld until a person says that it is right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from statistics import median
+from typing import Any
+
+from sync_pipelines.engine.plan import Action, PlanCounts
+from sync_pipelines.errors import ConfigurationError
+
+_SHARES = ("max_delete_share", "max_update_share", "max_shrink_share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guards:
+    """Limits of what a whole run may do by itself. What goes beyond is withheld; all else is applied.
+
+    Args:
+        max_delete_share: The largest share (0 to 1) of the local records that a run may delete; None for any.
+        max_deletes: The largest number of local records that a run may delete; None for any.
+        max_update_share: The largest share (0 to 1) of the found local records that a run may update; None for any.
+        max_shrink_share: By what share (0 to 1) a fetch may have fewer items than the last good ones, before a run
+            deletes nothing; None for any. A fetch without any item is always suspicious if earlier ones had some.
+        few: So many deletes, updates or lacking items are never a matter of shares: in a small table each is a large
+            one.
+
+    Raises:
+        ConfigurationError: A limit is no such number; the message names it and its value.
+    """
+
+    max_delete_share: float | None = 0.2
+    max_deletes: int | None = None
+    max_update_share: float | None = None
+    max_shrink_share: float | None = 0.5
+    few: int = 10
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is None and each.name != "few":
+                continue
+            if each.name in _SHARES:
+                _require_share(each.name, value)
+            elif not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ConfigurationError(f"Guards: {each.name}={value!r} must be a whole number from 0")
+
+
+NO_LIMITS = Guards(max_delete_share=None, max_shrink_share=None)
+"""Even these let an empty fetch delete nothing."""
+
+
+def _require_share(name: str, value: Any) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not 0 <= value <= 1:
+        raise ConfigurationError(f"Guards: {name}={value!r} must be a share from 0 to 1 (0.2 is a fifth), or None")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a diff has found, as far as guards look at it.
+
+    Args:
+        fetched: Items of the fetch.
+        planned: What it wants created, updated and deleted.
+        unchanged: Items whose local record is up to date.
+        existing: Local records that there are, without those created now; None if they were not listed.
+        last_fetched: How many items the last good fetches had, newest first.
+    """
+
+    fetched: int
+    planned: PlanCounts
+    unchanged: int = 0
+    existing: int | None = None
+    last_fetched: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What guards say of a diff.
+
+    Args:
+        reasons: Why something is suspicious, a sentence each; empty if nothing is.
+        withheld: The actions that are not to be carried out.
+    """
+
+    reasons: tuple[str, ...] = ()
+    withheld: frozenset[Action] = frozenset()
+
+    def __bool__(self) -> bool:
+        """True if something is suspicious."""
+        return bool(self.reasons)
+
+
+def judge(guards: Guards, found: Found) -> Verdict:
+    """Says what of a diff is suspicious, and what is to be withheld for it."""
+    fetch, deletes = list(why_fetch(guards, found.fetched, found.last_fetched)), list(_why_deletes(guards, found))
+    if not found.fetched and found.planned.delete and not fetch:
+        fetch.append("the source gave no items at all")
+    updates = list(_why_updates(guards, found))
+    withheld = {Action.DELETE} if (fetch or deletes) and found.planned.delete else set()
+    if updates:
+        withheld.add(Action.UPDATE)
+    return Verdict((*fetch, *deletes, *updates), frozenset(withheld))
+
+
+def why_fetch(guards: Guards, fetched: int, last_fetched: Sequence[int]) -> Iterator[str]:
+    """Why a fetch is suspicious: it has none, or far fewer items than the last good ones."""
+    usual = median(last_fetched) if last_fetched else 0
+    lacking = usual - fetched
+    if not usual or lacking <= 0:
+        return
+    if not fetched:
+        yield f"the source gave no items at all; the last good fetches had {usual:,.0f}"
+    elif guards.max_shrink_share is not None and lacking > max(guards.few, guards.max_shrink_share * usual):
+        yield (
+            f"the source gave {fetched:,} items, the last good fetches had {usual:,.0f}: {_share(lacking, usual)} "
+            f"fewer, and max_shrink_share is {guards.max_shrink_share:.0%}"
+        )
+
+
+def _why_deletes(guards: Guards, found: Found) -> Iterator[str]:
+    deletes = found.planned.delete
+    if guards.max_deletes is not None and deletes > guards.max_deletes:
+        yield f"{deletes:,} local records would be deleted, and max_deletes is {guards.max_deletes:,}"
+    share = guards.max_delete_share
+    if share is not None and found.existing and deletes > max(guards.few, share * found.existing):
+        yield (
+            f"{deletes:,} of {found.existing:,} local records would be deleted: {_share(deletes, found.existing)}, "
+            f"and max_delete_share is {share:.0%}"
+        )
+
+
+def _why_updates(guards: Guards, found: Found) -> Iterator[str]:
+    updates, share = found.planned.update, guards.max_update_share
+    compared = updates + found.unchanged
+    if share is not None and updates > max(guards.few, share * compared):
+        yield (
+            f"{updates:,} of {compared:,} local records would be updated: {_share(updates, compared)}, "
+            f"and max_update_share is {share:.0%}"
+        )
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}".replace(".0%", "%")

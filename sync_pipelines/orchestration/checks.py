@@ -1,0 +1,164 @@
+"""The checks of a sync's asset: do its accounts balance, did items fail, is something withheld, is it fresh."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckExecutionContext,
+    AssetCheckKey,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    MetadataValue,
+    multi_asset_check,
+)
+
+from sync_pipelines.database.run_history import RunHistory
+from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.orchestration.keys import asset_key
+from sync_pipelines.orchestration.metadata import (
+    balance_metadata,
+    failed_metadata,
+    withheld_metadata,
+)
+from sync_pipelines.runner.outcome import results_of_run
+from sync_pipelines.runner.workspace import Workspace, open_workspace
+
+AnyJob = SyncJob[Any, Any]
+Metadata = dict[str, MetadataValue]
+
+_LOOK_BACK = 100
+_FRESH = "is_fresh"
+
+
+@dataclass(frozen=True)
+class ResultCheck:
+    """A check on the results of a run.
+
+    Args:
+        name: Its name in Dagster.
+        description: What it looks at.
+        severity: How bad it is if it fails.
+        passes: Results -> whether it passes.
+        tell: Results -> what it found.
+        metadata: Results -> what it shows.
+    """
+
+    name: str
+    description: str
+    severity: AssetCheckSeverity
+    passes: Callable[[SyncResults], bool]
+    tell: Callable[[SyncResults], str]
+    metadata: Callable[[SyncResults], Metadata]
+
+
+ACCOUNTS_BALANCE = ResultCheck(
+    "accounts_balance",
+    "Every item that the last run fetched has exactly one outcome.",
+    AssetCheckSeverity.ERROR,
+    lambda results: results.accounts_balance,
+    lambda results: results.summary(),
+    balance_metadata,
+)
+ITEMS_FAILED = ResultCheck(
+    "items_failed",
+    "Warns when items of the last run failed. The others were applied.",
+    AssetCheckSeverity.WARN,
+    lambda results: not results.error_count,
+    lambda results: f"{results.error_count:,} of {results.fetched:,} items failed.",
+    failed_metadata,
+)
+CHANGES_WITHHELD = ResultCheck(
+    "changes_withheld",
+    "Warns when guards withheld deletes or updates of the last run, or its fetch looked broken.",
+    AssetCheckSeverity.WARN,
+    lambda results: not results.guarded,
+    lambda results: f"{'; '.join(results.guarded)}." if results.guarded else "Nothing was withheld.",
+    withheld_metadata,
+)
+RESULT_CHECKS = (ACCOUNTS_BALANCE, ITEMS_FAILED, CHANGES_WITHHELD)
+
+
+def build_checks(job: AnyJob) -> AssetChecksDefinition:
+    """The checks of a sync's asset, in one step after it. They never fail the run."""
+    key = asset_key(job)
+    specs = [AssetCheckSpec(each.name, asset=key, description=each.description) for each in RESULT_CHECKS]
+    if job.fresh_after is not None:
+        described = f"Fails when the last good run is older than {job.fresh_after}."
+        specs.append(AssetCheckSpec(_FRESH, asset=key, description=described))
+
+    @multi_asset_check(name=f"{job.dagster_name}___checks", specs=specs, can_subset=True)
+    def checks(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        wanted = {each.name for each in context.selected_asset_check_keys}
+        with open_workspace() as workspace:
+            results = _results_of(workspace, job, context.run.run_id)
+            for check in RESULT_CHECKS:
+                if check.name in wanted:
+                    yield _result(check, job, results)
+            if _FRESH in wanted:
+                yield AssetCheckResult(**_freshness(job, workspace))
+
+    return checks
+
+
+def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None) -> AssetCheckResult:
+    if results is None:
+        key = AssetCheckKey(asset_key(job), check.name)
+        told = "The sync has not run yet."
+        return AssetCheckResult(passed=True, asset_key=key.asset_key, check_name=key.name, description=told)
+    return AssetCheckResult(**_found(check, job, results))
+
+
+def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults) -> AssetCheckEvaluation:
+    """The same check, to be reported where it is no step of the run: by a drain, or by a run that fails."""
+    return AssetCheckEvaluation(**_found(check, job, results))
+
+
+def _found(check: ResultCheck, job: AnyJob, results: SyncResults) -> dict[str, Any]:
+    return {
+        "asset_key": asset_key(job),
+        "check_name": check.name,
+        "passed": check.passes(results),
+        "severity": check.severity,
+        "description": check.tell(results),
+        "metadata": check.metadata(results),
+    }
+
+
+def freshness_evaluation(job: AnyJob, workspace: Workspace) -> AssetCheckEvaluation:
+    """Whether the last good run of a sync is young enough, to be reported outside of any run."""
+    return AssetCheckEvaluation(**_freshness(job, workspace))
+
+
+def _freshness(job: AnyJob, workspace: Workspace) -> dict[str, Any]:
+    good_at, now = RunHistory(workspace.ledger).last_good_at(job.name), workspace.clock()
+    is_fresh = good_at is None or job.fresh_after is None or now - good_at <= job.fresh_after
+    return {
+        "asset_key": asset_key(job),
+        "check_name": _FRESH,
+        "passed": is_fresh,
+        "severity": AssetCheckSeverity.ERROR,
+        "description": _told(good_at),
+        "metadata": {} if good_at is None else {"last good run": MetadataValue.timestamp(good_at)},
+    }
+
+
+def _told(good_at: datetime | None) -> str:
+    if good_at is None:
+        return "No whole run has ended well yet."
+    return f"The last whole run that did not fail ended at {good_at.isoformat(timespec='seconds')}."
+
+
+def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncResults | None:
+    """The results of the Dagster run; of a run that only checks, those of the sync's last run."""
+    run = workspace.ledger.run_of_dagster(dagster_run_id, job.name)
+    if run is None:
+        runs = workspace.ledger.latest_runs(job.name, limit=_LOOK_BACK)
+        run = next((each for each in runs if each.kind != DRY_RUN), None)  # which says nothing of the asset
+    return results_of_run(workspace, run.id) if run is not None else None

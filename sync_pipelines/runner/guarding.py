@@ -1,0 +1,138 @@
+"""Guards at work: what they say of a run's diff, and the plan of what they withhold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.run_history import RunHistory
+from sync_pipelines.database.tables import WITHHELD
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.guards import NO_LIMITS, Found, Guards, Verdict, judge, why_fetch
+from sync_pipelines.engine.pages import PAGE_SIZE, batches
+from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
+from sync_pipelines.engine.results import Counts
+from sync_pipelines.recording.snapshot import Snapshot
+from sync_pipelines.runner.plan_files import PlanPages, fields_before, removed_fields
+from sync_pipelines.runner.plan_identity import made_for
+from sync_pipelines.runner.planned_run import PlannedRun
+from sync_pipelines.runner.target_driver import TargetDriver
+from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.store import RunFiles
+
+
+class Guarding:
+    """The guards of one run.
+
+    Args:
+        guards: What they allow.
+        files: The files of the run, its snapshot among them.
+        driver: The opened target.
+        last_fetched: How many items the last good fetches had, newest first.
+    """
+
+    def __init__(self, guards: Guards, files: RunFiles, driver: TargetDriver, last_fetched: list[int]) -> None:
+        self.guards = guards
+        self._files = files
+        self._driver = driver
+        self._last_fetched = last_fetched
+        summary = Snapshot(files.folder).summary()
+        self._fetched, self._is_whole = int(summary["items"]), bool(summary["complete"])
+
+    @property
+    def suspects_fetch(self) -> bool:
+        """True if the fetch itself looks broken: nothing is to be learnt from what it lacks."""
+        return self._is_whole and any(why_fetch(self.guards, self._fetched, self._last_fetched))
+
+    def judge(self, planned: PlanCounts, *, unchanged: int, existing: int | None) -> Verdict:
+        """Says what is to be withheld. A run that somebody limited to some items is what that person wants.
+
+        Args:
+            planned: What the diff wants written.
+            unchanged: How many items have a local record that is up to date.
+            existing: How many local records there are; None if nobody has counted.
+        """
+        if not self._is_whole:
+            return Verdict()
+        return judge(self.guards, Found(self._fetched, planned, unchanged, existing, self._last_fetched))
+
+    def keep(self, entries: Iterable[PlanEntry]) -> PlanCounts:
+        """Writes what is withheld into a plan of its own, with what the local records hold now.
+
+        Args:
+            entries: Updates with their items, and deletes.
+
+        Returns:
+            How many there are of each action.
+        """
+        files = self._files.withheld
+        with files.write_plan() as (plan, findings):
+            pages = PlanPages(plan, partial(fields_before, self._driver))
+            for batch in batches(entries, PAGE_SIZE):
+                pages.add(self._with_records(batch))
+            pages.flush()
+            counts = pages.counts()
+            findings.finish({})
+            plan.finish(PlannedRun(counts.update, Counts(), counts.writes, planned=counts).summary())
+        return counts
+
+    def _with_records(self, entries: list[PlanEntry]) -> list[PlanEntry]:
+        unknown = [each.external_id for each in entries if not each.changes]
+        found = self._driver.find(unknown)[0] if unknown else {}
+        return [_with_record(self._driver, each, found.get(each.external_id)) for each in entries]
+
+
+def _with_record(driver: TargetDriver, entry: PlanEntry, local: Any | None) -> PlanEntry:
+    if local is None:
+        return entry
+    if entry.action is Action.DELETE:
+        return replace(entry, changes=removed_fields(driver, local))
+    return replace(entry, local=local)
+
+
+def guarding_of(job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, driver: TargetDriver) -> Guarding:
+    """The guards of a run of that job."""
+    released = workspace.plans.released(job.name)
+    last_fetched = RunHistory(workspace.ledger).last_fetched(job.name, released)
+    return Guarding(job.guards or NO_LIMITS, files, driver, last_fetched)
+
+
+def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, planned: PlannedRun) -> list[str]:
+    """Notes in the ledger what is withheld of a run, in place of what was withheld of earlier ones.
+
+    Returns:
+        What a person should know.
+    """
+    files = workspace.store.files_of(run_id)
+    if Snapshot(files.folder).summary()["complete"]:
+        workspace.plans.supersede(job.name, run_id)
+    workspace.plans.forget(run_id)
+    if not planned.verdict:
+        return []
+    counts = PlanCounts(**read_summary(files.withheld.plan)["planned"])
+    workspace.plans.save(
+        PlanRow(
+            id=run_id,
+            job=job.name,
+            created_at=workspace.clock(),
+            expires_at=workspace.plan_expires_at(),
+            counts=counts.to_dict(),
+            made_for=made_for(job),
+            kind=WITHHELD,
+            guarded=planned.verdict.reasons,
+        )
+    )
+    return [*(f"guarded: {reason}" for reason in planned.verdict.reasons), told_withheld(counts, run_id)]
+
+
+def told_withheld(counts: PlanCounts, plan_id: str) -> str:
+    """What is withheld, and how to release it."""
+    told = " and ".join(f"{count:,} {action}s" for action, count in counts.to_dict().items() if count)
+    return (
+        f"{told or 'nothing'} withheld; look: sync-pipelines plan show {plan_id[:8]}; if it is right: "
+        f"sync-pipelines apply {plan_id[:8]} --reason '...'"
+    )

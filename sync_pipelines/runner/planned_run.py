@@ -1,0 +1,67 @@
+"""What a diff leaves for apply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sync_pipelines.engine.guards import Verdict
+from sync_pipelines.engine.plan import Action, PlanCounts
+from sync_pipelines.engine.results import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """What a diff has settled and planned.
+
+    Args:
+        fetched: Items of the snapshot.
+        settled: The outcomes that are settled already.
+        writes: How many records are to be written.
+        notes: Notes for a person.
+        bulk: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
+        planned: What is to be written, by action, as far as all of it is in the plan file.
+        verdict: What guards say of it; what they withhold is neither in `writes` nor in `planned`.
+    """
+
+    fetched: int
+    settled: Counts
+    writes: int
+    notes: Sequence[str] = ()
+    bulk: Mapping[str, Any] | None = None
+    planned: PlanCounts | None = None
+    verdict: Verdict = Verdict()
+
+    def without_withheld(self, found: PlanCounts) -> PlannedRun:
+        """The same without what guards withhold: its items count as skipped.
+
+        Args:
+            found: All that the diff wants written, by action.
+        """
+        counts = {action: getattr(found, action.value) for action in self.verdict.withheld}
+        settled = self.settled + Counts(skipped=counts.get(Action.UPDATE, 0))
+        planned = replace(self.planned, **{action.value: 0 for action in counts}) if self.planned is not None else None
+        return replace(self, settled=settled, writes=self.writes - sum(counts.values()), planned=planned)
+
+    def summary(self) -> dict[str, Any]:
+        """The summary of the plan file."""
+        return {
+            "fetched": self.fetched,
+            "settled": self.settled.to_dict(),
+            "writes": self.writes,
+            "bulk": dict(self.bulk) if self.bulk is not None else None,
+            "planned": self.planned.to_dict() if self.planned is not None else None,
+            "guarded": list(self.verdict.reasons),
+            "withheld": sorted(self.verdict.withheld),
+        }
+
+    @staticmethod
+    def of_summary(summary: Mapping[str, Any]) -> PlannedRun:
+        """The same back."""
+        settled = Counts(**summary["settled"])
+        withheld = frozenset(map(Action, summary.get("withheld", ())))
+        verdict = Verdict(tuple(summary.get("guarded", ())), withheld)
+        return PlannedRun(
+            int(summary["fetched"]), settled, int(summary["writes"]), bulk=summary["bulk"], verdict=verdict
+        )

@@ -1,0 +1,166 @@
+"""Guards, limits and freshness as Dagster shows them: checks, tags, metadata, and the release from the launchpad."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetCheckKey,
+    AssetKey,
+    DagsterInstance,
+    ExecuteInProcessResult,
+    SensorResult,
+    build_sensor_context,
+)
+
+from sync_pipelines import SyncJob, sync_intervals
+from sync_pipelines.orchestration import freshness
+from sync_pipelines.orchestration.build import build_definitions
+from sync_pipelines.orchestration.freshness import build_freshness_sensor
+from sync_pipelines.runner import outcome
+from sync_pipelines.runner.workspace import open_workspace, utc_now
+from sync_pipelines_tests.orchestration.shop import Shop
+
+STOCK = AssetKey(["shop", "stock"])
+
+
+@pytest.fixture
+def job(shop: Shop) -> SyncJob[Any, Any]:
+    shop.items = [{"sku": f"A-{number}", "stock": number} for number in range(30)]
+    return shop.job(
+        deletes="hard", delete=lambda local: shop.records.pop(local["sku"]), list_local=lambda: list(shop.records)
+    )
+
+
+def launch(job: SyncJob[Any, Any], instance: DagsterInstance, **config: Any) -> ExecuteInProcessResult:
+    dagster_job = build_definitions([job]).resolve_job_def("erp_stock")
+    run_config = {"ops": {"shop__stock": {"config": config}}}
+    return dagster_job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
+
+
+def tags_of(result: ExecuteInProcessResult, instance: DagsterInstance) -> dict[str, str]:
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    return dict(run.tags)
+
+
+def failed_checks(result: ExecuteInProcessResult) -> dict[str, str]:
+    return {each.check_name: each.severity.value for each in result.get_asset_check_evaluations() if not each.passed}
+
+
+def test_a_guarded_run_warns_and_tells_how_to_release_it(
+    job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
+) -> None:
+    launch(job, instance)
+    del shop.items[10:]
+
+    result = launch(job, instance)
+
+    assert result.success
+    assert len(shop.records) == 30
+    assert failed_checks(result) == {"changes_withheld": "WARN"}
+    tags = tags_of(result, instance)
+    assert tags["sync/outcome"] == "guarded"
+    [event] = [each for each in result.get_asset_materialization_events() if each.asset_key == STOCK]
+    metadata = {name: value.value for name, value in event.materialization.metadata.items()}
+    assert (metadata["outcome"], metadata["withheld deletes"]) == ("guarded", 20)
+    assert "20 of 30 local records would be deleted" in str(metadata["withheld because"])
+    assert f"apply_plan: {tags['sync/plan']} and a reason" in str(metadata["to release it"])
+
+
+def test_what_is_withheld_is_released_from_the_launchpad_with_a_reason(
+    job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
+) -> None:
+    launch(job, instance)
+    del shop.items[10:]
+    plan_id = tags_of(launch(job, instance), instance)["sync/plan"]
+
+    refused = launch(job, instance, apply_plan=plan_id)
+    assert not refused.success
+    assert len(shop.records) == 30
+
+    released = launch(job, instance, apply_plan=plan_id, reason="the season is over")
+    assert released.success
+    assert len(shop.records) == 10
+    assert not failed_checks(released)
+    with open_workspace() as workspace:
+        plan = workspace.plans.plan(plan_id)
+    assert plan is not None
+    assert (plan.reason, plan.released_by) == ("the season is over", f"Dagster run {released.run_id}")
+
+
+def test_a_reason_without_a_plan_is_refused(job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance) -> None:
+    result = launch(job, instance, reason="because")
+
+    assert not result.success
+    assert not shop.fetches
+
+
+def test_more_failed_items_than_allowed_fail_the_run_and_its_checks(shop: Shop, instance: DagsterInstance) -> None:
+    shop.items[2]["bad"] = True
+
+    result = launch(shop.job(fail_above=0.1), instance)
+
+    assert not result.success
+    assert len(shop.records) == 4
+    assert tags_of(result, instance)["sync/outcome"] == "failed"
+    assert failed_checks(result) == {"items_failed": "WARN"}
+
+
+def test_accounts_that_do_not_balance_fail_the_run_and_an_error_check(
+    shop: Shop, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 2."""
+    counts_of = outcome._counts
+    monkeypatch.setattr(outcome, "_counts", lambda *given: (counts_of(*given)[0], 6))
+
+    result = launch(shop.job(), instance)
+
+    assert not result.success
+    assert tags_of(result, instance)["sync/outcome"] == "failed"
+    assert failed_checks(result)["accounts_balance"] == "ERROR"
+
+
+def test_a_sync_whose_last_good_run_is_too_old_is_told_once_and_again_when_it_is_well(
+    shop: Shop, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = shop.job(schedule=sync_intervals.hours(1))
+    sensor = build_freshness_sensor([job])
+    assert sensor is not None
+    now = [utc_now()]
+
+    def open_later() -> Any:
+        return open_workspace(clock=lambda: now[0])
+
+    monkeypatch.setattr(freshness, "open_workspace", open_later)
+    cursor: str | None = None
+
+    def look() -> bool | None:
+        nonlocal cursor
+        with build_sensor_context(instance=instance, cursor=cursor) as context:
+            found = sensor(context)
+        assert isinstance(found, SensorResult)
+        cursor = found.cursor
+        key = AssetCheckKey(STOCK, "is_fresh")
+        records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+        return None if not records else records[0].event.asset_check_evaluation.passed  # type: ignore[union-attr]
+
+    assert look() is None  # it has not run yet
+    launch(job, instance)
+    assert look() is True  # by the run's own check
+    now[0] += timedelta(hours=2, minutes=59)
+    assert look() is True
+    now[0] += timedelta(minutes=2)
+    assert look() is False
+    assert look() is False
+    key = AssetCheckKey(STOCK, "is_fresh")
+    assert len(instance.event_log_storage.get_asset_check_execution_history(key, limit=10)) == 2
+    now[0] = utc_now()
+    assert look() is True
+
+
+def test_syncs_without_interval_are_watched_only_if_asked(shop: Shop) -> None:
+    assert build_freshness_sensor([shop.job(), shop.job(name="other", schedule="0 5 * * *")]) is None
+    assert build_freshness_sensor([shop.job(fresh_within=timedelta(hours=1))]) is not None
