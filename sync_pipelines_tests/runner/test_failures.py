@@ -354,7 +354,7 @@ class TestGuards:
     """What guards withhold has not gone through."""
 
     def test_an_update_that_is_withheld_resolves_nothing_until_it_is_released(self, shop: FailingShop) -> None:
-        shop.fields["guards"] = Guards(max_update_share=0.1, max_updates=0)
+        shop.fields["guards"] = Guards(max_update_share=0.1, few=0)
         shop.put("A", "B", "C")
         shop.refuse("C")
         shop.run()
