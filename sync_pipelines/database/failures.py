@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -15,12 +16,13 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Table,
     Text,
     and_,
+    bindparam,
     column,
     delete,
     func,
-    literal,
     or_,
     select,
     update,
@@ -75,23 +77,21 @@ class Failures:
         """Keeps failures, in place of what is known of the same items. A payload that is not given stays as it is."""
         if not rows:
             return
+        stored = [_stored(each) for each in rows]
         if within.dialect.name == "sqlite":
-            within.execute(self._on_conflict(sqlite.insert(self._table)), [_stored(each) for each in rows])
-            return
-        # as one value: a statement per row, or a value per field, takes several times as long
-        document = json.dumps([_stored(each) for each in rows], default=datetime.isoformat)
+            within.execute(self._upsert, stored)
+        else:  # as one value: a statement per row, or a value per field, takes several times as long
+            within.execute(self._upsert, {"rows": json.dumps(stored, default=datetime.isoformat)})
+
+    @cached_property
+    def _upsert(self) -> Any:
         columns = [self._table.c[name] for name in FailureRow.__dataclass_fields__]
-        given = func.json_to_recordset(literal(document, Text).cast(JSON))
+        if self._ledger.database.dialect.name == "sqlite":
+            return _on_conflict(sqlite.insert(self._table), self._table)
+        given = func.json_to_recordset(bindparam("rows", type_=Text).cast(JSON))
         fields = given.table_valued(*(column(each.name, each.type) for each in columns)).render_derived(with_types=True)
         insert = postgresql.insert(self._table).from_select([each.name for each in columns], select(fields))
-        within.execute(self._on_conflict(insert))
-
-    def _on_conflict(self, insert: Any) -> Any:
-        given = insert.excluded
-        values = {name: given[name] for name in FailureRow.__dataclass_fields__ if name not in {"job", "key"}}
-        for name in ("payload", "payload_hash", "source_id"):
-            values[name] = func.coalesce(given[name], self._table.c[name])
-        return insert.on_conflict_do_update(index_elements=["job", "key"], set_=values)
+        return _on_conflict(insert, self._table)
 
     def unresolved(self, job: str, not_run: str, seen_until: datetime) -> Iterator[list[Unresolved]]:
         """Yields failures that are open or given up and did not fail in a run, in parts.
@@ -266,6 +266,15 @@ class Failures:
     def _rows(self, query: Select[Any]) -> list[FailureRow]:
         with self._ledger.transaction() as connection:
             return [_failure(row) for row in connection.execute(query)]
+
+
+def _on_conflict(insert: Any, table: Table) -> Any:
+    """The insert, which takes the place of what is known. What is not given of an item stays as it is."""
+    given = insert.excluded
+    values = {name: given[name] for name in FailureRow.__dataclass_fields__ if name not in {"job", "key"}}
+    for name in ("payload", "payload_hash", "source_id"):
+        values[name] = func.coalesce(given[name], table.c[name])
+    return insert.on_conflict_do_update(index_elements=["job", "key"], set_=values)
 
 
 def key_of_id(external_id: str) -> str:

@@ -25,7 +25,7 @@ from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines.testing import MemorySource, MemoryTarget
+from sync_pipelines.testing import MemoryTarget
 
 MANY = 50_000
 
@@ -80,9 +80,10 @@ def test_what_a_table_refuses_is_kept_whichever_way_it_is_written(
     database = create_database(database_url)
     with database.begin() as connection:
         connection.execute(sa.text("CREATE TABLE variants (sku TEXT PRIMARY KEY, stock INTEGER CHECK (stock >= 0))"))
+    database.dispose()
     items = [{"sku": f"A-{number}", "stock": -1 if number % 50 == 0 else number} for number in range(3_000)]
     target = SqlTable(table="variants", key="sku", columns=["stock"], database=database_url)
-    job: SyncJob[Any, Any] = SyncJob(name="stock", fetch_external=MemorySource(items), target=target)
+    job: SyncJob[Any, Any] = SyncJob(name="stock", fetch_external=lambda: iter(items), target=target)
     settings = Settings(data_dir=tmp_path / "data", database_url=database_url, ledger_url=None)
     with nullcontext() if bulk else patch.object(SyncRun, "_is_worth_it", lambda _run, _files: False):
         results = run_sync(job, settings=settings)
@@ -96,4 +97,3 @@ def test_what_a_table_refuses_is_kept_whichever_way_it_is_written(
         run_sync(job, settings=settings)
     with open_workspace(settings) as workspace:
         assert workspace.failures.count("stock", UNRESOLVED) == 0
-    database.dispose()
