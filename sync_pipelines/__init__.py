@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sync_pipelines.engine.causes import Cause
     from sync_pipelines.engine.declaration import SyncJob
     from sync_pipelines.engine.guards import Guards
+    from sync_pipelines.engine.history import HistoryEvent
     from sync_pipelines.engine.intervals import Interval, sync_intervals
     from sync_pipelines.engine.plan import FieldChange, PlanCounts, PlanEntry
     from sync_pipelines.engine.progress import Progress
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         WebhookRejectedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
+    from sync_pipelines.registry.history import record_history
     from sync_pipelines.registry.plans import apply_plan
     from sync_pipelines.registry.registry import register_sync_job, schedule_sync_job
     from sync_pipelines.registry.single_items import apply_item, trigger_item
@@ -78,6 +80,7 @@ _PLACES = {
     "FetchError": "errors",
     "FieldChange": "engine.plan",
     "Guards": "engine.guards",
+    "HistoryEvent": "engine.history",
     "HmacSignature": "engine.webhook_signatures",
     "HookError": "errors",
     "Ignore": "engine.webhooks",
@@ -124,6 +127,7 @@ _PLACES = {
     "json_lines": "sources.json_lines",
     "open_plan": "runner.plan_reading",
     "parquet_file": "sources.files",
+    "record_history": "registry.history",
     "register_sync_job": "registry.registry",
     "retry_failures": "runner.retrying_failures",
     "run_sync": "runner.run",
@@ -151,6 +155,7 @@ __all__ = [
     "FetchError",
     "FieldChange",
     "Guards",
+    "HistoryEvent",
     "HmacSignature",
     "HookError",
     "Ignore",
@@ -198,6 +203,7 @@ __all__ = [
     "json_lines",
     "open_plan",
     "parquet_file",
+    "record_history",
     "register_sync_job",
     "retry_failures",
     "run_sync",

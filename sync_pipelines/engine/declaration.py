@@ -74,6 +74,8 @@ class SyncJob(Generic[Item, Local]):
             schedule's interval. Without a schedule, or with a cron line, there is no such check unless this is given.
         retry: When an item that failed is tried again without waiting for the next run: `Retry(attempts=6,
             first_wait_s=60)`. None: only the next run tries it again.
+        keep_history_days: How long the ledger remembers what was written of each record, with old and new values, for
+            `record_history` and `sync-pipelines history`. With 0 nothing is recorded, and what was is forgotten.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
@@ -112,6 +114,7 @@ class SyncJob(Generic[Item, Local]):
     fail_above: float | None = None
     fresh_within: timedelta | None = None
     retry: Retry | None = Retry()
+    keep_history_days: int = 90
     schedule: Interval | str | None = None
     webhook: Webhook | None = None
     description: str = ""

@@ -6,7 +6,6 @@ from typing import Any
 
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.leases import Leases
-from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.results import ItemResult
@@ -55,7 +54,7 @@ def applied_by(access: LedgerAccess) -> Apply:
 
     def apply(job: SyncJob[Any, Any], change: Change) -> ItemResult:
         ledger, began_at = access.ledger(), utc_now()
-        result = apply_change(job, change, Versions(ledger))
+        result = apply_change(job, change, ledger)
         if result.action in _GONE_THROUGH:
             gone_through = [delivered_now(job, change, result.external_id, began_at)]
             resolve_delivered(job, Failures(ledger), gone_through, utc_now())

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_pipelines.database.failure_rows import FailureRow
+from sync_pipelines.database.history import Written
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
@@ -78,6 +79,8 @@ class RetryBatch:
         """Those that the source no longer has."""
         self.in_vain: set[int] = set()
         """Those that failed because the source does not answer."""
+        self.written: Sequence[Written] = ()
+        """What was written, for the history of the records."""
         self.outage: FetchError | None = None
         """Set if the source does not answer; what it was not asked for is left."""
 
@@ -162,6 +165,7 @@ class RetryBatch:
         try:
             apply_chunk(self._driver, self._entries, verify=True, result=chunk, guard=self._guard)
         finally:
+            self.written = chunk.written
             self.errors.update((error.position, error) for error in chunk.errors)
             for number in chunk.settled:
                 position = self._entries[number].position

@@ -7,10 +7,12 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
+from sync_pipelines.database.history import Writer
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import RETRY
@@ -21,6 +23,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, RunError
 from sync_pipelines.runner.failing import FailureNotes
 from sync_pipelines.runner.failures_of_runs import note_run
+from sync_pipelines.runner.history_recording import Recorder, forget_old_history
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.reporting import RunReport
@@ -139,6 +142,7 @@ class RetryRun:
         self, run_id: str, held: HeldLease, external_ids: Collection[str], *, everything: bool
     ) -> SyncResults:
         self._workspace.clean_up_ledger()
+        forget_old_history(self.job, self._workspace)
         started_at, began_s, far = self._workspace.clock(), time.monotonic(), _Progress()
         which = what_is_due(self.job, self._workspace, None if everything or external_ids else started_at)
         if everything:
@@ -255,10 +259,11 @@ class RetryRun:
         errors = [batch.errors[position] for position in sorted(batch.errors)]
         failed = batch.failed()
         notes = FailureNotes(self.job, self._failures, run_id, now)
+        also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, batch.written)
         with self._failures.transaction() as connection:
             counts = {**batch.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
             self._workspace.ledger.save_chunk(
-                run_id, far.number, counts, map(error_row, errors), now, within=connection
+                run_id, far.number, counts, map(error_row, errors), now, within=connection, also=also
             )
             other_key = [key for key, each in failed.items() if each.key != key]
             self._failures.resolve(name, batch.resolved_keys() + other_key, run_id, now, connection)

@@ -166,6 +166,16 @@ def test_an_item_that_has_gone_through_meanwhile_is_found_up_to_date(shop: Faili
     assert shop.states() == {"A": "resolved"}
 
 
+def test_what_a_retry_writes_is_in_the_history_of_the_record(shop: FailingShop) -> None:
+    shop.put("A")
+    shop.refuse("A")
+    shop.run()
+    shop.accept("A")
+    results = shop.retry("A")
+    rows = shop.workspace.history.written("stock", "A", 10)
+    assert [(each.kind, each.via, each.run_id) for each in rows] == [("created", "retry", results.run_id)]
+
+
 def test_skipped_items_are_over_as_well(shop: FailingShop) -> None:
     shop.put("A")
     shop.refuse("A")

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.engine.history import HistoryBlock
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.engine.targets import BulkRequest
@@ -29,6 +30,7 @@ from sync_pipelines.targets.bulk.loading import StageLoader, Unstaged
 from sync_pipelines.targets.bulk.parts import BulkPlan, BulkTarget
 from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
 from sync_pipelines.targets.bulk.postgres_work import PostgresWork, temporary_or_not
+from sync_pipelines.targets.bulk.recording import Recorded, SpanRecorder
 from sync_pipelines.targets.bulk.sqlite_work import SqliteWork
 from sync_pipelines.targets.bulk.suspects import Suspects
 from sync_pipelines.targets.bulk.versions import why_not_by_version
@@ -243,6 +245,7 @@ class BulkTable:
             written=self._written or (),
             temporary=not self.work.outlives_session,
             made_for=self.made_for(self._written or ()),
+            first_load=empty,
         )
 
     def missing(self) -> Iterator[str]:
@@ -293,19 +296,25 @@ class BulkTable:
         has_rows = self.work.is_there("stage") or self.work.is_there("plan")
         return has_rows and self.work.is_there("aside", has_rows=False)
 
-    def spans(self, *, verify: bool = False) -> list[Span]:
+    def spans(self, *, verify: bool = False, first_load: bool = False) -> list[Span]:
         """The spans of the plan, in order.
 
         Args:
             verify: True if an earlier attempt may have written something.
+            first_load: True if the table had no rows when it was compared.
         """
         planner, table = self.planner, self._target.reflected.table
 
         def make_applier(work: WorkTables, make_suspects: type[Suspects]) -> tuple[SpanApplier, Suspects]:
             suspects = make_suspects(work, table, self.columns, planner.constraints, planner.plan)
-            fence = self._target.fence
-            return SpanApplier(work, table, self.columns, planner.plan, suspects, fence, verify=verify), suspects
+            fence, recorder = self._target.fence, None
+            if self._request.recorded_at is not None:
+                recorder = SpanRecorder(work, table, self.columns, planner.plan, self._id_of, first_load=first_load)
+            parts = (work, table, self.columns, planner.plan, suspects, fence)
+            return SpanApplier(*parts, verify=verify, recorder=recorder), suspects
 
+        if self._request.recorded_at is not None:
+            self._recorded.make()
         self._applier, self._suspects = make_applier(self.work, Suspects)
         spans = self._applier.spans()
         self._end_help()
@@ -359,12 +368,29 @@ class BulkTable:
         self._applier.require_plan()
         return [(position, _ACTIONS[What(what)], self._id_of(key)) for position, what, key in rows]
 
+    @cached_property
+    def _recorded(self) -> Recorded:
+        return Recorded(self.work)
+
+    def recorded(self, limit: int) -> list[HistoryBlock]:
+        """What has been written, record by record, and is not known to be in the ledger yet: that of dead runs too.
+
+        Args:
+            limit: How many blocks at most.
+        """
+        return self._recorded.waiting(limit) if self._request.recorded_at is not None else []
+
+    def forget_recorded(self, ids: Sequence[str]) -> None:
+        """Forgets what is in the ledger by now."""
+        self._recorded.forget(ids)
+
     def drop(self) -> None:
         """Removes the working tables of this run."""
         self._end_help()
         self.work.drop("stage", "diffs", "plan", "twice", "aside")
         with self.work.begin() as connection:
             self.work.forget_done(connection)
+            self._recorded.drop_if_empty(connection)
 
     def close(self) -> None:
         """Gives back what was held."""
