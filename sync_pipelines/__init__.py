@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sync_pipelines.engine.declaration import SyncJob
     from sync_pipelines.engine.guards import Guards
+    from sync_pipelines.engine.history import HistoryEvent
     from sync_pipelines.engine.intervals import Interval, sync_intervals
     from sync_pipelines.engine.plan import FieldChange, PlanCounts, PlanEntry
     from sync_pipelines.engine.progress import Progress
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         WebhookRejectedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
+    from sync_pipelines.registry.history import record_history
     from sync_pipelines.registry.plans import apply_plan
     from sync_pipelines.registry.registry import register_sync_job, schedule_sync_job
     from sync_pipelines.registry.single_items import apply_item, trigger_item
@@ -75,6 +77,7 @@ _PLACES = {
     "FetchError": "errors",
     "FieldChange": "engine.plan",
     "Guards": "engine.guards",
+    "HistoryEvent": "engine.history",
     "HmacSignature": "engine.webhook_signatures",
     "HookError": "errors",
     "Ignore": "engine.webhooks",
@@ -121,6 +124,7 @@ _PLACES = {
     "json_lines": "sources.json_lines",
     "open_plan": "runner.plan_reading",
     "parquet_file": "sources.files",
+    "record_history": "registry.history",
     "register_sync_job": "registry.registry",
     "run_sync": "runner.run",
     "schedule_sync_job": "registry.registry",
@@ -146,6 +150,7 @@ __all__ = [
     "FetchError",
     "FieldChange",
     "Guards",
+    "HistoryEvent",
     "HmacSignature",
     "HookError",
     "Ignore",
@@ -193,6 +198,7 @@ __all__ = [
     "json_lines",
     "open_plan",
     "parquet_file",
+    "record_history",
     "register_sync_job",
     "run_sync",
     "schedule_sync_job",

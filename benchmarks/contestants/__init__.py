@@ -46,6 +46,7 @@ class Contestant:
 
 
 LIMIT = "limit"
+WITHOUT_HISTORY = "no-history"
 
 _LIMIT_VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "postgresql": {
@@ -70,6 +71,7 @@ CONTESTANTS: dict[str, Contestant] = {
         usual_size=_NO_END,
     ),
     "run_sync": Contestant("sync_pipelines, `run_sync`", "own_run_sync", scenarios=_ALL, usual_size=_NO_END),
+    WITHOUT_HISTORY: Contestant("sync_pipelines, `run_sync`, `keep_history_days=0`", "own_run_sync", usual_size=0),
     "dagster": Contestant("sync_pipelines, Dagster job", "own_dagster_job", scenarios=_ALL),
     "dlt-arrow": Contestant("dlt, Arrow", "dlt_merge", databases=("postgresql",), usual_size=1_000_000),
     "dlt-dicts": Contestant(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contestants import WITHOUT_HISTORY
 from benchmarks.tables import TABLE, WARM_UP
 from benchmarks.task import Task, Told
 from benchmarks.work import FIELDS, KEY, Work
@@ -25,12 +26,12 @@ def settings_of(task: Task) -> Settings:
 
 def build_job(task: Task, on_complete: Callable[[SyncResults], object] | None = None) -> Job:
     """The sync that is measured."""
-    return _job(JOB_NAME, TABLE, task.work, task.url, on_complete)
+    return _job(task, JOB_NAME, TABLE, task.work, on_complete)
 
 
 def build_warm_up_job(task: Task) -> Job:
     """A few items into another table: it makes the ledger and loads what is imported late."""
-    return _job(WARM_UP_NAME, WARM_UP, Work(task.scenario, _WARM_UP_ITEMS), task.url, None)
+    return _job(task, WARM_UP_NAME, WARM_UP, Work(task.scenario, _WARM_UP_ITEMS), None)
 
 
 def told_by(results: SyncResults) -> Told:
@@ -38,7 +39,9 @@ def told_by(results: SyncResults) -> Told:
     return Told(results.counts(), tuple(error.message for error in results.errors))
 
 
-def _job(name: str, table: str, work: Work, url: str, on_complete: Callable[[SyncResults], object] | None) -> Job:
-    target = SqlTable(table=table, key=KEY, columns={field: field for field in FIELDS}, database=url)
-    fields: Any = {"deletes": "hard" if work.deletes else "off", "guards": None, "on_complete": on_complete}
-    return SyncJob(name=name, fetch_external=work.pages, target=target, **fields)
+def _job(task: Task, name: str, table: str, work: Work, on_complete: Callable[[SyncResults], object] | None) -> Job:
+    target = SqlTable(table=table, key=KEY, columns={field: field for field in FIELDS}, database=task.url)
+    given: dict[str, Any] = {"deletes": "hard" if work.deletes else "off", "guards": None}
+    if task.contestant == WITHOUT_HISTORY:
+        given["keep_history_days"] = 0
+    return SyncJob(name=name, fetch_external=work.pages, target=target, on_complete=on_complete, **given)

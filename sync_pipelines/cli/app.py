@@ -190,6 +190,23 @@ def _runs(
     list_runs(name, limit=limit, as_json=as_json)
 
 
+@command("history")
+def _history(
+    name: JobName,
+    external_id: Annotated[
+        str, typer.Argument(metavar="EXTERNAL_ID", help="The record's id, as the source or as the target has it.")
+    ],
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many events, the newest first.")] = 50,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Show what happened to one record: what was written, with old and new values, failures, webhooks."""
+    from sync_pipelines.cli.record import show_history
+
+    raise typer.Exit(show_history(name, external_id, limit=limit, as_json=as_json))
+
+
 @command("show")
 def _show(
     run: Annotated[

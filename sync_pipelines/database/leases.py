@@ -107,10 +107,17 @@ class Leases:
         ).scalar()
         return token == lease.token
 
-    def hand_over(self, lease: Lease, ttl: timedelta) -> None:
-        """Keeps the lease for the next process of the same run: that this one ends is then no sign of death."""
+    def hand_over(self, lease: Lease, ttl: timedelta, *, to_another: bool = True) -> None:
+        """Keeps the lease for the next phase of the same run.
+
+        Args:
+            lease: The lease.
+            ttl: How long it lasts.
+            to_another: True if another process carries out that phase: that this one ends is then no sign of death.
+        """
+        values = {"process": ""} if to_another else {}
         with self._ledger.transaction() as connection:
-            self._update(connection, lease, {"process": "", "expires_at": _now(connection) + ttl})
+            self._update(connection, lease, {**values, "expires_at": _now(connection) + ttl})
 
     def release(self, lease: Lease) -> None:
         """Gives the lease back; does nothing if it is somebody else's by now."""

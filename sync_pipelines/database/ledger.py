@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -151,8 +151,8 @@ class Ledger:
         others = runs.alias("others")
         newest = select(func.max(others.c.started_at)).where(others.c.job == runs.c.job).scalar_subquery()
         with self.transaction() as connection:
-            old = connection.scalars(select(runs.c.id).where(runs.c.started_at < before, runs.c.started_at < newest))
-            ids = old.all()
+            old = select(runs.c.id).where(runs.c.started_at < before, runs.c.started_at < newest)
+            ids = connection.scalars(old).all()
             for start in range(0, len(ids), _INSERT_ROWS):
                 part = ids[start : start + _INSERT_ROWS]
                 for table in (self.tables.run_errors, self.tables.run_chunks):
@@ -232,6 +232,7 @@ class Ledger:
         *,
         left: Sequence[int] = (),
         within: Connection | None = None,
+        also: Callable[[Connection], object] | None = None,
     ) -> None:
         """Notes that a chunk of the plan is applied, with the errors of its items.
 
@@ -243,6 +244,7 @@ class Ledger:
             at: When.
             left: Places in the chunk that are still to be applied.
             within: In whose transaction; by default in one of its own.
+            also: Called with that transaction.
         """
         table = self.tables.run_chunks
         own = (table.c.run_id == run_id, table.c.number == number)
@@ -257,6 +259,8 @@ class Ledger:
                 noted[_LEFT] = list(left)
             connection.execute(insert(table).values(run_id=run_id, number=number, counts=noted, applied_at=at))
             self._insert_errors(connection, run_id, "apply", errors)
+            if also:
+                also(connection)
 
     def replace_chunk(self, run_id: str, number: int, counts: Mapping[str, int], at: datetime) -> None:
         """Notes what a chunk has done so far, in place of what was noted of it before."""
@@ -284,9 +288,8 @@ class Ledger:
     def errors(self, run_id: str, limit: int | None = None) -> list[ErrorRow]:
         """The errors of a run in the order of the fetch; those of deletes, which have no position, come last."""
         table = self.tables.run_errors
-        query = (
-            select(table).where(table.c.run_id == run_id).order_by(table.c.position < 0, table.c.position, table.c.id)
-        )
+        query = select(table).where(table.c.run_id == run_id)
+        query = query.order_by(table.c.position < 0, table.c.position, table.c.id)
         with self.transaction() as connection:
             found = connection.execute(query.limit(limit) if limit is not None else query)
             return [ErrorRow(row.position, row.external_id, row.exception_type, row.message) for row in found]

@@ -12,7 +12,7 @@ from sqlalchemy import JSON, Text, case, cast, delete, func, insert, literal, se
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sync_pipelines.database.ledger import Ledger
-from sync_pipelines.database.versions import key_of
+from sync_pipelines.database.versions import record_key
 
 _AT_ONCE = 500
 _LATEST = ""
@@ -77,7 +77,7 @@ class Misses:
         if not external_ids:
             return {}
         table = self._table
-        keys = {key_of(each): each for each in external_ids}
+        keys = {record_key(each): each for each in external_ids}
         statement = self._inserting(job, fetch, list(keys))
         new = statement.excluded
         in_a_row = table.c.fetch >= new.fetch - 1
@@ -107,7 +107,7 @@ class Misses:
     def known(self, job: str, number: int, external_ids: Sequence[str]) -> dict[str, int]:
         """How many fetches in a row, up to the one of that number, have been without records; none of others."""
         table = self._table
-        keys = {key_of(each): each for each in external_ids}
+        keys = {record_key(each): each for each in external_ids}
         found: dict[str, int] = {}
         for start in range(0, len(keys), _AT_ONCE):
             wanted = table.c.external_id.in_(list(keys)[start : start + _AT_ONCE])

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -28,6 +29,7 @@ SQLITE_PREFIX = "sync_"
 
 FULL = "full"
 APPLY = "apply"
+DRAIN = "drain"
 DRY_RUN = "dry run"
 WITHHELD = "withheld"
 """Kind of a plan that guards have kept from being applied."""
@@ -68,6 +70,8 @@ class LedgerTables:
     versions: Table
     plans: Table
     misses: Table
+    history: Table
+    history_blocks: Table
 
 
 def ledger_tables(dialect_name: str) -> LedgerTables:
@@ -86,6 +90,8 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         versions=_versions(metadata, prefix),
         plans=_plans(metadata, prefix),
         misses=_misses(metadata, prefix),
+        history=_history(metadata, prefix),
+        history_blocks=_history_blocks(metadata, prefix),
     )
 
 
@@ -122,6 +128,14 @@ def _run_errors(metadata: MetaData, prefix: str, run: str) -> Table:
         Column("exception_type", Text, nullable=False),
         Column("message", Text, nullable=False),
         Index(f"ix_{prefix}run_errors_run_id_position", "run_id", "position"),
+        Index(
+            f"ix_{prefix}run_errors_external_id",
+            # no index of PostgreSQL takes a text of thousands of characters
+            "external_id" if prefix else text("substr(external_id, 1, 200)"),
+            "run_id",
+            postgresql_where=(named := text("external_id IS NOT NULL")),
+            sqlite_where=named,
+        ),
     )
 
 
@@ -233,4 +247,41 @@ def _misses(metadata: MetaData, prefix: str) -> Table:
         Column("fetch", BigInteger, nullable=False),  # number of the last of them among those counted
         Column("first_missed_at", Moment, nullable=False),  # when the run of the first of them began
         Column("run_id", String(36), nullable=False),  # the run of the last of them
+    )
+
+
+def _history(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}history",
+        metadata,
+        Column("id", _SERIAL, primary_key=True),
+        Column("job", String(200), nullable=False),
+        Column("external_id", String(300), nullable=False),  # canonical; of a long one the hash
+        Column("run_id", String(36)),  # null: a single item that was applied at once
+        Column("via", String(16), nullable=False),  # the kind of the run, or single
+        Column("at", Moment, nullable=False),
+        Column("action", String(16), nullable=False),  # created, updated, deleted
+        Column("changes", Text),  # the engine's JSON: field -> [old, new]; null if they are not known
+        Index(f"ix_{prefix}history_record", "job", "external_id", "id"),
+        Index(f"ix_{prefix}history_job_at", "job", "at"),
+    )
+
+
+def _history_blocks(metadata: MetaData, prefix: str) -> Table:
+    """What was written in bulk, hundreds of records to a row; `engine.history` has the form."""
+    bound = String(100).with_variant(String(100, collation="C"), "postgresql")  # by code points, as Python sorts
+    return Table(
+        f"{prefix}history_blocks",
+        metadata,
+        Column("id", String(32), primary_key=True),
+        Column("job", String(200), nullable=False),
+        Column("run_id", String(36), nullable=False),
+        Column("via", String(16), nullable=False),
+        Column("at", Moment, nullable=False),
+        Column("first_id", bound, nullable=False),
+        Column("last_id", bound, nullable=False),
+        Column("records", Integer, nullable=False),
+        Column("lines", LargeBinary, nullable=False),
+        Index(f"ix_{prefix}history_blocks_ids", "job", "first_id", "last_id"),
+        Index(f"ix_{prefix}history_blocks_job_at", "job", "at"),
     )

@@ -63,7 +63,7 @@ class Versions:
             external_ids: Canonical ids.
         """
         table = self._table
-        keys = {key_of(each): each for each in external_ids}
+        keys = {record_key(each): each for each in external_ids}
         found: dict[str, str] = {}
         for start in range(0, len(keys), _AT_ONCE):
             wanted = table.c.external_id.in_(list(keys)[start : start + _AT_ONCE])
@@ -87,7 +87,7 @@ class Versions:
         Raises:
             RunError: The ledger does not answer.
         """
-        number = int.from_bytes(sha256(f"{job} {key_of(external_id)}".encode()).digest()[:8], signed=True)
+        number = int.from_bytes(sha256(f"{job} {record_key(external_id)}".encode()).digest()[:8], signed=True)
         with _TURNS.of(number), ExitStack() as stack:
             if self._ledger.database.dialect.name == "postgresql":
                 try:
@@ -107,7 +107,7 @@ class Versions:
         """
         if not versions:
             return
-        rows = [{"job": job, "external_id": key_of(each), "version": text} for each, text in versions.items()]
+        rows = [{"job": job, "external_id": record_key(each), "version": text} for each, text in versions.items()]
         on_sqlite = self._ledger.database.dialect.name == "sqlite"
         statement = (sqlite if on_sqlite else postgresql).insert(self._table)
         statement = statement.on_conflict_do_update(
@@ -117,7 +117,7 @@ class Versions:
             given.execute(statement, rows)
 
 
-def key_of(external_id: str) -> str:
+def record_key(external_id: str) -> str:
     """What a record is kept by: its id, or of a long one the hash, for no index takes such a text."""
     text = storable(external_id) or ""
     return text if len(text) <= _LONGEST else f"sha256:{sha256(text.encode()).hexdigest()}"

@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -54,6 +54,15 @@ def decode(text: str) -> Any:
     return json.loads(text, object_hook=_restore)
 
 
+def encodable(value: Any) -> Any:
+    """The value, or the name of its type if JSON can't hold it."""
+    try:
+        encode(value)
+    except Exception:  # noqa: BLE001 - whatever a local value raises, it is only shown
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+    return value
+
+
 def _tagged(value: Any, place: str) -> Any:
     kind = type(value)
     if kind in _PLAIN:
@@ -87,6 +96,11 @@ def _tagged_sequence(value: Any, place: str) -> Any:
     if hasattr(value, "_fields"):
         return {_TAG: "namedtuple", "c": remember_class(type(value)), "v": [_tagged(each, place) for each in value]}
     return {_TAG: "tuple", "v": [_tagged(each, place) for each in value]}
+
+
+def _tagged_members(value: Iterable[Any], place: str) -> list[Any]:
+    """Members of a set in an order that is the same in every process."""
+    return sorted((_tagged(each, place) for each in value), key=repr)
 
 
 def _tagged_enum(value: Enum, place: str) -> Any:
@@ -160,8 +174,8 @@ _TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] 
         lambda value, _: {_TAG: "bytes", "v": base64.b64encode(bytes(value)).decode("ascii")},
     ),
     (tuple, _tagged_sequence),
-    (frozenset, lambda value, place: {_TAG: "frozenset", "v": [_tagged(each, place) for each in value]}),
-    (set, lambda value, place: {_TAG: "set", "v": [_tagged(each, place) for each in value]}),
+    (frozenset, lambda value, place: {_TAG: "frozenset", "v": _tagged_members(value, place)}),
+    (set, lambda value, place: {_TAG: "set", "v": _tagged_members(value, place)}),
     (
         _BY_TEXT,
         lambda value, _: {_TAG: "text", "c": remember_class(type(value)), "v": str(value)},

@@ -73,6 +73,8 @@ class SyncJob(Generic[Item, Local]):
             1 (0.05 is a twentieth of the items fetched) or a whole number of items. None: any number.
         fresh_within: How old the last good run may be before the asset counts as stale; by default three times the
             schedule's interval. Without a schedule, or with a cron line, there is no such check unless this is given.
+        keep_history_days: How long the ledger remembers what was written of each record, with old and new values, for
+            `record_history` and `sync-pipelines history`. With 0 nothing is recorded, and what was is forgotten.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
         webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
@@ -111,6 +113,7 @@ class SyncJob(Generic[Item, Local]):
     guards: Guards | None = Guards()
     fail_above: float | None = None
     fresh_within: timedelta | None = None
+    keep_history_days: int = 90
     schedule: Interval | str | None = None
     webhook: Webhook | None = None
     description: str = ""

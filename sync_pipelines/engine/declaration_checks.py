@@ -25,6 +25,8 @@ MAX_CONCURRENCY = 1_000
 MAX_DELETE_AFTER = 1_000
 """More fetches than that without a record are a mistake."""
 
+MAX_HISTORY_DAYS = 36_500
+
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _KEY_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
 _GROUP = re.compile(r"[A-Za-z0-9_]+")
@@ -59,6 +61,7 @@ def check_declaration(job: SyncJob[Any, Any]) -> None:
     for check in (_check_name, _check_callables, _check_identity, _check_target, _check_pace, _check_deletes):
         check(job)
     _check_limits(job)
+    _check_history(job)
     _check_presentation(job)
     if job.schedule is not None:
         with _naming(job, "schedule"):
@@ -198,6 +201,16 @@ def _check_limits(job: SyncJob[Any, Any]) -> None:
 
 def _tells_changes(job: SyncJob[Any, Any]) -> bool:
     return job.has_changed is not None or any(hasattr(job.target, name) for name in ("open", "has_changed", "changes"))
+
+
+def _check_history(job: SyncJob[Any, Any]) -> None:
+    days = job.keep_history_days
+    if not isinstance(days, int) or isinstance(days, bool) or not 0 <= days <= MAX_HISTORY_DAYS:
+        raise _wrong(
+            job,
+            "keep_history_days",
+            f"{days!r} must be a whole number of days from 0, which records nothing, to {MAX_HISTORY_DAYS}",
+        )
 
 
 def _is_key(key: object) -> bool:

@@ -70,6 +70,7 @@ class PlanEntry:
         before: The fields of the local record when the plan was made, where the target does not name its changes;
             None if they are not known.
         local: The local record as the diff found it, for as long as the diff works on it.
+        kept_changes: The changes as the plan file has them, where they are not read out of it.
     """
 
     action: Action
@@ -79,3 +80,4 @@ class PlanEntry:
     changes: Mapping[str, FieldChange] = field(default_factory=dict)
     before: Mapping[str, Any] | None = None
     local: Any = None
+    kept_changes: str | None = None

@@ -11,9 +11,9 @@ _LOOKED_AT_CHARS = 2 * MAX_MESSAGE_CHARS  # of a message of megabytes
 _LONGEST_CHAIN = 10
 _MEMBERS_SHOWN = 5
 
-_PATTERNS = (
+_PATTERNS = (  # none begins with a repetition: looking for it in a text of megabytes would take hours
     # the password in scheme://user:password@host
-    (re.compile(r"(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*:)(?:[^\s/]+|[^\s@]+)(?=@)"), r"\g<keep>***"),
+    (re.compile(r"(?P<keep>(?<=[A-Za-z0-9+.-])://[^\s:/@]*:)(?:[^\s/]+|[^\s@]+)(?=@)"), r"\g<keep>***"),
     # a token in https://token@host
     (re.compile(r"(?P<keep>\bhttps?://)[^\s:/@]{8,}(?=@)"), r"\g<keep>***"),
     # Authorization: Bearer ..., Basic ..., Session ...
@@ -21,7 +21,7 @@ _PATTERNS = (
     # password=..., "token": "...", api_key: ...
     (
         re.compile(
-            r"(?P<keep>\b[a-z_-]*(?:password|passwd|pwd|secret|token|api[_-]?key)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}]+",
+            r"(?P<keep>(?:password|passwd|pwd|secret|token|api[_-]?key)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}]+",
             re.IGNORECASE,
         ),
         r"\g<keep>***",

@@ -61,4 +61,6 @@ def shown_text(name: str, value: Any, most_chars: int | None = _SHOWN_CHARS) -> 
     shown = shown_value(name, value)
     plain = isinstance(shown, str) and shown not in {"", "null", "true", "false"} and shown == shown.strip()
     text = shown if plain else json.dumps(shown, ensure_ascii=False)
+    if not text.isprintable():  # a line stays one line, and no value gives orders to a terminal
+        text = json.dumps(shown)
     return text if most_chars is None or len(text) <= most_chars else text[: most_chars - 1] + "…"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -173,6 +174,7 @@ class BulkRequest:
         folder: A folder of this machine for working files.
         deletes: True if the job deletes.
         version: The item's field that says which of two states is the newer one; None if there is none.
+        recorded_at: Gives the time, aware, if what is written is to be recorded, record by record; else None.
     """
 
     job: str
@@ -182,6 +184,7 @@ class BulkRequest:
     folder: Path
     deletes: bool
     version: str | None = None
+    recorded_at: Callable[[], datetime] | None = None
 
 
 class DescribesItself(Protocol):

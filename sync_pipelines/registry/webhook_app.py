@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sync_pipelines.database.leases import Leases
-from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change
@@ -48,7 +47,7 @@ def applied_by(access: LedgerAccess) -> Apply:
     """
 
     def apply(job: SyncJob[Any, Any], change: Change) -> ItemResult:
-        return apply_change(job, change, Versions(access.ledger()))
+        return apply_change(job, change, access.ledger())
 
     return apply
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sync_pipelines.database.history import Written
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
+from sync_pipelines.runner.history_recording import Note, recovered
 from sync_pipelines.runner.plan_checking import PlanCheck
 from sync_pipelines.runner.record_calls import Answer
 from sync_pipelines.runner.target_driver import TargetDriver, Work
@@ -26,6 +28,7 @@ class ChunkResult:
         failed_deletes: How many deletes failed.
         recovered: How many entries an attempt that broke off had already written.
         settled: Places in the chunk of which it is known what became of them; if applying broke off, not of all.
+        written: What was written, for the history of the records.
     """
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -33,6 +36,7 @@ class ChunkResult:
     failed_deletes: int = 0
     recovered: int = 0
     settled: set[int] = field(default_factory=set)
+    written: list[Written] = field(default_factory=list)
 
     def counts(self) -> Counts:
         """The outcomes, counted."""
@@ -59,6 +63,7 @@ def apply_chunk(  # noqa: PLR0913 - what it works with
     result: ChunkResult | None = None,
     guard: VersionGuard | None = None,
     check: PlanCheck | None = None,
+    in_doubt: bool = False,
 ) -> ChunkResult:
     """Writes a chunk: looks up what it needs, decides once more against what is there now, writes.
 
@@ -69,6 +74,7 @@ def apply_chunk(  # noqa: PLR0913 - what it works with
         result: An empty one to fill as the work goes on, for a caller that must know what was done if it breaks off.
         guard: Knows the versions of local records, for a job with `get_version`.
         check: Refuses what has changed since, for a plan that is older than the run.
+        in_doubt: True if this very chunk is the one that an earlier attempt may have written.
 
     Raises:
         TargetError: The target as a whole does not answer.
@@ -76,7 +82,7 @@ def apply_chunk(  # noqa: PLR0913 - what it works with
     look_up_all = verify or check is not None
     wanted = [each.external_id for each in entries if look_up_all or each.action is not Action.CREATE]
     found, broken = driver.find(wanted) if wanted else ({}, {})
-    chunk = ChunkWriter(driver, entries, verify=verify, result=result, check=check)
+    chunk = ChunkWriter(driver, entries, verify=verify, result=result, check=check, in_doubt=in_doubt)
     known = guard.known(found, [each.external_id for each in entries]) if guard is not None else {}
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
@@ -113,9 +119,10 @@ class ChunkWriter:
         verify: True if an earlier attempt may have written some of it.
         result: What is filled as the work goes on; by default a new one.
         check: Refuses what has changed since the plan was made.
+        in_doubt: True if this very chunk is the one that an earlier attempt may have written.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         driver: TargetDriver,
         entries: Sequence[PlanEntry],
@@ -123,12 +130,15 @@ class ChunkWriter:
         verify: bool = False,
         result: ChunkResult | None = None,
         check: PlanCheck | None = None,
+        in_doubt: bool = False,
     ) -> None:
         self.result = result if result is not None else ChunkResult()
         self._driver = driver
         self._entries = entries
         self._verify = verify
         self._check = check
+        self._in_doubt = in_doubt
+        self._notes: dict[str, Note] = {}
         self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
 
     def leave(self, number: int) -> None:
@@ -168,6 +178,7 @@ class ChunkWriter:
         else:
             self.result.settle(number, Outcome.UNCHANGED)
             self.result.recovered += int(self._verify)
+            self._record_recovered(entry)
 
     def _add(
         self, action: Action, number: int, local: Any | None, changes: Mapping[str, FieldChange] | None = None
@@ -177,7 +188,15 @@ class ChunkWriter:
         if refused is not None:
             self.result.fail(number, entry, refused)
             return
-        self._works[action].append((number, Work(entry.external_id, entry.item, local)))
+        work = Work(entry.external_id, entry.item, local)
+        self._works[action].append((number, work))
+        if self._driver.records_history:
+            self._notes[work.external_id] = Note.of(self._driver, action, work, changes or {}, entry)
+
+    def _record_recovered(self, entry: PlanEntry) -> None:
+        written = recovered(entry) if self._in_doubt and self._driver.records_history else None
+        if written is not None:
+            self.result.written.append(written)
 
     def write(self) -> ChunkResult:
         """Carries out creates, then updates, then deletes, and gives all outcomes.
@@ -205,3 +224,6 @@ class ChunkWriter:
                     self.result.fail(number, self._entries[number], answer.error)
                 else:
                     self.result.settle(number, _WRITTEN[action])
+                    if work.external_id in self._notes:
+                        note = self._notes.pop(work.external_id)
+                        self.result.written.append(note.written(self._driver, _WRITTEN[action]))

@@ -60,6 +60,7 @@ def bulk_request(job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, 
         folder=files.work,
         deletes=job.deletes != "off",
         version=job.get_version if isinstance(job.get_version, str) else None,
+        recorded_at=workspace.clock if job.keep_history_days > 0 else None,
     )
 
 

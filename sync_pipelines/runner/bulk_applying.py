@@ -62,14 +62,17 @@ class BulkApply:
             TargetError: The target does not answer; what was applied is accounted for.
             LeaseLostError: Another run has taken over.
         """
-        for span in self._driver.at_once(lambda: self._bulk.spans(verify=verify)):
+        first_load = bool((planned.bulk or {}).get("first_load"))
+        for span in self._driver.at_once(lambda: self._bulk.spans(verify=verify, first_load=first_load)):
             self._driver.check_lease()
             self._driver.at_once(partial(self._bulk.apply, span))
             counts = self._save()
+            self._move_recorded()
             done = counts.items() + counts.deleted
             self._applier.report.progress(Progress("apply", planned.fetched, done, planned.writes))
         self._applier.apply_plan(self._files, planned, first=SPANS + 1)
         self._apply_late()
+        self._move_recorded()
         self._workspace.ledger.replace_chunk(self._run_id, APPLIED, {}, self._workspace.clock())
         self._driver.at_once(self._bulk.drop)
 
@@ -78,6 +81,10 @@ class BulkApply:
         counts: Counts = self._driver.at_once(self._bulk.applied)
         self._workspace.ledger.replace_chunk(self._run_id, SPANS, counts.to_dict(), self._workspace.clock())
         return counts
+
+    def _move_recorded(self) -> None:
+        if self._applier.recorder is not None:
+            self._applier.recorder.move(self._driver, self._bulk)
 
     def _apply_late(self) -> None:
         """Writes what the database refused, or what somebody else has changed, one by one."""

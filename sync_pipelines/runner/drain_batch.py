@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sync_pipelines.database.history import Written
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
@@ -33,12 +34,14 @@ class BatchResult:
         outcomes: Those that are settled without an error.
         errors: Those that failed.
         in_vain: Those of them that failed because the source does not answer.
+        written: What was written, for the history of the records.
     """
 
     incoming: Sequence[Incoming]
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     errors: dict[int, SyncError] = field(default_factory=dict)
     in_vain: set[int] = field(default_factory=set)
+    written: Sequence[Written] = ()
 
     def fail(self, position: int, external_id: str | None, error: Exception) -> None:
         """Keeps the error of a delivery."""
@@ -241,6 +244,7 @@ class DrainBatch:
             apply_chunk(self._driver, self._entries, verify=True, result=chunk, guard=guard)
         finally:
             _add_written(given, self._entries, chunk)
+            given.written = chunk.written
             if connection is None:
                 self.result = given
         if not given.is_complete:

@@ -6,21 +6,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_history import RunHistory
+from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
+from sync_pipelines.runner.history_recording import Recorder, forget_old_history
 from sync_pipelines.runner.incoming import Incoming, in_their_order, read_delivery
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
@@ -111,10 +115,11 @@ class Drain:
         self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
     ) -> SyncResults:
         self._workspace.clean_up_ledger()
+        forget_old_history(self.job, self._workspace)
         started_at, began_s = self._workspace.clock(), time.monotonic()
         self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
         self._workspace.ledger.start_run(
-            RunRow(run_id, self.job.name, "drain", self._dagster_run_id, options={}, started_at=started_at)
+            RunRow(run_id, self.job.name, DRAIN, self._dagster_run_id, options={}, started_at=started_at)
         )
         failure: str | None = "interrupted"
         try:
@@ -245,7 +250,9 @@ class Drain:
         errors = [result.errors[position] for position in sorted(result.errors)]
         self._workspace.inbox.settle(self._settled(result, now), now, within)
         counts = {**result.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
-        self._workspace.ledger.save_chunk(run_id, number, counts, map(error_row, errors), now, within=within)
+        recorder = Recorder(self._workspace, Writer(self.job.name, run_id, DRAIN))
+        also = partial(recorder.keep, result.written)
+        self._workspace.ledger.save_chunk(run_id, number, counts, map(error_row, errors), now, within=within, also=also)
 
     def _settled(self, result: BatchResult, now: datetime) -> list[Settled]:
         settled: list[Settled] = []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.applying import ChunkResult, apply_chunk
+from sync_pipelines.runner.history_recording import Recorder
 from sync_pipelines.runner.outcome import error_row
 from sync_pipelines.runner.plan_checking import PlanCheck
 from sync_pipelines.runner.plan_files import read_plan
@@ -60,6 +62,8 @@ class PlanApplier:
         self._verify = verify
         self._guard = guard
         self._check = check
+        self.recorder = Recorder.of_run(workspace, run_id, driver)
+        self._in_doubt = verify
         self._applied = self._ledger.chunks(run_id)
         self._unfinished = self._ledger.unfinished_chunks(run_id)
 
@@ -76,8 +80,8 @@ class PlanApplier:
         """
         whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
         done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
-        withheld = planned.verdict.withheld
-        for page in read_plan(files, whole, fields=self._check is not None, without=withheld):
+        fields = self._check is not None or (self._in_doubt and self.recorder is not None)
+        for page in read_plan(files, whole, fields=fields, without=planned.verdict.withheld):
             if page.entries:
                 self.apply_entries(first + page.number, page.entries)
             done = min(done + page.size, planned.writes)
@@ -100,7 +104,15 @@ class PlanApplier:
         result = ChunkResult()
         left = [entries[place] for place in chunk.places]
         try:
-            apply_chunk(self._driver, left, verify=self._verify, result=result, guard=self._guard, check=self._check)
+            apply_chunk(
+                self._driver,
+                left,
+                verify=self._verify,
+                result=result,
+                guard=self._guard,
+                check=self._check,
+                in_doubt=self._in_doubt,
+            )
         except LeaseLostError:
             raise  # whoever has the lease may be applying this very chunk
         except BaseException:
@@ -109,12 +121,15 @@ class PlanApplier:
                 self._save(chunk, result, rest)
             raise
         finally:
+            self._in_doubt = False
             if self._check is not None:
                 self._check.in_doubt = False  # only the chunk that an earlier attempt had begun with was
         self._save(chunk, result)
 
     def _save(self, chunk: ChunkPlaces, result: ChunkResult, left: Sequence[int] = ()) -> None:
         rows = [error_row(error) for error in result.errors]
-        self._ledger.save_chunk(self._run_id, chunk.number, result.counts().to_dict(), rows, self._clock(), left=left)
+        counts, now = result.counts().to_dict(), self._clock()
+        also = partial(self.recorder.keep, result.written) if self.recorder is not None else None
+        self._ledger.save_chunk(self._run_id, chunk.number, counts, rows, now, left=left, also=also)
         for error in result.errors:
             self.report.item_failed(error)

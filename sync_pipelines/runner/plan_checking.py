@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
 from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.errors import StalePlanError
-from sync_pipelines.runner.plan_files import encodable, readable_fields
+from sync_pipelines.runner.plan_files import readable_fields
 from sync_pipelines.runner.target_driver import TargetDriver
 
 _MISSING = object()
@@ -132,7 +133,12 @@ def _same(was: Any, now: Any) -> bool:
     """True for values that a plan would keep as the same."""
     if was is _MISSING or now is _MISSING:
         return was is now
-    return encode(encodable(was)) == encode(encodable(now))
+    return _kept(was) == _kept(now)
+
+
+def _kept(value: Any) -> str:
+    """How a plan keeps a value, whatever order the keys of its objects are in."""
+    return json.dumps(json.loads(encode(encodable(value))), sort_keys=True)
 
 
 def _told(fields: Mapping[str, tuple[Any, Any]], lead: str) -> str:

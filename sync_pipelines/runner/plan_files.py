@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_pipelines.database.tables import WITHHELD
-from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.codec import decode, encodable, encode
 from sync_pipelines.engine.pages import PAGE_SIZE
 from sync_pipelines.engine.plan import Action, FieldChange, PlanCounts, PlanEntry
 from sync_pipelines.engine.results import Duplicate, SyncError
@@ -17,8 +17,6 @@ from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import PageWriter, read_pages
 from sync_pipelines.snapshots.store import RunFiles
-
-_FIELDS = ("changes", "before")
 
 
 def files_of_plan(workspace: Workspace, plan_id: str, kind: str) -> RunFiles:
@@ -63,24 +61,15 @@ class PlanPages:
 
 def _plan_row(entry: PlanEntry, before: Mapping[str, Any] | None) -> tuple[Any, ...]:
     kept = encode({name: encodable(value) for name, value in before.items()}) if before else None
-    return entry.position, entry.action.value, entry.external_id, _encoded_changes(entry.changes), kept
+    return entry.position, entry.action.value, entry.external_id, encoded_changes(entry.changes), kept
 
 
-def _encoded_changes(changes: Mapping[str, FieldChange]) -> str:
+def encoded_changes(changes: Mapping[str, FieldChange]) -> str:
     """The changes for people: a value that JSON can't hold is shown as text rather than failing the item."""
     try:
         return encode({name: [change.old, change.new] for name, change in changes.items()})
     except Exception:  # noqa: BLE001 - whatever a local value raises, the item can be written
         return encode({name: [encodable(change.old), encodable(change.new)] for name, change in changes.items()})
-
-
-def encodable(value: Any) -> Any:
-    """The value, or the name of its type if JSON can't hold it."""
-    try:
-        encode(value)
-    except Exception:  # noqa: BLE001 - see above
-        return f"<{type(value).__module__}.{type(value).__qualname__}>"
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +101,17 @@ def read_plan(
     left_out = {action.value for action in without}
     rows_left = (rows for number, rows in enumerate(_rows(files, (), left_out)) if number not in applied)
     items = Snapshot(files.folder).rows_at(position for rows in rows_left for position, *_ in rows if position >= 0)
-    for number, rows in enumerate(_rows(files, ["external_id", *(_FIELDS if fields else ())], left_out)):
+    for number, rows in enumerate(_rows(files, ["external_id", "changes", *(("before",) if fields else ())], left_out)):
         entries: list[PlanEntry] = []
         if number not in applied:
-            entries = [
-                PlanEntry(
-                    Action(action), external_id, position, next(items).item if position >= 0 else None, *_fields(*kept)
-                )
-                for position, action, external_id, *kept in rows
-            ]
+            entries = [_entry(row, next(items).item if row[0] >= 0 else None, fields=fields) for row in rows]
         yield PlanPage(number, len(rows), entries)
+
+
+def _entry(row: Sequence[Any], item: Any, *, fields: bool) -> PlanEntry:
+    position, action, external_id, changes = row[:4]
+    named, before = _fields(*row[3:]) if fields else ({}, None)
+    return PlanEntry(Action(action), external_id, position, item, named, before, kept_changes=changes)
 
 
 def entries_of(files: RunFiles, actions: Collection[Action]) -> Iterator[PlanEntry]:

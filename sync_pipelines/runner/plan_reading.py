@@ -258,7 +258,7 @@ def field_rows(entry: PlanEntry) -> list[FieldRow]:
 def entry_line(entry: PlanEntry) -> str:
     """An entry on a line, for people: `update A-1: price 10 -> 12`."""
     told = [_told(entry.action, row) for row in field_rows(entry)]
-    return f"{entry.action.value} {entry.external_id}{': ' if told else ''}{', '.join(told)}"
+    return f"{entry.action.value} {shown_text('', entry.external_id)}{': ' if told else ''}{', '.join(told)}"
 
 
 def _told(action: Action, row: FieldRow) -> str:

@@ -95,8 +95,8 @@ class PlanRun(SyncRun):
                 notes.extend(notes_of_release)
                 notes.extend(self._apply_checked(plan, run_id, held))
                 require_good_accounts(self.job, self._workspace, run_id)
-            self._workspace.plans.finish(plan.id, self._workspace.clock())
             results = self._finish(run_id, None)
+            self._workspace.plans.finish(plan.id, self._workspace.clock())
             self._report.finished(results)
             self._on_complete(results)
         return results
@@ -116,12 +116,12 @@ class PlanRun(SyncRun):
         self._require_made_for(plan, run_id)
         files = files_of_plan(self._workspace, plan.id, plan.kind)
         planned = PlannedRun.of_summary(read_summary(files.plan))
-        verify = self._ledger.begin_apply(run_id, self._workspace.clock())
-        if verify:
-            self._report.line("apply: going on after an attempt that broke off")
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
-        self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
         with open_target(self.job, held) as driver:
+            verify = self._ledger.begin_apply(run_id, self._workspace.clock())
+            if verify:
+                self._report.line("apply: going on after an attempt that broke off")
+            self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
             guard = guard_of(self.job, self._workspace.versions, driver)
             came_since = RunHistory(self._ledger).items_since(self.job.name, plan.created_at)
             check = PlanCheck(self.job, driver, in_doubt=verify, came_since=came_since)

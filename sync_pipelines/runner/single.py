@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from sync_pipelines.database.history import History, Writer, Written
+from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.calls import call, resolve
 from sync_pipelines.engine.codec import decode, encode
@@ -15,10 +17,11 @@ from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change, Delete, Ignore, Refetch, Upsert
 from sync_pipelines.errors import ItemError, RunError
 from sync_pipelines.runner.applying import ChunkResult, ChunkWriter
+from sync_pipelines.runner.history_recording import SINGLE
 from sync_pipelines.runner.refetching import refetch
 from sync_pipelines.runner.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.version_guard import VersionGuard, guard_of
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.workspace import open_workspace, utc_now
 from sync_pipelines.settings.model import Settings
 
 
@@ -45,20 +48,24 @@ def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | 
     if job.get_version is None:
         return apply_change(job, change, None)
     with open_workspace(settings) as workspace:
-        return apply_change(job, change, workspace.versions)
+        return apply_change(job, change, workspace.ledger)
 
 
-def apply_change(job: SyncJob[Any, Any], change: Change, versions: Versions | None) -> ItemResult:
+def apply_change(job: SyncJob[Any, Any], change: Change, ledger: Ledger | None) -> ItemResult:
     """Does what `sync_single_item` does, with a ledger that is open already.
 
     Args:
         job: The sync job.
         change: The change of one item.
-        versions: Those of the ledger, which a job with `get_version` needs.
+        ledger: The ledger, which a job with `get_version` needs; what is written is noted in its history.
     """
     with open_target(job) as driver:
-        guard = guard_of(job, versions, driver) if versions is not None else None
-        return _Single(job, driver, guard).apply(change)
+        guard = guard_of(job, Versions(ledger), driver) if ledger is not None else None
+        single = _Single(job, driver, guard)
+        result = single.apply(change)
+        if ledger is not None and single.written:
+            History(ledger).keep(Writer(job.name, None, SINGLE), single.written, utc_now())
+        return result
 
 
 class _Single:
@@ -75,6 +82,8 @@ class _Single:
         self._driver = driver
         self._guard = guard
         self._external_id: str | None = None
+        self.written: list[Written] = []
+        """What was written, for the history of the record."""
 
     def apply(self, change: Change) -> ItemResult:
         """Applies a change. Raises `ItemError` if it fails."""
@@ -146,7 +155,9 @@ class _Single:
     def _write(self, entry: PlanEntry, local: Any | None) -> Outcome:
         chunk = ChunkWriter(self._driver, [entry], result=_RaisingResult())
         chunk.assign(0, local)
-        return chunk.write().outcomes[0]
+        result = chunk.write()
+        self.written += result.written
+        return result.outcomes[0]
 
 
 def item_error(external_id: str | None, error: Exception) -> ItemError:

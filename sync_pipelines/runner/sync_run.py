@@ -25,6 +25,7 @@ from sync_pipelines.runner.diffing import diff_snapshot
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
 from sync_pipelines.runner.grace import grace_of
 from sync_pipelines.runner.guarding import guarding_of, note_withheld
+from sync_pipelines.runner.history_recording import Recorder, forget_old_history
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.plan_applying import PlanApplier
@@ -125,6 +126,7 @@ class SyncRun:
         run_id = str(uuid4())
         with self._leased(run_id, keep=True), self._phase(run_id, "fetch", selection) as notes:
             self._workspace.clean_up()
+            forget_old_history(self.job, self._workspace)
             self._on_start()
             self._report.line(f"fetch: asking the source of {self.job.name}")
             files = self._workspace.store.files_of(run_id)
@@ -187,6 +189,9 @@ class SyncRun:
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
                 self._tell_recovered(run_id, bulk, noted)
+                recorder = Recorder.of_run(self._workspace, run_id, driver)
+                if recorder is not None:  # what a run that died has left
+                    recorder.move(driver, bulk)
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
@@ -236,7 +241,8 @@ class SyncRun:
             kept = keep
         finally:
             if kept:
-                self._workspace.leases.hand_over(held.lease, self._workspace.lease)
+                to_another = self._dagster_run_id is not None  # without Dagster all phases are of one process
+                self._workspace.leases.hand_over(held.lease, self._workspace.lease, to_another=to_another)
             else:
                 self._workspace.leases.release(held.lease)
 

@@ -129,6 +129,11 @@ class TargetDriver:
         return self._has_changed is not None
 
     @property
+    def records_history(self) -> bool:
+        """True if what is written is kept in the history of its record."""
+        return self._job.keep_history_days > 0
+
+    @property
     def names_changes(self) -> bool:
         """True if the target names the fields that an update would change."""
         return self._offered("changes") is not None

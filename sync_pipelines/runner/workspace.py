@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sync_pipelines.database.history import History
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.database.ledger import Ledger, open_ledger
@@ -95,6 +96,11 @@ class Workspace:
     def versions(self) -> Versions:
         """Which versions records have."""
         return Versions(self.ledger)
+
+    @property
+    def history(self) -> History:
+        """What happened to each record."""
+        return History(self.ledger)
 
     @property
     def plans(self) -> Plans:

@@ -21,6 +21,9 @@ from sync_pipelines.targets.plain import plain, shortened
 from sync_pipelines.targets.reflection import ReflectedTable, reflect_table
 from sync_pipelines.targets.soft_delete import SoftDelete
 
+_CONTAINERS = (list, tuple, set, frozenset, Mapping)
+"""What is no key: an item whose id has become one of these may be any record."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SqlTable:
@@ -103,6 +106,11 @@ class SqlTable:
             value = plain(self._mapping.read_key(item, column))
             if value is None or (isinstance(value, str) and not value.strip()):
                 raise ItemError(f"the item has no external id: key column {column!r} would be {shortened(value)}")
+            if isinstance(value, _CONTAINERS):
+                raise ItemError(
+                    f"key column {column!r} would be {shortened(value)}, a {type(value).__name__}; an id is text or a "
+                    "number"
+                )
             try:
                 parts.append(id_part(value))
             except (TypeError, ValueError) as error:

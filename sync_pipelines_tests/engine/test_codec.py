@@ -365,3 +365,19 @@ def test_an_item_that_contains_itself_is_refused_not_followed_for_ever() -> None
     item["self"] = item
     with pytest.raises(RecursionError):
         encode(item)
+
+
+def test_a_set_is_the_same_text_in_every_process() -> None:
+    script = "from sync_pipelines.engine.codec import encode; print(encode({'tags': {'a', 'b', 'c', 'd', 1, None}}))"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(REPOSITORY), "PYTHONHASHSEED": seed},
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(texts) == 1

@@ -65,6 +65,13 @@ def test_a_text_can_be_told_from_what_it_is_not(value: Any, text: str) -> None:
     assert shown_text("field", value) == text
 
 
+@pytest.mark.parametrize("value", ["one\ntwo", "\x1b[2J", "\x9b2J", "a\u202eb", ["one\ntwo \x7f"]], ids=ascii)
+def test_a_line_stays_a_line_and_no_value_gives_orders_to_a_terminal(value: Any) -> None:
+    text = shown_text("field", value)
+    assert text.isprintable()
+    assert json.loads(text) == value
+
+
 def test_long_texts_are_cut() -> None:
     assert shown_text("field", "x" * 200) == "x" * 79 + "…"
     assert shown_text("field", "x" * 200, None) == "x" * 200

@@ -16,6 +16,7 @@ from unittest.mock import patch
 import sqlalchemy as sa
 
 from sync_pipelines.database.connections import create_database
+from sync_pipelines.database.history import History
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.run import run_sync
@@ -140,6 +141,8 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "ledger": (Ledger, "replace_chunk"),
     "chunk": (Ledger, "save_chunk"),
     "late": (BulkTable, "late"),
+    "move": (History, "keep_blocks"),
+    "forget": (BulkTable, "forget_recorded"),
     "drop": (BulkTable, "drop"),
     "finish": (Ledger, "finish_run"),
 }

@@ -299,3 +299,17 @@ def test_a_process_number_that_is_used_again_is_not_taken_for_the_old_process() 
     machine, pid, started = own_process().rsplit(" ", 2)
 
     assert is_dead(f"{machine} {pid} {int(started) - 1}")
+
+
+@pytest.mark.parametrize(("dagster_run_id", "told"), [(None, True), ("d-1", False)])
+def test_between_two_phases_of_one_process_its_death_can_still_be_told(
+    workspace: Workspace,
+    dagster_run_id: str | None,
+    told: bool,  # noqa: FBT001 - parametrised
+) -> None:
+    """Under Dagster the next phase may be another process, and the end of this one means nothing."""
+    SyncRun(job_over({}), workspace, dagster_run_id=dagster_run_id).fetch()
+
+    lease = workspace.leases.of_job("leased")
+    assert lease is not None
+    assert (lease.holder.process == own_process()) is told

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.errors import RetryableError, TargetError
 from sync_pipelines.targets.bulk.planning import BulkColumns, What
+from sync_pipelines.targets.bulk.recording import SpanRecorder
 from sync_pipelines.targets.bulk.suspects import Suspects
 from sync_pipelines.targets.bulk.work import Done, Span, WorkTables
 from sync_pipelines.targets.failures import is_cancelled, is_passing
@@ -32,6 +33,7 @@ class SpanApplier:
         suspects: Finds the rows that the database refuses.
         fence: Called with every transaction that is about to write; raises if this run may not any more.
         verify: True if an earlier attempt may have written something.
+        recorder: Notes what is written, record by record.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
@@ -44,8 +46,10 @@ class SpanApplier:
         fence: Callable[[sa.Connection], object] | None,
         *,
         verify: bool = False,
+        recorder: SpanRecorder | None = None,
     ) -> None:
         self._work = work
+        self._recorder = recorder
         self._table = table
         self._columns = columns
         self._plan = plan
@@ -138,19 +142,24 @@ class SpanApplier:
 
     def _write(self, connection: sa.Connection, span: Span) -> dict[str, int]:
         planned = self._planned(connection, span)
+        if self._recorder is not None:
+            self._recorder.before(connection, span, planned, self._same_row())
         written = {
             What.UPDATE: self._update(connection, span) if planned.get(What.UPDATE) else 0,
             What.CREATE: self._insert(connection, span) if planned.get(What.CREATE) else 0,
             What.DELETE: self._delete(connection, span) if planned.get(What.DELETE) else 0,
         }
-        unchanged = 0
+        unchanged = set_aside = 0
         for what, count in planned.items():
             if count != written[what]:  # somebody else has been at the table since the diff
                 aside = self._suspects.set_unreached_aside(connection, span, what)
+                set_aside += aside
                 if what is What.UPDATE:
                     unchanged += count - written[what] - aside
                 elif what is What.CREATE:
                     written[what] = count - aside  # a trigger may have put them where the table shows them
+        if self._recorder is not None:
+            self._recorder.after(connection, span, planned, all_written=not set_aside)
         return {
             "created": written[What.CREATE],
             "updated": written[What.UPDATE],
@@ -195,7 +204,7 @@ class SpanApplier:
         return connection.execute(statement).rowcount
 
     def _delete(self, connection: sa.Connection, span: Span) -> int:
-        marked = self._columns.ownership.deleted()
+        marked = self._columns.ownership.deleted
         statement: Any = sa.delete(self._table) if marked is None else sa.update(self._table).values(marked)
         statement = statement.where(*self._columns.ownership.may_be_deleted())
         if self._work.has_addresses:

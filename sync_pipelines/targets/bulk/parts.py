@@ -60,6 +60,7 @@ class BulkPlan:
         written: The columns that are written besides the key.
         temporary: True if the plan does not outlive this process.
         made_for: Table and declaration that the plan was made for.
+        first_load: True if the table had no rows.
     """
 
     unchanged: int
@@ -72,6 +73,7 @@ class BulkPlan:
     written: tuple[str, ...]
     temporary: bool
     made_for: str
+    first_load: bool = False
 
     def planned(self) -> PlanCounts:
         """What is to be written, by action."""

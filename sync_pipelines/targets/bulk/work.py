@@ -172,6 +172,10 @@ class WorkTables(ABC):
         """The name of a working table of this run: of the sync, so that its leftovers are known, and of the run."""
         return f"{name}_{self._sync}_{self._run}"
 
+    def lasting_name(self, name: str) -> str:
+        """The name of a table that all runs of the sync share."""
+        return f"{name}_{self._sync}"
+
     def table(self, name: str, *columns: str) -> sa.Table:
         """A working table of this run, to build statements with."""
         names = dict.fromkeys([*columns, self.place])

@@ -1,0 +1,65 @@
+"""`record_history`: what happened to one record, out of all that the ledger knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sync_pipelines.database.history import History
+from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.history import HistoryEvent
+from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.history_reading import events_of_record
+from sync_pipelines.runner.target_driver import open_target
+from sync_pipelines.settings.model import Settings, load_settings
+
+MANY = 1_000_000
+
+
+def record_history(
+    job: SyncJob[Any, Any] | str, external_id: Any, *, limit: int | None = None, settings: Settings | None = None
+) -> list[HistoryEvent]:
+    """What happened to one record, newest first: what was written of it, what failed, which webhooks came.
+
+    Args:
+        job: A sync job or the name of one; also one that is gone, as long as the ledger remembers the record.
+        external_id: The record's id, as the source gives it or as the target has it. A target that can't be reached is
+            not asked how it writes the id; the history is then looked for as the id is given.
+        limit: The newest so many events; by default all.
+        settings: Where the ledger is; by default those of the environment.
+
+    Returns:
+        The events: `kind` says what happened, `changes` has the fields' old and new values, as they are: secrets are
+        only blotted out where the command line shows them. Empty if the ledger knows nothing of the record.
+
+    Raises:
+        ConfigurationError: There is no such job, the id is none, or the ledger can't be opened.
+    """
+    name = job if isinstance(job, str) else job.name
+    try:
+        known = find_job(job) if isinstance(job, str) else job
+        missing = None
+    except ConfigurationError as error:
+        known, missing = None, error
+    try:
+        given = checked_external_id(external_id)
+    except ItemError as error:
+        raise ConfigurationError(f"{name}: {error}; give the external id of one record") from error
+    ids = list(dict.fromkeys([given, *_canonical(known, given)]))
+    with open_ledger((settings or load_settings()).ledger_database_url()) as ledger:
+        found = events_of_record(History(ledger), name, ids, MANY if limit is None else limit)
+    if missing is not None and not found:
+        raise missing
+    return found
+
+
+def _canonical(job: SyncJob[Any, Any] | None, external_id: str) -> list[str]:
+    """The id as the target writes it; nothing if that can't be told."""
+    if job is None:
+        return []
+    try:
+        with open_target(job) as driver:
+            return [driver.canonical_id(external_id)]
+    except Exception:  # noqa: BLE001 - the ledger answers without the target
+        return []

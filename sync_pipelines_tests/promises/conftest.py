@@ -1,0 +1,92 @@
+"""A shop's table on each kind of database, and syncs into it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine, event
+
+from sync_pipelines import Settings, SqlTable, SyncJob, SyncResults, run_sync
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Shop:
+    """The table `variants`, which takes no negative stock, and the sync `stock` into it.
+
+    Args:
+        database: Holds the table.
+        settings: Keep the ledger in a folder of the test.
+    """
+
+    def __init__(self, database: Engine, settings: Settings) -> None:
+        self.database = database
+        self.settings = settings
+        self.url = database.url.render_as_string(hide_password=False)
+        self.do("CREATE TABLE variants (sku VARCHAR(20) PRIMARY KEY, stock INTEGER CHECK (stock >= 0))")
+
+    def do(self, statement: str) -> None:
+        with self.database.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+    def fill(self, rows: dict[str, int]) -> None:
+        with self.database.begin() as connection:
+            given = [{"sku": sku, "stock": stock} for sku, stock in rows.items()]
+            connection.execute(sa.text("INSERT INTO variants VALUES (:sku, :stock)"), given)
+
+    def rows(self) -> dict[str, int]:
+        with self.database.connect() as connection:
+            return {row.sku: row.stock for row in connection.execute(sa.text("SELECT sku, stock FROM variants"))}
+
+    def job(self, items: Any = (), **fields: Any) -> SyncJob[Any, Any]:
+        target = SqlTable(table="variants", key="sku", columns=["stock"], database=self.database)
+        fetch = items if callable(items) else lambda: list(items)
+        return SyncJob(**{"name": "stock", "fetch_external": fetch, "target": target, **fields})
+
+    def sync(self, items: Any, **fields: Any) -> SyncResults:
+        return run_sync(self.job(items, **fields), settings=self.settings)
+
+    @contextmanager
+    def statements(self) -> Iterator[list[str]]:
+        """What is sent to the database in the block."""
+        sent: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            sent.append(statement)
+
+        event.listen(self.database, "before_cursor_execute", note)
+        try:
+            yield sent
+        finally:
+            event.remove(self.database, "before_cursor_execute", note)
+
+    def child(self, act: str, number: int = 0) -> subprocess.Popen[str]:
+        """The sync in a process of its own."""
+        command = [sys.executable, str(Path(__file__).with_name("child.py"))]
+        return subprocess.Popen(
+            [*command, act, self.url, str(self.settings.data_dir), str(number)],
+            env={"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def shop(database: Engine, tmp_path: Path) -> Shop:
+    """An empty table; the ledger is a file."""
+    return Shop(database, Settings(data_dir=tmp_path / "data"))
+
+
+def stock(sku: Any, quantity: Any) -> dict[str, Any]:
+    """An item."""
+    return {"sku": sku, "stock": quantity}

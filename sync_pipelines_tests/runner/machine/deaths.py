@@ -1,0 +1,146 @@
+"""Rules: a process dies at any statement or commit; whoever goes on, or begins anew, comes to the same end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import PlanError
+from sync_pipelines.runner.dry_run import DryRun
+from sync_pipelines.runner.plan_run import PlanRun
+from sync_pipelines.runner.single import sync_single_item
+from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
+from sync_pipelines_tests.runner.machine.items import Items
+from sync_pipelines_tests.runner.machine.model import Expected, Item
+from sync_pipelines_tests.runner.machine.plans import Plans
+from sync_pipelines_tests.runner.machine.world import DeathError, dying
+
+instants = st.integers(0, 40)
+
+
+class Deaths(Plans, Items):
+    """Nothing is lost, and nothing that matters is repeated."""
+
+    def phase(self, job: Any, done: list[Any]) -> None:
+        """The first phase that is not done yet."""
+        with self.world.workspace() as workspace:
+            run = SyncRun(job, workspace)
+            act: Any = (run.fetch, run.diff, run.apply)[len(done)]
+            done.append(act(*done[-1:]))
+
+    @rule(
+        items=fetches,
+        deletes=deletes,
+        bulk=st.booleans(),
+        survived=st.sampled_from([0, 1, 2, 2, 2]),
+        instant=instants,
+        goes_on=st.booleans(),
+    )
+    def run_is_killed(  # noqa: PLR0913, PLR0917 - drawn
+        self,
+        items: list[Item],
+        deletes: str,
+        bulk: bool,  # noqa: FBT001 - drawn
+        survived: int,
+        instant: int,
+        goes_on: bool,  # noqa: FBT001 - drawn
+    ) -> None:
+        job, done = self.world.job(lambda: items, deletes=deletes), []
+        before = dict(self.model.rows)
+        expected, withheld = self.model.sync(items, deletes=deletes == "hard")
+        with in_bulk(bulk):
+            while len(done) < survived:
+                self.phase(job, done)
+            try:
+                with dying(instant):
+                    self.phase(job, done)
+            except DeathError:
+                self.world.bury()
+                if not (goes_on and done):
+                    self.stopped_in_between(before)
+                    self.withheld = None  # nobody has asked whether it is superseded
+                    self.keep_if_good(done)
+                    return
+            while len(done) < 3:
+                self.phase(job, done)
+        self.check_gone_on(done[-1], expected, len(items))
+        self.whole_run_is_done(done[-1], withheld, deletes)
+
+    def keep_if_good(self, done: list[Any]) -> None:
+        """The process may have died when all was done and noted."""
+        run = self.world.ledger.ledger.run(done[0].run_id) if done else None
+        if run is not None and run.outcome in {"clean", "partial"}:
+            self.model.good.insert(0, run.counts["fetched"])
+
+    def stopped_in_between(self, before: dict[str, int]) -> None:
+        """Each record is as it was or as it was to be; the model takes it as it is."""
+        found = self.world.rows()
+        for sku in {*before, *found, *self.model.rows}:
+            assert found.get(sku) in {before.get(sku), self.model.rows.get(sku)}
+        self.model.rows = found
+
+    def check_gone_on(self, results: SyncResults, expected: Expected, fetched: int) -> None:
+        """Every item is counted once; what the dead attempt had written may count as unchanged, recovered."""
+        wanted, found = expected.counts, results.counts()
+        assert (results.accounts_balance, results.fetched, results.outcome) == (True, fetched, expected.outcome)
+        for name in ("failed", "skipped", "duplicate"):
+            assert found[name] == wanted[name]
+        assert results.created + results.updated + results.recovered == wanted["created"] + wanted["updated"]
+        assert results.unchanged - results.recovered == wanted["unchanged"]
+        assert results.deleted <= wanted["deleted"]  # of what is gone nobody can say who deleted it
+        self.check_errors(results, expected)
+        self.check_ledger(results)
+
+    @rule(items=fetches, deletes=deletes, instant=instants)
+    def dry_run_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:
+        with self.world.workspace() as workspace:
+            run = DryRun(self.world.job(lambda: items, deletes=deletes), workspace)
+            try:
+                with dying(instant):
+                    run.finish(run.diff(run.fetch()))
+            except DeathError:
+                self.world.bury()
+
+    @rule(items=fetches, deletes=deletes, instant=instants)
+    def applying_a_plan_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:
+        plan = self.dry_run_of(items, deletes)
+        expected = self.model.apply(plan.diff)
+        try:
+            with self.world.workspace() as workspace:
+                run = PlanRun(self.world.job(deletes=deletes), workspace)
+                with dying(instant):
+                    results = run.apply_kept(plan.id, "it is right", "a test")
+        except DeathError:
+            self.world.bury()
+            try:
+                results = self.apply(plan)
+            except PlanError:  # it died after all was done
+                return
+            self.check_gone_on(results, expected, len(items))
+        else:
+            self.check(results, expected, fetched=len(items))
+
+    @rule(instant=instants)
+    def drain_is_killed(self, instant: int) -> None:
+        try:
+            with dying(instant):
+                self.drain_now()
+        except DeathError:
+            self.world.bury()
+            self.drain_now()
+        self.model.drain(self.waiting)
+        self.nothing_waits()
+
+    @rule(item=readable_items, instant=st.integers(0, 6))
+    def single_item_is_killed(self, item: Item, instant: int) -> None:
+        before = dict(self.model.rows)
+        self.model.apply(self.model.diff([item]))
+        try:
+            with dying(instant):
+                sync_single_item(self.world.job(), item, settings=self.world.settings)
+        except (DeathError, Exception):  # noqa: BLE001 - or the item has failed
+            self.stopped_in_between(before)

@@ -1,0 +1,179 @@
+"""What a sync is to do, in plain Python: the state machine's runs are held against this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+Item = dict[str, Any]
+
+REFUSED = -1
+"""A quantity that breaks the table's CHECK."""
+UNREADABLE = "many"
+"""A quantity that is no number."""
+
+FEW, SHARE = 1, 0.5
+"""What guards allow: one delete, or one item less, is never a matter of shares."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One write that a plan wants: `old` and `new` are quantities, None where there is no record."""
+
+    sku: str
+    position: int
+    old: int | None
+    new: Any
+
+
+@dataclass
+class Expected:
+    """What is to become of the items of a run."""
+
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("created", "updated", "deleted", "unchanged", "skipped", "failed", "duplicate"), 0
+        )
+    )
+    errors: list[tuple[int, str | None]] = field(default_factory=list)
+    is_guarded: bool = False
+
+    def count(self, outcome: str) -> None:
+        self.counts[outcome] += 1
+
+    def fail(self, position: int, sku: str | None) -> None:
+        self.count("failed")
+        self.errors.append((position, sku))
+
+    def copy(self) -> Expected:
+        return Expected(dict(self.counts), list(self.errors))
+
+    @property
+    def outcome(self) -> str:
+        if self.is_guarded:
+            return "guarded"
+        return "partial" if self.errors else "clean"
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What a comparison settles, and what it wants written."""
+
+    settled: Expected
+    entries: Sequence[Entry]
+
+    def planned(self) -> dict[str, int]:
+        counts = {"to_create": 0, "to_update": 0, "to_delete": 0}
+        for entry in self.entries:
+            name = "to_create" if entry.old is None else "to_delete" if entry.new is None else "to_update"
+            counts[name] += 1
+        return counts
+
+
+def id_of(item: Item) -> str | None:
+    """The external id; None if the item has none that can be read."""
+    sku = item["sku"]
+    return None if sku is None or not str(sku).strip() else str(sku)
+
+
+@dataclass
+class Model:
+    """The local records, and what becomes of them.
+
+    Args:
+        fails_late: True if a quantity that can't be read is noticed only when a new record is written.
+        rows: Id -> quantity.
+        good: How many items the good whole fetches had, newest first.
+    """
+
+    fails_late: bool = False
+    rows: dict[str, int] = field(default_factory=dict)
+    good: list[int] = field(default_factory=list)
+
+    def diff(self, items: Sequence[Item], *, deletes: bool = False) -> Diff:
+        """Compares a fetch with the records. Changes nothing."""
+        settled, entries = Expected(), []
+        last = {id_of(item): position for position, item in enumerate(items)}
+        for position, item in enumerate(items):
+            sku = id_of(item)
+            if sku is None:
+                settled.fail(position, None)
+            elif last[sku] != position:
+                settled.count("duplicate")
+            elif entry := self._decide(position, sku, item, settled):
+                entries.append(entry)
+        if deletes and None not in last:
+            entries += [Entry(sku, -1, old, None) for sku, old in self.rows.items() if sku not in last]
+        return Diff(settled, entries)
+
+    def _decide(self, position: int, sku: str, item: Item, settled: Expected) -> Entry | None:
+        old, new = self.rows.get(sku), item["quantity"]
+        if item["skip"]:
+            settled.count("skipped")
+        elif new == UNREADABLE and not (self.fails_late and old is None):
+            settled.fail(position, sku)
+        elif old == new:
+            settled.count("unchanged")
+        else:
+            return Entry(sku, position, old, new)
+        return None
+
+    def sync(self, items: Sequence[Item], *, deletes: bool) -> tuple[Expected, Diff | None]:
+        """What a whole run does, and what guards withhold of it."""
+        diff = self.diff(items, deletes=deletes)
+        gone = [entry for entry in diff.entries if entry.new is None]
+        is_guarded = self.is_suspicious(len(items), len(gone))
+        if is_guarded:
+            diff = Diff(diff.settled, [entry for entry in diff.entries if entry.new is not None])
+        expected = self.apply(diff)
+        expected.is_guarded = is_guarded
+        return expected, Diff(Expected(), gone) if is_guarded else None
+
+    def is_suspicious(self, fetched: int, deletes: int) -> bool:
+        """True if a fetch has shrunken by half, or would have more than half of the records deleted."""
+        usual = median(self.good[:5]) if self.good else 0
+        if not fetched and (usual or deletes):
+            return True
+        return usual - fetched > max(FEW, SHARE * usual) or deletes > max(FEW, SHARE * len(self.rows))
+
+    def apply(self, diff: Diff) -> Expected:
+        """Writes what a comparison wants, as far as each record still is what it was then."""
+        expected = diff.settled.copy()
+        for entry in diff.entries:
+            self._apply(entry, expected)
+        return expected
+
+    def _apply(self, entry: Entry, expected: Expected) -> None:
+        now = self.rows.get(entry.sku)
+        if now == entry.new:
+            if entry.new is not None:  # of what is gone already nothing is counted
+                expected.count("unchanged")
+        elif now != entry.old or entry.new in {REFUSED, UNREADABLE}:
+            expected.fail(entry.position, entry.sku)
+        elif entry.new is None:
+            expected.count("deleted")
+            del self.rows[entry.sku]
+        else:
+            expected.count("created" if entry.old is None else "updated")
+            self.rows[entry.sku] = entry.new
+
+    def drain(self, deliveries: Iterable[tuple[str, Item | None]]) -> Expected:
+        """Applies deliveries in the order in which they came: an item, or None for a delete."""
+        expected = Expected()
+        last: dict[str, Item | None] = {}
+        for sku, item in deliveries:
+            if sku in last:
+                expected.count("duplicate")
+            last[sku] = item
+        for sku, item in last.items():
+            if item is not None:
+                applied = self.apply(self.diff([item]))
+            else:
+                applied = Expected()
+                applied.count("deleted" if self.rows.pop(sku, None) is not None else "unchanged")
+            for name, count in applied.counts.items():
+                expected.counts[name] += count
+            expected.errors += [(0, each) for _, each in applied.errors]
+        return expected

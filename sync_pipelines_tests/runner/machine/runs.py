@@ -1,0 +1,96 @@
+"""Rules: whole runs, limited ones, broken fetches, and what others write meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import FetchError
+from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, skus, writes
+from sync_pipelines_tests.runner.machine.model import Diff, Item, id_of
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """What guards have withheld of the newest whole run."""
+
+    id: str
+    deletes: str
+    diff: Diff
+    fetched: int
+
+
+class Runs(Machine):
+    """A whole run leaves the table as the fetch says, but for what looks like a broken source."""
+
+    withheld: Withheld | None = None
+
+    def sync(self, items: list[Item], *, bulk: bool, selection: Any = None, **fields: Any) -> SyncResults:
+        with self.world.workspace() as workspace, in_bulk(bulk):
+            run = SyncRun(self.world.job(lambda: items, **fields), workspace)
+            return run.apply(run.diff(run.fetch(**(selection or {}))))
+
+    @rule(items=fetches, deletes=deletes, bulk=st.booleans())
+    def run(self, items: list[Item], deletes: str, bulk: bool) -> None:  # noqa: FBT001 - drawn
+        results = self.sync(items, bulk=bulk, deletes=deletes)
+        expected, withheld = self.model.sync(items, deletes=deletes == "hard")
+        self.check(results, expected, fetched=len(items))
+        self.check_errors(results, expected)
+        self.whole_run_is_done(results, withheld, deletes)
+
+    def whole_run_is_done(self, results: SyncResults, withheld: Diff | None, deletes: str) -> None:
+        """What guards withhold is a plan; what they do not is what later fetches are held against."""
+        self.withheld = None
+        if withheld is None:
+            self.model.good.insert(0, results.fetched)
+            assert results.plan_id is None
+        else:
+            self.withheld = Withheld(results.plan_id or "", deletes, withheld, results.fetched)
+
+    @rule(bulk=st.booleans())
+    def run_of_what_is_there(self, bulk: bool) -> None:  # noqa: FBT001 - drawn
+        items = [{"sku": sku, "quantity": quantity, "skip": False} for sku, quantity in self.model.rows.items()]
+        results = self.sync(items, bulk=bulk, deletes="hard")
+        expected, withheld = self.model.sync(items, deletes=True)
+        assert expected.counts["unchanged"] == len(items)
+        self.check(results, expected, fetched=len(items))
+        self.whole_run_is_done(results, withheld, "hard")
+
+    @rule(items=fetches, limit=st.integers(1, 4), bulk=st.booleans())
+    def run_of_the_first(self, items: list[Item], limit: int, bulk: bool) -> None:  # noqa: FBT001 - drawn
+        results = self.sync(items, bulk=bulk, deletes="hard", selection={"limit": limit})
+        taken = items[:limit]
+        self.check(results, self.model.apply(self.model.diff(taken)), fetched=len(taken))
+
+    @rule(items=fetches, only=st.sets(skus, min_size=1, max_size=3), bulk=st.booleans())
+    def run_of_some(self, items: list[Item], only: set[str], bulk: bool) -> None:  # noqa: FBT001 - drawn
+        results = self.sync(items, bulk=bulk, deletes="hard", selection={"only": only})
+        taken = [item for item in items if id_of(item) in only]
+        self.check(results, self.model.apply(self.model.diff(taken)), fetched=len(taken))
+
+    @rule(items=fetches)
+    def fetch_that_breaks_off(self, items: list[Item]) -> None:
+        def fetch() -> Iterator[Item]:
+            yield from items
+            raise OSError("the line is dead")
+
+        with self.world.workspace() as workspace, pytest.raises(FetchError) as caught:
+            SyncRun(self.world.job(fetch, deletes="hard"), workspace).fetch()
+        assert caught.value.items_fetched == len(items)
+        assert caught.value.results.outcome == "failed"
+        self.check_ledger(caught.value.results)
+
+    @rule(rows=writes)
+    def somebody_else_writes(self, rows: dict[str, int | None]) -> None:
+        for sku, quantity in rows.items():
+            self.world.write(sku, quantity)
+            self.model.rows.pop(sku, None)
+            if quantity is not None:
+                self.model.rows[sku] = quantity
