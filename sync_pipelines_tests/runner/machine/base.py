@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model
+from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model, State
 from sync_pipelines_tests.runner.machine.world import World
 
 skus = st.sampled_from(["a", "b", "ü", "7"])
@@ -48,7 +48,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
-        self.model = Model(fails_late=world.functions)
+        self.model = Model(fails_late=world.kind == "functions", marks=world.kind == "marks")
+        self.before: dict[str, State] = {}
+        """The records before what a run is to be held against."""
 
     @initialize(rows=st.dictionaries(skus, st.integers(0, 3), max_size=4))
     def begin(self, rows: dict[str, int]) -> None:
@@ -61,6 +63,7 @@ class Machine(RuleBasedStateMachine):
     def the_table_is_what_the_model_says(self) -> None:
         if self.world.name != "stock":  # else the example has not begun
             assert self.world.rows() == self.model.rows
+            self.before = dict(self.model.rows)
 
     def check(self, results: SyncResults, expected: Expected, **more: int) -> None:
         """Compares what a run says, and what the ledger says of it, with what was expected."""
@@ -69,6 +72,10 @@ class Machine(RuleBasedStateMachine):
         assert results.accounts_balance
         assert results.outcome == expected.outcome
         self.check_ledger(results)
+        self.check_writes(results)
+
+    def check_writes(self, results: SyncResults, *, has_died: bool = False) -> None:
+        """For features that remember what a run has written."""
 
     def check_ledger(self, results: SyncResults) -> None:
         looked_at = self.world.ledger

@@ -40,7 +40,7 @@ class Items(Machine):
     @rule(sku=skus)
     def single_delete(self, sku: str) -> None:
         result = sync_single_item(self.world.job(), Delete(sku), settings=self.world.settings)
-        assert result.action == ("deleted" if self.model.rows.pop(sku, None) is not None else "unchanged")
+        assert result.action == ("deleted" if self.model.remove(sku) else "unchanged")
 
     def store(self, kind: str, sku: str, item: Item | None) -> None:
         text = encode(item) if item is not None else None

@@ -56,7 +56,7 @@ class Runs(Machine):
 
     @rule(bulk=st.booleans())
     def run_of_what_is_there(self, bulk: bool) -> None:  # noqa: FBT001 - drawn
-        items = [{"sku": sku, "quantity": quantity, "skip": False} for sku, quantity in self.model.rows.items()]
+        items = [{"sku": sku, "quantity": quantity, "skip": False} for sku, quantity in self.model.live().items()]
         results = self.sync(items, bulk=bulk, deletes="hard")
         expected, withheld = self.model.sync(items, deletes=True)
         assert expected.counts["unchanged"] == len(items)
@@ -94,3 +94,4 @@ class Runs(Machine):
             self.model.rows.pop(sku, None)
             if quantity is not None:
                 self.model.rows[sku] = quantity
+        self.before = dict(self.model.rows)
