@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sync_pipelines.engine.causes import Cause
     from sync_pipelines.engine.declaration import SyncJob
     from sync_pipelines.engine.guards import Guards
     from sync_pipelines.engine.history import HistoryEvent
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sync_pipelines.engine.plan import FieldChange, PlanCounts, PlanEntry
     from sync_pipelines.engine.progress import Progress
     from sync_pipelines.engine.results import Duplicate, ItemResult, SyncError, SyncResults
+    from sync_pipelines.engine.retry import Retry
     from sync_pipelines.engine.webhook_signatures import BearerToken, HmacSignature, StandardWebhooks, Unsigned
     from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, Webhook, WebhookEvent
     from sync_pipelines.errors import (
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from sync_pipelines.registry.single_items import apply_item, trigger_item
     from sync_pipelines.registry.webhook_app import webhook_app
     from sync_pipelines.runner.plan_reading import Plan, open_plan
+    from sync_pipelines.runner.retrying_failures import retry_failures
     from sync_pipelines.runner.run import run_sync
     from sync_pipelines.runner.single import sync_single_item
     from sync_pipelines.settings.model import Settings
@@ -70,6 +73,7 @@ _PLACES = {
     "BasicAuth": "sources.rest_auth",
     "BearerAuth": "sources.rest_auth",
     "BearerToken": "engine.webhook_signatures",
+    "Cause": "engine.causes",
     "ConfigurationError": "errors",
     "CursorPaging": "sources.rest_paging",
     "Delete": "engine.webhooks",
@@ -97,6 +101,7 @@ _PLACES = {
     "Progress": "engine.progress",
     "Refetch": "engine.webhooks",
     "RestSource": "sources.rest",
+    "Retry": "engine.retry",
     "RetryableError": "errors",
     "RunError": "errors",
     "Settings": "settings.model",
@@ -126,6 +131,7 @@ _PLACES = {
     "parquet_file": "sources.files",
     "record_history": "registry.history",
     "register_sync_job": "registry.registry",
+    "retry_failures": "runner.retrying_failures",
     "run_sync": "runner.run",
     "schedule_sync_job": "registry.registry",
     "sql_query": "sources.sql_query",
@@ -143,6 +149,7 @@ __all__ = [
     "BasicAuth",
     "BearerAuth",
     "BearerToken",
+    "Cause",
     "ConfigurationError",
     "CursorPaging",
     "Delete",
@@ -170,6 +177,7 @@ __all__ = [
     "Progress",
     "Refetch",
     "RestSource",
+    "Retry",
     "RetryableError",
     "RunError",
     "Settings",
@@ -200,6 +208,7 @@ __all__ = [
     "parquet_file",
     "record_history",
     "register_sync_job",
+    "retry_failures",
     "run_sync",
     "schedule_sync_job",
     "sql_query",

@@ -129,6 +129,51 @@ def _apply(
     raise typer.Exit(apply(plan, reason=reason, released_by=by, wait_s=wait, as_json=as_json))
 
 
+@command("failures")
+def _failures(  # noqa: PLR0913 - the options of the command
+    name: JobName,
+    *,
+    one_by_one: Annotated[bool, typer.Option("--list", help="A line per item, not per cause.")] = False,
+    external_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="All about the item with this external id.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Only those that are open, given-up or resolved; by default open and given-up.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many causes or items.")] = 20,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Show the items of a sync that failed and have not gone through since, by cause or one by one."""
+    from sync_pipelines.cli.failures import Wanted, show_failure, show_failures
+
+    if external_id is not None:
+        show_failure(name, external_id, as_json=as_json)
+    else:
+        show_failures(name, Wanted(state, limit, one_by_one), as_json=as_json)
+
+
+@command("retry")
+def _retry(
+    name: JobName,
+    *,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="Try the item with this external id, due or not; may be repeated."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Try all that are open or given up, whenever they are due.")
+    ] = False,
+    wait: Wait = 0,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Try failed items again. Without --id or --all, those that are due."""
+    from sync_pipelines.cli.failures import Again, retry
+
+    raise typer.Exit(retry(name, Again(ids or [], everything, wait), as_json=as_json))
+
+
 @command("item")
 def _item(
     name: JobName,

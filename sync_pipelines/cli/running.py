@@ -11,6 +11,7 @@ from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json
 from sync_pipelines.cli.program import exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.cli.wording import counts_text, duration, error_document, short_id
+from sync_pipelines.engine.causes import Cause
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.registry.registry import find_job
@@ -109,4 +110,17 @@ def results_document(results: SyncResults) -> dict[str, Any]:
         "failure": results.failure,
         "error_count": results.error_count,
         "errors": [error_document(error) for error in results.errors],
+        "causes": [cause_document(cause) for cause in results.causes],
+        "gone_causes": [cause_document(cause) for cause in results.gone_causes],
+    }
+
+
+def cause_document(cause: Cause) -> dict[str, Any]:
+    """A cause of errors for machines."""
+    return {
+        "exception_type": cause.exception_type,
+        "template": cause.template,
+        "count": cause.count,
+        "sample_ids": list(cause.sample_ids),
+        "is_new": cause.is_new,
     }

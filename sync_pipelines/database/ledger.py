@@ -155,7 +155,7 @@ class Ledger:
             ids = connection.scalars(old).all()
             for start in range(0, len(ids), _INSERT_ROWS):
                 part = ids[start : start + _INSERT_ROWS]
-                for table in (self.tables.run_errors, self.tables.run_chunks):
+                for table in (self.tables.run_errors, self.tables.run_chunks, self.tables.run_causes):
                     connection.execute(delete(table).where(table.c.run_id.in_(part)))
                 connection.execute(delete(runs).where(runs.c.id.in_(part)))
         return len(ids)

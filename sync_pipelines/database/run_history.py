@@ -7,11 +7,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, and_, func, not_, or_, select
 
 from sync_pipelines.database.ledger import Ledger, RunRow
-from sync_pipelines.database.tables import FULL, WHOLE
+from sync_pipelines.database.tables import FULL, RETRY, WHOLE
 
+WAS_APPLIED = ("apply: TooManyFailedError: ", "on_complete failed after the applying was done: ")
+"""How the failure of a run begins that applied everything all the same."""
 _LOOK_BACK = 200
 _GOOD = ("clean", "partial", "guarded")
 
@@ -39,7 +41,7 @@ class RunHistory:
         return self._rows(query.order_by(runs.c.started_at.desc(), runs.c.id).limit(limit))
 
     def last_applied_at(self, job: str, now: datetime) -> datetime | None:
-        """Until when the newest full run of a sync that has begun to apply may have applied; None if there is none.
+        """Until when the newest run of a sync that brings what the source says may have applied; None if there is none.
 
         One that was killed has no end: it was over when the next run of the sync began, or is now.
 
@@ -49,7 +51,7 @@ class RunHistory:
         """
         runs = self._table
         of_job = runs.c.job == job
-        query = select(runs.c.started_at, runs.c.completed_at).where(of_job, runs.c.kind.in_(WHOLE))
+        query = select(runs.c.started_at, runs.c.completed_at).where(of_job, runs.c.kind.in_((*WHOLE, RETRY)))
         query = query.where(runs.c.apply_started_at.is_not(None)).order_by(runs.c.started_at.desc()).limit(1)
         with self._ledger.transaction() as connection:
             found = connection.execute(query).one_or_none()
@@ -60,6 +62,28 @@ class RunHistory:
         ended_at: datetime | None = found.completed_at
         return ended_at or began_at or now
 
+    def has_retried_since(self, job: str, moment: datetime) -> bool:
+        """True if a run that tried failures again has begun to write after that moment."""
+        runs = self._table
+        query = select(runs.c.id).where(runs.c.job == job, runs.c.kind == RETRY, runs.c.started_at > moment)
+        with self._ledger.transaction() as connection:
+            return connection.scalar(query.where(runs.c.apply_started_at.is_not(None)).limit(1)) is not None
+
+    def in_doubt_until(self, job: str) -> datetime | None:
+        """When the newest run began of which nobody knows what it has applied; None if there is none.
+
+        It may have brought records up to newer items than those that had failed before it.
+        """
+        runs = self._table
+        was_applied = or_(*(runs.c.failure.startswith(each) for each in WAS_APPLIED))
+        in_doubt = or_(runs.c.completed_at.is_(None), and_(runs.c.failure.is_not(None), not_(was_applied)))
+        query = select(func.max(runs.c.started_at, type_=runs.c.started_at.type)).where(
+            runs.c.job == job, runs.c.kind.in_(WHOLE), runs.c.apply_started_at.is_not(None), in_doubt
+        )
+        with self._ledger.transaction() as connection:
+            found: datetime | None = connection.scalar(query)
+        return found
+
     def last_good_at(self, job: str) -> datetime | None:
         """When the newest run of a sync that fetched all items, and did not fail, was done; None if there is none."""
         runs = self._table
@@ -68,7 +92,7 @@ class RunHistory:
         )
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
-        return next((row.completed_at for row in rows if _is_whole(row.options)), None)
+        return next((row.completed_at for row in rows if took_all_items(row.options)), None)
 
     def last_fetched(self, job: str, released: Collection[str], limit: int = 5) -> list[int]:
         """How many items the last good fetches of all items had, newest first.
@@ -87,7 +111,7 @@ class RunHistory:
         good = (
             row.counts["fetched"]
             for row in rows
-            if (row.outcome != "guarded" or row.id in released) and _is_whole(row.options)
+            if (row.outcome != "guarded" or row.id in released) and took_all_items(row.options)
         )
         return list(islice(good, limit))
 
@@ -106,6 +130,6 @@ class RunHistory:
         return [run for run in found if run is not None]
 
 
-def _is_whole(options: Mapping[str, Any]) -> bool:
+def took_all_items(options: Mapping[str, Any]) -> bool:
     """True for a run that took all items of the source."""
     return options.get("limit") is None and not options.get("only")

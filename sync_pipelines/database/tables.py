@@ -29,6 +29,7 @@ SQLITE_PREFIX = "sync_"
 
 FULL = "full"
 APPLY = "apply"
+RETRY = "retry"
 DRAIN = "drain"
 DRY_RUN = "dry run"
 WITHHELD = "withheld"
@@ -69,6 +70,8 @@ class LedgerTables:
     leases: Table
     versions: Table
     plans: Table
+    failures: Table
+    run_causes: Table
     history: Table
     history_blocks: Table
     misses: Table
@@ -89,6 +92,8 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         leases=_leases(metadata, prefix),
         versions=_versions(metadata, prefix),
         plans=_plans(metadata, prefix),
+        failures=_failures(metadata, prefix),
+        run_causes=_run_causes(metadata, prefix, run),
         history=_history(metadata, prefix),
         history_blocks=_history_blocks(metadata, prefix),
         misses=_misses(metadata, prefix),
@@ -101,7 +106,7 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         metadata,
         Column("id", String(36), primary_key=True),
         Column("job", Text, nullable=False),
-        Column("kind", String(16), nullable=False),  # full, drain, dry run or apply
+        Column("kind", String(16), nullable=False),  # full, drain, dry run, apply or retry
         Column("dagster_run_id", String(64)),
         Column("options", JSON, nullable=False),  # limit, only; plan: the plan that is applied
         Column("started_at", Moment, nullable=False),
@@ -112,6 +117,7 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         Column("phase_ms", JSON),
         Column("notes", JSON),
         Column("failure", Text),
+        Column("errors_noted_to", BigInteger),  # number of the last of its errors that is noted in the failures
         Index(f"ix_{prefix}runs_job_started_at", "job", "started_at"),
     )
 
@@ -234,6 +240,51 @@ def _plans(metadata: MetaData, prefix: str) -> Table:
         Column("reason", Text),  # why it was applied all the same
         Column("released_by", Text),  # who said so
         Index(f"ix_{prefix}plans_job_created_at", "job", "created_at"),
+    )
+
+
+def _failures(metadata: MetaData, prefix: str) -> Table:
+    is_open, resolved = text("state = 'open'"), text("resolved_at IS NOT NULL")
+    return Table(
+        f"{prefix}failures",
+        metadata,
+        Column("job", String(200), primary_key=True),
+        Column("key", String(300), primary_key=True),  # by external id, or of an item without one by what it is
+        Column("external_id", Text),  # canonical as far as it is known
+        Column("source_id", Text),  # as the source writes it
+        Column("action", String(16), nullable=False),  # upsert or delete
+        Column("payload", Text),  # the engine's JSON of the item; none of a failure that is resolved
+        Column("payload_hash", String(64)),
+        Column("seen_at", Moment),  # since when the payload is known; null of a plan's, which may be older than records
+        Column("exception_type", Text, nullable=False),
+        Column("message", Text, nullable=False),
+        Column("fingerprint", String(16), nullable=False),
+        Column("template", Text, nullable=False),
+        Column("attempts", Integer, nullable=False),  # since the item changed last
+        Column("first_failed_at", Moment, nullable=False),
+        Column("last_failed_at", Moment, nullable=False),
+        Column("next_try_at", Moment),  # null: with the next run
+        Column("state", String(16), nullable=False),  # open, given up, resolved
+        Column("last_run_id", String(36), nullable=False),
+        Column("resolved_at", Moment),
+        Column("resolved_by", String(64)),  # a run, "vanished", or "single item"
+        # in parts, so that nobody takes it for a way to the failures of some keys
+        Index(f"ix_{prefix}failures_due", "job", "next_try_at", postgresql_where=is_open, sqlite_where=is_open),
+        Index(f"ix_{prefix}failures_resolved_at", "resolved_at", postgresql_where=resolved, sqlite_where=resolved),
+    )
+
+
+def _run_causes(metadata: MetaData, prefix: str, run: str) -> Table:
+    return Table(
+        f"{prefix}run_causes",
+        metadata,
+        Column("run_id", String(36), ForeignKey(run, ondelete="CASCADE"), primary_key=True),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("exception_type", Text, nullable=False),
+        Column("template", Text, nullable=False),
+        Column("count", BigInteger, nullable=False),
+        Column("sample_ids", JSON, nullable=False),
+        Column("state", String(16), nullable=False),  # new, known or gone
     )
 
 

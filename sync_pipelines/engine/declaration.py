@@ -15,6 +15,7 @@ from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhooks import Webhook
 from sync_pipelines.errors import ItemError
 
@@ -73,6 +74,8 @@ class SyncJob(Generic[Item, Local]):
             1 (0.05 is a twentieth of the items fetched) or a whole number of items. None: any number.
         fresh_within: How old the last good run may be before the asset counts as stale; by default three times the
             schedule's interval. Without a schedule, or with a cron line, there is no such check unless this is given.
+        retry: When an item that failed is tried again without waiting for the next run: `Retry(attempts=6,
+            first_wait_s=60)`. None: only the next run tries it again.
         keep_history_days: How long the ledger remembers what was written of each record, with old and new values, for
             `record_history` and `sync-pipelines history`. With 0 nothing is recorded, and what was is forgotten.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
@@ -113,6 +116,7 @@ class SyncJob(Generic[Item, Local]):
     guards: Guards | None = Guards()
     fail_above: float | None = None
     fresh_within: timedelta | None = None
+    retry: Retry | None = Retry()
     keep_history_days: int = 90
     schedule: Interval | str | None = None
     webhook: Webhook | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import as_interval
+from sync_pipelines.engine.retry import MAX_ATTEMPTS, Retry
 from sync_pipelines.engine.webhooks import check_webhook
 from sync_pipelines.errors import ConfigurationError
 
@@ -58,7 +59,15 @@ def check_declaration(job: SyncJob[Any, Any]) -> None:
     Raises:
         ConfigurationError: One is wrong; the message names job and field.
     """
-    for check in (_check_name, _check_callables, _check_identity, _check_target, _check_pace, _check_deletes):
+    for check in (
+        _check_name,
+        _check_callables,
+        _check_identity,
+        _check_target,
+        _check_pace,
+        _check_retry,
+        _check_deletes,
+    ):
         check(job)
     _check_limits(job)
     _check_history(job)
@@ -147,6 +156,23 @@ def _check_pace(job: SyncJob[Any, Any]) -> None:
         return
     if not isinstance(limit, (int, float)) or isinstance(limit, bool) or not 0 < limit < math.inf:
         raise _wrong(job, "max_calls_per_s", f"{limit!r} must be a number above 0, or None for no limit")
+
+
+def _check_retry(job: SyncJob[Any, Any]) -> None:
+    retry = job.retry
+    if retry is None:
+        return
+    if not isinstance(retry, Retry):
+        raise _wrong(job, "retry", f"{retry!r} must be Retry(attempts=..., first_wait_s=...), or None for no retry")
+    if (
+        not isinstance(retry.attempts, int)
+        or isinstance(retry.attempts, bool)
+        or not 1 <= retry.attempts <= MAX_ATTEMPTS
+    ):
+        raise _wrong(job, "retry", f"attempts={retry.attempts!r} must be a whole number from 1 to {MAX_ATTEMPTS}")
+    wait_s = retry.first_wait_s
+    if not isinstance(wait_s, (int, float)) or isinstance(wait_s, bool) or not 0 < wait_s < math.inf:
+        raise _wrong(job, "retry", f"first_wait_s={wait_s!r} must be a number of seconds above 0")
 
 
 def _check_deletes(job: SyncJob[Any, Any]) -> None:

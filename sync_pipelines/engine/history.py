@@ -38,7 +38,7 @@ class HistoryEvent:
             about the record, also one that `trigger_item` or `apply_item` has stored).
         external_id: The record's canonical external id; of a failure or a webhook as it was given.
         run_id: The run that did it; None for single items that were applied at once, and for webhooks.
-        via: How it was written: `full`, `drain`, `apply` (a plan), or `single` (one item at once).
+        via: How it was written: `full`, `drain`, `apply` (a plan), `retry`, or `single` (one item at once).
         changes: Field -> old and new value. `old` is None for a create, `new` for a delete. None if they are not known:
             the target does not name its fields, or the record came with a first load into an empty table.
         message: Why it failed.

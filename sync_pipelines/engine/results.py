@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from sync_pipelines.engine.causes import Cause
 from sync_pipelines.engine.plan import Outcome, PlanCounts
 from sync_pipelines.engine.redaction import exception_type, forget_frames, message_of
 
@@ -124,6 +125,8 @@ class SyncResults:
         recovered: Of `unchanged`, how many an attempt that broke off had already written.
         errors: The first 1,000 errors in the order of the fetch; the ledger has all.
         duplicates: The first 1,000 duplicates.
+        causes: The errors by cause, the most frequent first; at most 200, and what is left as one.
+        gone_causes: Causes that the run before had, and this one has not.
         notes: What a person should know besides, e.g. why deletes were withheld.
         phase_ms: Milliseconds spent in `fetch`, `diff`, `apply`.
         failure: Why the run as a whole failed, None if it did not.
@@ -151,6 +154,8 @@ class SyncResults:
     recovered: int = 0
     errors: tuple[SyncError, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    gone_causes: tuple[Cause, ...] = ()
     notes: tuple[str, ...] = ()
     phase_ms: Mapping[str, int] = field(default_factory=dict)
     failure: str | None = None

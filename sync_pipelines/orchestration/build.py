@@ -14,6 +14,7 @@ from sync_pipelines.orchestration.handover import handover_io_manager
 from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job, drain_job_name
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.recovery import build_recovery_sensor
+from sync_pipelines.orchestration.retries import build_retry_job, build_retry_sensor, retry_job_name
 from sync_pipelines.orchestration.schedules import build_schedule
 from sync_pipelines.orchestration.sensors import build_sensor
 
@@ -21,7 +22,7 @@ from sync_pipelines.orchestration.sensors import build_sensor
 def build_definitions(
     sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition = in_process_executor
 ) -> Definitions:
-    """Gives each sync its asset, checks, jobs, schedule and sensor.
+    """Gives each sync its asset, checks, jobs, schedule and sensors.
 
     Args:
         sync_jobs: E.g. those that the registry finds.
@@ -33,13 +34,19 @@ def build_definitions(
     """
     require_distinct_names(sync_jobs)
     schedules = [build_schedule(job) for job in sync_jobs]
+    retried = [job for job in sync_jobs if job.retry is not None]
     freshness = build_freshness_sensor(sync_jobs)
     return Definitions(
         assets=[*build_source_specs(sync_jobs), *(build_asset(job) for job in sync_jobs)],
         asset_checks=[build_checks(job) for job in sync_jobs],
-        jobs=[*(build_sync_job(job) for job in sync_jobs), *(build_drain_job(job) for job in sync_jobs)],
+        jobs=[*map(build_sync_job, sync_jobs), *map(build_drain_job, sync_jobs), *map(build_retry_job, retried)],
         schedules=[schedule for schedule in schedules if schedule is not None],
-        sensors=[*map(build_sensor, sync_jobs), build_recovery_sensor(), *([freshness] if freshness else [])],
+        sensors=[
+            *map(build_sensor, sync_jobs),
+            *map(build_retry_sensor, retried),
+            build_recovery_sensor(),
+            *([freshness] if freshness else []),
+        ],
         resources={"handover_io_manager": handover_io_manager},
         executor=executor,
     )
@@ -52,6 +59,7 @@ def require_distinct_names(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
         taken = {
             f"Dagster job {job.dagster_name}": "name",
             f"Dagster job {drain_job_name(job)}": "name",
+            f"Dagster job {retry_job_name(job)}": "name",
             f"asset {asset_key(job).to_user_string()}": "asset_key",
         }
         for name, field in taken.items():

@@ -18,6 +18,7 @@ from sync_pipelines.runner.draining import Applied
 from sync_pipelines.runner.plan_reading import FieldRow, Plan, field_rows
 
 ERRORS_SHOWN = 50
+CAUSES_SHOWN = 50
 APPLIED_SHOWN = 100
 ENTRIES_SHOWN = 50
 ROWS_SHOWN = 300
@@ -57,6 +58,13 @@ def drain_metadata(
         metadata |= _inbox_metadata(depth)
     metadata["more about it"] = more_about(results.run_id)
     return metadata | target_metadata(target)
+
+
+def retry_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
+    """What an operator sees of failed items that were tried again, under names of their own, as of a drain."""
+    metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
+    metadata |= {f"retried items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
+    return metadata | _remarks(results) | {"more about it": more_about(results.run_id)} | target_metadata(target)
 
 
 def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, MetadataValue]:
@@ -140,6 +148,26 @@ def more_about(run_id: str) -> MetadataValue:
     return MetadataValue.text(f"sync-pipelines show {run_id[:8]}")
 
 
+def causes_table(results: SyncResults) -> MetadataValue:
+    """The errors by cause, and the causes that are gone, as a table."""
+    causes = [("new" if each.is_new else "", each) for each in results.causes]
+    causes += [("gone", each) for each in results.gone_causes]
+    records = [
+        TableRecord(
+            {
+                "items": each.count,
+                "error": each.exception_type,
+                "message": each.template,
+                "e.g.": ", ".join(each.sample_ids),
+                "since the last run": since,
+            }
+        )
+        for since, each in causes[:CAUSES_SHOWN]
+    ]
+    texts = _text_schema("error", "message", "e.g.", "since the last run").columns
+    return MetadataValue.table(records, TableSchema([TableColumn("items", "int"), *texts]))
+
+
 def errors_table(results: SyncResults) -> MetadataValue:
     """The first errors as a table."""
     records = [
@@ -176,6 +204,8 @@ def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
         shown = min(len(results.errors), ERRORS_SHOWN)
         title = "errors" if shown == results.error_count else f"errors (first {shown} of {results.error_count})"
         remarks[title] = errors_table(results)
+    if results.causes or results.gone_causes:
+        remarks["errors by cause"] = causes_table(results)
     if results.recovered:
         remarks["recovered"] = MetadataValue.int(results.recovered)
     if results.guarded:

@@ -55,9 +55,9 @@ def _look(job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipR
         if not waiting.is_due(now):
             at = waiting.next_try_at
             return SkipReason(f"{waiting.count:,} items have failed and wait for their next try, at {at:%H:%M:%S} UTC")
-        if _drain_under_way(context.instance, job):
+        if is_under_way(context.instance, drain_job_name(job)):
             return SkipReason(f"{waiting.count:,} items are waiting; a run that applies them is under way")
-        if _has_just_failed(context.instance, job):
+        if has_just_failed(context.instance, drain_job_name(job)):
             return SkipReason(
                 f"{waiting.count:,} items are waiting; the last run that was to apply them failed, and the next one "
                 f"starts {_PAUSE.seconds} s after it"
@@ -67,14 +67,14 @@ def _look(job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipR
     return look
 
 
-def _has_just_failed(instance: DagsterInstance, job: AnyJob) -> bool:
-    """True if the last drain failed a moment ago: a target that is down needs no run every few seconds."""
-    filters = RunsFilter(job_name=drain_job_name(job), updated_after=utc_now() - _PAUSE)
+def has_just_failed(instance: DagsterInstance, job_name: str) -> bool:
+    """True if its last run failed a moment ago: a target that is down needs no run every few seconds."""
+    filters = RunsFilter(job_name=job_name, updated_after=utc_now() - _PAUSE)
     records = instance.get_run_records(filters, limit=1)
     return bool(records) and records[0].dagster_run.status is DagsterRunStatus.FAILURE
 
 
-def _drain_under_way(instance: DagsterInstance, job: AnyJob) -> bool:
-    """True if a drain is queued or running; one that has lasted far too long is dead and counts no more."""
-    filters = RunsFilter(job_name=drain_job_name(job), statuses=_UNDER_WAY, created_after=utc_now() - _GIVEN_UP_AFTER)
+def is_under_way(instance: DagsterInstance, job_name: str) -> bool:
+    """True if a run of it is queued or running; one that has lasted far too long is dead and counts no more."""
+    filters = RunsFilter(job_name=job_name, statuses=_UNDER_WAY, created_after=utc_now() - _GIVEN_UP_AFTER)
     return bool(instance.get_run_records(filters, limit=1))

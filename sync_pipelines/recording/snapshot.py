@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
-from sync_pipelines.engine.codec import decode
+from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.overlap import Background
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError
@@ -65,13 +65,14 @@ class FetchedPage:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """One item of a snapshot, or why it failed before it could be kept."""
+    """One item of a snapshot, or why it failed already; then `failed_item` is its JSON, as far as it has one."""
 
     position: int
     external_id: str | None
     item: Any = None
     exception_type: str | None = None
     message: str | None = None
+    failed_item: str | None = None
 
 
 class SnapshotWriter:
@@ -116,7 +117,11 @@ class SnapshotWriter:
         arrays = self._typed_arrays(items, columns, page.errors)
         json_shapes = {number for number, shape in enumerate(self._schema.shapes) if needs_json(shape)}
         wanted = [number is None or number in json_shapes for number in shapes]
-        texts = encoded_texts(items, wanted, page.errors) if any(wanted) else [None] * len(items)
+        texts: list[str | None] = [None] * len(items)
+        if any(wanted):
+            texts = encoded_texts(items, wanted, page.errors)
+        for place in page.errors:  # for people, who want to see what failed
+            texts[place] = _text_or_none(page.items[place])
         table = _table(page, shapes, texts, arrays, self._schema)
         self._part().put(table)
         self.rows += len(items)
@@ -209,6 +214,13 @@ def _array_of(kind: Kind, values: Sequence[Any], items: Sequence[Any], errors: d
         return kind.to_arrow(kept)
 
 
+def _text_or_none(item: Any) -> str | None:
+    try:
+        return encode(item)
+    except Exception:  # noqa: BLE001 - that it can't be kept is its error
+        return None
+
+
 def _error_of_item(item: Any, error: Exception) -> Exception:
     """What is wrong with the item as a whole, which names the field; else the error of the value."""
     found: dict[int, Exception] = {}
@@ -277,7 +289,7 @@ class SnapshotPage:
         columns = [self.table.column(name).to_pylist() for name in names]
         typed = items_of(self.schema, self.table)
         return [
-            SnapshotRow(position, external_id, None, type_name, message)
+            SnapshotRow(position, external_id, None, type_name, message, text)
             if message is not None
             else _row(position, external_id, item if text is None else text, is_text=text is not None)
             for item, position, external_id, text, type_name, message in zip(typed, *columns, strict=True)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change
 from sync_pipelines.errors import ConfigurationError, SyncBusyError
 from sync_pipelines.registry.registry import find_jobs
+from sync_pipelines.runner.failing import delivered_now, resolve_delivered
 from sync_pipelines.runner.single import apply_change
+from sync_pipelines.runner.workspace import utc_now
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.webhooks.application import WebhookApp, build_app
 from sync_pipelines.webhooks.inline import Apply, Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import Hook, hooks_of
+
+_GONE_THROUGH = {each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)}
 
 
 def webhook_app(*, settings: Settings | None = None, report: Report | None = None) -> WebhookApp:
@@ -47,7 +53,12 @@ def applied_by(access: LedgerAccess) -> Apply:
     """
 
     def apply(job: SyncJob[Any, Any], change: Change) -> ItemResult:
-        return apply_change(job, change, access.ledger())
+        ledger, began_at = access.ledger(), utc_now()
+        result = apply_change(job, change, ledger)
+        if result.action in _GONE_THROUGH:
+            gone_through = [delivered_now(job, change, result.external_id, began_at)]
+            resolve_delivered(job, Failures(ledger), gone_through, utc_now())
+        return result
 
     return apply
 

@@ -35,6 +35,9 @@ from sync_pipelines.runner.version_guard import VersionGuard
 from sync_pipelines.snapshots.files import PageWriter
 from sync_pipelines.snapshots.store import RunFiles
 
+NO_DELETES = "no deletes: "
+"""How the note begins that says why deletes are withheld."""
+
 
 class FindsPositions(Protocol):
     """Says where in the fetch the last item of an id is."""
@@ -149,7 +152,7 @@ def notes_of(why_no_deletes: str | None, stale: int, grace: Grace | None = None)
         stale: How many items were older than their local records.
         grace: Says which missing records are kept for now.
     """
-    notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []
+    notes = [f"{NO_DELETES}{why_no_deletes}"] if why_no_deletes is not None else []
     notes += grace.notes() if grace is not None else []
     return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
 

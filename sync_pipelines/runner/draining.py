@@ -24,6 +24,8 @@ from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
+from sync_pipelines.runner.failing import Delivered, resolve_delivered
+from sync_pipelines.runner.failures_of_runs import note_run
 from sync_pipelines.runner.history_recording import Recorder, forget_old_history
 from sync_pipelines.runner.incoming import Incoming, in_their_order, read_delivery
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
@@ -131,6 +133,7 @@ class Drain:
             raise
         finally:
             self._workspace.ledger.save_phase(run_id, "apply", round((time.monotonic() - began_s) * 1000))
+            note_run(self._workspace, self.job, run_id, failure)
             results = self.results = finish_run(self._workspace, run_id, failure)
             self._report.finished(results)
         return results
@@ -248,6 +251,7 @@ class Drain:
     def _settle(self, run_id: str, number: int, result: BatchResult, within: Connection | None = None) -> None:
         now = self._workspace.clock()
         errors = [result.errors[position] for position in sorted(result.errors)]
+        resolve_delivered(self.job, self._workspace.failures, _went_through(result), now, within)
         self._workspace.inbox.settle(self._settled(result, now), now, within)
         counts = {**result.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
         recorder = Recorder(self._workspace, Writer(self.job.name, run_id, DRAIN))
@@ -276,6 +280,15 @@ class Drain:
                 self.applied.append(Applied(each.external_id, "failed", _told(error)))
             elif outcome is not None:
                 self.applied.append(Applied(each.external_id, outcome.value))
+
+
+def _went_through(result: BatchResult) -> list[Delivered]:
+    """The items whose records are now what the deliveries say."""
+    return [
+        Delivered(each.external_id, each.delivery.received_at, each.version)
+        for each in result.incoming
+        if each.external_id is not None and getattr(result.outcomes.get(each.position), "value", None) in _WRITTEN
+    ]
 
 
 def _other_id(incoming: Incoming) -> str | None:

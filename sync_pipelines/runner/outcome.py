@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.database.tables import DRY_RUN, FULL, WITHHELD
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.recording.snapshot import Snapshot
+from sync_pipelines.runner.failures_of_runs import causes_of_run
 from sync_pipelines.runner.plan_files import files_of_plan, read_duplicates
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.snapshots.files import read_summary
@@ -87,6 +89,7 @@ def _withheld(workspace: Workspace, run: RunRow) -> PlanRow | None:
 
 def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts, fetched: int) -> SyncResults:
     completed_at = run.completed_at or workspace.clock()
+    causes, gone_causes = causes_of_run(RunCauses(workspace.ledger), run.id)
     withheld = _withheld(workspace, run)
     return SyncResults(
         name=run.job,
@@ -106,6 +109,8 @@ def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts,
         recovered=counts.recovered,
         errors=tuple(_sync_error(row) for row in workspace.ledger.errors(run.id, MAX_LISTED)),
         duplicates=_duplicates(files),
+        causes=causes,
+        gone_causes=gone_causes,
         notes=run.notes,
         phase_ms=dict(run.phase_ms),
         failure=run.failure,

@@ -12,6 +12,7 @@ from sync_pipelines.engine.results import SyncError, SyncResults
 
 PROGRESS_EVERY_S = 10.0
 ERRORS_SHOWN = 20
+CAUSES_SHOWN = 10
 
 
 class RunReport:
@@ -63,7 +64,17 @@ class RunReport:
             self._log.warning("further items failed; they are counted, and the ledger lists them all")
 
     def finished(self, results: SyncResults) -> None:
-        """The summary line."""
+        """The errors by cause, and the summary line."""
+        self._tell_causes(results)
         is_good = results.outcome in {"clean", "planned"} and not results.error_count
         write = self._log.info if is_good else self._log.warning
         write(results.summary())
+
+    def _tell_causes(self, results: SyncResults) -> None:
+        for each in results.causes[:CAUSES_SHOWN]:
+            self._log.warning("errors by cause: %s", each.line())
+        if len(results.causes) > CAUSES_SHOWN:
+            left = len(results.causes) - CAUSES_SHOWN
+            self._log.warning("errors by cause: %s more causes, which the ledger has", f"{left:,}")
+        for each in results.gone_causes[:CAUSES_SHOWN]:
+            self._log.info("gone since the last run: %s", each.line())

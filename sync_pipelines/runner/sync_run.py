@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from sync_pipelines.database.ledger import GIVEN_UP, RunRow, written_in
+from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
@@ -22,6 +23,7 @@ from sync_pipelines.runner.accounts import require_good_accounts
 from sync_pipelines.runner.bulk import FROM_ITEMS, BulkDiff, bulk_request, open_bulk
 from sync_pipelines.runner.bulk_applying import APPLIED, SPANS, BulkApply
 from sync_pipelines.runner.diffing import diff_snapshot
+from sync_pipelines.runner.failures_of_runs import note_run
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
 from sync_pipelines.runner.grace import grace_of
 from sync_pipelines.runner.guarding import guarding_of, note_withheld
@@ -263,7 +265,12 @@ class SyncRun:
     def _was_overtaken(self, run_id: str) -> bool:
         """True if single items have been written since the run began."""
         run = self._ledger.run(run_id)
-        return run is not None and self._workspace.inbox.has_applied_since(self.job.name, run.started_at, WRITES)
+        if run is None:
+            return False
+        retried = RunHistory(self._ledger).has_retried_since(self.job.name, run.started_at)
+        if retried and self.job.fetch_one is not None:  # else what was tried again is no newer than this run
+            return True
+        return self._workspace.inbox.has_applied_since(self.job.name, run.started_at, WRITES)
 
     def _start(self, run_id: str, options: Mapping[str, Any]) -> None:
         self._ledger.start_run(
@@ -336,6 +343,7 @@ class SyncRun:
         self._ledger.save_phase(run_id, phase, duration_ms, notes=notes, dagster_run_id=self._dagster_run_id)
 
     def _finish(self, run_id: str, failure: str | None) -> SyncResults:
+        note_run(self._workspace, self.job, run_id, failure)
         return finish_run(self._workspace, run_id, failure)
 
     def _on_start(self) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.history import History
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.leases import Leases
@@ -14,35 +15,11 @@ from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.database.misses import Misses
 from sync_pipelines.database.plans import Plans
 from sync_pipelines.database.versions import Versions
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.snapshots.store import SnapshotStore
 
 Clock = Callable[[], datetime]
-_LONGEST_WAIT = timedelta(hours=6)
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """When a delivery that failed is tried again.
-
-    Args:
-        attempts: How often it is tried in all.
-        first_wait: How long after the first attempt; each further wait is four times as long, six hours at most.
-    """
-
-    attempts: int = 6
-    first_wait: timedelta = timedelta(seconds=10)
-
-    def next_at(self, attempts: int, now: datetime) -> datetime | None:
-        """When to try again after so many attempts; None: not any more."""
-        if attempts >= self.attempts:
-            return None
-        wait = min(self.first_wait, _LONGEST_WAIT)
-        for _ in range(attempts - 1):
-            if wait >= _LONGEST_WAIT:
-                break
-            wait *= 4
-        return now + min(wait, _LONGEST_WAIT)
 
 
 def utc_now() -> datetime:
@@ -78,7 +55,7 @@ class Workspace:
     wait_s: float = 900.0
     work_schema: str = "sync_pipelines_work"
     clock: Clock = utc_now
-    retries: Retries = Retries()
+    retries: Retry = Retry(first_wait_s=10)
     linger_s: float = 5.0
     keep_plans: timedelta | None = None
 
@@ -91,6 +68,11 @@ class Workspace:
     def inbox(self) -> Inbox:
         """The single items that wait."""
         return Inbox(self.ledger)
+
+    @property
+    def failures(self) -> Failures:
+        """The items that failed."""
+        return Failures(self.ledger)
 
     @property
     def versions(self) -> Versions:
@@ -123,9 +105,10 @@ class Workspace:
         self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp(), keep)
 
     def clean_up_ledger(self) -> None:
-        """Removes runs and deliveries that are older than the settings keep them."""
+        """Removes runs, deliveries and resolved failures that are older than the settings keep them."""
         self.ledger.forget_runs(self.clock() - self.keep_runs)
         self.inbox.purge(self.clock() - self.keep_deliveries)
+        self.failures.purge(self.clock() - self.keep_runs)
 
 
 @contextmanager
@@ -151,7 +134,7 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             wait_s=settings.wait_s,
             work_schema=settings.work_schema,
             clock=clock,
-            retries=Retries(settings.delivery_attempts, timedelta(seconds=settings.delivery_first_wait_s)),
+            retries=Retry(settings.delivery_attempts, settings.delivery_first_wait_s),
             linger_s=settings.linger_s,
             keep_plans=timedelta(days=settings.keep_plans_days) if settings.keep_plans_days else None,
         )

@@ -16,6 +16,7 @@ import pytest
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import sync_intervals
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.errors import ConfigurationError, ItemError
 
 
@@ -52,6 +53,13 @@ IN_ITS_PLACE = {"find_local": None, "create": None, "update": None}
         ("guards", 0.2),
         ("guards", {"max_deletes": 1}),
         ("guards", Guards(max_update_share=0.5)),  # without has_changed every found record is updated
+        ("retry", 6),
+        ("retry", Retry(attempts=0)),
+        ("retry", Retry(attempts=101)),
+        ("retry", Retry(attempts=True)),
+        ("retry", Retry(first_wait_s=0)),
+        ("retry", Retry(first_wait_s=float("nan"))),
+        ("retry", Retry(first_wait_s="60")),  # type: ignore[arg-type]
         ("fail_above", -1),
         ("fail_above", 1.5),
         ("fail_above", True),

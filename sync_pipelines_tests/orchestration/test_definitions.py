@@ -47,14 +47,19 @@ SHIPPED = {
         for table in ("products", "stock_levels")
         for check in ("accounts_balance", "changes_withheld", "is_fresh", "items_failed")
     ],
-    "jobs": ["erp_inventory", "erp_inventory_items", "erp_products", "erp_products_items"],
+    "jobs": [
+        *("erp_inventory", "erp_inventory_items", "erp_inventory_retry"),
+        *("erp_products", "erp_products_items", "erp_products_retry"),
+    ],
     "schedules": {
         "erp_inventory_every_hour": ["0 * * * *", "UTC", "erp_inventory", "RUNNING"],
         "erp_products_daily_at_0530": ["30 5 * * *", "Europe/Berlin", "erp_products", "RUNNING"],
     },
     "sensors": {
         "erp_inventory_items_sensor": ["erp_inventory_items", 5, "RUNNING"],
+        "erp_inventory_retry_sensor": ["erp_inventory_retry", 30, "RUNNING"],
         "erp_products_items_sensor": ["erp_products_items", 5, "RUNNING"],
+        "erp_products_retry_sensor": ["erp_products_retry", 30, "RUNNING"],
         "sync_freshness_sensor": [None, 60, "RUNNING"],
         "sync_recovery_sensor": [None, 10, "RUNNING"],
     },
@@ -118,7 +123,7 @@ def test_one_file_in_the_jobs_package_is_all_a_new_sync_takes(tmp_path: Path) ->
 
     found = survey(tmp_path, environment)
 
-    assert found["jobs"] == ["crm_customers", "crm_customers_items"]
+    assert found["jobs"] == ["crm_customers", "crm_customers_items", "crm_customers_retry"]
     assert found["assets"] == {"sources/crm_customers": [], "sync/crm_customers": ["sources/crm_customers"]}
     assert list(found["schedules"]) == ["crm_customers_every_90_minutes"]
     assert isinstance(found["schedules"]["crm_customers_every_90_minutes"][0], list)

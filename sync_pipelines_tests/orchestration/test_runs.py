@@ -168,7 +168,8 @@ def test_the_run_log_reads_as_a_report(shop: Shop, instance: DagsterInstance, ca
     assert told[0] == "fetch: asking the source of erp-stock"
     assert told[1] == "fetch: 35 items"
     assert told[2] == "diff: 35 to write, 0 unchanged, 0 skipped, 0 duplicates, 0 failed"
-    assert sum("is not wanted" in message for message in warnings) == 20
+    assert sum("failed: ValueError: B-" in message for message in warnings) == 20
+    assert "errors by cause: 30 x ValueError: <id> is not wanted (e.g. B-0, B-1, B-2, B-3, B-4)" in warnings
     assert warnings[0] == "item 5 'B-0' failed: ValueError: B-0 is not wanted"
     assert told[-1].startswith("erp-stock: partial: 35 fetched = 5 created, 30 failed in ")
 

@@ -321,7 +321,7 @@ def test_a_server_that_crashes_and_comes_back_has_lost_the_plan_and_nothing_else
 def test_a_lost_connection_takes_temporary_tables_with_it_and_a_new_run_mends_all(
     place: Place, other: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_pipelines.targets.bulk.table.temporary_or_not", lambda *_: True)
+    monkeypatch.setattr("sync_pipelines.targets.bulk.comparing.temporary_or_not", lambda *_: True)
 
     def lose(*_: Any) -> None:
         other.execute(

@@ -24,6 +24,7 @@ from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.errors import ItemError, LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.draining import Drain, DrainLimits
 from sync_pipelines.runner.leasing import HeldLease, take_lease
@@ -33,7 +34,7 @@ from sync_pipelines.runner.run import run_sync
 from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.runner.target_driver import TargetDriver, Work, open_target
-from sync_pipelines.runner.workspace import Retries, Workspace
+from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 
@@ -424,7 +425,7 @@ class TestOutage:
 
     def test_deliveries_that_a_down_target_did_not_get_stay_waiting(self, workspace: Workspace) -> None:
         """Those that it got are settled, and not applied again."""
-        workspace = replace(workspace, retries=Retries(attempts=1))
+        workspace = replace(workspace, retries=Retry(attempts=1))
         shop = Shop()
         for each in [item(None), *items(30)]:
             workspace.inbox.store("shop", encode(each), workspace.clock())

@@ -13,10 +13,10 @@ import pytest
 from sync_pipelines.database.inbox import FAILED, WAITING
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhook_signatures import Unsigned
 from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, Webhook, WebhookEvent
 from sync_pipelines.errors import ItemError, WebhookRejectedError
-from sync_pipelines.runner.workspace import Retries
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import Clock, Desk
@@ -197,13 +197,13 @@ def test_what_has_failed_can_be_replayed_and_has_all_its_attempts_again(
 
 @pytest.mark.parametrize("attempts", [1, 2, 7, 40, 1_000])
 def test_waits_end_at_six_hours_however_many_attempts_there_are(attempts: int, clock: Clock) -> None:
-    wait = Retries(attempts=2_000).next_at(attempts, clock.now)
+    wait = Retry(2_000, first_wait_s=10).next_at(attempts, clock.now)
     assert wait is not None
     assert wait - clock.now == min(timedelta(seconds=10 * 4 ** min(attempts - 1, 10)), timedelta(hours=6))
 
 
 def test_the_first_attempt_may_be_the_last(clock: Clock) -> None:
-    assert Retries(attempts=1).next_at(1, clock.now) is None
+    assert Retry(attempts=1).next_at(1, clock.now) is None
 
 
 def test_a_poisoned_id_blocks_nobody_and_lets_later_items_of_the_same_id_through(

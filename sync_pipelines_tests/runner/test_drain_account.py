@@ -16,6 +16,7 @@ import pytest
 from sync_pipelines.database.inbox import APPLIED, FAILED, WAITING, Delivery, Inbox
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhook_signatures import Unsigned
 from sync_pipelines.engine.webhooks import Delete, Upsert, Webhook, WebhookEvent
 from sync_pipelines.errors import FetchError, RetryableError, TargetError
@@ -23,7 +24,7 @@ from sync_pipelines.runner.drain_batch import DrainBatch
 from sync_pipelines.runner.draining import Drain
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines.runner.version_guard import VersionGuard
-from sync_pipelines.runner.workspace import Retries, Workspace, open_workspace
+from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.crash_child import killed_at
@@ -134,7 +135,7 @@ def open_desk(tmp_path: Path, clock: Clock) -> Iterator[Callable[[], Desk]]:
         settings = Settings(data_dir=tmp_path / "data", database_url=None, ledger_url=None)
         opened.append(open_workspace(settings, clock))
         workspace: Workspace = opened[-1].__enter__()
-        return Desk(replace(workspace, retries=Retries(attempts=25)))
+        return Desk(replace(workspace, retries=Retry(attempts=25)))
 
     yield open_one
     for each in opened:

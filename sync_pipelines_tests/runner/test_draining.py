@@ -11,9 +11,10 @@ import pytest
 from sync_pipelines.database.inbox import FAILED, Settled
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.errors import ConfigurationError, RetryableError, TargetError
 from sync_pipelines.runner.draining import Drain, DrainLimits
-from sync_pipelines.runner.workspace import Retries, Workspace
+from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.testing import MemoryTarget
 
 Make = Callable[..., SyncJob[Any, Any]]
@@ -116,7 +117,7 @@ def test_a_delivery_that_fails_blocks_no_other_and_says_why(
     deliver(item("A"), item("bad"), item(None), "A", item("B"))
     workspace.inbox.store("stock", "no json", workspace.clock())
     workspace.inbox.store("stock", '{"$":"object","c":"gone:Item","v":{}}', workspace.clock())
-    workspace = replace(workspace, retries=Retries(attempts=1))
+    workspace = replace(workspace, retries=Retry(attempts=1))
     results = Drain(job(), workspace).run(AT_ONCE)
     assert (results.created, results.error_count, results.accounts_balance) == (2, 5, True)
     assert sorted(target.records) == ["A", "B"]

@@ -127,7 +127,8 @@ def test_the_log_reads_as_a_report(sync: Sync, caplog: pytest.LogCaptureFixture)
     assert lines[3] == "apply: writing 30 records"
     assert lines[4] == "item 0 'A0' failed: ValueError: no"
     assert len([line for line in lines if "failed: ValueError" in line]) == 20
-    assert lines[-2] == "further items failed; they are counted, and the ledger lists them all"
+    assert lines[-3] == "further items failed; they are counted, and the ledger lists them all"
+    assert lines[-2] == "errors by cause: 25 x ValueError: no (e.g. A0, A1, A2, A3, A4)"
     assert lines[-1].startswith("stock: partial: 30 fetched = 5 created, 25 failed in ")
 
 

@@ -19,6 +19,7 @@ from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.json_texts import NULL, id_text, json_text, literal
 from sync_pipelines.targets.bulk.planning import BulkColumns, What
 from sync_pipelines.targets.bulk.work import Span, WorkTables
+from sync_pipelines.targets.columns import ColumnCodec
 
 _ROWS_AT_ONCE = 2_000
 _OUTCOMES = {What.CREATE: Outcome.CREATED, What.UPDATE: Outcome.UPDATED, What.DELETE: Outcome.DELETED}
@@ -130,7 +131,8 @@ class SpanRecorder:
         self._first_load = first_load
         self._recorded = Recorded(work)
         self._on_postgresql = work.place == "ctid"
-        self._tagged = any(each.name == _TAG for each in (*columns.key, *columns.values))
+        names = [each.name for each in (*columns.key, *columns.values)]
+        self._tagged = _TAG in {*names, *columns.ownership.names}
         self._before: list[str] = []
 
     def before(
@@ -203,6 +205,8 @@ class SpanRecorder:
         source = self._plan if what is What.CREATE else sa.join(self._plan, self._table, sa.and_(*same_row))
         query = sa.select(*ids, quick, *values).select_from(source)
         query = query.where(self._work.within(self._plan, span), self._plan.c.sp_what == int(what))
+        if what is What.DELETE:
+            query = query.where(*self._columns.ownership.may_be_deleted())
         place, outcome, bare = len(ids), _OUTCOMES[what], self._has_no_fields(what)
         for row in _streamed(connection, query):
             pieces = row[place]
@@ -216,20 +220,34 @@ class SpanRecorder:
     def _object(self, pieces: str) -> str:
         return f'{{"$":"dict","v":[{pieces[1:]}]}}' if self._tagged else f"{{{pieces[1:]}}}"
 
-    def _fields(self, what: What) -> tuple[sa.ColumnElement[str], list[tuple[StagedColumn, Pair]]]:
+    def _fields(self, what: What) -> tuple[sa.ColumnElement[str], list[tuple[ColumnCodec, Pair]]]:
         """What the database writes of the fields itself, and the columns whose values go through their codecs."""
         quick: sa.ColumnElement[str] = literal("")
-        slow: list[tuple[StagedColumn, Pair]] = []
         if self._has_no_fields(what):
-            return quick, slow
+            return quick, []
+        slow = self._own_fields(what)
         columns = self._columns.updated if what is What.UPDATE else [*self._columns.key, *self._columns.values]
+        if what is What.DELETE and self._columns.ownership.deleted is not None:
+            columns = []  # all but the mark stays
         for column in columns:
             piece = self._quick_piece(column, what) if self._on_postgresql else None
             if piece is None:
-                slow.append((column, self._pair(column, what)))
+                slow.append((column.codec, self._pair(column, what)))
             else:
                 quick += piece
         return quick, slow
+
+    def _own_fields(self, what: What) -> list[tuple[ColumnCodec, Pair]]:
+        """What is written of the columns that are no item's: the mark of deleted rows, and the scope of new ones."""
+        ownership = self._columns.ownership
+        staged = [each.name for each in (*self._columns.key, *self._columns.values)]
+        written = {What.CREATE: ownership.created(staged), What.UPDATE: ownership.restored()}.get(what)
+        fields: list[tuple[ColumnCodec, Pair]] = []
+        for number, (name, new) in enumerate(((ownership.deleted or {}) if written is None else written).items()):
+            local = self._table.c[name]
+            old = None if what is What.CREATE else local.label(f"old_own{number}")
+            fields.append((ownership.codec(name), (old, sa.type_coerce(new, local.type).label(f"new_own{number}"))))
+        return fields
 
     def _quick_piece(self, column: StagedColumn, what: What) -> sa.ColumnElement[str] | None:
         staged, local = self._plan.c[column.label], self._table.c[column.name]
@@ -254,12 +272,12 @@ class SpanRecorder:
             None if what is What.DELETE else staged,
         )
 
-    def _slow_pieces(self, slow: Sequence[tuple[StagedColumn, Pair]], values: Iterator[Any]) -> Iterator[str]:
-        for column, pair in slow:
-            old, new = (None if each is None else column.codec.from_database(next(values)) for each in pair)
-            if pair[0] is not None and pair[1] is not None and column.codec.same(old, new):
+    def _slow_pieces(self, slow: Sequence[tuple[ColumnCodec, Pair]], values: Iterator[Any]) -> Iterator[str]:
+        for codec, pair in slow:
+            old, new = (None if each is None else codec.from_database(next(values)) for each in pair)
+            if pair[0] is not None and pair[1] is not None and codec.same(old, new):
                 continue
-            begin, end = self._around(column.name)
+            begin, end = self._around(codec.name)
             yield f"{begin}{encode(encodable(old))},{encode(encodable(new))}{end}"
 
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import context, op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 _serial = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 

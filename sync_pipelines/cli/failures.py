@@ -1,0 +1,290 @@
+"""`failures` and `retry`: the items that failed, and another try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sync_pipelines.cli.output import remark, show_facts, show_json, show_line, show_table
+from sync_pipelines.cli.program import exit_code_of
+from sync_pipelines.cli.run_progress import watch_run
+from sync_pipelines.cli.running import cause_document, show_results, showing_what_is_known
+from sync_pipelines.cli.wording import local_time
+from sync_pipelines.database.failure_rows import STATES, UNRESOLVED, FailureGroup, FailureRow
+from sync_pipelines.database.failures import Failures
+from sync_pipelines.database.inbox import FAILED, Inbox
+from sync_pipelines.database.ledger import Ledger, open_ledger
+from sync_pipelines.database.run_causes import RunCauses
+from sync_pipelines.engine.causes import MAX_SAMPLES, Cause
+from sync_pipelines.engine.codec import decode
+from sync_pipelines.engine.redaction import redact
+from sync_pipelines.engine.showing import shown_value
+from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
+from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.failures_of_runs import causes_of_run
+from sync_pipelines.runner.retrying_failures import retry_failures
+from sync_pipelines.settings.model import load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which failures to show, how many at most, and whether by cause or one by one."""
+
+    state: str | None
+    limit: int
+    one_by_one: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Which failures to try again, and how many seconds to wait while another run of the sync is under way."""
+
+    ids: Sequence[str]
+    everything: bool
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the ledger has of a sync job's failures."""
+
+    groups: Sequence[FailureGroup]
+    rows: Sequence[FailureRow]
+    count: int
+    new: set[str]
+    gone: Sequence[Cause]
+    deliveries: int
+
+
+def show_failures(name: str, wanted: Wanted, *, as_json: bool) -> None:
+    """Shows the failures of a sync job.
+
+    Raises:
+        ConfigurationError: There is neither a failure nor a sync job of that name, or the state is none.
+    """
+    states = _states(wanted.state)
+    with open_ledger(load_settings().ledger_database_url()) as ledger:
+        found = _found(ledger, name, states, wanted)
+    if not found.count:
+        find_job(name)
+    if as_json:
+        show_json(_document(name, found, one_by_one=wanted.one_by_one))
+        return
+    if not found.count:
+        remark(f"no {wanted.state or 'open'} failures of {name}")
+    elif wanted.one_by_one:
+        _show_rows(found)
+    else:
+        _show_groups(found)
+    for cause in found.gone:
+        remark(f"gone since the run before: {cause.line()}")
+    if found.deliveries:
+        remark(
+            f"{found.deliveries:,} deliveries have been given up besides: "
+            f"sync-pipelines webhooks list {name} --state failed"
+        )
+
+
+def _states(given: str | None) -> Sequence[str]:
+    if given is None:
+        return UNRESOLVED
+    state = given.replace("-", " ")
+    if state not in STATES:
+        told = ", ".join(each.replace(" ", "-") for each in STATES)
+        raise ConfigurationError(f"--state {given!r} is none of {told}")
+    return (state,)
+
+
+def _found(ledger: Ledger, name: str, states: Sequence[str], wanted: Wanted) -> _Found:
+    failures, causes = Failures(ledger), RunCauses(ledger)
+    newest = causes.run_before(name)
+    now, gone = causes_of_run(causes, newest) if newest is not None else ((), ())
+    return _Found(
+        groups=() if wanted.one_by_one else failures.groups(name, states, wanted.limit, MAX_SAMPLES),
+        rows=failures.newest(name, states, wanted.limit) if wanted.one_by_one else (),
+        count=failures.count(name, states),
+        new={each.fingerprint for each in now if each.is_new},
+        gone=gone,
+        deliveries=Inbox(ledger).count(name, FAILED),
+    )
+
+
+def _show_groups(found: _Found) -> None:
+    titles = ["items", "given up", "error", "message", "e.g.", "first", "last", ""]
+    rows = [
+        [
+            f"{each.count:,}",
+            f"{each.given_up:,}" if each.given_up else "",
+            each.exception_type,
+            each.template,
+            ", ".join(each.sample_ids),
+            local_time(each.first_failed_at),
+            local_time(each.last_failed_at),
+            "new" if each.fingerprint in found.new else "",
+        ]
+        for each in found.groups
+    ]
+    show_table(titles, rows, numbers={"items", "given up"})
+    _tell_rest(sum(each.count for each in found.groups), found.count)
+
+
+def _show_rows(found: _Found) -> None:
+    titles = ["external id", "state", "attempts", "first", "last", "next try", "error", "message"]
+    rows = [
+        [
+            each.external_id or "",
+            each.state,
+            str(each.attempts),
+            local_time(each.first_failed_at),
+            local_time(each.last_failed_at),
+            _next_try(each),
+            each.exception_type,
+            each.message,
+        ]
+        for each in found.rows
+    ]
+    show_table(titles, rows, numbers={"attempts"})
+    _tell_rest(len(found.rows), found.count)
+
+
+def _tell_rest(shown: int, count: int) -> None:
+    if count > shown:
+        remark(f"{shown:,} of {count:,} failed items are shown; --limit shows more")
+
+
+def _next_try(failure: FailureRow) -> str:
+    if failure.state != "open":
+        return ""
+    return local_time(failure.next_try_at) if failure.next_try_at is not None else "with the next run"
+
+
+def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
+    """Shows all about one failure, with its item; what looks like a secret is blotted out.
+
+    Raises:
+        ConfigurationError: The item has none.
+    """
+    with open_ledger(load_settings().ledger_database_url()) as ledger:
+        failure = Failures(ledger).of_item(name, external_id)
+    if failure is None:
+        find_job(name)
+        raise ConfigurationError(
+            f"{name} has no failure of {external_id!r}; `sync-pipelines failures {name} --list` lists those that there "
+            "are"
+        )
+    if as_json:
+        show_json({**_row_document(failure), "item": _shown_item(failure)})
+        return
+    show_facts(
+        {
+            "sync": failure.job,
+            "external id": failure.external_id or "",
+            "action": failure.action,
+            "state": failure.state,
+            "error": failure.exception_type,
+            "message": failure.message,
+            "attempts": str(failure.attempts),
+            "first failed": local_time(failure.first_failed_at),
+            "last failed": local_time(failure.last_failed_at),
+            "next try": _next_try(failure),
+            "in run": failure.last_run_id,
+            "resolved": local_time(failure.resolved_at) if failure.resolved_at else "",
+            "resolved by": failure.resolved_by or "",
+        }
+    )
+    for line in _item_lines(_shown_item(failure)):
+        show_line(line)
+
+
+def _shown_item(failure: FailureRow) -> Any:
+    if failure.payload is None:
+        return None
+    try:
+        return shown_value("", decode(failure.payload))
+    except (SyncPipelinesError, ValueError, TypeError, AttributeError):  # its class has changed, or is gone
+        return redact(failure.payload)
+
+
+def _item_lines(item: Any) -> Iterable[str]:
+    if item is None:
+        return []
+    return [f"item {item}"] if not isinstance(item, dict) else [f"item {name}: {each}" for name, each in item.items()]
+
+
+def _document(name: str, found: _Found, *, one_by_one: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {"job": name, "count": found.count, "deliveries_given_up": found.deliveries}
+    document["gone_causes"] = [cause_document(each) for each in found.gone]
+    if one_by_one:
+        return {**document, "failures": [_row_document(each) for each in found.rows]}
+    return {
+        **document,
+        "causes": [
+            {
+                "exception_type": each.exception_type,
+                "template": each.template,
+                "count": each.count,
+                "given_up": each.given_up,
+                "sample_ids": list(each.sample_ids),
+                "first_failed_at": each.first_failed_at.isoformat(),
+                "last_failed_at": each.last_failed_at.isoformat(),
+                "is_new": each.fingerprint in found.new,
+            }
+            for each in found.groups
+        ],
+    }
+
+
+def _row_document(failure: FailureRow) -> dict[str, Any]:
+    def moment(value: datetime | None) -> str | None:
+        return value.isoformat() if value is not None else None
+
+    return {
+        "job": failure.job,
+        "external_id": failure.external_id,
+        "action": failure.action,
+        "state": failure.state,
+        "exception_type": failure.exception_type,
+        "message": failure.message,
+        "attempts": failure.attempts,
+        "first_failed_at": moment(failure.first_failed_at),
+        "last_failed_at": moment(failure.last_failed_at),
+        "next_try_at": moment(failure.next_try_at),
+        "last_run_id": failure.last_run_id,
+        "resolved_at": moment(failure.resolved_at),
+        "resolved_by": failure.resolved_by,
+    }
+
+
+def retry(name: str, again: Again, *, as_json: bool) -> int:
+    """Tries failures again, shows the results, and gives the exit code.
+
+    Raises:
+        ConfigurationError: There is no such job, or an id has no failure that can be tried again.
+        SyncBusyError: Another run of this sync is under way; nothing was done.
+        RunError: The run failed as a whole; what is known of it is shown.
+        KeyboardInterrupt: The operator stopped it.
+    """
+    if again.ids and again.everything:
+        raise ConfigurationError("--id and --all exclude each other; give one of them")
+    job = find_job(name)
+    stays = "What went through stays; what did not is tried again when it is due."
+    with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
+        results = retry_failures(
+            job, external_ids=again.ids, everything=again.everything, on_progress=on_progress, wait_s=again.wait_s
+        )
+    show_results(results, as_json=as_json)
+    if not as_json:
+        with _failures() as failures:
+            left = failures.count(name, UNRESOLVED)
+        if left:
+            remark(f"{left:,} failed items are left: sync-pipelines failures {name}")
+    return exit_code_of(results.outcome)
+
+
+@contextmanager
+def _failures() -> Iterator[Failures]:
+    with open_ledger(load_settings().ledger_database_url()) as ledger:
+        yield Failures(ledger)

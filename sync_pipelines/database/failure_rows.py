@@ -1,0 +1,144 @@
+"""Failures as the ledger keeps them, and which of them may be tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+OPEN = "open"
+GIVEN_UP = "given up"
+RESOLVED = "resolved"
+UNRESOLVED = (OPEN, GIVEN_UP)
+STATES = (OPEN, GIVEN_UP, RESOLVED)
+UPSERT = "upsert"
+DELETE = "delete"
+VANISHED = "vanished"
+"""What resolved a failure whose item the source no longer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One failed item as the ledger keeps it. Times are aware.
+
+    Args:
+        job: The sync job's name.
+        key: What tells it from others of the job: its external id, or what an item without one is.
+        external_id: The item's, canonical as far as it is known; None of an item without one that can be read.
+        source_id: The same as the source writes it.
+        action: `upsert`, or `delete` for a local record that could not be deleted.
+        payload: The item in the engine's JSON; None if it could not be kept, and of a failure that is resolved.
+        payload_hash: Tells whether the item has changed.
+        seen_at: Since when the payload is known; None of one that may be older than what has come since.
+        exception_type: Name of the exception's class.
+        message: The error's own message.
+        fingerprint: What failures of one cause have in common.
+        template: The message without the values that change.
+        attempts: How often it was tried since the item changed last.
+        first_failed_at: When it failed first.
+        last_failed_at: When it failed last.
+        next_try_at: When a retry is due; None: with the next run.
+        state: `open`, `given up` or `resolved`.
+        last_run_id: The run in which it failed last.
+        resolved_at: When it was resolved.
+        resolved_by: The run in which it went through, `single item`, or `vanished`.
+    """
+
+    job: str
+    key: str
+    external_id: str | None
+    source_id: str | None
+    action: str
+    payload: str | None
+    payload_hash: str | None
+    seen_at: datetime | None
+    exception_type: str
+    message: str
+    fingerprint: str
+    template: str
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    next_try_at: datetime | None
+    state: str
+    last_run_id: str
+    resolved_at: datetime | None = None
+    resolved_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a failure before it fails again."""
+
+    key: str
+    action: str
+    payload_hash: str | None
+    seen_at: datetime | None
+    attempts: int
+    first_failed_at: datetime
+    state: str
+    last_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """What tells whether a run has resolved a failure."""
+
+    key: str
+    external_id: str | None
+    source_id: str | None
+    action: str
+
+    def ids(self) -> set[str]:
+        """The item's id as it may stand in a fetch."""
+        return {each for each in (self.external_id, self.source_id) if each is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Failures of one cause.
+
+    Args:
+        fingerprint: What they have in common.
+        exception_type: Name of the exception's class.
+        template: The message without the values that change.
+        count: How many there are.
+        given_up: How many of them are given up.
+        sample_ids: The first external ids, five at most.
+        first_failed_at: When the first of them failed first.
+        last_failed_at: When one of them failed last.
+    """
+
+    fingerprint: str
+    exception_type: str
+    template: str
+    count: int
+    given_up: int
+    sample_ids: tuple[str, ...]
+    first_failed_at: datetime
+    last_failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Retryable:
+    """Which failures a retry may take.
+
+    Args:
+        by_asking: True if the source can be asked for an item, so that no payload is needed.
+        has_versions: True if an older payload can't overwrite a newer record.
+        in_doubt_until: Payloads from before that time may be older than the local records; None: none is.
+        due_at: Only those that are due by then; None: whenever they are.
+        states: In which state.
+    """
+
+    by_asking: bool
+    has_versions: bool
+    in_doubt_until: datetime | None = None
+    due_at: datetime | None = None
+    states: tuple[str, ...] = (OPEN,)
+
+    def is_newest(self, failure: FailureRow) -> bool:
+        """True if the payload of a failure can't overwrite anything newer."""
+        if self.has_versions:
+            return True
+        seen_at, in_doubt_until = failure.seen_at, self.in_doubt_until
+        return seen_at is not None and (in_doubt_until is None or seen_at >= in_doubt_until)

@@ -1,0 +1,118 @@
+"""A Dagster job per sync that tries failed items again, and the sensor that starts it when some are due."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dagster import (
+    AssetMaterialization,
+    DefaultSensorStatus,
+    JobDefinition,
+    Nothing,
+    OpExecutionContext,
+    Out,
+    Output,
+    RunRequest,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    in_process_executor,
+    job,
+    op,
+)
+
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.orchestration.checks import ITEMS_FAILED, evaluation
+from sync_pipelines.orchestration.jobs import Event
+from sync_pipelines.orchestration.keys import asset_key
+from sync_pipelines.orchestration.metadata import retry_metadata
+from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
+from sync_pipelines.orchestration.sensors import has_just_failed, is_under_way
+from sync_pipelines.orchestration.tags import run_tags
+from sync_pipelines.runner.reporting import RunReport
+from sync_pipelines.runner.retrying_failures import RetryRun, what_is_due
+from sync_pipelines.runner.target_driver import describe_target
+from sync_pipelines.runner.workspace import open_workspace
+
+AnyJob = SyncJob[Any, Any]
+
+LOOK_EVERY_S = 30
+
+
+def retry_job_name(sync_job: AnyJob) -> str:
+    """The name of the Dagster job that tries failed items again."""
+    return f"{sync_job.dagster_name}_retry"
+
+
+def build_retry_job(sync_job: AnyJob) -> JobDefinition:
+    """The Dagster job that tries the failed items of a sync again that are due."""
+
+    @op(
+        name=op_name(sync_job, "retry"),
+        description=f"Tries the failed items of {sync_job.name} again that are due. A failed item stops no other.",
+        out=Out(Nothing),
+        tags={"kind": "apply"},
+    )
+    def retry(context: OpExecutionContext) -> Iterator[Event]:
+        with failing_clearly(context), open_workspace() as workspace:
+            run = RetryRun(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
+            try:
+                results = run.run()
+            finally:  # what went through before it broke off is in the asset's history too
+                yield from _told(sync_job, run)
+        tag_outcome(context, results.outcome)
+        yield Output(None)
+
+    @job(
+        name=retry_job_name(sync_job),
+        description=f"Tries the failed items of {sync_job.name} again that are due. A sensor starts it.",
+        executor_def=in_process_executor,
+        tags=run_tags(sync_job, "retry"),
+    )
+    def retry_job() -> None:
+        retry.alias("retry")()
+
+    return retry_job
+
+
+def _told(sync_job: AnyJob, run: RetryRun) -> Iterator[Event]:
+    """What a retry did, for the history of the asset; nothing if it tried nothing."""
+    results = run.results
+    if results is None or not results.fetched:
+        return
+    metadata = retry_metadata(results, describe_target(sync_job))
+    yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
+    yield evaluation(ITEMS_FAILED, sync_job, results)
+
+
+def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:
+    """The sensor of a sync's retries, running from the start."""
+    name = retry_job_name(sync_job)
+    return SensorDefinition(
+        name=f"{name}_sensor",
+        job_name=name,
+        evaluation_fn=_look(sync_job),
+        minimum_interval_seconds=LOOK_EVERY_S,
+        description=f"Starts {name} when failed items of {sync_job.name} are due to be tried again.",
+        default_status=DefaultSensorStatus.RUNNING,
+    )
+
+
+def _look(sync_job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipReason]:
+    def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        with open_workspace() as workspace:
+            which = what_is_due(sync_job, workspace, None)
+            due_at, now = workspace.failures.next_due_at(sync_job.name, which), workspace.clock()
+            lease = workspace.leases.in_force(sync_job.name)
+        if due_at is None:
+            return SkipReason("no failed items wait for another try")
+        if due_at > now:
+            return SkipReason(f"failed items wait for their next try, at {due_at:%Y-%m-%d %H:%M:%S} UTC")
+        if lease is not None:
+            return SkipReason(f"failed items are due; a run of the sync is under way in {lease.holder.described}")
+        if is_under_way(context.instance, retry_job_name(sync_job)):
+            return SkipReason("failed items are due; a run that tries them again is under way")
+        if has_just_failed(context.instance, retry_job_name(sync_job)):
+            return SkipReason("failed items are due; the last run that was to try them again has just failed")
+        return RunRequest(tags=run_tags(sync_job, "retry"))
+
+    return look
