@@ -14,7 +14,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, parts, writes
-from sync_pipelines_tests.runner.machine.model import Diff, Item, id_of
+from sync_pipelines_tests.runner.machine.model import Diff, Expected, Item, id_of
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,15 @@ class Runs(Machine):
 
     @rule(items=fetches, deletes=deletes, bulk=st.booleans())
     def run(self, items: list[Item], deletes: str, bulk: bool) -> None:  # noqa: FBT001 - drawn
+        self.run_whole(items, deletes=deletes, bulk=bulk)
+
+    def run_whole(self, items: list[Item], *, deletes: str, bulk: bool) -> Expected:
         results = self.sync(items, bulk=bulk, deletes=deletes)
         expected, withheld = self.model.sync(items, deletes=deletes == "hard")
         self.check(results, expected, fetched=len(items))
         self.check_errors(results, expected)
         self.whole_run_is_done(results, withheld, deletes)
+        return expected
 
     def whole_run_is_done(self, results: SyncResults, withheld: Diff | None, deletes: str) -> None:
         """What guards withhold is a plan; what they do not is what later fetches are held against."""
