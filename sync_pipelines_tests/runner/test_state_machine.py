@@ -36,7 +36,7 @@ def examples_of(default: int) -> settings:
     )
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("table", 10), ("marks", 8), ("functions", 8)])
+@pytest.mark.parametrize(("kind", "examples"), [("table", 8), ("marks", 6), ("functions", 6)])
 def test_any_sequence_of_events_leaves_what_the_model_says(
     database_url: str,
     settings: Settings,
