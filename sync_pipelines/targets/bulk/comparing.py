@@ -97,7 +97,11 @@ class BulkComparison:
         work = PostgresWork(
             database, self._request, temporary=temporary, has_addresses=self._target.reflected.has_addresses
         )
-        work.drop_leftovers(_KEPT)
+        try:
+            work.drop_leftovers(_KEPT)
+        except BaseException:  # nobody else will give its connection back
+            work.close()
+            raise
         return work
 
     @property

@@ -69,14 +69,21 @@ class PostgresWork(WorkTables):
         self.has_addresses = has_addresses
         self._connection = self._connected()
         self._background: Background[_Load] | None = None
-        with self.begin() as connection:
-            if temporary:
-                connection.exec_driver_sql(
-                    f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._quoted('progress')} (run varchar(20), "
-                    "part varchar(20), first bigint, past bigint, counts text, PRIMARY KEY (run, part, first))"
-                )
-            else:
-                self._make_schema(connection)
+        try:
+            with self.begin() as connection:
+                if temporary:
+                    self._make_temporary(connection)
+                else:
+                    self._make_schema(connection)
+        except BaseException:  # nobody else will give the connection back
+            self._connection.close()
+            raise
+
+    def _make_temporary(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._quoted('progress')} (run varchar(20), "
+            "part varchar(20), first bigint, past bigint, counts text, PRIMARY KEY (run, part, first))"
+        )
 
     def _make_schema(self, connection: sa.Connection) -> None:
         quoted = self._quote(self.request.schema)
@@ -104,11 +111,15 @@ class PostgresWork(WorkTables):
     def _connected(self) -> sa.Connection:
         """A connection with transactions, which an engine may be told to do without."""
         connection = self._database.connect()
-        raw: Any = connection.connection.driver_connection
-        if getattr(raw, "autocommit", False):
-            connection = connection.execution_options(isolation_level="READ COMMITTED")
-        self.is_unicode = connection.scalar(sa.text("SHOW client_encoding")) == "UTF8"
-        connection.rollback()
+        try:
+            raw: Any = connection.connection.driver_connection
+            if getattr(raw, "autocommit", False):
+                connection = connection.execution_options(isolation_level="READ COMMITTED")
+            self.is_unicode = connection.scalar(sa.text("SHOW client_encoding")) == "UTF8"
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def create_as(self, connection: sa.Connection, name: str, query: sa.Select[Any], *, empty: bool = False) -> None:

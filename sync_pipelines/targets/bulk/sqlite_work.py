@@ -36,13 +36,28 @@ class SqliteWork(WorkTables):
         self._database = database
         with passing_failures(database):
             self._connection = database.connect()
+        with self._never_back_attached():
+            self._attach(str(path))
+            with self.begin() as connection:
+                self._progress.create(connection, checkfirst=True)
+
+    def _attach(self, path: str) -> None:
+        with passing_failures(self._database):
             raw: Any = self._connection.connection.driver_connection
-            raw.execute(f"ATTACH DATABASE ? AS {_ATTACHED}", (str(path),))
+            raw.execute(f"ATTACH DATABASE ? AS {_ATTACHED}", (path,))
             # a cache: after a power cut it is made again
             raw.execute(f"PRAGMA {_ATTACHED}.journal_mode = TRUNCATE").close()
             raw.execute(f"PRAGMA {_ATTACHED}.synchronous = OFF")
-        with self.begin() as connection:
-            self._progress.create(connection, checkfirst=True)
+
+    @contextmanager
+    def _never_back_attached(self) -> Iterator[None]:
+        """Whatever goes wrong, the user's pool does not get a connection that has our file attached."""
+        try:
+            yield
+        except BaseException:
+            self._connection.invalidate()
+            self._connection.close()
+            raise
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
@@ -105,9 +120,11 @@ class SqliteWork(WorkTables):
 
     def close(self) -> None:
         """Detaches the file and gives the connection back."""
-        raw: Any = self._connection.connection.driver_connection
-        raw.rollback()
-        raw.execute(f"DETACH DATABASE {_ATTACHED}")
+        if not self._connection.invalidated:
+            with self._never_back_attached():
+                raw: Any = self._connection.connection.driver_connection
+                raw.rollback()
+                raw.execute(f"DETACH DATABASE {_ATTACHED}")
         self._connection.close()
 
     def _quoted(self, name: str) -> str:
