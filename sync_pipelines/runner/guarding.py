@@ -42,7 +42,7 @@ class Guarding:
         files: RunFiles,
         driver: TargetDriver,
         last_fetched: list[int],
-        earlier: Verdict = Verdict(),  # noqa: B008 - it is frozen
+        earlier: Verdict = Verdict(),
     ) -> None:
         self.guards = guards
         self._earlier = earlier

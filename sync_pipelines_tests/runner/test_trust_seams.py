@@ -14,8 +14,8 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import TooManyFailedError
-from sync_pipelines.registry.plans import apply_plan
 from sync_pipelines.registry.history import record_history
+from sync_pipelines.registry.plans import apply_plan
 from sync_pipelines.runner.plan_reading import open_plan
 from sync_pipelines.runner.retrying_failures import retry_failures
 from sync_pipelines.runner.run import run_sync
