@@ -216,3 +216,44 @@ def test_a_plan_deletes_nothing_that_a_retry_has_found_in_the_source_since(shop:
 
     assert (released.deleted, released.failed_deletes) == (19, 1)
     assert shop.marked() == set(range(10, 29))
+
+
+def test_the_history_of_a_marked_record_says_what_was_written_of_it(shop: Shop) -> None:
+    shop.sync(items(range(1, 5)))
+    shop.sync(items(range(1, 4)))
+    shop.sync(items(range(1, 5)))
+    shop.sync(items(range(1, 4)))
+    shop.sync([*items(range(1, 4)), {"id": "4", "stock": 3}])
+
+    assert shop.told("4")[1:] == [
+        ("deleted", {"gone": (False, True)}),
+        ("updated", {"gone": (True, False)}),
+        ("deleted", {"gone": (False, True)}),
+        ("updated", {"stock": (1, 3), "gone": (True, False)}),
+    ]
+
+
+def test_the_history_of_a_record_that_is_marked_with_a_moment_leaves_the_moment_to_its_event(shop: Shop) -> None:
+    shop.execute("ALTER TABLE things ADD COLUMN gone_at TIMESTAMP")
+    target = SqlTable(
+        table="things", key="id", columns=["stock"], database=shop.database, soft_delete=SoftDelete("gone_at")
+    )
+    for numbers in (range(3), range(2), range(3)):
+        shop.sync(items(numbers), target=target)
+
+    deleted, restored = shop.told("2")[1:]
+    assert deleted == ("deleted", {"gone_at": (None, "the moment of the delete")})
+    kind, fields = restored
+    assert (kind, list(fields), fields["gone_at"][1]) == ("updated", ["gone_at"], None)
+    assert fields["gone_at"][0] is not None
+
+
+def test_the_error_of_a_row_that_the_database_refuses_does_not_tell_its_values(shop: Shop) -> None:
+    """They have no names there, by which a password among them could be known."""
+    shop.execute("ALTER TABLE things ADD COLUMN password TEXT")
+    target = SqlTable(table="things", key="id", columns=["stock", "password"], database=shop.database)
+
+    results = shop.sync([{"id": "1", "stock": -1, "password": "hunter2"}], target=target, deletes="hard")
+
+    assert "hunter2" not in results.errors[0].message
+    assert "stock" in results.errors[0].message

@@ -93,6 +93,11 @@ class Ownership:
         live = self._written(self._mark.codec, self._mark.live)
         return {self._mark.name: sa.case((marked, live), else_=self._table.c[self._mark.name])}
 
+    @property
+    def mark(self) -> Mark | None:
+        """The column that marks deleted rows; None if a delete removes them."""
+        return self._mark
+
     def deleted(self) -> dict[str, sa.ColumnElement[Any]] | None:
         """What a delete writes; None if it removes the row."""
         if self._mark is None:

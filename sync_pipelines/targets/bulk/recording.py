@@ -19,6 +19,7 @@ from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.json_texts import NULL, id_text, json_text, literal
 from sync_pipelines.targets.bulk.planning import BulkColumns, What
 from sync_pipelines.targets.bulk.work import Span, WorkTables
+from sync_pipelines.targets.columns import ColumnCodec
 
 _ROWS_AT_ONCE = 2_000
 _OUTCOMES = {What.CREATE: Outcome.CREATED, What.UPDATE: Outcome.UPDATED, What.DELETE: Outcome.DELETED}
@@ -222,36 +223,54 @@ class SpanRecorder:
         slow: list[tuple[StagedColumn, Pair]] = []
         if self._has_no_fields(what):
             return quick, slow
-        columns = self._columns.updated if what is What.UPDATE else [*self._columns.key, *self._columns.values]
-        for column in columns:
-            piece = self._quick_piece(column, what) if self._on_postgresql else None
+        mark = self._columns.ownership.mark
+        if what is What.DELETE and mark is not None and mark.is_moment:  # the row had none, and gets that of its span
+            begin, end = self._around(mark.name)
+            return literal(f"{begin}null,{encode(mark.shown)}{end}"), slow
+        for column, values in self._written(what):
+            piece = self._quick_piece(column, values) if self._on_postgresql else None
             if piece is None:
-                slow.append((column, self._pair(column, what)))
+                slow.append((column, self._pair(column, values)))
             else:
                 quick += piece
         return quick, slow
 
-    def _quick_piece(self, column: StagedColumn, what: What) -> sa.ColumnElement[str] | None:
-        staged, local = self._plan.c[column.label], self._table.c[column.name]
-        old = NULL if what is What.CREATE else json_text(column, local)
-        new = NULL if what is What.DELETE else json_text(column, staged)
+    def _written(self, what: What) -> Iterator[tuple[StagedColumn, Pair]]:
+        """The columns that are written, each with its old and its new value in the database."""
+        mark = self._columns.ownership.mark
+        if what is What.DELETE and mark is not None:
+            yield self._marking(mark.codec, self._columns.ownership.deleted() or {})
+            return
+        columns = self._columns.updated if what is What.UPDATE else [*self._columns.key, *self._columns.values]
+        for column in columns:
+            staged, local = self._plan.c[column.label], self._table.c[column.name]
+            yield column, (None if what is What.CREATE else local, None if what is What.DELETE else staged)
+        if what is What.UPDATE and mark is not None:
+            yield self._marking(mark.codec, self._columns.ownership.restored())
+
+    def _marking(self, codec: ColumnCodec, values: Mapping[str, sa.ColumnElement[Any]]) -> tuple[StagedColumn, Pair]:
+        return StagedColumn(codec, "sp_mark", codec.type_name), (self._table.c[codec.name], values[codec.name])
+
+    def _quick_piece(self, column: StagedColumn, values: Pair) -> sa.ColumnElement[str] | None:
+        old, new = (NULL if each is None else json_text(column, each) for each in values)
         if old is None or new is None:
             return None
         begin, end = self._around(column.name)
         piece = literal(begin) + old + literal(",") + new + literal(end)
-        if what is not What.UPDATE:
+        local, staged = values
+        if local is None or staged is None:
             return piece
         return sa.case((column.differs(staged, local), piece), else_=literal(""))
 
     def _around(self, name: str) -> tuple[str, str]:
         return (f",[{json_of_id(name)},[", "]]") if self._tagged else (f",{json_of_id(name)}:[", "]")
 
-    def _pair(self, column: StagedColumn, what: What) -> Pair:
-        local = self._table.c[column.name]
-        staged = sa.type_coerce(self._plan.c[column.label], local.type).label(f"new_{column.label}")
+    def _pair(self, column: StagedColumn, values: Pair) -> Pair:
+        """The values as they are selected, to be read as the table's own."""
+        (local, staged), kind = values, self._table.c[column.name].type
         return (
-            None if what is What.CREATE else local.label(f"old_{column.label}"),
-            None if what is What.DELETE else staged,
+            None if local is None else local.label(f"old_{column.label}"),
+            None if staged is None else sa.type_coerce(staged, kind).label(f"new_{column.label}"),
         )
 
     def _slow_pieces(self, slow: Sequence[tuple[StagedColumn, Pair]], values: Iterator[Any]) -> Iterator[str]:
