@@ -10,12 +10,14 @@ import sqlalchemy as sa
 
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import TooManyFailedError
 from sync_pipelines.registry.history import record_history
 from sync_pipelines.registry.plans import apply_plan
+from sync_pipelines.runner.draining import Drain, DrainLimits
 from sync_pipelines.runner.plan_reading import open_plan
 from sync_pipelines.runner.retrying_failures import retry_failures
 from sync_pipelines.runner.run import run_sync
@@ -98,6 +100,13 @@ def shop(
     if request.param == "page by page":
         monkeypatch.setattr(SyncRun, "_is_worth_it", lambda _self, _files: False)
     return Shop(settings, database)
+
+
+def deliver(shop: Shop, *given: Item) -> None:
+    with open_workspace(shop.settings) as workspace:
+        for each in given:
+            workspace.inbox.store("things", encode(each), workspace.clock())
+        Drain(shop.job(), workspace).run(DrainLimits(linger_s=0))
 
 
 class Killed(BaseException):
@@ -257,3 +266,19 @@ def test_the_error_of_a_row_that_the_database_refuses_does_not_tell_its_values(s
 
     assert "hunter2" not in results.errors[0].message
     assert "stock" in results.errors[0].message
+
+
+def test_the_grace_of_a_record_begins_anew_when_its_item_comes_by_itself(shop: Shop) -> None:
+    """Whether it was spared until then, or deleted already."""
+    for numbers in (range(5), range(4), range(3)):
+        shop.sync(items(numbers), delete_after=2)
+    assert shop.marked() == {4}
+    deliver(shop, *items(range(3, 5)))
+
+    planned = shop.sync(items(range(3)), delete_after=2, options={"dry_run": True})
+    first = shop.sync(items(range(3)), delete_after=2)
+    second = shop.sync(items(range(3)), delete_after=2)
+
+    assert planned.planned is not None
+    assert (planned.planned.delete, first.deleted, second.deleted) == (0, 0, 2)
+    assert shop.marked() == {3, 4}
