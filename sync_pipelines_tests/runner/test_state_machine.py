@@ -29,14 +29,14 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def examples_of(default: int) -> settings:
     return settings(
         max_examples=int(os.environ.get("STATE_MACHINE_EXAMPLES", default)),
-        stateful_step_count=15,
+        stateful_step_count=20,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("table", 10), ("marks", 10), ("functions", 10)])
+@pytest.mark.parametrize(("kind", "examples"), [("table", 8), ("marks", 6), ("functions", 6)])
 def test_any_sequence_of_events_leaves_what_the_model_says(
     database_url: str,
     settings: Settings,

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model, State
 from sync_pipelines_tests.runner.machine.world import World
 
 skus = st.sampled_from(["a", "b", "ü", "7"])
-writes = st.dictionaries(skus, st.one_of(st.none(), st.integers(0, 3)), min_size=1)
+writes = st.dictionaries(skus, st.sampled_from([0, 1, 2, 3, None]), min_size=1)
 readable_items = st.fixed_dictionaries(
     {
         "sku": st.one_of(skus, st.just(7)),
@@ -26,9 +27,14 @@ readable_items = st.fixed_dictionaries(
 odd_items = st.fixed_dictionaries({"sku": st.sampled_from([None, " "]), "quantity": st.just(1), "skip": st.just(False)})
 good_items = st.fixed_dictionaries({"sku": skus, "quantity": st.integers(0, 3), "skip": st.just(False)})
 fetches = st.one_of(
-    st.lists(good_items, max_size=8),
-    st.lists(readable_items, max_size=8),
-    st.lists(st.one_of(readable_items, odd_items), max_size=8),
+    st.lists(good_items, max_size=6),
+    st.lists(readable_items, max_size=6),
+    st.lists(st.one_of(readable_items, odd_items), max_size=6),
+)
+changes = st.one_of(readable_items, readable_items, st.builds(Delete, skus))
+parts = st.one_of(
+    st.fixed_dictionaries({"limit": st.integers(1, 4)}),
+    st.fixed_dictionaries({"only": st.sets(skus, min_size=1, max_size=3)}),
 )
 deletes = st.sampled_from(["off", "hard"])
 
@@ -52,7 +58,7 @@ class Machine(RuleBasedStateMachine):
         self.before: dict[str, State] = {}
         """The records before what a run is to be held against."""
 
-    @initialize(rows=st.dictionaries(skus, st.integers(0, 3), max_size=4))
+    @initialize(rows=st.dictionaries(skus, st.integers(0, 3), min_size=1))
     def begin(self, rows: dict[str, int]) -> None:
         self.world.begin()
         for sku, quantity in rows.items():

@@ -14,6 +14,7 @@ from sync_pipelines.runner.plan_run import PlanRun
 from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
+from sync_pipelines_tests.runner.machine.failures import Failures
 from sync_pipelines_tests.runner.machine.items import Items
 from sync_pipelines_tests.runner.machine.model import Expected, Item, State
 from sync_pipelines_tests.runner.machine.plans import Plans
@@ -23,7 +24,7 @@ from sync_pipelines_tests.runner.machine.world import DeathError, dying
 instants = st.integers(0, 40)
 
 
-class Deaths(Remembered, Plans, Items):
+class Deaths(Remembered, Failures, Plans, Items):
     """Nothing is lost, and nothing that matters is repeated."""
 
     def phase(self, job: Any, done: list[Any]) -> None:

@@ -58,6 +58,12 @@ class Expected:
         self.count("failed")
         self.errors.append((position, sku))
 
+    def add(self, other: Expected) -> None:
+        """Takes what is to become of further items."""
+        for name, count in other.counts.items():
+            self.counts[name] += count
+        self.errors += other.errors
+
     def copy(self) -> Expected:
         return Expected(dict(self.counts), list(self.errors))
 
@@ -198,7 +204,5 @@ class Model:
             else:
                 applied = Expected()
                 applied.count("deleted" if self.remove(sku) else "unchanged")
-            for name, count in applied.counts.items():
-                expected.counts[name] += count
-            expected.errors += [(0, each) for _, each in applied.errors]
+            expected.add(applied)
         return expected

@@ -14,7 +14,8 @@ from sqlalchemy import Engine, event
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
-from sync_pipelines.runner.workspace import Retries, Workspace, open_workspace
+from sync_pipelines.engine.retry import Retry
+from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.soft_delete import SoftDelete
 from sync_pipelines.targets.sql_table import SqlTable
@@ -116,7 +117,7 @@ class World:
     def workspace(self) -> Iterator[Workspace]:
         """A ledger that is opened anew; a delivery that fails is not tried again."""
         with open_workspace(self.settings) as opened:
-            yield replace(opened, retries=Retries(attempts=1))
+            yield replace(opened, retries=Retry(attempts=1))
 
     def bury(self) -> None:
         """Lets others know that whoever had the lease is dead, as its process number would."""
