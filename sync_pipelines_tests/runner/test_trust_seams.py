@@ -242,21 +242,6 @@ def test_the_history_of_a_marked_record_says_what_was_written_of_it(shop: Shop) 
     ]
 
 
-def test_the_history_of_a_record_that_is_marked_with_a_moment_leaves_the_moment_to_its_event(shop: Shop) -> None:
-    shop.execute("ALTER TABLE things ADD COLUMN gone_at TIMESTAMP")
-    target = SqlTable(
-        table="things", key="id", columns=["stock"], database=shop.database, soft_delete=SoftDelete("gone_at")
-    )
-    for numbers in (range(3), range(2), range(3)):
-        shop.sync(items(numbers), target=target)
-
-    deleted, restored = shop.told("2")[1:]
-    assert deleted == ("deleted", {"gone_at": (None, "the moment of the delete")})
-    kind, fields = restored
-    assert (kind, list(fields), fields["gone_at"][1]) == ("updated", ["gone_at"], None)
-    assert fields["gone_at"][0] is not None
-
-
 def test_the_error_of_a_row_that_the_database_refuses_does_not_tell_its_values(shop: Shop) -> None:
     """They have no names there, by which a password among them could be known."""
     shop.execute("ALTER TABLE things ADD COLUMN password TEXT")

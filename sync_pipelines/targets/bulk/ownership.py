@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ class Ownership:
 
     def __init__(self, reflected: ReflectedTable, dialect: sa.Dialect, mark: Mark | None, scope: Scope) -> None:
         self._table = reflected.table
+        self._codecs = reflected.codecs
         self._dialect = dialect
         self._on_sqlite = dialect.name == "sqlite"
         self._mark = mark
@@ -36,6 +38,10 @@ class Ownership:
     def names(self) -> list[str]:
         """The columns that a write may change besides the staged ones."""
         return [*([self._mark.name] if self._mark is not None else []), *self._scope.fillings()]
+
+    def codec(self, name: str) -> ColumnCodec:
+        """The codec of a column."""
+        return self._codecs[name]
 
     def why_not(self) -> str | None:
         """Why the database can't tell these rows; None if it can."""
@@ -93,13 +99,9 @@ class Ownership:
         live = self._written(self._mark.codec, self._mark.live)
         return {self._mark.name: sa.case((marked, live), else_=self._table.c[self._mark.name])}
 
-    @property
-    def mark(self) -> Mark | None:
-        """The column that marks deleted rows; None if a delete removes them."""
-        return self._mark
-
+    @cached_property
     def deleted(self) -> dict[str, sa.ColumnElement[Any]] | None:
-        """What a delete writes; None if it removes the row."""
+        """What a delete writes, the same moment of all rows; None if it removes them."""
         if self._mark is None:
             return None
         return {self._mark.name: self._written(self._mark.codec, self._mark.written())}

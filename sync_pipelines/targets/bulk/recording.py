@@ -131,7 +131,8 @@ class SpanRecorder:
         self._first_load = first_load
         self._recorded = Recorded(work)
         self._on_postgresql = work.place == "ctid"
-        self._tagged = any(each.name == _TAG for each in (*columns.key, *columns.values))
+        names = [each.name for each in (*columns.key, *columns.values)]
+        self._tagged = _TAG in {*names, *columns.ownership.names}
         self._before: list[str] = []
 
     def before(
@@ -204,6 +205,8 @@ class SpanRecorder:
         source = self._plan if what is What.CREATE else sa.join(self._plan, self._table, sa.and_(*same_row))
         query = sa.select(*ids, quick, *values).select_from(source)
         query = query.where(self._work.within(self._plan, span), self._plan.c.sp_what == int(what))
+        if what is What.DELETE:
+            query = query.where(*self._columns.ownership.may_be_deleted())
         place, outcome, bare = len(ids), _OUTCOMES[what], self._has_no_fields(what)
         for row in _streamed(connection, query):
             pieces = row[place]
@@ -217,68 +220,64 @@ class SpanRecorder:
     def _object(self, pieces: str) -> str:
         return f'{{"$":"dict","v":[{pieces[1:]}]}}' if self._tagged else f"{{{pieces[1:]}}}"
 
-    def _fields(self, what: What) -> tuple[sa.ColumnElement[str], list[tuple[StagedColumn, Pair]]]:
+    def _fields(self, what: What) -> tuple[sa.ColumnElement[str], list[tuple[ColumnCodec, Pair]]]:
         """What the database writes of the fields itself, and the columns whose values go through their codecs."""
         quick: sa.ColumnElement[str] = literal("")
-        slow: list[tuple[StagedColumn, Pair]] = []
         if self._has_no_fields(what):
-            return quick, slow
-        mark = self._columns.ownership.mark
-        if what is What.DELETE and mark is not None and mark.is_moment:  # the row had none, and gets that of its span
-            begin, end = self._around(mark.name)
-            return literal(f"{begin}null,{encode(mark.shown)}{end}"), slow
-        for column, values in self._written(what):
-            piece = self._quick_piece(column, values) if self._on_postgresql else None
+            return quick, []
+        slow = self._own_fields(what)
+        columns = self._columns.updated if what is What.UPDATE else [*self._columns.key, *self._columns.values]
+        if what is What.DELETE and self._columns.ownership.deleted is not None:
+            columns = []  # all but the mark stays
+        for column in columns:
+            piece = self._quick_piece(column, what) if self._on_postgresql else None
             if piece is None:
-                slow.append((column, self._pair(column, values)))
+                slow.append((column.codec, self._pair(column, what)))
             else:
                 quick += piece
         return quick, slow
 
-    def _written(self, what: What) -> Iterator[tuple[StagedColumn, Pair]]:
-        """The columns that are written, each with its old and its new value in the database."""
-        mark = self._columns.ownership.mark
-        if what is What.DELETE and mark is not None:
-            yield self._marking(mark.codec, self._columns.ownership.deleted() or {})
-            return
-        columns = self._columns.updated if what is What.UPDATE else [*self._columns.key, *self._columns.values]
-        for column in columns:
-            staged, local = self._plan.c[column.label], self._table.c[column.name]
-            yield column, (None if what is What.CREATE else local, None if what is What.DELETE else staged)
-        if what is What.UPDATE and mark is not None:
-            yield self._marking(mark.codec, self._columns.ownership.restored())
+    def _own_fields(self, what: What) -> list[tuple[ColumnCodec, Pair]]:
+        """What is written of the columns that are no item's: the mark of deleted rows, and the scope of new ones."""
+        ownership = self._columns.ownership
+        staged = [each.name for each in (*self._columns.key, *self._columns.values)]
+        written = {What.CREATE: ownership.created(staged), What.UPDATE: ownership.restored()}.get(what)
+        fields: list[tuple[ColumnCodec, Pair]] = []
+        for number, (name, new) in enumerate(((ownership.deleted or {}) if written is None else written).items()):
+            local = self._table.c[name]
+            old = None if what is What.CREATE else local.label(f"old_own{number}")
+            fields.append((ownership.codec(name), (old, sa.type_coerce(new, local.type).label(f"new_own{number}"))))
+        return fields
 
-    def _marking(self, codec: ColumnCodec, values: Mapping[str, sa.ColumnElement[Any]]) -> tuple[StagedColumn, Pair]:
-        return StagedColumn(codec, "sp_mark", codec.type_name), (self._table.c[codec.name], values[codec.name])
-
-    def _quick_piece(self, column: StagedColumn, values: Pair) -> sa.ColumnElement[str] | None:
-        old, new = (NULL if each is None else json_text(column, each) for each in values)
+    def _quick_piece(self, column: StagedColumn, what: What) -> sa.ColumnElement[str] | None:
+        staged, local = self._plan.c[column.label], self._table.c[column.name]
+        old = NULL if what is What.CREATE else json_text(column, local)
+        new = NULL if what is What.DELETE else json_text(column, staged)
         if old is None or new is None:
             return None
         begin, end = self._around(column.name)
         piece = literal(begin) + old + literal(",") + new + literal(end)
-        local, staged = values
-        if local is None or staged is None:
+        if what is not What.UPDATE:
             return piece
         return sa.case((column.differs(staged, local), piece), else_=literal(""))
 
     def _around(self, name: str) -> tuple[str, str]:
         return (f",[{json_of_id(name)},[", "]]") if self._tagged else (f",{json_of_id(name)}:[", "]")
 
-    def _pair(self, column: StagedColumn, values: Pair) -> Pair:
-        """The values as they are selected, to be read as the table's own."""
-        (local, staged), kind = values, self._table.c[column.name].type
+    def _pair(self, column: StagedColumn, what: What) -> Pair:
+        local = self._table.c[column.name]
+        staged = sa.type_coerce(self._plan.c[column.label], local.type).label(f"new_{column.label}")
         return (
-            None if local is None else local.label(f"old_{column.label}"),
-            None if staged is None else sa.type_coerce(staged, kind).label(f"new_{column.label}"),
+            None if what is What.CREATE else local.label(f"old_{column.label}"),
+            None if what is What.DELETE else staged,
         )
 
-    def _slow_pieces(self, slow: Sequence[tuple[StagedColumn, Pair]], values: Iterator[Any]) -> Iterator[str]:
-        for column, pair in slow:
-            old, new = (None if each is None else column.codec.from_database(next(values)) for each in pair)
-            if pair[0] is not None and pair[1] is not None and column.codec.same(old, new):
+    def _slow_pieces(self, slow: Sequence[tuple[ColumnCodec, Pair]], values: Iterator[Any]) -> Iterator[str]:
+        for codec, pair in slow:
+            old, new = (None if each is None else codec.from_database(next(values)) for each in pair)
+            if pair[0] is not None and pair[1] is not None and codec.same(old, new):
                 continue
-            begin, end = self._around(column.name)
+            begin, end = self._around(codec.name)
             yield f"{begin}{encode(encodable(old))},{encode(encodable(new))}{end}"
 
 
