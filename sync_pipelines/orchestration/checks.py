@@ -17,8 +17,9 @@ from dagster import (
     multi_asset_check,
 )
 
+from sync_pipelines.database.plans import OPEN
 from sync_pipelines.database.run_history import RunHistory
-from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.database.tables import DRY_RUN, WITHHELD
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.keys import asset_key
@@ -100,7 +101,7 @@ def build_checks(job: AnyJob) -> AssetChecksDefinition:
             results = _results_of(workspace, job, context.run.run_id)
             for check in RESULT_CHECKS:
                 if check.name in wanted:
-                    yield _result(check, job, results)
+                    yield _result(check, job, _looked_at(check, job, workspace, results))
             if _FRESH in wanted:
                 yield AssetCheckResult(**_freshness(job, workspace))
 
@@ -113,6 +114,29 @@ def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None) -> Ass
         told = "The sync has not run yet."
         return AssetCheckResult(passed=True, asset_key=key.asset_key, check_name=key.name, description=told)
     return AssetCheckResult(**_found(check, job, results))
+
+
+def _looked_at(
+    check: ResultCheck, job: AnyJob, workspace: Workspace, results: SyncResults | None
+) -> SyncResults | None:
+    """The results that a check is about: what is withheld stays so, whatever has run since, until it is released."""
+    plans = workspace.plans.latest(job.name, _LOOK_BACK) if check is CHANGES_WITHHELD else []
+    held = next((plan for plan in plans if plan.kind == WITHHELD and plan.state == OPEN), None)
+    return results if held is None else results_of_run(workspace, held.id)
+
+
+def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iterator[AssetCheckEvaluation]:
+    """All checks, after a run that applied single items: Dagster shows none that is older than what was written.
+
+    Args:
+        job: The sync job.
+        workspace: Has the ledger.
+        results: What the run did.
+    """
+    for check in RESULT_CHECKS:
+        yield evaluation(check, job, _looked_at(check, job, workspace, results) or results)
+    if job.fresh_after is not None:
+        yield freshness_evaluation(job, workspace)
 
 
 def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults) -> AssetCheckEvaluation:

@@ -91,6 +91,26 @@ def test_what_is_withheld_is_released_from_the_launchpad_with_a_reason(
     assert (plan.reason, plan.released_by) == ("the season is over", f"Dagster run {released.run_id}")
 
 
+def test_single_items_leave_the_warning_that_something_is_withheld(
+    job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
+) -> None:
+    launch(job, instance)
+    del shop.items[10:]
+    launch(job, instance)
+    with open_workspace() as workspace:
+        workspace.inbox.store("erp-stock", '{"sku": "NEW", "stock": 1}', workspace.clock())
+
+    drained = build_definitions([job]).resolve_job_def("erp_stock_items").execute_in_process(instance=instance)
+
+    assert shop.records["NEW"]["stock"] == 1
+    assert failed_checks(drained) == {"changes_withheld": "WARN"}
+    assert {each.check_name for each in drained.get_asset_check_evaluations()} == {
+        "accounts_balance",
+        "changes_withheld",
+        "items_failed",
+    }
+
+
 def test_a_reason_without_a_plan_is_refused(job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance) -> None:
     result = launch(job, instance, reason="because")
 
