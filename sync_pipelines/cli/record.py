@@ -74,7 +74,7 @@ def _told(event: HistoryEvent) -> str:
 def _change(event: HistoryEvent, name: str) -> str:
     change = (event.changes or {})[name]
     old, new = shown_text(name, change.old), shown_text(name, change.new)
-    if event.kind == "updated":
+    if event.kind == "updated" or (event.kind == "deleted" and change.new is not None):  # marked, not removed
         return f"{name} {old} → {new}"
     return f"{name} {new if event.kind == 'created' else old}"
 

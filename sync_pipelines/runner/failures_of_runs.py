@@ -225,14 +225,18 @@ class _Resolving:
 
     def _over(self, part: Sequence[Unresolved]) -> _Over:
         wanted = {each_id for each in part for each_id in each.ids()}
-        seen = self._seen(wanted)
-        if self._withheld is not None:
-            seen -= {each for ids in _ids_of_plan(self._withheld) for each in wanted.intersection(ids)}
-        went_through = [each.key for each in part if not seen.isdisjoint(each.ids())]
+        seen, withheld = self._seen(wanted), self._withheld_of(wanted)
+        # a fetch has an item's id as the source writes it, a plan as the target does
+        went_through = [each.key for each in part if seen & each.ids() and not withheld & each.ids()]
         if not self._is_whole:
             return _Over(went_through, [])
         known = set(went_through)
         return _Over(went_through, [each.key for each in part if each.key not in known and self._is_gone(each)])
+
+    def _withheld_of(self, wanted: set[str]) -> set[str]:
+        """Which of these ids guards have withheld of the run."""
+        pages = _ids_of_plan(self._withheld) if self._withheld is not None else iter(())
+        return {each for ids in pages for each in wanted.intersection(ids)}
 
     def _seen(self, wanted: set[str]) -> set[str]:
         """Which of these ids the run has dealt with."""
