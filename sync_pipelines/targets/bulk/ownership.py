@@ -93,6 +93,17 @@ class Ownership:
         live = self._written(self._mark.codec, self._mark.live)
         return {self._mark.name: sa.case((marked, live), else_=self._table.c[self._mark.name])}
 
+    def mark_taken_off(self) -> tuple[Mark, list[sa.ColumnElement[Any]]] | None:
+        """What to select of a row, before an update, to tell the mark that it takes off; None if none ever is.
+
+        Returns:
+            The mark, and whether the row has one and what it holds.
+        """
+        marked = self.is_marked()
+        if self._mark is None or marked is None:
+            return None
+        return self._mark, [sa.case((marked, 1), else_=0).label("sp_marked"), self._table.c[self._mark.name]]
+
     def deleted(self) -> dict[str, sa.ColumnElement[Any]] | None:
         """What a delete writes; None if it removes the row."""
         if self._mark is None:

@@ -19,6 +19,7 @@ from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.json_texts import NULL, id_text, json_text, literal
 from sync_pipelines.targets.bulk.planning import BulkColumns, What
 from sync_pipelines.targets.bulk.work import Span, WorkTables
+from sync_pipelines.targets.marks import Mark
 
 _ROWS_AT_ONCE = 2_000
 _OUTCOMES = {What.CREATE: Outcome.CREATED, What.UPDATE: Outcome.UPDATED, What.DELETE: Outcome.DELETED}
@@ -131,6 +132,7 @@ class SpanRecorder:
         self._recorded = Recorded(work)
         self._on_postgresql = work.place == "ctid"
         self._tagged = any(each.name == _TAG for each in (*columns.key, *columns.values))
+        self._tagged |= _TAG in columns.ownership.names
         self._before: list[str] = []
 
     def before(
@@ -201,13 +203,17 @@ class SpanRecorder:
         quick, slow = self._fields(what)
         values = [each for _, pair in slow for each in pair if each is not None]
         source = self._plan if what is What.CREATE else sa.join(self._plan, self._table, sa.and_(*same_row))
-        query = sa.select(*ids, quick, *values).select_from(source)
+        mark = self._columns.ownership.mark_taken_off() if what is What.UPDATE else None
+        held = mark[1] if mark is not None else []
+        query = sa.select(*ids, quick, *held, *values).select_from(source)
         query = query.where(self._work.within(self._plan, span), self._plan.c.sp_what == int(what))
         place, outcome, bare = len(ids), _OUTCOMES[what], self._has_no_fields(what)
         for row in _streamed(connection, query):
-            pieces = row[place]
+            pieces, rest = row[place], iter(row[place + 1 :])
+            if mark is not None:
+                pieces += self._mark_piece(mark[0], next(rest), next(rest))
             if slow:
-                pieces += "".join(self._slow_pieces(slow, iter(row[place + 1 :])))
+                pieces += "".join(self._slow_pieces(slow, rest))
             yield history_line(read_id(row), outcome, "" if bare else self._object(pieces))
 
     def _has_no_fields(self, what: What) -> bool:
@@ -242,6 +248,14 @@ class SpanRecorder:
         if what is not What.UPDATE:
             return piece
         return sa.case((column.differs(staged, local), piece), else_=literal(""))
+
+    def _mark_piece(self, mark: Mark, is_marked: int, held: Any) -> str:
+        """The mark that an update takes off the row."""
+        if not is_marked:
+            return ""
+        begin, end = self._around(mark.name)
+        old = mark.codec.from_database(held)
+        return f"{begin}{encode(encodable(old))},{encode(encodable(mark.live))}{end}"
 
     def _around(self, name: str) -> tuple[str, str]:
         return (f",[{json_of_id(name)},[", "]]") if self._tagged else (f",{json_of_id(name)}:[", "]")
