@@ -94,8 +94,9 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, Metadat
     title = "changes" if writes <= ENTRIES_SHOWN else f"changes (first {ENTRIES_SHOWN} of {writes:,} records)"
     metadata[title] = MetadataValue.table(records, _text_schema("action", "external id", "field", "old", "new"))
     metadata["the whole plan"] = MetadataValue.text(f"sync-pipelines plan show {plan.id[:8]}")
+    option, also = (" --reason '...'", " and a reason") if plan.guarded else ("", "")
     metadata["to apply it"] = MetadataValue.text(
-        f"sync-pipelines apply {plan.id[:8]}, or run config apply_plan: {plan.id}"
+        f"sync-pipelines apply {plan.id[:8]}{option}, or run config apply_plan: {plan.id}{also}"
     )
     metadata["expires"] = MetadataValue.timestamp(plan.expires_at)
     return metadata

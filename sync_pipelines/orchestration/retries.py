@@ -21,7 +21,7 @@ from dagster import (
 )
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.orchestration.checks import ITEMS_FAILED, evaluation
+from sync_pipelines.orchestration.checks import ITEMS_FAILED, evaluation, items_left
 from sync_pipelines.orchestration.jobs import Event
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import retry_metadata
@@ -31,7 +31,7 @@ from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.retrying_failures import RetryRun, what_is_due
 from sync_pipelines.runner.target_driver import describe_target
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.workspace import Workspace, open_workspace
 
 AnyJob = SyncJob[Any, Any]
 
@@ -58,7 +58,7 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
             try:
                 results = run.run()
             finally:  # what went through before it broke off is in the asset's history too
-                yield from _told(sync_job, run)
+                yield from _told(sync_job, run, workspace)
         tag_outcome(context, results.outcome)
         yield Output(None)
 
@@ -74,14 +74,14 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
     return retry_job
 
 
-def _told(sync_job: AnyJob, run: RetryRun) -> Iterator[Event]:
+def _told(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:
     """What a retry did, for the history of the asset; nothing if it tried nothing."""
     results = run.results
     if results is None or not results.fetched:
         return
     metadata = retry_metadata(results, describe_target(sync_job))
     yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
-    yield evaluation(ITEMS_FAILED, sync_job, results)
+    yield evaluation(ITEMS_FAILED, sync_job, results, items_left(sync_job, workspace))
 
 
 def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:
