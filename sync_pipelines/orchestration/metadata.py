@@ -54,6 +54,8 @@ def drain_metadata(
     schema = _text_schema("external id", "action", "message")
     title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
     metadata[title] = MetadataValue.table(records, schema)
+    if results.causes:
+        metadata["errors by cause"] = causes_table(results)
     if depth is not None:
         metadata |= _inbox_metadata(depth)
     metadata["more about it"] = more_about(results.run_id)

@@ -16,7 +16,7 @@ from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.errors import RunError
-from sync_pipelines.runner.plan_files import encoded_changes, readable_fields
+from sync_pipelines.runner.plan_files import delete_entry, encoded_changes, readable_fields
 from sync_pipelines.runner.target_driver import TargetDriver, Work
 from sync_pipelines.runner.workspace import Workspace
 
@@ -53,7 +53,7 @@ class Note:
         if action is Action.CREATE and entry.action is Action.CREATE:  # what a create writes, its plan says already
             return Note(action, work, entry.changes, before, entry.kept_changes)
         if action is Action.DELETE:
-            changes = {name: FieldChange(old, None) for name, old in readable_fields(driver, work.local).items()}
+            changes = delete_entry(driver, work.external_id, work.local).changes
         elif action is Action.UPDATE and not driver.names_changes:
             before = _encoded(readable_fields(driver, work.local))
         return Note(action, work, changes, before)

@@ -28,9 +28,10 @@ from sync_pipelines import (
     sync_single_item,
 )
 from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.runner.draining import Drain, DrainLimits
 from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines.runner.workspace import Retries, open_workspace
+from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines_tests.promises.child import items as childs_items
 from sync_pipelines_tests.promises.conftest import Shop, stock
 from sync_pipelines_tests.webhooks.conftest import Served
@@ -277,7 +278,7 @@ class TestPromise9:
 
         settings = type(shop.settings)(data_dir=shop.settings.data_dir, ledger_url=shop.url)
         with open_workspace(settings) as opened:
-            workspace = replace(opened, retries=Retries(attempts=1))
+            workspace = replace(opened, retries=Retry(attempts=1))
             Drain(shop.job(), workspace).run(DrainLimits(linger_s=0))
             failed, applied = workspace.inbox.newest("stock", limit=5)
 

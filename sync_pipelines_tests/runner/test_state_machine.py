@@ -29,18 +29,18 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def examples_of(default: int) -> settings:
     return settings(
         max_examples=int(os.environ.get("STATE_MACHINE_EXAMPLES", default)),
-        stateful_step_count=15,
+        stateful_step_count=20,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
 
 
-@pytest.mark.parametrize(("functions", "examples"), [(False, 16), (True, 12)], ids=["table", "functions"])
+@pytest.mark.parametrize(("kind", "examples"), [("table", 8), ("marks", 6), ("functions", 6)])
 def test_any_sequence_of_events_leaves_what_the_model_says(
     database_url: str,
     settings: Settings,
-    functions: bool,  # noqa: FBT001 - parametrised
+    kind: str,
     examples: int,
 ) -> None:
     """Where there is a PostgreSQL, the ledger is in it too: what belongs together is then one transaction."""
@@ -49,7 +49,7 @@ def test_any_sequence_of_events_leaves_what_the_model_says(
     database = create_database(database_url)
     try:
         with open_workspace(own) as looking:
-            world = World(database, own, looking, functions=functions)
+            world = World(database, own, looking, kind=kind)
             run_state_machine_as_test(lambda: Deaths(world), settings=examples_of(examples))
     finally:
         database.dispose()

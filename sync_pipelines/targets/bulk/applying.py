@@ -204,7 +204,7 @@ class SpanApplier:
         return connection.execute(statement).rowcount
 
     def _delete(self, connection: sa.Connection, span: Span) -> int:
-        marked = self._columns.ownership.deleted()
+        marked = self._columns.ownership.deleted
         statement: Any = sa.delete(self._table) if marked is None else sa.update(self._table).values(marked)
         statement = statement.where(*self._columns.ownership.may_be_deleted())
         if self._work.has_addresses:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property, partial
-from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,8 +13,9 @@ from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.engine.targets import BulkRequest
 from sync_pipelines.recording.snapshot import SnapshotPage
-from sync_pipelines.targets.bulk.columns import staged_key, staged_value, why_not_in_bulk
+from sync_pipelines.targets.bulk.columns import staged_key, staged_value
 from sync_pipelines.targets.bulk.constraints import read_constraints
+from sync_pipelines.targets.bulk.fitting import made_for, why_not
 from sync_pipelines.targets.bulk.loading import StageLoader, Unstaged
 from sync_pipelines.targets.bulk.ownership import Ownership
 from sync_pipelines.targets.bulk.parts import BulkPlan, BulkTarget
@@ -23,12 +23,10 @@ from sync_pipelines.targets.bulk.planning import BulkColumns, Planner, What
 from sync_pipelines.targets.bulk.postgres_work import PostgresWork, temporary_or_not
 from sync_pipelines.targets.bulk.sparing import Sparing
 from sync_pipelines.targets.bulk.sqlite_work import SqliteWork
-from sync_pipelines.targets.bulk.versions import why_not_by_version
 from sync_pipelines.targets.bulk.work import FAILED, SKIPPED, SLOW, WorkTables
 from sync_pipelines.targets.storage import NamedType
 
 _KEPT = timedelta(days=7)
-_SQLITE_WITH_FULL_JOIN = (3, 39, 0)
 ACTIONS = {What.CREATE: Action.CREATE, What.UPDATE: Action.UPDATE, What.DELETE: Action.DELETE}
 
 
@@ -69,9 +67,7 @@ class BulkComparison:
         self._written = tuple(name for name in written if name not in self._target.key)
         self.__dict__.pop("columns", None)
         self.__dict__.pop("planner", None)
-        target, own = self._target, self.ownership
-        reason = why_not_in_bulk(target.reflected, target.key, self._written, target.create_only, own.names)
-        reason = reason or own.why_not() or self._too_old() or self._why_not_by_version()
+        reason = why_not(self._target, self._request, self._written, self.ownership)
         if reason is None:
             self._work = self._work or self._open_work()
             reason = None if self._work else "the role may make neither a schema nor temporary tables"
@@ -81,32 +77,9 @@ class BulkComparison:
             self.recovered += before.created + before.updated
         return reason
 
-    def _too_old(self) -> str | None:
-        """Why this SQLite can't compare; None if it can."""
-        driver: Any = self._target.database.dialect.dbapi
-        version = getattr(driver, "sqlite_version_info", _SQLITE_WITH_FULL_JOIN)
-        if self._request.deletes and version < _SQLITE_WITH_FULL_JOIN:
-            return f"SQLite {driver.sqlite_version} has no FULL JOIN, which deletes need; 3.39 has"
-        return None
-
-    def _why_not_by_version(self) -> str | None:
-        """Why the database can't tell which of two states of an item is the newer one; None if it can, or need not."""
-        field, target = self._request.version, self._target
-        if field is None:
-            return None
-        column = target.reader.column_of(field)
-        codec = target.reflected.codecs.get(column) if column is not None else None
-        written = set(self._written or ()) - target.create_only
-        return why_not_by_version(field, column, codec.facts if codec else None, written, target.compare)
-
     def made_for(self, written: Sequence[str]) -> str:
         """The table and the declaration in short: a plan that was made for others must not be applied."""
-        target, codecs = self._target, self._target.reflected.codecs
-        types = [(name, codecs[name].type_name if name in codecs else None) for name in (*target.key, *written)]
-        compare = None if target.compare is None else sorted(target.compare)
-        said: list[Any] = [target.reflected.label, list(target.key), types, compare, sorted(target.create_only)]
-        said += self.ownership.identity()
-        return sha256(repr(said).encode()).hexdigest()[:16]
+        return made_for(self._target, written, self.ownership)
 
     @cached_property
     def ownership(self) -> Ownership:

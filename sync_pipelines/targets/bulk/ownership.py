@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ class Ownership:
 
     def __init__(self, reflected: ReflectedTable, dialect: sa.Dialect, mark: Mark | None, scope: Scope) -> None:
         self._table = reflected.table
+        self._codecs = reflected.codecs
         self._dialect = dialect
         self._on_sqlite = dialect.name == "sqlite"
         self._mark = mark
@@ -36,6 +38,10 @@ class Ownership:
     def names(self) -> list[str]:
         """The columns that a write may change besides the staged ones."""
         return [*([self._mark.name] if self._mark is not None else []), *self._scope.fillings()]
+
+    def codec(self, name: str) -> ColumnCodec:
+        """The codec of a column."""
+        return self._codecs[name]
 
     def why_not(self) -> str | None:
         """Why the database can't tell these rows; None if it can."""
@@ -93,19 +99,9 @@ class Ownership:
         live = self._written(self._mark.codec, self._mark.live)
         return {self._mark.name: sa.case((marked, live), else_=self._table.c[self._mark.name])}
 
-    def mark_taken_off(self) -> tuple[Mark, list[sa.ColumnElement[Any]]] | None:
-        """What to select of a row, before an update, to tell the mark that it takes off; None if none ever is.
-
-        Returns:
-            The mark, and whether the row has one and what it holds.
-        """
-        marked = self.is_marked()
-        if self._mark is None or marked is None:
-            return None
-        return self._mark, [sa.case((marked, 1), else_=0).label("sp_marked"), self._table.c[self._mark.name]]
-
+    @cached_property
     def deleted(self) -> dict[str, sa.ColumnElement[Any]] | None:
-        """What a delete writes; None if it removes the row."""
+        """What a delete writes, the same moment of all rows; None if it removes them."""
         if self._mark is None:
             return None
         return {self._mark.name: self._written(self._mark.codec, self._mark.written())}

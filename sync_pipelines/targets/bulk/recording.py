@@ -19,7 +19,7 @@ from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.json_texts import NULL, id_text, json_text, literal
 from sync_pipelines.targets.bulk.planning import BulkColumns, What
 from sync_pipelines.targets.bulk.work import Span, WorkTables
-from sync_pipelines.targets.marks import Mark
+from sync_pipelines.targets.columns import ColumnCodec
 
 _ROWS_AT_ONCE = 2_000
 _OUTCOMES = {What.CREATE: Outcome.CREATED, What.UPDATE: Outcome.UPDATED, What.DELETE: Outcome.DELETED}
@@ -131,8 +131,8 @@ class SpanRecorder:
         self._first_load = first_load
         self._recorded = Recorded(work)
         self._on_postgresql = work.place == "ctid"
-        self._tagged = any(each.name == _TAG for each in (*columns.key, *columns.values))
-        self._tagged |= _TAG in columns.ownership.names
+        names = [each.name for each in (*columns.key, *columns.values)]
+        self._tagged = _TAG in {*names, *columns.ownership.names}
         self._before: list[str] = []
 
     def before(
@@ -203,17 +203,15 @@ class SpanRecorder:
         quick, slow = self._fields(what)
         values = [each for _, pair in slow for each in pair if each is not None]
         source = self._plan if what is What.CREATE else sa.join(self._plan, self._table, sa.and_(*same_row))
-        mark = self._columns.ownership.mark_taken_off() if what is What.UPDATE else None
-        held = mark[1] if mark is not None else []
-        query = sa.select(*ids, quick, *held, *values).select_from(source)
+        query = sa.select(*ids, quick, *values).select_from(source)
         query = query.where(self._work.within(self._plan, span), self._plan.c.sp_what == int(what))
+        if what is What.DELETE:
+            query = query.where(*self._columns.ownership.may_be_deleted())
         place, outcome, bare = len(ids), _OUTCOMES[what], self._has_no_fields(what)
         for row in _streamed(connection, query):
-            pieces, rest = row[place], iter(row[place + 1 :])
-            if mark is not None:
-                pieces += self._mark_piece(mark[0], next(rest), next(rest))
+            pieces = row[place]
             if slow:
-                pieces += "".join(self._slow_pieces(slow, rest))
+                pieces += "".join(self._slow_pieces(slow, iter(row[place + 1 :])))
             yield history_line(read_id(row), outcome, "" if bare else self._object(pieces))
 
     def _has_no_fields(self, what: What) -> bool:
@@ -222,20 +220,34 @@ class SpanRecorder:
     def _object(self, pieces: str) -> str:
         return f'{{"$":"dict","v":[{pieces[1:]}]}}' if self._tagged else f"{{{pieces[1:]}}}"
 
-    def _fields(self, what: What) -> tuple[sa.ColumnElement[str], list[tuple[StagedColumn, Pair]]]:
+    def _fields(self, what: What) -> tuple[sa.ColumnElement[str], list[tuple[ColumnCodec, Pair]]]:
         """What the database writes of the fields itself, and the columns whose values go through their codecs."""
         quick: sa.ColumnElement[str] = literal("")
-        slow: list[tuple[StagedColumn, Pair]] = []
         if self._has_no_fields(what):
-            return quick, slow
+            return quick, []
+        slow = self._own_fields(what)
         columns = self._columns.updated if what is What.UPDATE else [*self._columns.key, *self._columns.values]
+        if what is What.DELETE and self._columns.ownership.deleted is not None:
+            columns = []  # all but the mark stays
         for column in columns:
             piece = self._quick_piece(column, what) if self._on_postgresql else None
             if piece is None:
-                slow.append((column, self._pair(column, what)))
+                slow.append((column.codec, self._pair(column, what)))
             else:
                 quick += piece
         return quick, slow
+
+    def _own_fields(self, what: What) -> list[tuple[ColumnCodec, Pair]]:
+        """What is written of the columns that are no item's: the mark of deleted rows, and the scope of new ones."""
+        ownership = self._columns.ownership
+        staged = [each.name for each in (*self._columns.key, *self._columns.values)]
+        written = {What.CREATE: ownership.created(staged), What.UPDATE: ownership.restored()}.get(what)
+        fields: list[tuple[ColumnCodec, Pair]] = []
+        for number, (name, new) in enumerate(((ownership.deleted or {}) if written is None else written).items()):
+            local = self._table.c[name]
+            old = None if what is What.CREATE else local.label(f"old_own{number}")
+            fields.append((ownership.codec(name), (old, sa.type_coerce(new, local.type).label(f"new_own{number}"))))
+        return fields
 
     def _quick_piece(self, column: StagedColumn, what: What) -> sa.ColumnElement[str] | None:
         staged, local = self._plan.c[column.label], self._table.c[column.name]
@@ -249,14 +261,6 @@ class SpanRecorder:
             return piece
         return sa.case((column.differs(staged, local), piece), else_=literal(""))
 
-    def _mark_piece(self, mark: Mark, is_marked: int, held: Any) -> str:
-        """The mark that an update takes off the row."""
-        if not is_marked:
-            return ""
-        begin, end = self._around(mark.name)
-        old = mark.codec.from_database(held)
-        return f"{begin}{encode(encodable(old))},{encode(encodable(mark.live))}{end}"
-
     def _around(self, name: str) -> tuple[str, str]:
         return (f",[{json_of_id(name)},[", "]]") if self._tagged else (f",{json_of_id(name)}:[", "]")
 
@@ -268,12 +272,12 @@ class SpanRecorder:
             None if what is What.DELETE else staged,
         )
 
-    def _slow_pieces(self, slow: Sequence[tuple[StagedColumn, Pair]], values: Iterator[Any]) -> Iterator[str]:
-        for column, pair in slow:
-            old, new = (None if each is None else column.codec.from_database(next(values)) for each in pair)
-            if pair[0] is not None and pair[1] is not None and column.codec.same(old, new):
+    def _slow_pieces(self, slow: Sequence[tuple[ColumnCodec, Pair]], values: Iterator[Any]) -> Iterator[str]:
+        for codec, pair in slow:
+            old, new = (None if each is None else codec.from_database(next(values)) for each in pair)
+            if pair[0] is not None and pair[1] is not None and codec.same(old, new):
                 continue
-            begin, end = self._around(column.name)
+            begin, end = self._around(codec.name)
             yield f"{begin}{encode(encodable(old))},{encode(encodable(new))}{end}"
 
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model
+from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model, State
 from sync_pipelines_tests.runner.machine.world import World
 
 skus = st.sampled_from(["a", "b", "ü", "7"])
-writes = st.dictionaries(skus, st.one_of(st.none(), st.integers(0, 3)), min_size=1)
+writes = st.dictionaries(skus, st.sampled_from([0, 1, 2, 3, None]), min_size=1)
 readable_items = st.fixed_dictionaries(
     {
         "sku": st.one_of(skus, st.just(7)),
@@ -26,9 +27,14 @@ readable_items = st.fixed_dictionaries(
 odd_items = st.fixed_dictionaries({"sku": st.sampled_from([None, " "]), "quantity": st.just(1), "skip": st.just(False)})
 good_items = st.fixed_dictionaries({"sku": skus, "quantity": st.integers(0, 3), "skip": st.just(False)})
 fetches = st.one_of(
-    st.lists(good_items, max_size=8),
-    st.lists(readable_items, max_size=8),
-    st.lists(st.one_of(readable_items, odd_items), max_size=8),
+    st.lists(good_items, max_size=6),
+    st.lists(readable_items, max_size=6),
+    st.lists(st.one_of(readable_items, odd_items), max_size=6),
+)
+changes = st.one_of(readable_items, readable_items, st.builds(Delete, skus))
+parts = st.one_of(
+    st.fixed_dictionaries({"limit": st.integers(1, 4)}),
+    st.fixed_dictionaries({"only": st.sets(skus, min_size=1, max_size=3)}),
 )
 deletes = st.sampled_from(["off", "hard"])
 
@@ -48,9 +54,11 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
-        self.model = Model(fails_late=world.functions)
+        self.model = Model(fails_late=world.kind == "functions", marks=world.kind == "marks")
+        self.before: dict[str, State] = {}
+        """The records before what a run is to be held against."""
 
-    @initialize(rows=st.dictionaries(skus, st.integers(0, 3), max_size=4))
+    @initialize(rows=st.dictionaries(skus, st.integers(0, 3), min_size=1))
     def begin(self, rows: dict[str, int]) -> None:
         self.world.begin()
         for sku, quantity in rows.items():
@@ -61,6 +69,7 @@ class Machine(RuleBasedStateMachine):
     def the_table_is_what_the_model_says(self) -> None:
         if self.world.name != "stock":  # else the example has not begun
             assert self.world.rows() == self.model.rows
+            self.before = dict(self.model.rows)
 
     def check(self, results: SyncResults, expected: Expected, **more: int) -> None:
         """Compares what a run says, and what the ledger says of it, with what was expected."""
@@ -69,6 +78,10 @@ class Machine(RuleBasedStateMachine):
         assert results.accounts_balance
         assert results.outcome == expected.outcome
         self.check_ledger(results)
+        self.check_writes(results)
+
+    def check_writes(self, results: SyncResults, *, has_died: bool = False) -> None:
+        """For features that remember what a run has written."""
 
     def check_ledger(self, results: SyncResults) -> None:
         looked_at = self.world.ledger

@@ -14,15 +14,17 @@ from sync_pipelines.runner.plan_run import PlanRun
 from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
+from sync_pipelines_tests.runner.machine.failures import Failures
 from sync_pipelines_tests.runner.machine.items import Items
-from sync_pipelines_tests.runner.machine.model import Expected, Item
+from sync_pipelines_tests.runner.machine.model import Expected, Item, State
 from sync_pipelines_tests.runner.machine.plans import Plans
+from sync_pipelines_tests.runner.machine.remembered import Remembered
 from sync_pipelines_tests.runner.machine.world import DeathError, dying
 
 instants = st.integers(0, 40)
 
 
-class Deaths(Plans, Items):
+class Deaths(Remembered, Failures, Plans, Items):
     """Nothing is lost, and nothing that matters is repeated."""
 
     def phase(self, job: Any, done: list[Any]) -> None:
@@ -76,7 +78,7 @@ class Deaths(Plans, Items):
         if run is not None and run.outcome in {"clean", "partial"}:
             self.model.good.insert(0, run.counts["fetched"])
 
-    def stopped_in_between(self, before: dict[str, int]) -> None:
+    def stopped_in_between(self, before: dict[str, State]) -> None:
         """Each record is as it was or as it was to be; the model takes it as it is."""
         found = self.world.rows()
         for sku in {*before, *found, *self.model.rows}:
@@ -94,6 +96,7 @@ class Deaths(Plans, Items):
         assert results.deleted <= wanted["deleted"]  # of what is gone nobody can say who deleted it
         self.check_errors(results, expected)
         self.check_ledger(results)
+        self.check_writes(results, has_died=True)
 
     @rule(items=fetches, deletes=deletes, instant=instants)
     def dry_run_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:

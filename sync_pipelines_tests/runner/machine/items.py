@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from sync_pipelines.database.inbox import WAITING
@@ -14,7 +15,7 @@ from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.draining import Drain
 from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines_tests.runner.desk import AT_ONCE
-from sync_pipelines_tests.runner.machine.base import Machine, readable_items, skus
+from sync_pipelines_tests.runner.machine.base import Machine, changes
 from sync_pipelines_tests.runner.machine.model import Item
 from sync_pipelines_tests.runner.machine.world import World
 
@@ -26,36 +27,43 @@ class Items(Machine):
         super().__init__(world)
         self.waiting: list[tuple[str, Item | None]] = []
 
-    @rule(item=readable_items)
-    def single_item(self, item: Item) -> None:
-        expected = self.model.apply(self.model.diff([item]))
+    @rule(change=changes)
+    def single_change(self, change: Item | Delete) -> None:
+        if isinstance(change, Delete):
+            removed = self.model.remove(change.external_id)
+            assert self.apply_single(change) == ("deleted" if removed else "unchanged", change.external_id)
+            return
+        sku, expected = str(change["sku"]), self.model.apply(self.model.diff([change]))
         if expected.errors:
             with pytest.raises(ItemError) as caught:
-                sync_single_item(self.world.job(), item, settings=self.world.settings)
-            assert caught.value.external_id == str(item["sku"])
+                self.apply_single(change)
+            assert caught.value.external_id == sku
         else:
-            result = sync_single_item(self.world.job(), item, settings=self.world.settings)
-            assert (expected.counts[result.action], result.external_id) == (1, str(item["sku"]))
+            action, external_id = self.apply_single(change)
+            assert (expected.counts[action], external_id) == (1, sku)
 
-    @rule(sku=skus)
-    def single_delete(self, sku: str) -> None:
-        result = sync_single_item(self.world.job(), Delete(sku), settings=self.world.settings)
-        assert result.action == ("deleted" if self.model.rows.pop(sku, None) is not None else "unchanged")
+    def apply_single(self, change: Item | Delete) -> tuple[str, str]:
+        result = sync_single_item(self.world.job(), change, settings=self.world.settings)
+        return result.action, result.external_id
 
-    def store(self, kind: str, sku: str, item: Item | None) -> None:
-        text = encode(item) if item is not None else None
+    @rule(changes=st.lists(changes, min_size=1, max_size=4))
+    def changes_arrive(self, changes: list[Item | Delete]) -> None:
+        for change in changes:
+            item = None if isinstance(change, Delete) else change
+            sku = change.external_id if isinstance(change, Delete) else str(change["sku"])
+            self.store(sku, item)
+
+    def store(self, sku: str, item: Item | None) -> None:
         ledger = self.world.ledger
-        new = NewDelivery(job=self.world.name, kind=kind, external_id=sku, item=text, received_at=ledger.clock())
+        new = NewDelivery(
+            job=self.world.name,
+            kind="delete" if item is None else "upsert",
+            external_id=sku,
+            item=None if item is None else encode(item),
+            received_at=ledger.clock(),
+        )
         ledger.inbox.store_many([new])
         self.waiting.append((sku, item))
-
-    @rule(item=readable_items)
-    def item_arrives(self, item: Item) -> None:
-        self.store("upsert", str(item["sku"]), item)
-
-    @rule(sku=skus)
-    def delete_arrives(self, sku: str) -> None:
-        self.store("delete", sku, None)
 
     def drain_now(self) -> SyncResults:
         with self.world.workspace() as workspace:

@@ -19,12 +19,23 @@ FEW, SHARE = 1, 0.5
 
 
 @dataclass(frozen=True)
+class Marked:
+    """A record that is marked as deleted."""
+
+    quantity: int
+
+
+State = int | Marked
+"""A live record is its quantity."""
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One write that a plan wants: `old` and `new` are quantities, None where there is no record."""
+    """One write that a plan wants: None is no record, or one that is to be deleted."""
 
     sku: str
     position: int
-    old: int | None
+    old: State | None
     new: Any
 
 
@@ -46,6 +57,12 @@ class Expected:
     def fail(self, position: int, sku: str | None) -> None:
         self.count("failed")
         self.errors.append((position, sku))
+
+    def add(self, other: Expected) -> None:
+        """Takes what is to become of further items."""
+        for name, count in other.counts.items():
+            self.counts[name] += count
+        self.errors += other.errors
 
     def copy(self) -> Expected:
         return Expected(dict(self.counts), list(self.errors))
@@ -84,13 +101,26 @@ class Model:
 
     Args:
         fails_late: True if a quantity that can't be read is noticed only when a new record is written.
-        rows: Id -> quantity.
+        marks: True if a delete marks a record instead of removing it.
+        rows: Id -> record.
         good: How many items the good whole fetches had, newest first.
     """
 
     fails_late: bool = False
-    rows: dict[str, int] = field(default_factory=dict)
+    marks: bool = False
+    rows: dict[str, State] = field(default_factory=dict)
     good: list[int] = field(default_factory=list)
+
+    def live(self) -> dict[str, int]:
+        """The records that are not marked."""
+        return {sku: state for sku, state in self.rows.items() if not isinstance(state, Marked)}
+
+    def remove(self, sku: str) -> bool:
+        """Deletes a record. False if there was none, or one that is marked already."""
+        state = self.rows.pop(sku, None)
+        if state is not None and self.marks:
+            self.rows[sku] = state if isinstance(state, Marked) else Marked(state)
+        return isinstance(state, int)
 
     def diff(self, items: Sequence[Item], *, deletes: bool = False) -> Diff:
         """Compares a fetch with the records. Changes nothing."""
@@ -105,7 +135,7 @@ class Model:
             elif entry := self._decide(position, sku, item, settled):
                 entries.append(entry)
         if deletes and None not in last:
-            entries += [Entry(sku, -1, old, None) for sku, old in self.rows.items() if sku not in last]
+            entries += [Entry(sku, -1, old, None) for sku, old in self.live().items() if sku not in last]
         return Diff(settled, entries)
 
     def _decide(self, position: int, sku: str, item: Item, settled: Expected) -> Entry | None:
@@ -136,7 +166,7 @@ class Model:
         usual = median(self.good[:5]) if self.good else 0
         if not fetched and (usual or deletes):
             return True
-        return usual - fetched > max(FEW, SHARE * usual) or deletes > max(FEW, SHARE * len(self.rows))
+        return usual - fetched > max(FEW, SHARE * usual) or deletes > max(FEW, SHARE * len(self.live()))
 
     def apply(self, diff: Diff) -> Expected:
         """Writes what a comparison wants, as far as each record still is what it was then."""
@@ -147,14 +177,15 @@ class Model:
 
     def _apply(self, entry: Entry, expected: Expected) -> None:
         now = self.rows.get(entry.sku)
+        if entry.new is None and not isinstance(now, int):
+            return  # of what is gone already nothing is counted
         if now == entry.new:
-            if entry.new is not None:  # of what is gone already nothing is counted
-                expected.count("unchanged")
+            expected.count("unchanged")
         elif now != entry.old or entry.new in {REFUSED, UNREADABLE}:
             expected.fail(entry.position, entry.sku)
         elif entry.new is None:
             expected.count("deleted")
-            del self.rows[entry.sku]
+            self.remove(entry.sku)
         else:
             expected.count("created" if entry.old is None else "updated")
             self.rows[entry.sku] = entry.new
@@ -172,8 +203,6 @@ class Model:
                 applied = self.apply(self.diff([item]))
             else:
                 applied = Expected()
-                applied.count("deleted" if self.rows.pop(sku, None) is not None else "unchanged")
-            for name, count in applied.counts.items():
-                expected.counts[name] += count
-            expected.errors += [(0, each) for _, each in applied.errors]
+                applied.count("deleted" if self.remove(sku) else "unchanged")
+            expected.add(applied)
         return expected

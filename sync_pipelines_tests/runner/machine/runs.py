@@ -13,8 +13,8 @@ from hypothesis.stateful import rule
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, skus, writes
-from sync_pipelines_tests.runner.machine.model import Diff, Item, id_of
+from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, parts, writes
+from sync_pipelines_tests.runner.machine.model import Diff, Expected, Item, id_of
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,15 @@ class Runs(Machine):
 
     @rule(items=fetches, deletes=deletes, bulk=st.booleans())
     def run(self, items: list[Item], deletes: str, bulk: bool) -> None:  # noqa: FBT001 - drawn
+        self.run_whole(items, deletes=deletes, bulk=bulk)
+
+    def run_whole(self, items: list[Item], *, deletes: str, bulk: bool) -> Expected:
         results = self.sync(items, bulk=bulk, deletes=deletes)
         expected, withheld = self.model.sync(items, deletes=deletes == "hard")
         self.check(results, expected, fetched=len(items))
         self.check_errors(results, expected)
         self.whole_run_is_done(results, withheld, deletes)
+        return expected
 
     def whole_run_is_done(self, results: SyncResults, withheld: Diff | None, deletes: str) -> None:
         """What guards withhold is a plan; what they do not is what later fetches are held against."""
@@ -56,23 +60,17 @@ class Runs(Machine):
 
     @rule(bulk=st.booleans())
     def run_of_what_is_there(self, bulk: bool) -> None:  # noqa: FBT001 - drawn
-        items = [{"sku": sku, "quantity": quantity, "skip": False} for sku, quantity in self.model.rows.items()]
+        items = [{"sku": sku, "quantity": quantity, "skip": False} for sku, quantity in self.model.live().items()]
         results = self.sync(items, bulk=bulk, deletes="hard")
         expected, withheld = self.model.sync(items, deletes=True)
         assert expected.counts["unchanged"] == len(items)
         self.check(results, expected, fetched=len(items))
         self.whole_run_is_done(results, withheld, "hard")
 
-    @rule(items=fetches, limit=st.integers(1, 4), bulk=st.booleans())
-    def run_of_the_first(self, items: list[Item], limit: int, bulk: bool) -> None:  # noqa: FBT001 - drawn
-        results = self.sync(items, bulk=bulk, deletes="hard", selection={"limit": limit})
-        taken = items[:limit]
-        self.check(results, self.model.apply(self.model.diff(taken)), fetched=len(taken))
-
-    @rule(items=fetches, only=st.sets(skus, min_size=1, max_size=3), bulk=st.booleans())
-    def run_of_some(self, items: list[Item], only: set[str], bulk: bool) -> None:  # noqa: FBT001 - drawn
-        results = self.sync(items, bulk=bulk, deletes="hard", selection={"only": only})
-        taken = [item for item in items if id_of(item) in only]
+    @rule(items=fetches, part=parts, bulk=st.booleans())
+    def run_of_a_part(self, items: list[Item], part: dict[str, Any], bulk: bool) -> None:  # noqa: FBT001 - drawn
+        results = self.sync(items, bulk=bulk, deletes="hard", selection=part)
+        taken = [item for item in items if id_of(item) in part["only"]] if "only" in part else items[: part["limit"]]
         self.check(results, self.model.apply(self.model.diff(taken)), fetched=len(taken))
 
     @rule(items=fetches)
@@ -94,3 +92,4 @@ class Runs(Machine):
             self.model.rows.pop(sku, None)
             if quantity is not None:
                 self.model.rows[sku] = quantity
+        self.before = dict(self.model.rows)

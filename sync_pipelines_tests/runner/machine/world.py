@@ -14,12 +14,18 @@ from sqlalchemy import Engine, event
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
-from sync_pipelines.runner.workspace import Retries, Workspace, open_workspace
+from sync_pipelines.engine.retry import Retry
+from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
+from sync_pipelines.targets.soft_delete import SoftDelete
 from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines_tests.runner.machine.model import FEW, SHARE, Item
+from sync_pipelines_tests.runner.machine.model import FEW, SHARE, Item, Marked, State
 
-_TABLE = "CREATE TABLE stock (sku VARCHAR(20) PRIMARY KEY, quantity INTEGER CHECK (quantity >= 0))"
+_TABLE = (
+    "CREATE TABLE stock (sku VARCHAR(20) PRIMARY KEY, quantity INTEGER CHECK (quantity >= 0), "
+    "active BOOLEAN NOT NULL DEFAULT TRUE)"
+)
+_INSERT = "INSERT INTO stock (sku, quantity) VALUES (:sku, :quantity)"
 _examples = count()
 
 
@@ -34,14 +40,15 @@ class World:
         database: Holds the table.
         settings: Say where the ledger is.
         ledger: For whoever looks at the ledger; runs open one of their own.
-        functions: True for a job with per-record functions, False for one with a table target.
+        kind: `functions` for a job with per-record functions, `table` for one with a table target, `marks` for the same
+            with deletes that mark rows.
     """
 
-    def __init__(self, database: Engine, settings: Settings, ledger: Workspace, *, functions: bool) -> None:
+    def __init__(self, database: Engine, settings: Settings, ledger: Workspace, *, kind: str) -> None:
         self.database = database
         self.settings = settings
         self.ledger = ledger
-        self.functions = functions
+        self.kind = kind
         self.name = "stock"
         self._do(_TABLE)
 
@@ -54,19 +61,21 @@ class World:
         with self.database.begin() as connection:
             connection.execute(sa.text(statement), values)
 
-    def rows(self) -> dict[str, int]:
+    def rows(self) -> dict[str, State]:
         with self.database.connect() as connection:
-            found = connection.execute(sa.text("SELECT sku, quantity FROM stock"))
-            return {row.sku: row.quantity for row in found}
+            found = connection.execute(sa.text("SELECT sku, quantity, active FROM stock")).all()
+        return {row.sku: row.quantity if row.active else Marked(row.quantity) for row in found}
 
     def write(self, sku: str, quantity: int | None) -> None:
         """What somebody else writes; None deletes."""
         self._do("DELETE FROM stock WHERE sku = :sku", sku=sku)
         if quantity is not None:
-            self._do("INSERT INTO stock VALUES (:sku, :quantity)", sku=sku, quantity=quantity)
+            self._do(_INSERT, sku=sku, quantity=quantity)
 
     def job(self, fetch: Callable[[], Any] = list, **fields: Any) -> SyncJob[Any, Any]:
-        target = self._functions() if self.functions else {"target": self._table()}
+        target = self._functions() if self.kind == "functions" else {"target": self._table()}
+        if self.kind == "marks" and fields.get("deletes") == "hard":
+            fields = {**fields, "deletes": "soft"}
         given = {
             "name": self.name,
             "fetch_external": fetch,
@@ -77,7 +86,8 @@ class World:
         return SyncJob(**{**given, **target, **fields})
 
     def _table(self) -> SqlTable:
-        return SqlTable(table="stock", key="sku", columns=["quantity"], database=self.database)
+        mark = SoftDelete("active", deleted=False) if self.kind == "marks" else None
+        return SqlTable(table="stock", key="sku", columns=["quantity"], database=self.database, soft_delete=mark)
 
     def _functions(self) -> dict[str, Any]:
         def find_local(sku: str) -> Any:
@@ -88,7 +98,7 @@ class World:
 
         def create(item: Item) -> None:
             quantity = int(item["quantity"])
-            self._do("INSERT INTO stock VALUES (:sku, :quantity)", sku=str(item["sku"]), quantity=quantity)
+            self._do(_INSERT, sku=str(item["sku"]), quantity=quantity)
 
         def update(item: Item, local: Any) -> None:
             statement = "UPDATE stock SET quantity = :quantity WHERE sku = :sku"
@@ -107,7 +117,7 @@ class World:
     def workspace(self) -> Iterator[Workspace]:
         """A ledger that is opened anew; a delivery that fails is not tried again."""
         with open_workspace(self.settings) as opened:
-            yield replace(opened, retries=Retries(attempts=1))
+            yield replace(opened, retries=Retry(attempts=1))
 
     def bury(self) -> None:
         """Lets others know that whoever had the lease is dead, as its process number would."""

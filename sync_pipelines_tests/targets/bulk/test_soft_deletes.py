@@ -12,6 +12,7 @@ from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.registry.history import record_history
 from sync_pipelines.registry.plans import apply_plan
 from sync_pipelines.runner.plan_reading import open_plan
 from sync_pipelines.runner.run import run_sync
@@ -335,6 +336,34 @@ def test_marks_and_scopes_of_every_type_are_the_same_on_both_paths(
     with target.open(lambda item: str(item["sku"])) as opened:
         assert sorted(opened.list_local()) == ["A", "B", "M"]
         assert [sku for sku, row in opened.find_many(list("ABCMXYZN")).items() if opened.is_marked(row)] == ["C"]
+
+
+def test_the_history_has_marks_and_what_new_rows_get(desk: Desk) -> None:
+    target = desk.table(scope={"supplier": "acme"})
+    for stock in ({"A": 1}, {"A": 1, "B": 2}, {"A": 1}, {"A": 1, "B": 2}, {"A": 1, "B": 3}):
+        desk.run(stock, target)
+    told = [
+        (event.kind, {name: (change.old, change.new) for name, change in (event.changes or {}).items()})
+        for event in record_history(desk.job({}, target), "B", settings=desk.sync.settings)
+    ]
+    assert told == [
+        ("updated", {"stock": (2, 3)}),
+        ("updated", {"active": (False, True)}),
+        ("deleted", {"active": (True, False)}),
+        ("created", {"sku": (None, "B"), "stock": (None, 2), "active": (None, True), "supplier": (None, "acme")}),
+    ]
+
+
+def test_the_history_says_when_a_row_was_marked(desk: Desk) -> None:
+    target = desk.table(GONE_AT, scope={"active": True})
+    desk.run({"A": 1, "B": 2}, target)
+    desk.run({"A": 1}, target)
+    [deleted, _] = record_history(desk.job({}, target), "B", settings=desk.sync.settings)
+    with target.open(lambda item: str(item["sku"])) as opened:
+        moment = opened.find_many(["B"])["B"]["gone_at"]
+    change = (deleted.changes or {})["gone_at"]
+    assert change.old is None
+    assert change.new == (moment if desk.in_bulk else "the moment of the delete")
 
 
 # Grace
