@@ -5,6 +5,7 @@ from typing import Any
 
 from dagster import (
     AssetMaterialization,
+    Config,
     DefaultSensorStatus,
     JobDefinition,
     Nothing,
@@ -19,6 +20,7 @@ from dagster import (
     job,
     op,
 )
+from pydantic import Field
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.orchestration.checks import evaluations
@@ -43,6 +45,15 @@ def retry_job_name(sync_job: AnyJob) -> str:
     return f"{sync_job.dagster_name}_retry"
 
 
+class RetryConfig(Config):
+    """What the launchpad asks for."""
+
+    only: list[str] = Field(
+        default_factory=list, description="Try the items with these external ids, due or not, also if given up."
+    )
+    everything: bool = Field(default=False, description="Try all that are open or given up, whenever they are due.")
+
+
 def build_retry_job(sync_job: AnyJob) -> JobDefinition:
     """The Dagster job that tries the failed items of a sync again that are due."""
 
@@ -52,11 +63,11 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         out=Out(Nothing),
         tags={"kind": "apply"},
     )
-    def retry(context: OpExecutionContext) -> Iterator[Event]:
+    def retry(context: OpExecutionContext, config: RetryConfig) -> Iterator[Event]:
         with failing_clearly(context), open_workspace() as workspace:
             run = RetryRun(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
             try:
-                results = run.run()
+                results = run.run(config.only, everything=config.everything)
             finally:  # what went through before it broke off is in the asset's history too
                 yield from _told(sync_job, run, workspace)
         tag_outcome(context, results.outcome)
