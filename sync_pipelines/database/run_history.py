@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Select, and_, func, not_, or_, select
@@ -101,12 +100,21 @@ class RunHistory:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
         return next((row.completed_at for row in rows if took_all_items(row.options)), None)
 
+    def first_started_at(self, job: str) -> datetime | None:
+        """When the oldest run of a sync that fetched, and that the ledger knows, began; None if there is none."""
+        runs = self._table
+        first = func.min(runs.c.started_at, type_=runs.c.started_at.type)
+        with self._ledger.transaction() as connection:
+            found: datetime | None = connection.scalar(select(first).where(runs.c.job == job, runs.c.kind == FULL))
+        return found
+
     def last_fetched(self, job: str, released: Collection[str], limit: int = 5) -> list[int]:
         """How many items the last good fetches of all items had, newest first.
 
         Args:
             job: The sync job's name.
-            released: Guarded runs that a person has released, which are good ones too.
+            released: Guarded runs that a person has released: good ones too, and what came before them is no measure
+                any more.
             limit: How many fetches.
         """
         runs = self._table
@@ -115,12 +123,13 @@ class RunHistory:
         )
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
-        good = (
-            row.counts["fetched"]
-            for row in rows
-            if (row.outcome != "guarded" or row.id in released) and took_all_items(row.options)
-        )
-        return list(islice(good, limit))
+        good: list[int] = []
+        for row in rows:
+            if took_all_items(row.options) and (row.outcome != "guarded" or row.id in released):
+                good.append(row.counts["fetched"])
+                if row.id in released or len(good) == limit:
+                    break
+        return good
 
     def items_since(self, job: str, moment: datetime) -> set[str]:
         """The external ids of single items that have gone through since: their records are not missing any more."""

@@ -154,7 +154,7 @@ def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, pla
 def told_withheld(counts: PlanCounts, plan_id: str) -> str:
     """What is withheld, and how to release it."""
     told = " and ".join(f"{count:,} {action}s" for action, count in counts.to_dict().items() if count)
-    return (
-        f"{told or 'nothing'} withheld; look: sync-pipelines plan show {plan_id[:8]}; if it is right: "
-        f"sync-pipelines apply {plan_id[:8]} --reason '...'"
-    )
+    release = f"sync-pipelines apply {plan_id[:8]} --reason '...'"
+    if not told:
+        return f"there was nothing to withhold; if the fetch is right, let later ones be measured by it: {release}"
+    return f"{told} withheld; look: sync-pipelines plan show {plan_id[:8]}; if it is right: {release}"
