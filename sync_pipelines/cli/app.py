@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sync_pipelines.cli.options import Debug, JobName, Json, Limit, Only, Wait
+from sync_pipelines.cli.options import Debug, JobName, Json, Limit, Only, OptionalJobName, Wait
 from sync_pipelines.cli.plan_commands import PlanId, plan_app
 from sync_pipelines.cli.program import Command, Program, end
 from sync_pipelines.cli.webhook_commands import webhooks_app
@@ -101,7 +101,7 @@ def _run(
 
 @command("plans")
 def _plans(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sync job; without a name, all.")] = None,
+    name: OptionalJobName = None,
     *,
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
     as_json: Json = False,
@@ -131,7 +131,7 @@ def _apply(
 
 @command("failures")
 def _failures(  # noqa: PLR0913 - the options of the command
-    name: JobName,
+    name: OptionalJobName = None,
     *,
     one_by_one: Annotated[bool, typer.Option("--list", help="A line per item, not per cause.")] = False,
     external_id: Annotated[
@@ -144,10 +144,17 @@ def _failures(  # noqa: PLR0913 - the options of the command
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Show the items of a sync that failed and have not gone through since, by cause or one by one."""
-    from sync_pipelines.cli.failures import Wanted, show_failure, show_failures
+    """Show the items that failed and have not gone through since: of a sync by cause or one by one, of all counted."""
+    from sync_pipelines.cli.failures import Wanted, show_counts, show_failure, show_failures
+    from sync_pipelines.errors import ConfigurationError
 
-    if external_id is not None:
+    if name is None:
+        if external_id is not None or state is not None or one_by_one:
+            raise ConfigurationError(
+                "--list, --id and --state are about one sync; name it: sync-pipelines failures NAME"
+            )
+        show_counts(as_json=as_json)
+    elif external_id is not None:
         show_failure(name, external_id, as_json=as_json)
     else:
         show_failures(name, Wanted(state, limit, one_by_one), as_json=as_json)
@@ -223,7 +230,7 @@ def _new(  # noqa: PLR0913 - the options of the command
 
 @command("runs")
 def _runs(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sync job; without a name, all.")] = None,
+    name: OptionalJobName = None,
     *,
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
     as_json: Json = False,

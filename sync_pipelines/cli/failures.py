@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -79,13 +79,29 @@ def show_failures(name: str, wanted: Wanted, *, as_json: bool) -> None:
         _show_rows(found)
     else:
         _show_groups(found)
-    for cause in found.gone:
-        remark(f"gone since the run before: {cause.line()}")
+    for cause in found.gone if wanted.state is None else ():
+        remark(f"gone since the last run: {cause.line()}")
     if found.deliveries:
         remark(
             f"{found.deliveries:,} deliveries have been given up besides: "
             f"sync-pipelines webhooks list {name} --state failed"
         )
+
+
+def show_counts(*, as_json: bool) -> None:
+    """Shows which sync jobs have failures that are not resolved, and how many."""
+    with open_ledger(load_settings().ledger_database_url()) as ledger:
+        counts = Failures(ledger).counts()
+    if as_json:
+        jobs = [{**asdict(each), "last_failed_at": each.last_failed_at.isoformat()} for each in counts]
+        show_json({"jobs": jobs})
+    elif not counts:
+        remark("no open failures of any sync")
+    else:
+        titles = ["sync", "open", "given up", "last"]
+        rows = [[each.job, f"{each.open:,}", f"{each.given_up:,}", local_time(each.last_failed_at)] for each in counts]
+        show_table(titles, rows, numbers={"open", "given up"})
+        remark("by cause: sync-pipelines failures NAME")
 
 
 def _states(given: str | None) -> Sequence[str]:
@@ -280,7 +296,10 @@ def retry(name: str, again: Again, *, as_json: bool) -> int:
         with _failures() as failures:
             left = failures.count(name, UNRESOLVED)
         if left:
-            remark(f"{left:,} failed items are left: sync-pipelines failures {name}")
+            due = ""
+            if not (results.fetched or again.everything):
+                due = f", none of them due; now: sync-pipelines retry {name} --all"
+            remark(f"{left:,} failed items are left: sync-pipelines failures {name}{due}")
     return exit_code_of(results.outcome)
 
 

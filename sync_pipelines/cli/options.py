@@ -9,6 +9,7 @@ import typer
 from sync_pipelines.cli.program import remember_debug
 
 JobName = Annotated[str, typer.Argument(metavar="NAME", help="The sync job's name, e.g. erp-inventory.")]
+OptionalJobName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sync job; without a name, all.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=remember_debug, help="Show where an error comes from (a traceback).")

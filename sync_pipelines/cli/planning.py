@@ -18,6 +18,7 @@ from sync_pipelines.cli.program import CLEAN, FAILED, exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.cli.running import Choice, results_document, show_results, showing_what_is_known
 from sync_pipelines.cli.wording import local_time, short_id
+from sync_pipelines.database.plans import SUPERSEDED
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.plans import apply_plan
@@ -103,7 +104,7 @@ def show_plan(given: str, filters: Filters, *, as_json: bool, as_csv: bool) -> N
                 "reason": plan.reason or "",
                 "made": local_time(plan.created_at),
                 "expires": local_time(plan.expires_at),
-                "applied by run": plan.applied_by or "",
+                "superseded by run" if plan.state == SUPERSEDED else "applied by run": plan.applied_by or "",
                 "applied": local_time(plan.applied_at) if plan.applied_at else "",
                 **{f"to {action}": f"{count:,}" for action, count in plan.counts.to_dict().items()},
             }
@@ -146,7 +147,7 @@ def _show_table(plans: list[Plan]) -> None:
             plan.state,
             ", ".join(f"{count:,} to {action}" for action, count in plan.counts.to_dict().items() if count)
             or "nothing",
-            shorten(plan.applied_by or ""),
+            shorten(plan.applied_by or "") if plan.state != SUPERSEDED else "",
         ]
         for plan in plans
     ]

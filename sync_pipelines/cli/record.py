@@ -67,15 +67,15 @@ def _told(event: HistoryEvent) -> str:
     if event.kind == "failed":
         return event.message or ""
     if event.changes is None:
-        return "fields not known" if event.kind != "created" else "fields not kept"
+        return "fields not kept"
     return ", ".join(_change(event, name) for name in event.changes)
 
 
 def _change(event: HistoryEvent, name: str) -> str:
     change = (event.changes or {})[name]
     old, new = shown_text(name, change.old), shown_text(name, change.new)
-    if event.kind == "updated":
-        return f"{name} {old} → {new}"
+    if event.kind == "updated" or (event.kind == "deleted" and change.new is not None):  # marked, not removed
+        return f"{name} {old} -> {new}"
     return f"{name} {new if event.kind == 'created' else old}"
 
 

@@ -119,6 +119,16 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How many failures of a sync job are open and given up, and when one of them failed last."""
+
+    job: str
+    open: int
+    given_up: int
+    last_failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Retryable:
     """Which failures a retry may take.
 

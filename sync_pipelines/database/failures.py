@@ -31,9 +31,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sync_pipelines.database.failure_rows import (
     GIVEN_UP,
+    OPEN,
     RESOLVED,
     UNRESOLVED,
     UPSERT,
+    FailureCount,
     FailureGroup,
     FailureRow,
     Known,
@@ -221,6 +223,20 @@ class Failures:
     def count(self, job: str, states: Sequence[str]) -> int:
         """How many failures of the job are in these states."""
         return self._count(self._table.c.job == job, self._table.c.state.in_(states))
+
+    def counts(self) -> list[FailureCount]:
+        """How many failures each sync job has that are not resolved, by name; none of those without any."""
+        table = self._table
+        last = func.max(table.c.last_failed_at, type_=table.c.last_failed_at.type)
+        query = select(
+            table.c.job,
+            func.count().filter(table.c.state == OPEN),
+            func.count().filter(table.c.state == GIVEN_UP),
+            last,
+        )
+        query = query.where(table.c.state.in_(UNRESOLVED)).group_by(table.c.job).order_by(table.c.job)
+        with self._ledger.transaction() as connection:
+            return [FailureCount(*row) for row in connection.execute(query)]
 
     def groups(self, job: str, states: Sequence[str], limit: int, samples: int) -> list[FailureGroup]:
         """Failures by cause, the most frequent first."""

@@ -124,6 +124,14 @@ class Misses:
         with self._ledger.transaction() as connection:
             connection.execute(delete(table).where(*returned))
 
+    def forget_records(self, job: str, external_ids: Sequence[str]) -> None:
+        """Forgets the misses of records, whose items have come by themselves."""
+        table, keys = self._table, [record_key(each) for each in external_ids]
+        for start in range(0, len(keys), _AT_ONCE):
+            wanted = table.c.external_id.in_(keys[start : start + _AT_ONCE])
+            with self._ledger.transaction() as connection:
+                connection.execute(delete(table).where(table.c.job == job, wanted))
+
     def forget(self, job: str) -> None:
         """Forgets all of a sync, which does not count misses any more."""
         with self._ledger.transaction() as connection:

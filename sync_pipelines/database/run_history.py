@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Select, and_, func, not_, or_, select
@@ -69,6 +68,13 @@ class RunHistory:
         with self._ledger.transaction() as connection:
             return connection.scalar(query.where(runs.c.apply_started_at.is_not(None)).limit(1)) is not None
 
+    def has_begun_to_apply(self, run_id: str) -> bool:
+        """True if a run may have written something."""
+        runs = self._table
+        query = select(runs.c.id).where(runs.c.id == run_id, runs.c.apply_started_at.is_not(None))
+        with self._ledger.transaction() as connection:
+            return connection.scalar(query) is not None
+
     def in_doubt_until(self, job: str) -> datetime | None:
         """When the newest run began of which nobody knows what it has applied; None if there is none.
 
@@ -94,12 +100,21 @@ class RunHistory:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
         return next((row.completed_at for row in rows if took_all_items(row.options)), None)
 
+    def first_started_at(self, job: str) -> datetime | None:
+        """When the oldest run of a sync that fetched, and that the ledger knows, began; None if there is none."""
+        runs = self._table
+        first = func.min(runs.c.started_at, type_=runs.c.started_at.type)
+        with self._ledger.transaction() as connection:
+            found: datetime | None = connection.scalar(select(first).where(runs.c.job == job, runs.c.kind == FULL))
+        return found
+
     def last_fetched(self, job: str, released: Collection[str], limit: int = 5) -> list[int]:
         """How many items the last good fetches of all items had, newest first.
 
         Args:
             job: The sync job's name.
-            released: Guarded runs that a person has released, which are good ones too.
+            released: Guarded runs that a person has released: good ones too, and what came before them is no measure
+                any more.
             limit: How many fetches.
         """
         runs = self._table
@@ -108,12 +123,13 @@ class RunHistory:
         )
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
-        good = (
-            row.counts["fetched"]
-            for row in rows
-            if (row.outcome != "guarded" or row.id in released) and took_all_items(row.options)
-        )
-        return list(islice(good, limit))
+        good: list[int] = []
+        for row in rows:
+            if took_all_items(row.options) and (row.outcome != "guarded" or row.id in released):
+                good.append(row.counts["fetched"])
+                if row.id in released or len(good) == limit:
+                    break
+        return good
 
     def items_since(self, job: str, moment: datetime) -> set[str]:
         """The external ids of single items that have gone through since: their records are not missing any more."""
@@ -122,6 +138,32 @@ class RunHistory:
         query = query.where(inbox.c.state == "applied", inbox.c.action.in_(("created", "updated", "unchanged")))
         with self._ledger.transaction() as connection:
             return set(connection.scalars(query))
+
+    def retried_since(self, job: str, moment: datetime) -> set[str]:
+        """The external ids of failures that have gone through since because they were tried again."""
+        failures, runs = self._ledger.tables.failures, self._table
+        query = select(failures.c.external_id).join(runs, runs.c.id == failures.c.resolved_by)
+        query = query.where(failures.c.job == job, failures.c.resolved_at > moment, runs.c.kind == RETRY)
+        with self._ledger.transaction() as connection:
+            return {each for each in connection.scalars(query) if each is not None}
+
+    def fetched_since(self, job: str, moment: datetime) -> list[RunRow]:
+        """The runs whose fetches say together what the source has had since: the newest whole one, and later parts.
+
+        Args:
+            job: The sync job's name.
+            moment: Only runs that began after it.
+        """
+        runs = self._table
+        query = select(runs.c.id).where(
+            runs.c.job == job, runs.c.kind == FULL, runs.c.started_at > moment, runs.c.outcome.in_(_GOOD)
+        )
+        found: list[RunRow] = []
+        for run in self._rows(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)):
+            found.append(run)
+            if took_all_items(run.options):
+                break
+        return found
 
     def _rows(self, query: Select[str]) -> list[RunRow]:
         with self._ledger.database.begin() as connection:

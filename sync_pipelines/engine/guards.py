@@ -93,6 +93,12 @@ class Verdict:
         """True if something is suspicious."""
         return bool(self.reasons)
 
+    def joined_with(self, later: Verdict) -> Verdict:
+        """This one, and what a later one withholds besides."""
+        if not self or not later.withheld <= self.withheld:
+            return Verdict(tuple(dict.fromkeys((*self.reasons, *later.reasons))), self.withheld | later.withheld)
+        return self
+
 
 def judge(guards: Guards, found: Found) -> Verdict:
     """Says what of a diff is suspicious, and what is to be withheld for it."""

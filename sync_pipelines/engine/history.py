@@ -39,8 +39,9 @@ class HistoryEvent:
         external_id: The record's canonical external id; of a failure or a webhook as it was given.
         run_id: The run that did it; None for single items that were applied at once, and for webhooks.
         via: How it was written: `full`, `drain`, `apply` (a plan), `retry`, or `single` (one item at once).
-        changes: Field -> old and new value. `old` is None for a create, `new` for a delete. None if they are not known:
-            the target does not name its fields, or the record came with a first load into an empty table.
+        changes: Field -> old and new value. `old` is None for a create, `new` for a delete; of one that only marks, the
+            mark's both values. None if they are not known: the target does not name its fields, or the record came
+            with a first load into an empty table.
         message: Why it failed.
         delivery: The number of the delivery in the inbox.
         delivery_id: What names it at the sender's.

@@ -8,6 +8,7 @@ import traceback
 MAX_MESSAGE_CHARS = 2_000
 _LOOKED_AT_CHARS = 2 * MAX_MESSAGE_CHARS  # of a message of megabytes
 
+_STATES_WITH_ROWS = frozenset({"23502", "23514", "44000"})  # NOT NULL, CHECK, WITH CHECK OPTION
 _LONGEST_CHAIN = 10
 _MEMBERS_SHOWN = 5
 
@@ -44,8 +45,8 @@ def exception_type(error: BaseException) -> str:
 def message_of(error: BaseException) -> str:
     """The exception's own message, redacted and at most 2,000 characters.
 
-    Of a database error this is what the database said, without the statement and its parameters, which may hold
-    personal data.
+    Of a database error this is what the database said, without the statement, its parameters and the row that it
+    refused, which may hold personal data.
     """
     original = _innermost(error)
     text = _text_of(original)
@@ -83,13 +84,23 @@ def forget_frames(error: BaseException) -> None:
 
 def _text_of(error: BaseException) -> str:
     try:
-        text = str(error).strip()
+        text = _without_row(error) or str(error).strip()
     except Exception:  # noqa: BLE001 - a broken __str__ of somebody's exception must not stop a sync
         text = ""
     if isinstance(error, BaseExceptionGroup):
         members = (f"{exception_type(each)}: {message_of(each)}" for each in error.exceptions[:_MEMBERS_SHOWN])
         text = f"{text}: {'; '.join(members)}"
     return text
+
+
+def _without_row(error: BaseException) -> str | None:
+    """What PostgreSQL says of a row that it refuses, without the row; None of any other error.
+
+    It tells the values of all columns, and no names by which a secret could be known among them.
+    """
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    return primary if state in _STATES_WITH_ROWS and isinstance(primary, str) else None
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -17,8 +17,10 @@ from dagster import (
     multi_asset_check,
 )
 
+from sync_pipelines.database.failure_rows import UNRESOLVED
+from sync_pipelines.database.plans import OPEN
 from sync_pipelines.database.run_history import RunHistory
-from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.database.tables import DRY_RUN, WITHHELD
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.keys import asset_key
@@ -68,7 +70,7 @@ ACCOUNTS_BALANCE = ResultCheck(
 )
 ITEMS_FAILED = ResultCheck(
     "items_failed",
-    "Warns when items of the last run failed. The others were applied.",
+    "Warns when items of the last run failed, or earlier and have not gone through since. All others are applied.",
     AssetCheckSeverity.WARN,
     lambda results: not results.error_count,
     lambda results: f"{results.error_count:,} of {results.fetched:,} items failed.",
@@ -97,36 +99,74 @@ def build_checks(job: AnyJob) -> AssetChecksDefinition:
     def checks(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
         wanted = {each.name for each in context.selected_asset_check_keys}
         with open_workspace() as workspace:
-            results = _results_of(workspace, job, context.run.run_id)
+            results, left = _results_of(workspace, job, context.run.run_id), items_left(job, workspace)
             for check in RESULT_CHECKS:
                 if check.name in wanted:
-                    yield _result(check, job, results)
+                    yield _result(check, job, _looked_at(check, job, workspace, results), left)
             if _FRESH in wanted:
                 yield AssetCheckResult(**_freshness(job, workspace))
 
     return checks
 
 
-def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None) -> AssetCheckResult:
+def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None, left: int) -> AssetCheckResult:
     if results is None:
         key = AssetCheckKey(asset_key(job), check.name)
         told = "The sync has not run yet."
         return AssetCheckResult(passed=True, asset_key=key.asset_key, check_name=key.name, description=told)
-    return AssetCheckResult(**_found(check, job, results))
+    return AssetCheckResult(**_found(check, job, results, left))
 
 
-def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults) -> AssetCheckEvaluation:
-    """The same check, to be reported where it is no step of the run: by a drain, or by a run that fails."""
-    return AssetCheckEvaluation(**_found(check, job, results))
+def _looked_at(
+    check: ResultCheck, job: AnyJob, workspace: Workspace, results: SyncResults | None
+) -> SyncResults | None:
+    """The results that a check is about: what is withheld stays so, whatever has run since, until it is released."""
+    plans = workspace.plans.latest(job.name, _LOOK_BACK) if check is CHANGES_WITHHELD else []
+    held = next((plan for plan in plans if plan.kind == WITHHELD and plan.state == OPEN), None)
+    return results if held is None else results_of_run(workspace, held.id)
 
 
-def _found(check: ResultCheck, job: AnyJob, results: SyncResults) -> dict[str, Any]:
+def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iterator[AssetCheckEvaluation]:
+    """All checks, after a run that applied single items: Dagster shows none that is older than what was written.
+
+    Args:
+        job: The sync job.
+        workspace: Has the ledger.
+        results: What the run did.
+    """
+    left = items_left(job, workspace)
+    for check in RESULT_CHECKS:
+        yield evaluation(check, job, _looked_at(check, job, workspace, results) or results, left)
+    if job.fresh_after is not None:
+        yield freshness_evaluation(job, workspace)
+
+
+def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults, left: int = 0) -> AssetCheckEvaluation:
+    """The same check, to be reported where it is no step of the run: by a drain, or by a run that fails.
+
+    Args:
+        check: The check.
+        job: The sync job.
+        results: What the run did.
+        left: How many items have failed, in whatever run, and not gone through since.
+    """
+    return AssetCheckEvaluation(**_found(check, job, results, left))
+
+
+def items_left(job: AnyJob, workspace: Workspace) -> int:
+    """How many items of a sync have failed and not gone through since: a run of a few must not hide the others."""
+    return workspace.failures.count(job.name, UNRESOLVED)
+
+
+def _found(check: ResultCheck, job: AnyJob, results: SyncResults, left: int) -> dict[str, Any]:
+    others = check is ITEMS_FAILED and left > results.error_count
+    told = f" {left:,} failed items are left in all: sync-pipelines failures {job.name}" if others else ""
     return {
         "asset_key": asset_key(job),
         "check_name": check.name,
-        "passed": check.passes(results),
+        "passed": check.passes(results) and not others,
         "severity": check.severity,
-        "description": check.tell(results),
+        "description": f"{check.tell(results)}{told}",
         "metadata": check.metadata(results),
     }
 
@@ -137,8 +177,10 @@ def freshness_evaluation(job: AnyJob, workspace: Workspace) -> AssetCheckEvaluat
 
 
 def _freshness(job: AnyJob, workspace: Workspace) -> dict[str, Any]:
-    good_at, now = RunHistory(workspace.ledger).last_good_at(job.name), workspace.clock()
-    is_fresh = good_at is None or job.fresh_after is None or now - good_at <= job.fresh_after
+    history, now = RunHistory(workspace.ledger), workspace.clock()
+    good_at = history.last_good_at(job.name)
+    since = good_at or history.first_started_at(job.name)  # a sync that has never run well is not fresh for ever
+    is_fresh = since is None or job.fresh_after is None or now - since <= job.fresh_after
     return {
         "asset_key": asset_key(job),
         "check_name": _FRESH,

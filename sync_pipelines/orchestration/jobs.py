@@ -19,7 +19,7 @@ from dagster import (
 )
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.orchestration.checks import ITEMS_FAILED, evaluation
+from sync_pipelines.orchestration.checks import evaluations
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import drain_metadata
 from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
@@ -100,4 +100,4 @@ def _told(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Ev
     [depth] = workspace.inbox.depths([sync_job.name])
     metadata = drain_metadata(results, drained.applied, describe_target(sync_job), depth)
     yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
-    yield evaluation(ITEMS_FAILED, sync_job, results)
+    yield from evaluations(sync_job, workspace, results)

@@ -54,6 +54,8 @@ def drain_metadata(
     schema = _text_schema("external id", "action", "message")
     title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
     metadata[title] = MetadataValue.table(records, schema)
+    if results.causes:
+        metadata["errors by cause"] = causes_table(results)
     if depth is not None:
         metadata |= _inbox_metadata(depth)
     metadata["more about it"] = more_about(results.run_id)
@@ -94,8 +96,9 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, Metadat
     title = "changes" if writes <= ENTRIES_SHOWN else f"changes (first {ENTRIES_SHOWN} of {writes:,} records)"
     metadata[title] = MetadataValue.table(records, _text_schema("action", "external id", "field", "old", "new"))
     metadata["the whole plan"] = MetadataValue.text(f"sync-pipelines plan show {plan.id[:8]}")
+    option, also = (" --reason '...'", " and a reason") if plan.guarded else ("", "")
     metadata["to apply it"] = MetadataValue.text(
-        f"sync-pipelines apply {plan.id[:8]}, or run config apply_plan: {plan.id}"
+        f"sync-pipelines apply {plan.id[:8]}{option}, or run config apply_plan: {plan.id}{also}"
     )
     metadata["expires"] = MetadataValue.timestamp(plan.expires_at)
     return metadata

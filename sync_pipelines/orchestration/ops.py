@@ -25,7 +25,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
-from sync_pipelines.orchestration.checks import ACCOUNTS_BALANCE, ITEMS_FAILED, evaluation
+from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
 from sync_pipelines.orchestration.keys import source_key
 from sync_pipelines.orchestration.metadata import (
     ENTRIES_SHOWN,
@@ -182,7 +182,7 @@ def _checking(job: AnyJob, unseen: list[AssetCheckEvaluation]) -> Iterator[None]
         yield
     except (AccountsError, TooManyFailedError) as error:
         if isinstance(error.results, SyncResults):
-            unseen += [evaluation(check, job, error.results) for check in (ACCOUNTS_BALANCE, ITEMS_FAILED)]
+            unseen += [evaluation(check, job, error.results) for check in RESULT_CHECKS]
         raise
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from dagster import (
     AssetMaterialization,
+    Config,
     DefaultSensorStatus,
     JobDefinition,
     Nothing,
@@ -19,9 +20,10 @@ from dagster import (
     job,
     op,
 )
+from pydantic import Field
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.orchestration.checks import ITEMS_FAILED, evaluation
+from sync_pipelines.orchestration.checks import evaluations
 from sync_pipelines.orchestration.jobs import Event
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import retry_metadata
@@ -31,7 +33,7 @@ from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.retrying_failures import RetryRun, what_is_due
 from sync_pipelines.runner.target_driver import describe_target
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.workspace import Workspace, open_workspace
 
 AnyJob = SyncJob[Any, Any]
 
@@ -43,6 +45,15 @@ def retry_job_name(sync_job: AnyJob) -> str:
     return f"{sync_job.dagster_name}_retry"
 
 
+class RetryConfig(Config):
+    """What the launchpad asks for."""
+
+    only: list[str] = Field(
+        default_factory=list, description="Try the items with these external ids, due or not, also if given up."
+    )
+    everything: bool = Field(default=False, description="Try all that are open or given up, whenever they are due.")
+
+
 def build_retry_job(sync_job: AnyJob) -> JobDefinition:
     """The Dagster job that tries the failed items of a sync again that are due."""
 
@@ -52,13 +63,13 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         out=Out(Nothing),
         tags={"kind": "apply"},
     )
-    def retry(context: OpExecutionContext) -> Iterator[Event]:
+    def retry(context: OpExecutionContext, config: RetryConfig) -> Iterator[Event]:
         with failing_clearly(context), open_workspace() as workspace:
             run = RetryRun(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
             try:
-                results = run.run()
+                results = run.run(config.only, everything=config.everything)
             finally:  # what went through before it broke off is in the asset's history too
-                yield from _told(sync_job, run)
+                yield from _told(sync_job, run, workspace)
         tag_outcome(context, results.outcome)
         yield Output(None)
 
@@ -74,14 +85,14 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
     return retry_job
 
 
-def _told(sync_job: AnyJob, run: RetryRun) -> Iterator[Event]:
+def _told(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:
     """What a retry did, for the history of the asset; nothing if it tried nothing."""
     results = run.results
     if results is None or not results.fetched:
         return
     metadata = retry_metadata(results, describe_target(sync_job))
     yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
-    yield evaluation(ITEMS_FAILED, sync_job, results)
+    yield from evaluations(sync_job, workspace, results)
 
 
 def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:

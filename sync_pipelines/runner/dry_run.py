@@ -45,7 +45,7 @@ class DryRun(SyncRun):
     ) -> PlannedRun:
         del bulk, noted
         guard = guard_of(self.job, self._workspace.versions, driver)
-        guarding = guarding_of(self.job, self._workspace, files, driver)
+        guarding = guarding_of(self.job, self._workspace, run_id, files, driver)
         grace = grace_of(self.job, self._workspace, run_id, is_dry=True, suspects_fetch=guarding.suspects_fetch)
         planned = diff_snapshot(
             self.job, files, driver, self._report, guard, guarding=guarding, durable=True, grace=grace

@@ -69,9 +69,10 @@ def note_causes(workspace: Workspace, run: RunRow, failure: str | None, notes: _
             last = max(last, number)
         if notes is not None:
             notes.note(page, templates)
-    if not last and not _is_compared(run, failure):
+    is_compared = _is_compared(run, failure) and not _withholds_updates(workspace, run)
+    if not last and not is_compared:
         return
-    causes.keep(run.id, _compared(causes, run, failure, counter.causes()), last)
+    causes.keep(run.id, _compared(causes, run, counter.causes(), with_gone=is_compared), last)
 
 
 def _is_compared(run: RunRow, failure: str | None) -> bool:
@@ -79,7 +80,13 @@ def _is_compared(run: RunRow, failure: str | None) -> bool:
     return run.kind in (FULL, DRY_RUN) and failure is None and took_all_items(run.options)
 
 
-def _compared(causes: RunCauses, run: RunRow, failure: str | None, found: Sequence[Cause]) -> list[CauseRow]:
+def _withholds_updates(workspace: Workspace, run: RunRow) -> bool:
+    """True if guards have kept items of the run from being tried: that they have not failed says nothing."""
+    plan = workspace.plans.plan(run.id) if run.kind == FULL else None
+    return plan is not None and plan.kind == WITHHELD and bool(plan.counts["update"])
+
+
+def _compared(causes: RunCauses, run: RunRow, found: Sequence[Cause], *, with_gone: bool) -> list[CauseRow]:
     if run.kind not in _COMPARED:
         return [_cause_row(each, KNOWN) for each in found]
     before = causes.run_before(run.job, run.id)
@@ -87,7 +94,7 @@ def _compared(causes: RunCauses, run: RunRow, failure: str | None, found: Sequen
         return [_cause_row(each, KNOWN) for each in found]
     marked, gone = compared(found, causes_of_run(causes, before)[0])
     rows = [_cause_row(each, NEW if each.is_new else KNOWN) for each in marked]
-    return rows + [_cause_row(each, GONE) for each in gone if _is_compared(run, failure)]
+    return rows + [_cause_row(each, GONE) for each in gone if with_gone]
 
 
 def _cause_row(cause: Cause, state: str) -> CauseRow:
@@ -225,14 +232,18 @@ class _Resolving:
 
     def _over(self, part: Sequence[Unresolved]) -> _Over:
         wanted = {each_id for each in part for each_id in each.ids()}
-        seen = self._seen(wanted)
-        if self._withheld is not None:
-            seen -= {each for ids in _ids_of_plan(self._withheld) for each in wanted.intersection(ids)}
-        went_through = [each.key for each in part if not seen.isdisjoint(each.ids())]
+        seen, withheld = self._seen(wanted), self._withheld_of(wanted)
+        # a fetch has an item's id as the source writes it, a plan as the target does
+        went_through = [each.key for each in part if seen & each.ids() and not withheld & each.ids()]
         if not self._is_whole:
             return _Over(went_through, [])
         known = set(went_through)
         return _Over(went_through, [each.key for each in part if each.key not in known and self._is_gone(each)])
+
+    def _withheld_of(self, wanted: set[str]) -> set[str]:
+        """Which of these ids guards have withheld of the run."""
+        pages = _ids_of_plan(self._withheld) if self._withheld is not None else iter(())
+        return {each for ids in pages for each in wanted.intersection(ids)}
 
     def _seen(self, wanted: set[str]) -> set[str]:
         """Which of these ids the run has dealt with."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sync_pipelines.database.misses import CountedFetch
+from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.workspace import Workspace
@@ -37,6 +38,7 @@ class Grace:
         self._ahead = ahead
         self._fetch: CountedFetch | None = None
         self._before = 0
+        self._came: set[str] = set()
         self.spared = 0
         """How many missing records are not deleted yet."""
 
@@ -60,6 +62,7 @@ class Grace:
     def _begin(self) -> None:
         latest = self._misses.latest(self._job.name)
         self._fetch, self._before = None, latest.number if latest is not None else 0
+        self._came = self._came_since(latest) if latest is not None else set()
         if not self._counts:
             return
         if latest is not None and latest.run_id == self._run_id:
@@ -69,8 +72,17 @@ class Grace:
         if run is None:
             raise RunError(f"{self._job.name}: the ledger has no run {self._run_id}")
         if latest is None or run.started_at >= latest.started_at:
+            self._misses.forget_records(self._job.name, sorted(self._came))  # first: a repeated diff does not see them
             self._fetch = CountedFetch(self._before + 1, self._run_id, run.started_at)
             self._misses.begin(self._job.name, self._fetch)
+
+    def _came_since(self, latest: CountedFetch) -> set[str]:
+        """Whose items have come by themselves since the fetch that was counted last: they were not missing any more."""
+        history = RunHistory(self._workspace.ledger)
+        came = history.items_since(self._job.name, latest.started_at)
+        if self._job.fetch_one is not None:
+            came |= history.retried_since(self._job.name, latest.started_at)
+        return came
 
     def due(self, missing: Sequence[str]) -> list[str]:
         """Those of the missing records that are to be deleted now; the others are spared.
@@ -84,7 +96,7 @@ class Grace:
             misses = self._misses.count(self._job.name, self._fetch, missing)
         else:
             before = self._misses.known(self._job.name, self._before, missing)
-            misses = {each: before.get(each, 0) + self._ahead for each in missing}
+            misses = {each: (before.get(each, 0) if each not in self._came else 0) + self._ahead for each in missing}
         due = [each for each in missing if misses[each] >= self._job.delete_after]
         self.spared += len(missing) - len(due)
         return due

@@ -33,10 +33,19 @@ class Guarding:
         files: The files of the run, its snapshot among them.
         driver: The opened target.
         last_fetched: How many items the last good fetches had, newest first.
+        earlier: What they said of the same run before it began to write; nothing of a run that has not.
     """
 
-    def __init__(self, guards: Guards, files: RunFiles, driver: TargetDriver, last_fetched: list[int]) -> None:
+    def __init__(
+        self,
+        guards: Guards,
+        files: RunFiles,
+        driver: TargetDriver,
+        last_fetched: list[int],
+        earlier: Verdict = Verdict(),
+    ) -> None:
         self.guards = guards
+        self._earlier = earlier
         self._files = files
         self._driver = driver
         self._last_fetched = last_fetched
@@ -59,7 +68,9 @@ class Guarding:
         """
         if not self._is_whole:
             return Verdict()
-        return judge(self.guards, Found(self._fetched, planned, unchanged, existing, self._last_fetched))
+        verdict = judge(self.guards, Found(self._fetched, planned, unchanged, existing, self._last_fetched))
+        # what the run has created since would make any share of the records look small
+        return self._earlier.joined_with(verdict)
 
     def keep(self, entries: Iterable[PlanEntry]) -> PlanCounts:
         """Writes what is withheld into a plan of its own, with what the local records hold now.
@@ -95,11 +106,21 @@ def _with_record(driver: TargetDriver, entry: PlanEntry, local: Any | None) -> P
     return replace(entry, local=local)
 
 
-def guarding_of(job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, driver: TargetDriver) -> Guarding:
+def guarding_of(
+    job: SyncJob[Any, Any], workspace: Workspace, run_id: str, files: RunFiles, driver: TargetDriver
+) -> Guarding:
     """The guards of a run of that job."""
     released = workspace.plans.released(job.name)
     last_fetched = RunHistory(workspace.ledger).last_fetched(job.name, released)
-    return Guarding(job.guards or NO_LIMITS, files, driver, last_fetched)
+    return Guarding(job.guards or NO_LIMITS, files, driver, last_fetched, _earlier_verdict(workspace, run_id))
+
+
+def _earlier_verdict(workspace: Workspace, run_id: str) -> Verdict:
+    """What guards said of a run before it began to write, which a diff that is made again does not undo."""
+    plan = workspace.plans.plan(run_id)
+    if plan is None or plan.kind != WITHHELD or not RunHistory(workspace.ledger).has_begun_to_apply(run_id):
+        return Verdict()
+    return Verdict(plan.guarded, frozenset(action for action in Action if plan.counts.get(action.value)))
 
 
 def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, planned: PlannedRun) -> list[str]:
@@ -111,8 +132,8 @@ def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, pla
     files = workspace.store.files_of(run_id)
     if Snapshot(files.folder).summary()["complete"]:
         workspace.plans.supersede(job.name, run_id)
-    workspace.plans.forget(run_id)
     if not planned.verdict:
+        workspace.plans.forget(run_id)
         return []
     counts = PlanCounts(**read_summary(files.withheld.plan)["planned"])
     workspace.plans.save(
@@ -133,7 +154,7 @@ def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, pla
 def told_withheld(counts: PlanCounts, plan_id: str) -> str:
     """What is withheld, and how to release it."""
     told = " and ".join(f"{count:,} {action}s" for action, count in counts.to_dict().items() if count)
-    return (
-        f"{told or 'nothing'} withheld; look: sync-pipelines plan show {plan_id[:8]}; if it is right: "
-        f"sync-pipelines apply {plan_id[:8]} --reason '...'"
-    )
+    release = f"sync-pipelines apply {plan_id[:8]} --reason '...'"
+    if not told:
+        return f"there was nothing to withhold; if the fetch is right, let later ones be measured by it: {release}"
+    return f"{told} withheld; look: sync-pipelines plan show {plan_id[:8]}; if it is right: {release}"

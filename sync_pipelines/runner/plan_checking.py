@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sync_pipelines.engine.codec import encodable, encode
@@ -11,6 +11,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
 from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.errors import StalePlanError
+from sync_pipelines.runner.came_since import CameSince
 from sync_pipelines.runner.plan_files import readable_fields
 from sync_pipelines.runner.target_driver import TargetDriver
 
@@ -25,15 +26,15 @@ class PlanCheck:
         job: The sync job.
         driver: The opened target.
         in_doubt: True if an earlier attempt may have written some of the next chunk without noting it.
-        came_since: External ids of single items that have gone through since the plan was made.
+        came_since: What is known of the items that have come since the plan was made.
     """
 
     def __init__(
-        self, job: SyncJob[Any, Any], driver: TargetDriver, *, in_doubt: bool, came_since: Collection[str] = ()
+        self, job: SyncJob[Any, Any], driver: TargetDriver, *, in_doubt: bool, came_since: CameSince | None = None
     ) -> None:
         self._job = job
         self._driver = driver
-        self._came_since = came_since
+        self._came_since = came_since or CameSince()
         self.in_doubt = in_doubt
         self.unchecked = 0
         """How many entries were written although nobody knows what their record was when the plan was made."""
@@ -48,8 +49,9 @@ class PlanCheck:
         """
         if local is None:
             return self._refused_missing(entry)
-        if entry.action is Action.DELETE and entry.external_id in self._came_since:
-            return self._stale(entry, "an item of it has come since, so it is not missing any more")
+        not_missing = self._came_since.why_not_delete(entry.external_id) if entry.action is Action.DELETE else None
+        if not_missing is not None:
+            return self._stale(entry, not_missing)
         if self._is_own_write(entry):
             return None
         if entry.action is Action.CREATE:

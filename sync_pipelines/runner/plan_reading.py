@@ -53,7 +53,7 @@ class Plan:
         state: `open`, `applying` (begun, and perhaps broken off), `applied`, `expired`, or `superseded` (of what guards
             have withheld: a newer whole run has looked again).
         counts: How many records it would create, update and delete.
-        applied_by: The run that applies or has applied it.
+        applied_by: The run that applies or has applied it; of a superseded plan the newer run.
         applied_at: When that run was done, aware.
         kind: `dry run`, or `withheld` for what guards have withheld of a run.
         guarded: Why it can be applied only with a reason; empty if it needs none.

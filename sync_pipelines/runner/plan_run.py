@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import APPLY
 from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import ConfigurationError, PlanError
+from sync_pipelines.errors import ConfigurationError, PlanError, TooManyFailedError
 from sync_pipelines.runner.accounts import require_good_accounts
+from sync_pipelines.runner.came_since import came_since
 from sync_pipelines.runner.leasing import HeldLease
 from sync_pipelines.runner.outcome import error_row
 from sync_pipelines.runner.plan_applying import PlanApplier
@@ -90,11 +90,15 @@ class PlanRun(SyncRun):
         with self._leased(attempt, keep=False) as held:
             run_id = self._claimed(plan, attempt)
             notes_of_release = self._note_release(plan, release)
-            with self._phase(run_id, "apply") as notes:
-                self._on_start()
-                notes.extend(notes_of_release)
-                notes.extend(self._apply_checked(plan, run_id, held))
-                require_good_accounts(self.job, self._workspace, run_id)
+            try:
+                with self._phase(run_id, "apply") as notes:
+                    self._on_start()
+                    notes.extend(notes_of_release)
+                    notes.extend(self._apply_checked(plan, run_id, held))
+                    require_good_accounts(self.job, self._workspace, run_id)
+            except TooManyFailedError:
+                self._workspace.plans.finish(plan.id, self._workspace.clock())  # for all of it is applied
+                raise
             results = self._finish(run_id, None)
             self._workspace.plans.finish(plan.id, self._workspace.clock())
             self._report.finished(results)
@@ -123,8 +127,8 @@ class PlanRun(SyncRun):
                 self._report.line("apply: going on after an attempt that broke off")
             self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
             guard = guard_of(self.job, self._workspace.versions, driver)
-            came_since = RunHistory(self._ledger).items_since(self.job.name, plan.created_at)
-            check = PlanCheck(self.job, driver, in_doubt=verify, came_since=came_since)
+            since = came_since(self.job, self._workspace, plan, driver)
+            check = PlanCheck(self.job, driver, in_doubt=verify, came_since=since)
             applier = PlanApplier(
                 run_id, self._workspace, driver, self._report, verify=verify, guard=guard, check=check
             )

@@ -183,7 +183,7 @@ class SyncRun:
     ) -> PlannedRun:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
         guard = guard_of(self.job, self._workspace.versions, driver)
-        guarding = guarding_of(self.job, self._workspace, files, driver)
+        guarding = guarding_of(self.job, self._workspace, run_id, files, driver)
         grace = grace_of(self.job, self._workspace, run_id, suspects_fetch=guarding.suspects_fetch)
         if bulk is not None and self._is_worth_it(files):
             found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guarding, guard, grace).run)

@@ -67,6 +67,23 @@ def test_failures_are_listed_one_by_one(failed: Any, invoke: Invoke) -> None:
     assert "1 of 2 failed items are shown" in limited.stderr
 
 
+def test_without_a_name_the_syncs_with_failures_are_counted(failed: Any, invoke: Invoke, document: Document) -> None:
+    lines = invoke("failures").stdout.splitlines()
+    assert lines[0].split() == ["sync", "open", "given", "up", "last"]
+    assert [line.split()[:3] for line in lines[1:]] == [["stock", "2", "0"]]
+    [counted] = document("failures")["jobs"]
+    assert (counted["job"], counted["open"], counted["given_up"]) == ("stock", 2, 0)
+    refused = invoke("failures", "--list")
+    assert (refused.exit_code, "name it" in refused.stderr) == (2, True)
+
+
+def test_a_retry_with_nothing_due_says_what_would_try_all(place: Any, invoke: Invoke) -> None:
+    place.write_job("stock", JOB.replace("first_wait_s=0.001", "first_wait_s=3600"))
+    give(place, {"A-1": -1})
+    invoke("run", "stock")
+    assert "none of them due; now: sync-pipelines retry stock --all" in invoke("retry", "stock").stderr
+
+
 def test_one_failure_is_shown_whole_without_its_secrets(failed: Any, invoke: Invoke, document: Document) -> None:
     shown = invoke("failures", "stock", "--id", "A-1").stdout
     assert "item stock: -1" in shown
@@ -94,7 +111,7 @@ def test_a_run_shows_its_causes_in_log_and_document(place: Any, invoke: Invoke, 
     give(place, {"A-3": 3})
     found = document("run", "stock", exit_code=0)
     assert [each["count"] for each in found["gone_causes"]] == [1]
-    assert "gone since the run before: 1 x ValueError" in invoke("failures", "stock").stderr
+    assert "gone since the last run: 1 x ValueError" in invoke("failures", "stock").stderr
 
 
 def test_what_is_resolved_is_shown_when_it_is_asked_for(failed: Any, invoke: Invoke, document: Document) -> None:

@@ -54,6 +54,33 @@ def test_the_plan_shows_what_is_withheld_and_why(place: Any, invoke: Invoke, doc
     assert (plan["kind"], plan["state"], plan["id"]) == ("withheld", "open", found["plan_id"])
 
 
+def test_a_newer_run_is_not_said_to_have_applied_an_older_plan(invoke: Invoke, document: Callable[..., Any]) -> None:
+    older = document("run", "stock", exit_code=3)["plan_id"]
+    newer = document("run", "stock", exit_code=3)["run_id"]
+
+    lines = dict(line.split("  ", 1) for line in invoke("plan", "show", older).stdout.splitlines() if "  " in line)
+    assert lines["superseded by run"].strip() == newer
+    assert "applied by run" not in lines
+
+
+def test_a_fetch_that_looks_broken_says_so_where_nothing_had_to_be_withheld(place: Any, invoke: Invoke) -> None:
+    items = '[{"sku": f"A-{n}", "stock": n} for n in range(1, int(open("how-many").read()))]'
+    job = _JOB.replace(
+        '[{"sku": "A-1", "stock": 1}]', items.replace("open(", "Path(").replace(".read()", ".read_text()")
+    )
+    place.write_job(
+        "stock", job.replace('"hard"', '"off"').replace("    from sync", "    from pathlib import Path\n    from sync")
+    )
+    (place.root / "how-many").write_text("9")
+    assert invoke("run", "stock").exit_code == 0
+    (place.root / "how-many").write_text("2")
+
+    told = invoke("run", "stock")
+
+    assert told.exit_code == 3
+    assert "note: there was nothing to withhold; if the fetch is right, let later" in told.stdout
+
+
 def test_it_is_released_with_a_reason_and_only_with_one(
     place: Any, invoke: Invoke, document: Callable[..., Any]
 ) -> None:

@@ -25,7 +25,7 @@ def test_it_shows_what_was_written_by_which_run(place: Any, invoke: Invoke) -> N
     titles, line = result.stdout.splitlines()
     assert titles.split() == ["time", "what", "changes", "how", "run"]
     [run] = place.runs()
-    assert line.split("  ", 1)[1].split() == ["updated", "stock", "2", "→", "5", "full", "sync", run.id[:8]]
+    assert line.split("  ", 1)[1].split() == ["updated", "stock", "2", "->", "5", "full", "sync", run.id[:8]]
 
 
 def test_json_has_it_all(place: Any, document: Callable[..., Any]) -> None:
@@ -40,7 +40,7 @@ def test_the_newest_come_first_and_no_more_than_asked_for(place: Any, invoke: In
     place.sql("UPDATE variants SET stock = 9 WHERE sku = 'A-1'")
     assert invoke("run", "stock").exit_code == 0
     lines = invoke("history", "stock", "A-1").stdout.splitlines()
-    assert ["stock 9 → 5" in lines[1], "stock 2 → 5" in lines[2]] == [True, True]
+    assert ["stock 9 -> 5" in lines[1], "stock 2 -> 5" in lines[2]] == [True, True]
     limited = invoke("history", "stock", "A-1", "--limit", "1")
     assert len(limited.stdout.splitlines()) == 2
     assert "--limit" in limited.stderr

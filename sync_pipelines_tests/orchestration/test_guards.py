@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from dagster import (
 from sync_pipelines import SyncJob, sync_intervals
 from sync_pipelines.orchestration import freshness
 from sync_pipelines.orchestration.build import build_definitions
+from sync_pipelines.orchestration.checks import freshness_evaluation
 from sync_pipelines.orchestration.freshness import build_freshness_sensor
 from sync_pipelines.runner import outcome
 from sync_pipelines.runner.workspace import open_workspace, utc_now
@@ -91,6 +93,26 @@ def test_what_is_withheld_is_released_from_the_launchpad_with_a_reason(
     assert (plan.reason, plan.released_by) == ("the season is over", f"Dagster run {released.run_id}")
 
 
+def test_single_items_leave_the_warning_that_something_is_withheld(
+    job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
+) -> None:
+    launch(job, instance)
+    del shop.items[10:]
+    launch(job, instance)
+    with open_workspace() as workspace:
+        workspace.inbox.store("erp-stock", '{"sku": "NEW", "stock": 1}', workspace.clock())
+
+    drained = build_definitions([job]).resolve_job_def("erp_stock_items").execute_in_process(instance=instance)
+
+    assert shop.records["NEW"]["stock"] == 1
+    assert failed_checks(drained) == {"changes_withheld": "WARN"}
+    assert {each.check_name for each in drained.get_asset_check_evaluations()} == {
+        "accounts_balance",
+        "changes_withheld",
+        "items_failed",
+    }
+
+
 def test_a_reason_without_a_plan_is_refused(job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance) -> None:
     result = launch(job, instance, reason="because")
 
@@ -107,6 +129,29 @@ def test_more_failed_items_than_allowed_fail_the_run_and_its_checks(shop: Shop, 
     assert len(shop.records) == 4
     assert tags_of(result, instance)["sync/outcome"] == "failed"
     assert failed_checks(result) == {"items_failed": "WARN"}
+
+
+def test_a_run_that_fails_still_tells_what_guards_withhold(
+    job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
+) -> None:
+    launch(job, instance)
+    del shop.items[10:]
+    shop.items[2]["bad"] = True
+
+    result = launch(replace(job, fail_above=0), instance)
+
+    assert not result.success
+    assert failed_checks(result) == {"items_failed": "WARN", "changes_withheld": "WARN"}
+
+
+def test_a_run_of_some_items_does_not_hide_that_others_have_failed(shop: Shop, instance: DagsterInstance) -> None:
+    shop.items[2]["bad"] = True
+    assert failed_checks(launch(shop.job(), instance)) == {"items_failed": "WARN"}
+
+    assert failed_checks(launch(shop.job(), instance, only=[shop.items[0]["sku"]])) == {"items_failed": "WARN"}
+
+    shop.items[2]["bad"] = False
+    assert not failed_checks(launch(shop.job(), instance))
 
 
 def test_accounts_that_do_not_balance_fail_the_run_and_an_error_check(
@@ -159,6 +204,18 @@ def test_a_sync_whose_last_good_run_is_too_old_is_told_once_and_again_when_it_is
     assert len(instance.event_log_storage.get_asset_check_execution_history(key, limit=10)) == 2
     now[0] = utc_now()
     assert look() is True
+
+
+def test_a_sync_that_has_never_run_well_does_not_stay_fresh(shop: Shop, instance: DagsterInstance) -> None:
+    job = shop.job(fresh_within=timedelta(hours=1), fail_above=0)
+    shop.items[2]["bad"] = True
+    with open_workspace() as workspace:
+        assert freshness_evaluation(job, workspace).passed  # it has not run yet
+    assert not launch(job, instance).success
+    with open_workspace() as workspace:
+        assert freshness_evaluation(job, workspace).passed
+    with open_workspace(clock=lambda: utc_now() + timedelta(hours=2)) as workspace:
+        assert not freshness_evaluation(job, workspace).passed
 
 
 def test_syncs_without_interval_are_watched_only_if_asked(shop: Shop) -> None:

@@ -93,6 +93,34 @@ def test_what_fails_again_shows_in_check_and_metadata_by_cause(failing: Definiti
     assert cause["e.g."] == "A-2, A-3"
 
 
+def test_the_launchpad_tries_again_what_is_given_up(shop: Shop, instance: DagsterInstance) -> None:
+    for number in (2, 3):
+        shop.items[number]["bad"] = True
+    definitions = build_definitions([shop.job(retry=Retry(attempts=1))])
+    execute(definitions, instance, "erp_stock")
+    shop.create = lambda item: shop.records.update({item["sku"]: item})  # type: ignore[method-assign]
+    dagster_job = build_definitions([shop.job(retry=Retry(attempts=1))]).resolve_job_def("erp_stock_retry")
+
+    for config in ({"only": ["A-2"]}, {"everything": True}):
+        run_config = {"ops": {"retry": {"config": config}}}
+        [metadata] = materialised(dagster_job.execute_in_process(instance=instance, run_config=run_config))
+        assert metadata["retried items created"] == 1
+    assert {"A-2", "A-3"} <= set(shop.records)
+
+
+def test_a_retry_of_one_item_does_not_hide_that_another_has_failed(
+    shop: Shop, failing: Definitions, instance: DagsterInstance
+) -> None:
+    with open_workspace() as workspace:
+        [_, other] = workspace.failures.newest("erp-stock", ["open"], 10)
+        workspace.failures.reschedule("erp-stock", {other.key: None})  # with the next run
+    shop.create = lambda item: shop.records.update({item["sku"]: item})  # type: ignore[method-assign]
+    definitions = build_definitions([shop.job(retry=AT_ONCE)])
+    (check,) = execute(definitions, instance).get_asset_check_evaluations()
+    assert not check.passed
+    assert "1 failed items are left in all: sync-pipelines failures erp-stock" in str(check.description)
+
+
 def test_a_full_run_shows_its_errors_by_cause_and_what_is_gone(shop: Shop, instance: DagsterInstance) -> None:
     shop.items[2]["bad"] = True
     definitions = build_definitions([shop.job()])

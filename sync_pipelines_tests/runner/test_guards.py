@@ -235,6 +235,16 @@ def test_too_many_updates_are_withheld_and_count_as_skipped(shop: Shop) -> None:
     assert sorted(shop.stocks().values()) == [0] * 60 + [1] * 40 + [3]
 
 
+def test_errors_are_not_said_to_be_gone_while_updates_are_withheld(shop: Shop) -> None:
+    shop.sync(items(range(100)))
+    failing = [{"sku": "S0000", "stock": -1}, *items(range(1, 100))]
+    assert shop.sync(failing, guards=TIGHT).error_count == 1
+
+    results = shop.sync(items(range(100), stock=0), guards=TIGHT)
+
+    assert (results.withheld.update, results.gone_causes) == (100, ())
+
+
 def test_an_empty_fetch_deletes_nothing_whatever_the_guards_allow(shop: Shop) -> None:
     """Promise 6."""
     shop.sync(items(range(3)))
@@ -280,6 +290,18 @@ def test_a_released_fetch_is_what_later_ones_are_compared_with(shop: Shop) -> No
     for _ in range(2):
         results = shop.sync(items(range(40)), deletes="off")
     assert results.outcome == "clean"
+
+
+@pytest.mark.parametrize("left", [40, 0])
+def test_one_release_is_enough_however_many_good_fetches_there_were_before(shop: Shop, left: int) -> None:
+    for _ in range(5):
+        shop.sync(items(range(100)), deletes="off")
+    guarded = shop.sync(items(range(left)), deletes="off")
+    assert shop.release(guarded, job=shop.job(deletes="off")).outcome == "clean"
+
+    for _ in range(2):
+        assert shop.sync(items(range(left)), deletes="off").outcome == "clean"
+    assert shop.sync(items(range(left // 4)), deletes="off").outcome == ("guarded" if left else "clean")
 
 
 def test_guarded_runs_are_no_measure_for_later_ones(shop: Shop) -> None:

@@ -16,7 +16,17 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sync_pipelines import Delete, HistoryEvent, SqlTable, SyncJob, apply_item, apply_plan, record_history, run_sync
+from sync_pipelines import (
+    Delete,
+    HistoryEvent,
+    SoftDelete,
+    SqlTable,
+    SyncJob,
+    apply_item,
+    apply_plan,
+    record_history,
+    run_sync,
+)
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.errors import ConfigurationError
@@ -117,6 +127,28 @@ def test_creates_updates_and_deletes_are_told_with_old_and_new_values(shop: Shop
     with open_workspace(shop.settings) as workspace:
         runs = [each.id for each in workspace.ledger.latest_runs("things")]
     assert [each.run_id for each in shop.history("A")] == runs
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark"),
+    [("boolean", SoftDelete("gone", deleted=False)), ("timestamp", SoftDelete("gone"))],
+    ids=["a value", "a moment"],
+)
+def test_a_record_that_comes_back_says_that_its_mark_was_taken_off(
+    shop: Shop, way: str, kind: str, mark: SoftDelete
+) -> None:
+    shop.execute(f"ALTER TABLE things ADD gone {kind}")
+    shop.execute("INSERT INTO things (sku, stock, name) VALUES ('old', 0, 'there before')")
+    target = SqlTable(table="things", key="sku", columns=["stock", "name"], database=shop.url, soft_delete=mark)
+    for items in ([OLD, ("A", 1, "a"), ("B", 1, "b")], [OLD], [OLD, ("A", 1, "a"), ("B", 2, "b")]):
+        shop.sync(*items, deletes="soft", target=target)
+    held = mark.live_for(mark.deleted)
+    restored, changed = shop.told("A")[2], shop.told("B")[2]
+    assert (restored[0], list(restored[1] or {})) == ("updated", ["gone"])
+    assert (restored[1] or {})["gone"][1] is held
+    assert (restored[1] or {})["gone"][0] is not held
+    assert (changed[0], set(changed[1] or {})) == ("updated", {"gone", "stock"})
+    assert (changed[1] or {})["stock"] == (1, 2)
 
 
 def test_of_a_first_load_into_an_empty_table_only_the_fact_is_kept(shop: Shop) -> None:

@@ -56,8 +56,8 @@ def test_the_log_of_a_run_reads_as_a_report(reader: Reader, history: History) ->
         "fetch: 255 items",
         "unchanged, 0 skipped, 0 duplicates, 0 failed",
         f"erp-products: clean: 255 fetched = {created} created,",
-        "shop / products",
-        "items_failed on shop / products",
+        "2 assets",
+        "4 checks",
         "Success",
     )
 
@@ -156,9 +156,12 @@ def test_the_history_of_an_asset_has_the_counts_of_each_run(reader: Reader) -> N
 
 def test_the_checks_page_warns_of_failed_items_and_lists_them(reader: Reader) -> None:
     reader.opens(
-        "/assets/shop/stock_levels?view=checks",
+        "/assets/shop/stock_levels?view=checks&checkDetail=items_failed",
         "checks",
         "items_failed",
+        "accounts_balance",
+        "changes_withheld",
+        "is_fresh",
         "Warns when items of the last run failed. The others were applied.",
         "1 of 1 items failed.",
         "BROKEN",
