@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.dry_run import DryRun
@@ -16,7 +17,7 @@ from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
 from sync_pipelines_tests.runner.machine.failures import Failures
 from sync_pipelines_tests.runner.machine.items import Items
-from sync_pipelines_tests.runner.machine.model import Expected, Item, State
+from sync_pipelines_tests.runner.machine.model import Expected, Item, State, id_of
 from sync_pipelines_tests.runner.machine.plans import Plans
 from sync_pipelines_tests.runner.machine.remembered import Remembered
 from sync_pipelines_tests.runner.machine.world import DeathError, dying
@@ -65,18 +66,19 @@ class Deaths(Remembered, Failures, Plans, Items):
                 if not (goes_on and done):
                     self.stopped_in_between(before)
                     self.withheld = None  # nobody has asked whether it is superseded
-                    self.keep_if_good(done)
+                    self.keep_if_good(done, items)
                     return
             while len(done) < 3:
                 self.phase(job, done)
         self.check_gone_on(done[-1], expected, len(items))
-        self.whole_run_is_done(done[-1], withheld, deletes)
+        self.whole_run_is_done(done[-1], items, withheld, deletes)
 
-    def keep_if_good(self, done: list[Any]) -> None:
+    def keep_if_good(self, done: list[Any], items: list[Item]) -> None:
         """The process may have died when all was done and noted."""
         run = self.world.ledger.ledger.run(done[0].run_id) if done else None
         if run is not None and run.outcome in {"clean", "partial"}:
             self.model.good.insert(0, run.counts["fetched"])
+            self.model.arrivals.fetched(map(id_of, items), whole=True)
 
     def stopped_in_between(self, before: dict[str, State]) -> None:
         """Each record is as it was or as it was to be; the model takes it as it is."""
@@ -129,6 +131,7 @@ class Deaths(Remembered, Failures, Plans, Items):
 
     @rule(instant=instants)
     def drain_is_killed(self, instant: int) -> None:
+        began_at = self.world.ledger.clock()
         try:
             with dying(instant):
                 self.drain_now()
@@ -136,6 +139,8 @@ class Deaths(Remembered, Failures, Plans, Items):
             self.world.bury()
             self.drain_now()
         self.model.drain(self.waiting)
+        # of a delete that was in doubt nobody can tell whether it was the one that deleted
+        self.model.arrivals.singles += RunHistory(self.world.ledger.ledger).items_since(self.world.name, began_at)
         self.nothing_waits()
 
     @rule(item=readable_items, instant=st.integers(0, 6))

@@ -40,6 +40,31 @@ class Entry:
 
 
 @dataclass
+class Arrivals:
+    """Which items have come, in what order: what a plan would delete is not missing if its item came since."""
+
+    fetches: list[tuple[bool, frozenset[str]]] = field(default_factory=list)
+    singles: list[str] = field(default_factory=list)
+
+    def fetched(self, ids: Iterable[str | None], *, whole: bool) -> None:
+        """A fetch of all items, or of some."""
+        self.fetches.append((whole, frozenset(each for each in ids if each is not None)))
+
+    def now(self) -> tuple[int, int]:
+        """This moment."""
+        return len(self.fetches), len(self.singles)
+
+    def since(self, moment: tuple[int, int]) -> set[str]:
+        """Whose items have come: of fetches, the newest whole one tells, and what came after it."""
+        found = set(self.singles[moment[1] :])
+        for whole, ids in reversed(self.fetches[moment[0] :]):
+            found |= ids
+            if whole:
+                break
+        return found
+
+
+@dataclass
 class Expected:
     """What is to become of the items of a run."""
 
@@ -104,12 +129,14 @@ class Model:
         marks: True if a delete marks a record instead of removing it.
         rows: Id -> record.
         good: How many items the good whole fetches had, newest first.
+        arrivals: Which items have come.
     """
 
     fails_late: bool = False
     marks: bool = False
     rows: dict[str, State] = field(default_factory=dict)
     good: list[int] = field(default_factory=list)
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     def live(self) -> dict[str, int]:
         """The records that are not marked."""
@@ -168,20 +195,26 @@ class Model:
             return True
         return usual - fetched > max(FEW, SHARE * usual) or deletes > max(FEW, SHARE * len(self.live()))
 
-    def apply(self, diff: Diff) -> Expected:
-        """Writes what a comparison wants, as far as each record still is what it was then."""
+    def apply(self, diff: Diff, since: tuple[int, int] | None = None) -> Expected:
+        """Writes what a comparison wants, as far as each record still is what it was then.
+
+        Args:
+            diff: The comparison.
+            since: When it was made, if that is a while ago.
+        """
         expected = diff.settled.copy()
+        came = self.arrivals.since(since) if since is not None else set()
         for entry in diff.entries:
-            self._apply(entry, expected)
+            self._apply(entry, expected, came)
         return expected
 
-    def _apply(self, entry: Entry, expected: Expected) -> None:
+    def _apply(self, entry: Entry, expected: Expected, came: set[str]) -> None:
         now = self.rows.get(entry.sku)
         if entry.new is None and not isinstance(now, int):
             return  # of what is gone already nothing is counted
         if now == entry.new:
             expected.count("unchanged")
-        elif now != entry.old or entry.new in {REFUSED, UNREADABLE}:
+        elif now != entry.old or entry.new in {REFUSED, UNREADABLE} or (entry.new is None and entry.sku in came):
             expected.fail(entry.position, entry.sku)
         elif entry.new is None:
             expected.count("deleted")
@@ -205,4 +238,6 @@ class Model:
                 applied = Expected()
                 applied.count("deleted" if self.remove(sku) else "unchanged")
             expected.add(applied)
+            if any(applied.counts[outcome] for outcome in ("created", "updated", "unchanged")):
+                self.arrivals.singles.append(sku)
         return expected

@@ -24,6 +24,7 @@ class Plan:
     deletes: str
     diff: Diff
     fetched: int
+    made: tuple[int, int]
 
 
 class Plans(Runs):
@@ -45,7 +46,7 @@ class Plans(Runs):
         wanted = {**diff.settled.counts, **diff.planned(), "fetched": len(items)}
         assert results.counts() == wanted
         self.check_ledger(results)
-        return Plan(results.run_id, deletes, diff, len(items))
+        return Plan(results.run_id, deletes, diff, len(items), self.model.arrivals.now())
 
     def apply(self, plan: Plan | Withheld, reason: str | None = "it is right") -> SyncResults:
         with self.world.workspace() as workspace:
@@ -57,7 +58,7 @@ class Plans(Runs):
 
     def apply_a_plan(self, plan: Plan) -> Plan:
         results = self.apply(plan)
-        expected = self.model.apply(plan.diff)
+        expected = self.model.apply(plan.diff, plan.made)
         self.check(results, expected, fetched=plan.fetched)
         self.check_errors(results, expected)
         return plan
@@ -83,6 +84,6 @@ class Plans(Runs):
         assert plan is not None
         with pytest.raises(PlanError, match="apply it with a reason"):
             self.apply(plan, None)
-        self.check(self.apply(plan), self.model.apply(plan.diff), fetched=0)
+        self.check(self.apply(plan), self.model.apply(plan.diff, plan.made), fetched=0)
         self.withheld = None
-        self.model.good.insert(0, plan.fetched)
+        self.model.good = [plan.fetched]  # what came before is no measure any more

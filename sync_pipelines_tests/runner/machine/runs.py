@@ -25,6 +25,7 @@ class Withheld:
     deletes: str
     diff: Diff
     fetched: int
+    made: tuple[int, int]
 
 
 class Runs(Machine):
@@ -46,17 +47,20 @@ class Runs(Machine):
         expected, withheld = self.model.sync(items, deletes=deletes == "hard")
         self.check(results, expected, fetched=len(items))
         self.check_errors(results, expected)
-        self.whole_run_is_done(results, withheld, deletes)
+        self.whole_run_is_done(results, items, withheld, deletes)
         return expected
 
-    def whole_run_is_done(self, results: SyncResults, withheld: Diff | None, deletes: str) -> None:
+    def whole_run_is_done(self, results: SyncResults, items: list[Item], withheld: Diff | None, deletes: str) -> None:
         """What guards withhold is a plan; what they do not is what later fetches are held against."""
+        self.model.arrivals.fetched(map(id_of, items), whole=True)
         self.withheld = None
         if withheld is None:
             self.model.good.insert(0, results.fetched)
             assert results.plan_id is None
         else:
-            self.withheld = Withheld(results.plan_id or "", deletes, withheld, results.fetched)
+            self.withheld = Withheld(
+                results.plan_id or "", deletes, withheld, results.fetched, self.model.arrivals.now()
+            )
 
     @rule(bulk=st.booleans())
     def run_of_what_is_there(self, bulk: bool) -> None:  # noqa: FBT001 - drawn
@@ -65,13 +69,14 @@ class Runs(Machine):
         expected, withheld = self.model.sync(items, deletes=True)
         assert expected.counts["unchanged"] == len(items)
         self.check(results, expected, fetched=len(items))
-        self.whole_run_is_done(results, withheld, "hard")
+        self.whole_run_is_done(results, items, withheld, "hard")
 
     @rule(items=fetches, part=parts, bulk=st.booleans())
     def run_of_a_part(self, items: list[Item], part: dict[str, Any], bulk: bool) -> None:  # noqa: FBT001 - drawn
         results = self.sync(items, bulk=bulk, deletes="hard", selection=part)
         taken = [item for item in items if id_of(item) in part["only"]] if "only" in part else items[: part["limit"]]
         self.check(results, self.model.apply(self.model.diff(taken)), fetched=len(taken))
+        self.model.arrivals.fetched(part.get("only", map(id_of, taken)), whole=False)
 
     @rule(items=fetches)
     def fetch_that_breaks_off(self, items: list[Item]) -> None:
