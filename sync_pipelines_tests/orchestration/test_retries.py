@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from dagster import (
+    AssetCheckEvaluation,
     AssetKey,
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
     Definitions,
+    ExecuteInProcessResult,
     RunRequest,
     SkipReason,
     TableMetadataValue,
@@ -28,6 +30,10 @@ from sync_pipelines_tests.orchestration.shop import Shop
 
 STOCK = AssetKey(["shop", "stock"])
 AT_ONCE = Retry(attempts=3, first_wait_s=0.001)
+
+
+def items_failed(result: ExecuteInProcessResult) -> AssetCheckEvaluation:
+    return next(each for each in result.get_asset_check_evaluations() if each.check_name == "items_failed")
 
 
 def execute(definitions: Definitions, instance: DagsterInstance, name: str = "erp_stock_retry") -> Any:
@@ -86,7 +92,7 @@ def test_a_retry_brings_what_goes_through_into_the_history_of_the_asset(
 def test_what_fails_again_shows_in_check_and_metadata_by_cause(failing: Definitions, instance: DagsterInstance) -> None:
     result = execute(failing, instance)
     [metadata] = materialised(result)
-    (check,) = result.get_asset_check_evaluations()
+    check = items_failed(result)
     assert (result.success, check.passed, metadata["outcome"]) == (True, False, "partial")
     [cause] = metadata["errors by cause"]
     assert (cause["items"], cause["error"], cause["message"]) == (2, "ValueError", "<id> is not wanted")
@@ -116,7 +122,7 @@ def test_a_retry_of_one_item_does_not_hide_that_another_has_failed(
         workspace.failures.reschedule("erp-stock", {other.key: None})  # with the next run
     shop.create = lambda item: shop.records.update({item["sku"]: item})  # type: ignore[method-assign]
     definitions = build_definitions([shop.job(retry=AT_ONCE)])
-    (check,) = execute(definitions, instance).get_asset_check_evaluations()
+    check = items_failed(execute(definitions, instance))
     assert not check.passed
     assert "1 failed items are left in all: sync-pipelines failures erp-stock" in str(check.description)
 
