@@ -105,9 +105,6 @@ def assert_exact(place: Place, results: SyncResults) -> None:
         (BulkTable, "drop", 1, False),
     ],
 )
-# SQLAlchemy leaves a server's cursor to the garbage collector if the connection is lost while it is declared
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*ServerCursorMixin:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:.*ServerCursor object.*was deleted while still open:ResourceWarning")
 def test_a_lost_connection_is_made_again(  # noqa: PLR0913, PLR0917 - parametrised
     place: Place,
     other: sa.Connection,

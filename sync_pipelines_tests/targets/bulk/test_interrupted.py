@@ -39,8 +39,6 @@ def stopped_at(database: sa.Engine, number: int) -> Iterator[None]:
 
 
 # SQLAlchemy leaves a server's cursor to the garbage collector if it is stopped between making and using it
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*ServerCursorMixin:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:.*ServerCursor object.*was deleted while still open:ResourceWarning")
 def test_the_next_run_with_the_same_engine_does_its_work(
     database: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
