@@ -38,7 +38,6 @@ def stopped_at(database: sa.Engine, number: int) -> Iterator[None]:
             event.remove(database, name, count)
 
 
-# SQLAlchemy leaves a server's cursor to the garbage collector if it is stopped between making and using it
 def test_the_next_run_with_the_same_engine_does_its_work(
     database: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
