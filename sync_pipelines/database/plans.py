@@ -131,6 +131,17 @@ class Plans:
         with self._ledger.transaction() as connection:
             connection.execute(update(table).where(*earlier).values(state=SUPERSEDED, applied_by=by))
 
+    def withheld_of(self, run_id: str) -> PlanRow | None:
+        """What guards have withheld of a run; None if nothing was suspicious."""
+        table = self._table
+        return next(iter(self._found(and_(table.c.id == run_id, table.c.kind == WITHHELD), 1)), None)
+
+    def still_withheld(self, job: str) -> PlanRow | None:
+        """What guards withhold of the newest run of a sync, and nobody has released; None if there is nothing."""
+        table = self._table
+        held = and_(table.c.job == job, table.c.kind == WITHHELD, table.c.state == OPEN)
+        return next(iter(self._found(held, 1)), None)
+
     def released(self, job: str) -> set[str]:
         """The runs of a sync of which a person has said that what guards withheld is right."""
         table = self._table

@@ -131,6 +131,17 @@ class RunHistory:
                     break
         return good
 
+    def came_since(self, job: str, moment: datetime, *, by_asking: bool) -> set[str]:
+        """The external ids of items that have gone through since, other than in a fetch: their records are there.
+
+        Args:
+            job: The sync job's name.
+            moment: Since when.
+            by_asking: True if the source is asked for what is tried again; else that is no newer than the failure.
+        """
+        came = self.items_since(job, moment)
+        return came | self.retried_since(job, moment) if by_asking else came
+
     def items_since(self, job: str, moment: datetime) -> set[str]:
         """The external ids of single items that have gone through since: their records are not missing any more."""
         inbox = self._ledger.tables.inbox

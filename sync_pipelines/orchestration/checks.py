@@ -18,9 +18,8 @@ from dagster import (
 )
 
 from sync_pipelines.database.failure_rows import UNRESOLVED
-from sync_pipelines.database.plans import OPEN
 from sync_pipelines.database.run_history import RunHistory
-from sync_pipelines.database.tables import DRY_RUN, WITHHELD
+from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.keys import asset_key
@@ -121,8 +120,7 @@ def _looked_at(
     check: ResultCheck, job: AnyJob, workspace: Workspace, results: SyncResults | None
 ) -> SyncResults | None:
     """The results that a check is about: what is withheld stays so, whatever has run since, until it is released."""
-    plans = workspace.plans.latest(job.name, _LOOK_BACK) if check is CHANGES_WITHHELD else []
-    held = next((plan for plan in plans if plan.kind == WITHHELD and plan.state == OPEN), None)
+    held = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
     return results if held is None else results_of_run(workspace, held.id)
 
 

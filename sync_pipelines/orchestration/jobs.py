@@ -1,7 +1,7 @@
 """A Dagster job per sync that runs it whole, and one that applies the single items that wait."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from dagster import (
     AssetCheckEvaluation,
@@ -9,6 +9,7 @@ from dagster import (
     AssetSelection,
     JobDefinition,
     Nothing,
+    OpDefinition,
     OpExecutionContext,
     Out,
     Output,
@@ -19,17 +20,20 @@ from dagster import (
 )
 
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.checks import evaluations
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import drain_metadata
 from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.draining import Drain, DrainLimits
+from sync_pipelines.runner.items_run import ItemsRun
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.target_driver import describe_target
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 
 AnyJob = SyncJob[Any, Any]
+Items = TypeVar("Items", bound=ItemsRun)
 Event = AssetMaterialization | AssetCheckEvaluation | Output[None]
 
 
@@ -68,32 +72,57 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         tags={"kind": "apply"},
     )
     def drain(context: OpExecutionContext) -> Iterator[Event]:
-        with failing_clearly(context), open_workspace() as workspace:
-            drained = Drain(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
-            try:
-                results = drained.run(DrainLimits(linger_s=workspace.linger_s))
-            finally:  # what was applied before it broke off is in the asset's history too
-                yield from _told(sync_job, drained, workspace)
-        tag_outcome(context, results.outcome)
-        yield Output(None)
+        def carry_out(run: Drain, workspace: Workspace) -> SyncResults:
+            return run.run(DrainLimits(linger_s=workspace.linger_s))
 
-    @job(
-        name=drain_job_name(sync_job),
-        description=f"Applies the single items of {sync_job.name} that wait in the inbox. A sensor starts it.",
-        executor_def=in_process_executor,
-        tags=run_tags(sync_job, "drain"),
-    )
-    def drain_job() -> None:
-        drain.alias("drain")()
+        yield from events_of(context, sync_job, Drain, carry_out, _told)
 
-    return drain_job
+    described = f"Applies the single items of {sync_job.name} that wait in the inbox. A sensor starts it."
+    return job_of_one_op(drain, "drain", drain_job_name(sync_job), described, run_tags(sync_job, "drain"))
+
+
+def job_of_one_op(
+    op_definition: OpDefinition, alias: str, name: str, description: str, tags: Mapping[str, str]
+) -> JobDefinition:
+    """A Dagster job whose only step is that op."""
+
+    @job(name=name, description=description, executor_def=in_process_executor, tags=tags)
+    def dagster_job() -> None:
+        op_definition.alias(alias)()
+
+    return dagster_job
+
+
+def events_of(
+    context: OpExecutionContext,
+    sync_job: AnyJob,
+    kind: type[Items],
+    carry_out: Callable[[Items, Workspace], SyncResults],
+    tell: Callable[[AnyJob, Items, Workspace], Iterator[Event]],
+) -> Iterator[Event]:
+    """Carries out a run that applies single items.
+
+    An op that fails must yield its events: Dagster drops those that it has only logged.
+
+    Args:
+        context: That of the op.
+        sync_job: The sync job.
+        kind: The kind of run.
+        carry_out: Run, workspace -> its results.
+        tell: Sync job, run, workspace -> what is put into the history of the asset, also if the run breaks off.
+    """
+    with failing_clearly(context), open_workspace() as workspace:
+        run = kind(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
+        try:
+            results = carry_out(run, workspace)
+        finally:  # what was applied before it broke off is in the asset's history too
+            yield from tell(sync_job, run, workspace)
+    tag_outcome(context, results.outcome)
+    yield Output(None)
 
 
 def _told(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Event]:
-    """What a drain did, for the history of the asset; nothing if it did nothing.
-
-    An op that fails must yield its events: Dagster drops those that it has only logged.
-    """
+    """What a drain did, for the history of the asset; nothing if it did nothing."""
     results = drained.results
     if results is None or not drained.applied:
         return

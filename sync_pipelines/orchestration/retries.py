@@ -11,26 +11,23 @@ from dagster import (
     Nothing,
     OpExecutionContext,
     Out,
-    Output,
     RunRequest,
     SensorDefinition,
     SensorEvaluationContext,
     SkipReason,
-    in_process_executor,
-    job,
     op,
 )
 from pydantic import Field
 
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.checks import evaluations
-from sync_pipelines.orchestration.jobs import Event
+from sync_pipelines.orchestration.jobs import Event, events_of, job_of_one_op
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import retry_metadata
-from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
+from sync_pipelines.orchestration.ops import op_name
 from sync_pipelines.orchestration.sensors import has_just_failed, is_under_way
 from sync_pipelines.orchestration.tags import run_tags
-from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.retrying_failures import RetryRun, what_is_due
 from sync_pipelines.runner.target_driver import describe_target
 from sync_pipelines.runner.workspace import Workspace, open_workspace
@@ -64,25 +61,13 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         tags={"kind": "apply"},
     )
     def retry(context: OpExecutionContext, config: RetryConfig) -> Iterator[Event]:
-        with failing_clearly(context), open_workspace() as workspace:
-            run = RetryRun(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
-            try:
-                results = run.run(config.only, everything=config.everything)
-            finally:  # what went through before it broke off is in the asset's history too
-                yield from _told(sync_job, run, workspace)
-        tag_outcome(context, results.outcome)
-        yield Output(None)
+        def carry_out(run: RetryRun, _workspace: Workspace) -> SyncResults:
+            return run.run(config.only, everything=config.everything)
 
-    @job(
-        name=retry_job_name(sync_job),
-        description=f"Tries the failed items of {sync_job.name} again that are due. A sensor starts it.",
-        executor_def=in_process_executor,
-        tags=run_tags(sync_job, "retry"),
-    )
-    def retry_job() -> None:
-        retry.alias("retry")()
+        yield from events_of(context, sync_job, RetryRun, carry_out, _told)
 
-    return retry_job
+    described = f"Tries the failed items of {sync_job.name} again that are due. A sensor starts it."
+    return job_of_one_op(retry, "retry", retry_job_name(sync_job), described, run_tags(sync_job, "retry"))
 
 
 def _told(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:

@@ -54,9 +54,7 @@ def came_since(job: SyncJob[Any, Any], workspace: Workspace, plan: PlanRow, driv
     if not plan.counts.get(Action.DELETE.value):
         return CameSince()
     history = RunHistory(workspace.ledger)
-    found = history.items_since(job.name, plan.created_at)
-    if job.fetch_one is not None:  # else what was tried again is no newer than the plan
-        found |= history.retried_since(job.name, plan.created_at)
+    found = history.came_since(job.name, plan.created_at, by_asking=job.fetch_one is not None)
     later = history.fetched_since(job.name, plan.created_at)
     if not later:
         return CameSince(found)

@@ -5,33 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
-from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
-from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.drain_batch import BatchResult, DrainBatch
 from sync_pipelines.runner.failing import Delivered, resolve_delivered
-from sync_pipelines.runner.failures_of_runs import note_run
-from sync_pipelines.runner.history_recording import Recorder, forget_old_history
+from sync_pipelines.runner.history_recording import Recorder
 from sync_pipelines.runner.incoming import Incoming, in_their_order, read_delivery
-from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
-from sync_pipelines.runner.outcome import error_row, finish_run
+from sync_pipelines.runner.items_run import ItemsRun
+from sync_pipelines.runner.outcome import error_row
+from sync_pipelines.runner.refetching import AFTER_OUTAGE
 from sync_pipelines.runner.reporting import RunReport
-from sync_pipelines.runner.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.runner.workspace import Workspace
 
@@ -39,8 +37,6 @@ BATCH_SIZE = 2_000
 _FIRST_BATCH_SIZE, _SMALLEST_BATCH_SIZE = 100, 10
 _QUICK_S, _SLOW_S = 2.0, 20.0
 """After a quick batch the next one is larger, after a slow one smaller: a full sync waits for no batch long."""
-_AFTER_OUTAGE = timedelta(seconds=60)
-"""Until an item is asked for again for which a source that seems to be down was asked: others get their turn first."""
 _BATCH_BYTES = 32_000_000
 """What the deliveries of a batch may take, and once more what comes with them."""
 _POLL_S = 0.25
@@ -69,16 +65,10 @@ class Applied:
     message: str | None = None
 
 
-class Drain:
-    """Applies the deliveries of a sync job that wait.
+class Drain(ItemsRun):
+    """Applies the deliveries of a sync job that wait."""
 
-    Args:
-        job: The sync job.
-        workspace: Ledger with the inbox, clock.
-        report: The run log.
-        dagster_run_id: The Dagster run that drains, if any.
-        wait_s: Seconds to wait at most for another run of the same sync.
-    """
+    kind = DRAIN
 
     def __init__(
         self,
@@ -88,13 +78,8 @@ class Drain:
         dagster_run_id: str | None = None,
         wait_s: float = 0.0,
     ) -> None:
-        self.job = job
+        super().__init__(job, workspace, report, dagster_run_id, wait_s)
         self.applied: list[Applied] = []
-        self.results: SyncResults | None = None
-        self._workspace = workspace
-        self._report = report or RunReport()
-        self._dagster_run_id = dagster_run_id
-        self._wait_s = wait_s
         self._batch_size = _FIRST_BATCH_SIZE
 
     def run(self, limits: DrainLimits | None = None, sleep: Callable[[float], object] = time.sleep) -> SyncResults:
@@ -106,37 +91,13 @@ class Drain:
             FetchError: The source does not answer; what needs no answer of it is applied.
             ConfigurationError: The target does not fit its database.
         """
-        run_id = str(uuid4())
-        held = take_lease(self._workspace, self.job.name, run_id, self._dagster_run_id, self._wait_s)
-        try:
-            return self._run_leased(run_id, held, limits or DrainLimits(), sleep)
-        finally:
-            self._workspace.leases.release(held.lease)
-
-    def _run_leased(
-        self, run_id: str, held: HeldLease, limits: DrainLimits, sleep: Callable[[float], object]
-    ) -> SyncResults:
-        self._workspace.clean_up_ledger()
-        forget_old_history(self.job, self._workspace)
-        started_at, began_s = self._workspace.clock(), time.monotonic()
-        self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
-        self._workspace.ledger.start_run(
-            RunRow(run_id, self.job.name, DRAIN, self._dagster_run_id, options={}, started_at=started_at)
-        )
-        failure: str | None = "interrupted"
-        try:
-            with renewing(held), open_target(self.job, held) as driver:
-                self._drain(run_id, driver, limits, sleep)
-            failure = None
-        except Exception as error:
-            failure = f"{exception_type(error)}: {message_of(error)}"
-            raise
-        finally:
-            self._workspace.ledger.save_phase(run_id, "apply", round((time.monotonic() - began_s) * 1000))
-            note_run(self._workspace, self.job, run_id, failure)
-            results = self.results = finish_run(self._workspace, run_id, failure)
-            self._report.finished(results)
-        return results
+        with self._leased() as (run_id, held):
+            started_at = self._workspace.clock()
+            self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
+            with self._under_way(run_id, held, {}, started_at) as driver:
+                self._drain(run_id, driver, limits or DrainLimits(), sleep)
+        assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
+        return self.results
 
     def _drain(self, run_id: str, driver: TargetDriver, limits: DrainLimits, sleep: Callable[[float], object]) -> None:
         began_s = last_arrival_s = time.monotonic()
@@ -265,7 +226,7 @@ class Drain:
             if error is not None:
                 in_vain = each.position in result.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
-                again_at = now + _AFTER_OUTAGE if in_vain else again_at
+                again_at = now + AFTER_OUTAGE if in_vain else again_at
                 settled.append(Settled(each.delivery.id, _other_id(each), None, _told(error), again_at, not in_vain))
             elif outcome is not None:
                 settled.append(Settled(each.delivery.id, _other_id(each), outcome.value))

@@ -82,8 +82,8 @@ def _is_compared(run: RunRow, failure: str | None) -> bool:
 
 def _withholds_updates(workspace: Workspace, run: RunRow) -> bool:
     """True if guards have kept items of the run from being tried: that they have not failed says nothing."""
-    plan = workspace.plans.plan(run.id) if run.kind == FULL else None
-    return plan is not None and plan.kind == WITHHELD and bool(plan.counts["update"])
+    withheld = workspace.plans.withheld_of(run.id)
+    return withheld is not None and bool(withheld.counts["update"])
 
 
 def _compared(causes: RunCauses, run: RunRow, found: Sequence[Cause], *, with_gone: bool) -> list[CauseRow]:

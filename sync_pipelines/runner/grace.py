@@ -78,11 +78,8 @@ class Grace:
 
     def _came_since(self, latest: CountedFetch) -> set[str]:
         """Whose items have come by themselves since the fetch that was counted last: they were not missing any more."""
-        history = RunHistory(self._workspace.ledger)
-        came = history.items_since(self._job.name, latest.started_at)
-        if self._job.fetch_one is not None:
-            came |= history.retried_since(self._job.name, latest.started_at)
-        return came
+        history, by_asking = RunHistory(self._workspace.ledger), self._job.fetch_one is not None
+        return history.came_since(self._job.name, latest.started_at, by_asking=by_asking)
 
     def due(self, missing: Sequence[str]) -> list[str]:
         """Those of the missing records that are to be deleted now; the others are spared.

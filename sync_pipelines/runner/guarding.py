@@ -117,8 +117,8 @@ def guarding_of(
 
 def _earlier_verdict(workspace: Workspace, run_id: str) -> Verdict:
     """What guards said of a run before it began to write, which a diff that is made again does not undo."""
-    plan = workspace.plans.plan(run_id)
-    if plan is None or plan.kind != WITHHELD or not RunHistory(workspace.ledger).has_begun_to_apply(run_id):
+    plan = workspace.plans.withheld_of(run_id)
+    if plan is None or not RunHistory(workspace.ledger).has_begun_to_apply(run_id):
         return Verdict()
     return Verdict(plan.guarded, frozenset(action for action in Action if plan.counts.get(action.value)))
 

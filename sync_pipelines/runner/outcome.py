@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sync_pipelines.database.ledger import ErrorRow, RunRow
-from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.run_causes import RunCauses
-from sync_pipelines.database.tables import DRY_RUN, FULL, WITHHELD
+from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
 from sync_pipelines.errors import RunError
@@ -81,16 +80,10 @@ def _plan_id(run: RunRow, files: RunFiles) -> str | None:
     return run.id if files.plan.exists() or run.outcome == "planned" else None
 
 
-def _withheld(workspace: Workspace, run: RunRow) -> PlanRow | None:
-    """What guards have withheld of a run; None if nothing was suspicious."""
-    plan = workspace.plans.plan(run.id) if run.kind == FULL else None
-    return plan if plan is not None and plan.kind == WITHHELD else None
-
-
 def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts, fetched: int) -> SyncResults:
     completed_at = run.completed_at or workspace.clock()
     causes, gone_causes = causes_of_run(RunCauses(workspace.ledger), run.id)
-    withheld = _withheld(workspace, run)
+    withheld = workspace.plans.withheld_of(run.id)
     return SyncResults(
         name=run.job,
         run_id=run.id,

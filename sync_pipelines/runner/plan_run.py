@@ -1,4 +1,4 @@
-"""Applies a plan that a dry run has left: exactly that plan, once, and nothing that has changed since."""
+"""Applies a plan of a dry run, or of what guards withhold: exactly that, once, and nothing that has changed since."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sync_pipelines.engine.calls import resolve
@@ -13,6 +14,9 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError, RunError
 from sync_pipelines.runner.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.target_driver import TargetDriver
+
+AFTER_OUTAGE = timedelta(seconds=60)
+"""Until an item is asked for again for which a source that seems to be down was asked: others get their turn first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
 from sync_pipelines.database.history import Writer
-from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import RETRY
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.progress import OnProgress, Progress
-from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, RunError
 from sync_pipelines.runner.failing import FailureNotes
-from sync_pipelines.runner.failures_of_runs import note_run
-from sync_pipelines.runner.history_recording import Recorder, forget_old_history
-from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
-from sync_pipelines.runner.outcome import error_row, finish_run
+from sync_pipelines.runner.history_recording import Recorder
+from sync_pipelines.runner.items_run import ItemsRun
+from sync_pipelines.runner.outcome import error_row
+from sync_pipelines.runner.refetching import AFTER_OUTAGE
 from sync_pipelines.runner.reporting import RunReport
 from sync_pipelines.runner.retry_batch import RetryBatch
-from sync_pipelines.runner.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.target_driver import TargetDriver
 from sync_pipelines.runner.version_guard import guard_of
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 
 BATCH_SIZE = 500
-_AFTER_OUTAGE = timedelta(seconds=60)
 
 
 def retry_failures(  # noqa: PLR0913 - one job and its options, by keyword
@@ -93,25 +88,10 @@ def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | No
     )
 
 
-@dataclass
-class _Progress:
-    """How far a run is."""
+class RetryRun(ItemsRun):
+    """Tries the failures of a sync job again."""
 
-    number: int = 0
-    done: int = 0
-    vanished: int = 0
-
-
-class RetryRun:
-    """Tries the failures of a sync job again.
-
-    Args:
-        job: The sync job.
-        workspace: Ledger with the failures, clock.
-        report: The run log.
-        dagster_run_id: The Dagster run that carries it out, if any.
-        wait_s: Seconds to wait at most for another run of the same sync.
-    """
+    kind = RETRY
 
     def __init__(
         self,
@@ -121,61 +101,30 @@ class RetryRun:
         dagster_run_id: str | None = None,
         wait_s: float = 0.0,
     ) -> None:
-        self.job = job
-        self.results: SyncResults | None = None
-        self._workspace = workspace
+        super().__init__(job, workspace, report, dagster_run_id, wait_s)
         self._failures = workspace.failures
-        self._report = report or RunReport()
-        self._dagster_run_id = dagster_run_id
-        self._wait_s = wait_s
+        self._batches_done = self._done = self._vanished = 0
 
     def run(self, external_ids: Collection[str] = (), *, everything: bool = False) -> SyncResults:
         """Tries what is due, or what is named. See `retry_failures`."""
-        run_id = str(uuid4())
-        held = take_lease(self._workspace, self.job.name, run_id, self._dagster_run_id, self._wait_s)
         try:
-            return self._run_leased(run_id, held, external_ids, everything=everything)
-        finally:
-            self._workspace.leases.release(held.lease)
-
-    def _run_leased(
-        self, run_id: str, held: HeldLease, external_ids: Collection[str], *, everything: bool
-    ) -> SyncResults:
-        self._workspace.clean_up_ledger()
-        forget_old_history(self.job, self._workspace)
-        started_at, began_s, far = self._workspace.clock(), time.monotonic(), _Progress()
-        which = what_is_due(self.job, self._workspace, None if everything or external_ids else started_at)
-        if everything:
-            which = replace(which, states=(OPEN, GIVEN_UP))
-        named = self._named(external_ids, which)
-        options = {"only": sorted(set(external_ids)), "everything": everything}
-        self._workspace.ledger.start_run(
-            RunRow(run_id, self.job.name, RETRY, self._dagster_run_id, options, started_at)
-        )
-        failure: str | None = "interrupted"
-        try:
-            with renewing(held), open_target(self.job, held) as driver:
-                self._retry(run_id, driver, which, named, far)
-            failure = None
-        except Exception as error:
-            failure = f"{exception_type(error)}: {message_of(error)}"
-            self._end(run_id, began_s, far, failure)
-            if isinstance(error, RunError):
-                error.results = self.results
+            with self._leased() as (run_id, held):
+                started_at = self._workspace.clock()
+                which = what_is_due(self.job, self._workspace, None if everything or external_ids else started_at)
+                if everything:
+                    which = replace(which, states=(OPEN, GIVEN_UP))
+                named = self._named(external_ids, which)
+                options = {"only": sorted(set(external_ids)), "everything": everything}
+                with self._under_way(run_id, held, options, started_at) as driver:
+                    self._retry(run_id, driver, which, named)
+        except RunError as error:
+            error.results = self.results
             raise
-        except BaseException:
-            self._end(run_id, began_s, far, failure)
-            raise
-        return self._end(run_id, began_s, far, None)
-
-    def _end(self, run_id: str, began_s: float, far: _Progress, failure: str | None) -> SyncResults:
-        notes = [f"{far.vanished:,} failed items are no longer in the source"] if far.vanished else []
-        duration_ms = round((time.monotonic() - began_s) * 1000)
-        self._workspace.ledger.save_phase(run_id, "apply", duration_ms, notes=notes)
-        note_run(self._workspace, self.job, run_id, failure)
-        self.results = finish_run(self._workspace, run_id, failure)
-        self._report.finished(self.results)
+        assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
         return self.results
+
+    def _notes(self) -> list[str]:
+        return [f"{self._vanished:,} failed items are no longer in the source"] if self._vanished else []
 
     def _named(self, external_ids: Collection[str], which: Retryable) -> list[FailureRow]:
         """The failures with these ids.
@@ -208,9 +157,7 @@ class RetryRun:
             return f"could not be kept; {fetched}"
         return None if which.is_newest(failure) else f"may be older than its record by now; {fetched}"
 
-    def _retry(
-        self, run_id: str, driver: TargetDriver, which: Retryable, named: list[FailureRow], far: _Progress
-    ) -> None:
+    def _retry(self, run_id: str, driver: TargetDriver, which: Retryable, named: list[FailureRow]) -> None:
         total = len(named) or self._failures.count_retryable(self.job.name, which)
         self._report.line(f"retry: {total:,} failed items of {self.job.name} are tried again")
         for failures in self._batches(named, which):
@@ -218,7 +165,7 @@ class RetryRun:
                 self.job,
                 driver,
                 failures,
-                far.done,
+                self._done,
                 guard_of(self.job, self._workspace.versions, driver),
                 self._workspace.clock(),
             )
@@ -229,9 +176,9 @@ class RetryRun:
                     self._workspace.ledger.begin_apply(run_id, self._workspace.clock())
                 batch.write()
             finally:
-                self._settle(run_id, far, batch)
-            far.done += len(failures)
-            self._report.progress(Progress("apply", total, far.done, total))
+                self._settle(run_id, batch)
+            self._done += len(failures)
+            self._report.progress(Progress("apply", total, self._done, total))
             if batch.outage is not None:
                 raise batch.outage
 
@@ -253,7 +200,7 @@ class RetryRun:
         later = {each.key: retry.next_at(min(each.attempts, retry.attempts - 1), now) for each in failures}
         self._failures.reschedule(self.job.name, {key: at for key, at in later.items() if at is not None})
 
-    def _settle(self, run_id: str, far: _Progress, batch: RetryBatch) -> None:
+    def _settle(self, run_id: str, batch: RetryBatch) -> None:
         """Notes what became of a batch, all in one transaction."""
         now, name = self._workspace.clock(), self.job.name
         errors = [batch.errors[position] for position in sorted(batch.errors)]
@@ -263,16 +210,16 @@ class RetryRun:
         with self._failures.transaction() as connection:
             counts = {**batch.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
             self._workspace.ledger.save_chunk(
-                run_id, far.number, counts, map(error_row, errors), now, within=connection, also=also
+                run_id, self._batches_done, counts, map(error_row, errors), now, within=connection, also=also
             )
             other_key = [key for key, each in failed.items() if each.key != key]
             self._failures.resolve(name, batch.resolved_keys() + other_key, run_id, now, connection)
             self._failures.resolve(name, batch.vanished_keys(), VANISHED, now, connection)
             notes.note(list(failed.values()), connection)
             again = {key: row.next_try_at for key, row in batch.left().items()}
-            again |= dict.fromkeys(batch.in_vain_keys(), now + _AFTER_OUTAGE)
+            again |= dict.fromkeys(batch.in_vain_keys(), now + AFTER_OUTAGE)
             self._failures.reschedule(name, again, connection)
-        far.number += 1
-        far.vanished += len(batch.vanished)
+        self._batches_done += 1
+        self._vanished += len(batch.vanished)
         for error in errors:
             self._report.item_failed(error)

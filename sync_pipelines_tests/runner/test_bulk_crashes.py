@@ -37,7 +37,10 @@ class Place:
         self.folder = folder
         self.url = url
         self.settings = Settings(data_dir=folder, database_url=None, ledger_url=None)
-        child.make_table(url)
+        self.make_table()
+
+    def make_table(self) -> None:
+        child.make_table(self.url)
 
     @property
     def is_exact(self) -> bool:

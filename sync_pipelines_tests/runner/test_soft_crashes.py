@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from sync_pipelines import SyncResults, run_sync
-from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.runner.workspace import open_workspace
-from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.runner import bulk_child, soft_child
-
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["sync_pipelines_tests.runner.soft_child"])
+from sync_pipelines_tests.runner.test_bulk_crashes import Place as BulkPlace
 
 
-class Place:
-    """A folder with a ledger, and a database with the table.
+class Place(BulkPlace):
+    """The same with a table whose deletes mark."""
 
-    Args:
-        folder: Of the ledger and the snapshots.
-        url: Of the table's database.
-    """
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder = folder
-        self.url = url
-        self.settings = Settings(data_dir=folder, database_url=None, ledger_url=None)
-        soft_child.make_table(url)
+    def make_table(self) -> None:
+        soft_child.make_table(self.url)
 
     @property
     def is_postgres(self) -> bool:
         return self.url.startswith("postgresql")
 
     def kill(self, function: Callable[..., None], *given: Any, **options: Any) -> None:
-        process = _PROCESSES.Process(target=function, args=(self.folder, self.url, *given), kwargs=options)
-        process.start()
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL
-
-    def query(self, query: str) -> list[tuple[Any, ...]]:
-        database = create_database(self.url)
-        with database.begin() as connection:
-            found = [tuple(row) for row in connection.execute(sa.text(query))]
-        database.dispose()
-        return found
+        assert self.killed(function, *given, **options)
 
     def live(self) -> dict[str, int]:
         return {row[0]: row[1] for row in self.query("SELECT sku, stock FROM variants WHERE active")}
