@@ -228,7 +228,7 @@ def test_items_come_back_past_the_last_new_part_as_well(tmp_path: Path, pages: l
         assert_kept(UPath(tmp_path), pages)
 
 
-@pytest.mark.parametrize("first", PLAIN + MOMENTS, ids=ascii)
+@pytest.mark.parametrize("first", PLAIN + MOMENTS, ids=lambda value: ascii(value).partition(" at 0x")[0])
 def test_every_pair_of_values_may_follow_each_other_in_a_field(tmp_path: Path, first: Any) -> None:
     for number, second in enumerate(PLAIN + MOMENTS):
         assert_kept(UPath(tmp_path / str(number)), [[{"v": first}], [{"v": second}, {"v": first}], [{"v": None}]])
