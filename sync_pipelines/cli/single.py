@@ -8,12 +8,11 @@ from typing import Any
 
 from sync_pipelines.cli.output import show_json, show_line
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.registry.registry import find_job
-from sync_pipelines.runner.single import sync_single_item
+from sync_pipelines.registry.single_items import STORED, apply_item
 
 
 def apply_one(name: str, given: str, *, as_json: bool) -> None:
-    """Applies an item and shows what became of it.
+    """Applies an item, notes it in the inbox and the history of its record, and shows what became of it.
 
     Args:
         name: The sync job's name.
@@ -26,11 +25,13 @@ def apply_one(name: str, given: str, *, as_json: bool) -> None:
         TargetError: The target does not answer.
     """
     item = _item(sys.stdin.read() if given == "-" else given)
-    result = sync_single_item(find_job(name), item)
+    result = apply_item(name, item)
     if as_json:
         show_json({"job": name, "action": result.action, "external_id": result.external_id})
-    else:
-        show_line(f"{result.action} {result.external_id}")
+        return
+    show_line(f"{result.action} {result.external_id}")
+    if result.action == STORED:
+        show_line("a run of this sync is under way: the item waits in the inbox, and is applied after that run")
 
 
 def _item(text: str) -> dict[str, Any]:

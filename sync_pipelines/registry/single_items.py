@@ -21,6 +21,9 @@ from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.webhooks.inline import Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 
+STORED = "stored"
+"""What became of an item that waits in the inbox until the run that is under way has ended."""
+
 
 def trigger_item(name: str, item: Any, *, delivery_id: str | None = None, settings: Settings | None = None) -> int:
     """Stores a change durably in the ledger's inbox; a sensor starts a run that applies what waits there.
@@ -84,7 +87,7 @@ def apply_item(name: str, item: Any, *, settings: Settings | None = None, report
             result = one_at_a_time(applied_by(access), access)(job, as_change(item))
         except SyncBusyError:
             access.inbox().store_many([delivery])
-            return ItemResult("stored", external_id or "")
+            return ItemResult(STORED, external_id or "")
         access.inbox().store_many([replace(delivery, external_id=result.external_id, action=result.action)])
     if report is not None:
         report(job, result)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from typer.testing import Result
+
+from sync_pipelines.database.leases import Holder, Leases
 
 Invoke = Callable[..., Result]
 ITEM = '{"sku": "A-1", "quantity": 5}'
@@ -61,3 +64,33 @@ def test_an_unknown_job_ends_with_2(place: Any, invoke: Invoke) -> None:
     result = invoke("item", "stok", ITEM)
     assert result.exit_code == 2
     assert "there is no sync job 'stok'; there are: " in result.stderr
+
+
+def test_what_an_item_writes_is_in_the_history_of_its_record(
+    place: Any, invoke: Invoke, document: Callable[..., Any]
+) -> None:
+    place.write_stock_job()
+    invoke("item", "stock", ITEM)
+    invoke("item", "stock", '{"sku": "A-1", "quantity": 6}')
+
+    events = document("history", "stock", "A-1")["events"]
+
+    assert [(each["kind"], each["changes"]) for each in events if each["changes"]] == [
+        ("updated", {"stock": {"old": 5, "new": 6}}),
+        ("created", {"sku": {"old": None, "new": "A-1"}, "stock": {"old": None, "new": 5}}),
+    ]
+
+
+def test_an_item_that_comes_while_a_run_is_under_way_waits_in_the_inbox(place: Any, invoke: Invoke) -> None:
+    place.write_stock_job()
+    with place.ledger() as ledger:
+        assert Leases(ledger).acquire("stock", Holder("another run"), timedelta(minutes=5))
+
+    result = invoke("item", "stock", ITEM)
+
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "stored A-1",
+        "a run of this sync is under way: the item waits in the inbox, and is applied after that run",
+    ]
+    assert "waiting" in invoke("webhooks", "list", "stock").stdout
