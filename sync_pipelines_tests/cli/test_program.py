@@ -105,6 +105,17 @@ def test_a_wrong_setting_ends_with_2_and_one_line(place: Any) -> None:
     assert line.startswith("error: the environment variable SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS is wrong")
 
 
+@pytest.mark.parametrize("arguments", [["run", "nope"], ["apply", "nope"], ["plan", "show", "nope"], ["show", "nope"]])
+def test_an_error_is_a_json_document_too_for_whoever_asked_for_json(
+    invoke: Callable[..., Result], arguments: list[str]
+) -> None:
+    result = invoke(*arguments, "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["exit_code"]) == (2, 2)
+    assert "'nope'" in document["error"]
+    assert result.stderr == f"error: {document['error']}\n"
+
+
 def test_an_unexpected_error_is_one_line_with_a_hint(invoke: Callable[..., Result], monkeypatch: Any) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of cheese\nat postgresql://shop:geheim@db/shop")
