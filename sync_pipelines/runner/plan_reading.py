@@ -239,8 +239,12 @@ def find_plan(workspace: Workspace, given: str) -> PlanRow:
     """The plan whose id is that, or begins like that.
 
     Raises:
-        ConfigurationError: There is none, or several begin like that.
+        ConfigurationError: It is no text, there is none, or several begin like that.
     """
+    if not isinstance(given, str):
+        raise ConfigurationError(
+            f"{given!r} is no id of a plan; results have a plan_id after a dry run, and if guards withheld something"
+        )
     wanted = given.strip()
     plans = workspace.plans.starting_with(wanted, _CANDIDATES) if wanted else []
     if len(plans) > 1:
