@@ -26,8 +26,9 @@ def database_url(url: str | URL) -> URL:
     except (ArgumentError, ValueError):
         # The cause is left out: of "postgresql://user:pass/word@host" it is "pass", which is no port number.
         raise ConfigurationError(
-            "the database URL can't be read; write it as postgresql://user:password@host/name or sqlite:///file.sqlite "
-            "(in the password write %40 for @, %2F for /, %3A for :)"
+            "the database URL can't be read; write it as postgresql://user@host/name or sqlite:///file.sqlite (a "
+            "password follows the user after a colon; in it write %40 for @, %2F for /, %3A for :). It is that of "
+            "SYNC_PIPELINES_DATABASE_URL, SYNC_PIPELINES_LEDGER_URL, or of the target's `database`"
         ) from None
     if parsed.drivername in {"postgres", "postgresql"}:
         return parsed.set(drivername="postgresql+psycopg")

@@ -97,12 +97,14 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(invoke: Callable[..., Re
     assert "\nError: " in result.stderr
 
 
-def test_a_wrong_setting_ends_with_2_and_one_line(place: Any) -> None:
-    place.environment["SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS"] = "soon"
+@pytest.mark.parametrize(("given", "told"), [("soon", "parse string as a number"), ("-1", "than 0; it is '-1'")])
+def test_a_wrong_setting_ends_with_2_and_one_line(place: Any, given: str, told: str) -> None:
+    place.environment["SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS"] = given
     done = place.run("list")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: the environment variable SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS is wrong")
+    assert line.endswith(told)
 
 
 @pytest.mark.parametrize("arguments", [["run", "nope"], ["apply", "nope"], ["plan", "show", "nope"], ["show", "nope"]])
