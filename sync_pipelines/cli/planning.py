@@ -15,7 +15,7 @@ from sync_pipelines.cli.output import (
     show_line,
     show_table,
 )
-from sync_pipelines.cli.program import CLEAN, FAILED, exit_code_of
+from sync_pipelines.cli.program import CLEAN, FAILED, GUARDED, exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.cli.running import Choice, results_document, show_results, showing_what_is_known
 from sync_pipelines.cli.wording import local_time, short_id
@@ -64,6 +64,8 @@ def make_plan(name: str, choice: Choice, *, as_json: bool) -> int:
         show_json({**results_document(results), "plan": plan.document(), "first_entries": first})
     else:
         _show_made(results, plan)
+    if plan.guarded:
+        return GUARDED
     return FAILED if results.error_count else CLEAN
 
 

@@ -182,6 +182,10 @@ def _check_deletes(job: SyncJob[Any, Any]) -> None:
     if not isinstance(after, int) or isinstance(after, bool) or not 1 <= after <= MAX_DELETE_AFTER:
         raise _wrong(job, "delete_after", f"{after!r} must be a whole number from 1 to {MAX_DELETE_AFTER:,}")
     if job.deletes == "off":
+        if after != 1:
+            raise _wrong(
+                job, "delete_after", f"{after} needs deletes='hard' or 'soft'; without, nothing is ever deleted"
+            )
         return
     if job.target is None:
         _check_delete_functions(job)

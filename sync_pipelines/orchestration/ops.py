@@ -21,6 +21,7 @@ from dagster import (
 )
 from pydantic import Field
 
+from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
 from sync_pipelines.engine.results import SyncResults
@@ -34,7 +35,7 @@ from sync_pipelines.orchestration.metadata import (
     plan_metadata,
     result_metadata,
 )
-from sync_pipelines.orchestration.tags import OUTCOME_TAG, OUTCOMES, PLAN_TAG
+from sync_pipelines.orchestration.tags import KIND_TAG, OUTCOME_TAG, OUTCOMES, PLAN_TAG
 from sync_pipelines.runner.dry_run import DryRun
 from sync_pipelines.runner.plan_reading import open_plan
 from sync_pipelines.runner.plan_run import PlanRun
@@ -198,6 +199,8 @@ def tag_outcome(context: OpExecutionContext, outcome: str) -> None:
 @contextmanager
 def _sync_run(context: OpExecutionContext, job: AnyJob, kind: type[AnyRun]) -> Iterator[AnyRun]:
     with failing_clearly(context), open_workspace() as workspace:
+        if kind.kind != FULL:  # a job's own tag says what it does unless it is asked for something else
+            context.instance.add_run_tags(context.run_id, {KIND_TAG: kind.kind})
         yield kind(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
 
 

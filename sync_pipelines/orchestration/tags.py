@@ -15,7 +15,7 @@ OUTCOMES = ("clean", "planned", "partial", "guarded", "failed")
 DUE_TAG = "sync/due_at"
 """Holds the occasion that a scheduled run is for, in ISO 8601."""
 KIND_TAG = "sync/kind"
-"""Holds `full`, `drain` or `retry`."""
+"""Holds `full`, `dry run`, `apply` (of a plan), `drain` or `retry`."""
 
 
 def run_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from sync_pipelines.database.leases import Holder, Lease, Leases
-from sync_pipelines.errors import LeaseLostError, SyncBusyError
+from sync_pipelines.errors import ConfigurationError, LeaseLostError, SyncBusyError
 from sync_pipelines.runner.processes import describe_process, is_dead, own_process
 from sync_pipelines.runner.workspace import Workspace
 
@@ -111,8 +111,11 @@ def take_lease(workspace: Workspace, job: str, run_id: str, dagster_run_id: str 
         wait_s: How many seconds to wait at most.
 
     Raises:
+        ConfigurationError: `wait_s` is no number of seconds.
         SyncBusyError: Another run still has it after that time.
     """
+    if not isinstance(wait_s, (int, float)) or not wait_s >= 0:
+        raise ConfigurationError(f"{job}: wait_s={wait_s!r} must be a number of seconds, 0 or more")
     leases, ttl = workspace.leases, workspace.lease
     holder = Holder(run_id, dagster_run_id, describe_process(), own_process())
     until_s = time.monotonic() + wait_s

@@ -54,6 +54,12 @@ def test_the_plan_shows_what_is_withheld_and_why(place: Any, invoke: Invoke, doc
     assert (plan["kind"], plan["state"], plan["id"]) == ("withheld", "open", found["plan_id"])
 
 
+def test_a_plan_that_guards_would_stop_ends_with_3_too(place: Any, invoke: Invoke) -> None:
+    assert invoke("plan", "stock").exit_code == 3
+    place.sql("DELETE FROM variants WHERE sku = 'A-3'")
+    assert invoke("plan", "stock").exit_code == 0, "one delete is a matter of course"
+
+
 def test_a_newer_run_is_not_said_to_have_applied_an_older_plan(invoke: Invoke, document: Callable[..., Any]) -> None:
     older = document("run", "stock", exit_code=3)["plan_id"]
     newer = document("run", "stock", exit_code=3)["run_id"]

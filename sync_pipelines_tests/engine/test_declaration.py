@@ -100,6 +100,7 @@ IN_ITS_PLACE = {"find_local": None, "create": None, "update": None}
         ("deletes", True),
         ("deletes", ["hard"]),
         ("delete_after", 0),
+        ("delete_after", 2),  # without deletes
         ("delete_after", 1_001),
         ("delete_after", True),
         ("delete_after", 2.0),

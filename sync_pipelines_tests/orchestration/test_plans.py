@@ -52,6 +52,7 @@ def test_a_dry_run_writes_nothing_and_does_not_pretend_the_asset_was_updated(
     assert instance.get_latest_materialization_event(STOCK) is None
     assert result.get_asset_check_evaluations() == []
     assert tags_of(result, instance)["sync/outcome"] == "planned"
+    assert tags_of(result, instance)["sync/kind"] == "dry run"
 
 
 def test_the_output_of_a_dry_run_shows_counts_and_changes(shop: Shop, instance: DagsterInstance) -> None:
@@ -81,7 +82,8 @@ def test_a_plan_is_applied_from_the_launchpad_without_a_fetch(shop: Shop, instan
     [event] = stock_materialisations(result)
     assert event.materialization.metadata["created"].value == 5
     assert all(each.passed for each in result.get_asset_check_evaluations())
-    assert tags_of(result, instance) | {"sync/outcome": "clean", "sync/plan": plan_id} == tags_of(result, instance)
+    told = {"sync/outcome": "clean", "sync/plan": plan_id, "sync/kind": "apply"}
+    assert tags_of(result, instance) | told == tags_of(result, instance)
     assert open_plan(plan_id).state == "applied"
     assert len(shop.completed) == 1
 

@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from sync_pipelines import LeaseLostError, RunError, Settings, SqlTable, SyncBusyError, SyncJob, run_sync
+from sync_pipelines import (
+    ConfigurationError,
+    LeaseLostError,
+    RunError,
+    Settings,
+    SqlTable,
+    SyncBusyError,
+    SyncJob,
+    run_sync,
+)
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
@@ -313,3 +322,9 @@ def test_between_two_phases_of_one_process_its_death_can_still_be_told(
     lease = workspace.leases.of_job("leased")
     assert lease is not None
     assert (lease.holder.process == own_process()) is told
+
+
+@pytest.mark.parametrize("wait_s", [-1, float("nan"), "5", None])
+def test_a_wait_that_is_no_number_of_seconds_is_refused_by_name(settings: Settings, wait_s: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^leased: wait_s=.* must be a number of seconds, 0 or more"):
+        run_sync(job_over({}), settings=settings, wait_s=wait_s)
