@@ -138,6 +138,12 @@ class Recorder:
             self._workspace.history.keep_blocks(self._writer.job, FULL, [BlockRow(**asdict(each)) for each in blocks])
             driver.at_once(partial(bulk.forget_recorded, [each.id for each in blocks]))
 
+    def move_left(self, driver: TargetDriver, bulk: Any) -> None:
+        """The same with what runs that died have left, whether or not this one will write in bulk."""
+        if driver.at_once(bulk.has_recorded):
+            self.move(driver, bulk)
+            driver.at_once(bulk.end_recorded)
+
 
 def forget_old_history(job: SyncJob[Any, Any], workspace: Workspace) -> None:
     """Forgets what happened to the job's records before the days that it keeps; all of it, if it keeps none."""

@@ -168,6 +168,9 @@ class SyncRun:
     def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlannedRun:
         noted = self._ledger.chunks(run_id)
         self._ledger.forget_chunks(run_id)
+        recorder = Recorder.of_run(self._workspace, run_id, driver)
+        if recorder is not None and bulk is not None:
+            recorder.move_left(driver, bulk)
         planned = self._compare(run_id, files, driver, bulk, noted)
         planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
@@ -191,9 +194,6 @@ class SyncRun:
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
                 self._tell_recovered(run_id, bulk, noted)
-                recorder = Recorder.of_run(self._workspace, run_id, driver)
-                if recorder is not None:  # what a run that died has left
-                    recorder.move(driver, bulk)
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
