@@ -88,9 +88,11 @@ class Recorded:
         with self._work.begin() as connection:
             connection.execute(sa.delete(self._table).where(self._table.c.id.in_(ids)))
 
-    def drop_if_empty(self, connection: sa.Connection) -> None:
-        """Removes the table if all is in the ledger."""
-        if self._exists(connection) and connection.execute(sa.select(self._table.c.id).limit(1)).first() is None:
+    def drop(self, connection: sa.Connection, *, only_empty: bool) -> None:
+        """Removes the table, if need be only when all is in the ledger."""
+        if not self._exists(connection):
+            return
+        if not only_empty or connection.execute(sa.select(self._table.c.id).limit(1)).first() is None:
             self._table.drop(connection)
 
     def _exists(self, connection: sa.Connection) -> bool:

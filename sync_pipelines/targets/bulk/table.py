@@ -113,8 +113,6 @@ class BulkTable(BulkComparison):
     def has_recorded(self) -> bool:
         """True if runs that died may have left something that is not in the ledger yet; asks little if not."""
         database, request = self._target.database, self._request
-        if request.recorded_at is None:
-            return False
         on_sqlite = database.dialect.name == "sqlite"
         if not (has_recorded_in_file(request) if on_sqlite else has_recorded_in_schema(database, request)):
             return False
@@ -134,9 +132,9 @@ class BulkTable(BulkComparison):
         self._recorded.forget(ids)
 
     def end_recorded(self) -> None:
-        """Removes what held it, if all is in the ledger."""
+        """Removes what held it, if all is in the ledger, or nobody wants it there any more."""
         with self.work.begin() as connection:
-            self._recorded.drop_if_empty(connection)
+            self._recorded.drop(connection, only_empty=self._request.recorded_at is not None)
 
     def drop(self) -> None:
         """Removes the working tables of this run."""
