@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import count
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,19 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.history import lines_of
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.plan_run import PlanRun
 from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines_tests.runner.crash_child import killed
 from sync_pipelines_tests.runner.machine.world import DeathError, dying
 
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([__name__])
+APPLIED_BEFORE = 3
+"""The exit code of a process that finds its plan applied."""
 Item = dict[str, Any]
 SKUS = 10
 KEPT = 5
@@ -57,12 +66,35 @@ UNRELEASED = NEW | dict.fromkeys(MISSING, 1)
 @contextmanager
 def open_stage(url: str, ledger: str | None, folder: Path) -> Iterator[Stage]:
     """A stage in that database; the ledger in the database of that URL, None for a file of its own."""
+    settings = Settings(data_dir=folder, database_url=None, ledger_url=ledger)
+    with _entered(url, settings) as stage:
+        stage.make_table()
+        yield stage
+
+
+@contextmanager
+def _entered(url: str, settings: Settings, name: str = "") -> Iterator[Stage]:
     database = create_database(url)
     try:
-        with open_workspace(Settings(data_dir=folder, database_url=None, ledger_url=ledger)) as workspace:
-            yield Stage(database, workspace)
+        with open_workspace(settings) as workspace:
+            yield Stage(database, workspace, url, settings, name=name)
     finally:
         database.dispose()
+
+
+def release_at_once(url: str, settings: Settings, name: str, plan_id: str) -> None:
+    """In a process of its own, whose exit code says whether the plan was applied before."""
+    with _entered(url, settings, name) as stage:
+        try:
+            stage.release(plan_id, wait_s=60)
+        except PlanError:
+            sys.exit(APPLIED_BEFORE)
+
+
+def run_and_be_killed(url: str, settings: Settings, name: str, after: int) -> None:
+    """In a process of its own, which ends by SIGKILL at that statement or commit."""
+    with _entered(url, settings, name) as stage, dying(after, killed):
+        stage.run()
 
 
 @dataclass
@@ -72,11 +104,15 @@ class Stage:
     Args:
         database: Has the table.
         workspace: Has the ledger.
+        url: Of the database.
+        settings: Of the ledger.
         fields: Of the job.
     """
 
     database: sa.Engine
     workspace: Workspace
+    url: str
+    settings: Settings
     fields: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     _names: Iterator[int] = field(default_factory=count)
@@ -88,7 +124,7 @@ class Stage:
         copy_of_it.begin()
         return copy_of_it
 
-    def __post_init__(self) -> None:
+    def make_table(self) -> None:
         columns = "sku VARCHAR(20) PRIMARY KEY, stock INTEGER CHECK (stock >= 0), version INTEGER"
         self.execute(f"CREATE TABLE things ({columns})")
 
@@ -166,6 +202,12 @@ class Stage:
         lease = leases.of_job(self.name)
         if lease is not None:
             leases.release(lease)
+
+    def in_a_process(self, function: Callable[..., None], *given: Any) -> ForkServerProcess:
+        """Begins something in a process of its own, with what it needs to come to this stage."""
+        process = _PROCESSES.Process(target=function, args=(self.url, self.settings, self.name, *given))
+        process.start()
+        return process
 
     def dies(self, after: int, act: Callable[[], Any]) -> bool:
         """Does something until it dies at that statement or commit; False if it came to its end before."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from typing import Any
 
 import pytest
 
+from sync_pipelines.database.plans import Plans
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import APPLY, WITHHELD
 from sync_pipelines.engine.guards import Guards
@@ -14,7 +16,16 @@ from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.dry_run import DryRun
 from sync_pipelines.runner.history_recording import Recorder
 from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines_tests.runner.instants import DELETED, FETCHED, MISSING, NEW, UNRELEASED, WRITTEN, Stage
+from sync_pipelines_tests.runner.instants import (
+    DELETED,
+    FETCHED,
+    MISSING,
+    NEW,
+    UNRELEASED,
+    WRITTEN,
+    Stage,
+    run_and_be_killed,
+)
 from sync_pipelines_tests.runner.machine.world import DeathError
 
 EVERY_WAY = [  # anew, in bulk, with versions, first instant
@@ -27,6 +38,10 @@ EVERY_WAY = [  # anew, in bulk, with versions, first instant
 
 def in_bulk_or_not(monkeypatch: pytest.MonkeyPatch, *, in_bulk: bool) -> None:
     monkeypatch.setattr(SyncRun, "_is_worth_it", lambda *_: in_bulk)
+
+
+def die(*_: Any) -> None:
+    raise DeathError
 
 
 @pytest.mark.parametrize(("anew", "in_bulk", "has_versions", "first"), EVERY_WAY)
@@ -52,6 +67,18 @@ def test_a_guarded_run_that_dies_withholds_once_and_writes_all_else(  # noqa: PL
         assert set(told.values()) == {1}, instant
         if in_bulk or not anew:
             assert told.keys() == WRITTEN | DELETED, instant
+
+
+@pytest.mark.parametrize("instant", [60, 110, 160, 200])
+def test_a_guarded_run_that_is_killed_is_gone_on_with(stage: Stage, instant: int) -> None:
+    process = stage.in_a_process(run_and_be_killed, instant)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    results = stage.go_on()
+    assert (results.outcome, results.accounts_balance, stage.rows()) == ("guarded", True, UNRELEASED)
+    assert [each.id for each in stage.open_plans()] == [results.plan_id]
+    stage.release(results.plan_id)
+    assert (stage.rows(), stage.told()) == (NEW, Counter(WRITTEN | DELETED))
 
 
 def dry_run(stage: Stage) -> str:
@@ -94,12 +121,41 @@ def test_a_release_that_dies_is_gone_on_with_and_keeps_who_said_so(stage: Stage,
         assert told.keys() >= WRITTEN, instant
 
 
+def test_after_a_release_that_dies_a_new_run_withholds_what_is_left(stage: Stage) -> None:
+    made: list[str] = []
+    for instant in stage.each_instant(
+        lambda: stage.release(made[-1]), lambda: made.append(guarded_run(stage)), first=14, step=30
+    ):
+        runs = [each for each in stage.workspace.ledger.latest_runs(stage.name) if each.kind == APPLY]
+        is_done = bool(runs) and runs[0].outcome == "clean"
+        results = stage.run()
+        plan = stage.workspace.plans.plan(made[-1])
+        assert plan is not None
+        assert (results.accounts_balance, plan.state) == (True, "applied" if is_done else "superseded"), instant
+        assert [each.id for each in stage.open_plans()] == ([results.plan_id] if results.outcome == "guarded" else [])
+        assert stage.rows() == (UNRELEASED if results.outcome == "guarded" else NEW), instant
+        assert set(stage.told().values()) == {1}, instant
+
+
+def test_a_plan_whose_release_was_done_is_not_superseded_though_its_process_died_before_it_said_so(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_id = guarded_run(stage)
+    with monkeypatch.context() as patch:
+        patch.setattr(Plans, "finish", die)
+        with pytest.raises(DeathError):
+            stage.release(plan_id)
+    stage.bury()
+    assert stage.run().outcome == "clean"
+    plan = stage.workspace.plans.plan(plan_id)
+    assert plan is not None
+    assert (plan.state, plan.released_by, plan.applied_at is not None) == ("applied", "ann", True)
+    [run] = [each for each in stage.workspace.ledger.latest_runs(stage.name) if each.kind == APPLY]
+    assert plan.applied_by == run.id
+
+
 def die_before_the_ledger_has_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run in bulk that dies when its rows are there, and what it says of them is not in the ledger."""
-
-    def die(*_: Any) -> None:
-        raise DeathError
-
     in_bulk_or_not(monkeypatch, in_bulk=True)
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "move", die)

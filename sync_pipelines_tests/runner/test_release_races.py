@@ -18,7 +18,15 @@ from sync_pipelines.runner import sync_run
 from sync_pipelines.runner.plan_applying import PlanApplier
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.desk import Clock
-from sync_pipelines_tests.runner.instants import FETCHED, MISSING, NEW, UNRELEASED, Stage
+from sync_pipelines_tests.runner.instants import (
+    APPLIED_BEFORE,
+    FETCHED,
+    MISSING,
+    NEW,
+    UNRELEASED,
+    Stage,
+    release_at_once,
+)
 
 
 @pytest.fixture
@@ -71,6 +79,15 @@ def test_of_several_releases_at_once_one_applies_the_plan(stage: Stage, guarded:
 
     assert [each for each in told if "a plan is applied once" not in each] == ["clean"]
     assert len(told) == len(threads)
+    assert stage.rows() == NEW
+    assert outcomes(stage) == [("full", "guarded"), ("apply", "clean")]
+
+
+def test_of_several_processes_one_applies_the_plan(stage: Stage, guarded: SyncResults) -> None:
+    processes = [stage.in_a_process(release_at_once, guarded.plan_id) for _ in range(3)]
+    for each in processes:
+        each.join(60)
+    assert sorted(each.exitcode or 0 for each in processes) == [0, APPLIED_BEFORE, APPLIED_BEFORE]
     assert stage.rows() == NEW
     assert outcomes(stage) == [("full", "guarded"), ("apply", "clean")]
 
