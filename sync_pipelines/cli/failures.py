@@ -116,7 +116,7 @@ def _states(given: str | None) -> Sequence[str]:
 
 def _found(ledger: Ledger, name: str, states: Sequence[str], wanted: Wanted) -> _Found:
     failures, causes = Failures(ledger), RunCauses(ledger)
-    newest = causes.run_before(name)
+    newest = next(iter(causes.runs_before(name)), None)
     now, gone = causes_of_run(causes, newest) if newest is not None else ((), ())
     return _Found(
         groups=() if wanted.one_by_one else failures.groups(name, states, wanted.limit, MAX_SAMPLES),
