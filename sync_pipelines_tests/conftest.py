@@ -71,16 +71,23 @@ def postgres_admin(postgres_server_url: str) -> Iterator[Engine]:
     admin.dispose()
 
 
+@contextmanager
+def postgres_database(admin: Engine) -> Iterator[str]:
+    """A fresh, empty PostgreSQL database; its URL as a user writes it: `postgresql://...`."""
+    name = f"test_{uuid.uuid4().hex}"
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
+    url = admin.url.set(drivername="postgresql", database=name)
+    yield url.render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
 @pytest.fixture
 def postgres_url(postgres_admin: Engine) -> Iterator[str]:
     """The URL of a fresh, empty PostgreSQL database, as a user writes it: `postgresql://...`."""
-    name = f"test_{uuid.uuid4().hex}"
-    with postgres_admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
-    url = postgres_admin.url.set(drivername="postgresql", database=name)
-    yield url.render_as_string(hide_password=False)
-    with postgres_admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    with postgres_database(postgres_admin) as url:
+        yield url
 
 
 @pytest.fixture

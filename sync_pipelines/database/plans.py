@@ -117,19 +117,22 @@ class Plans:
     def supersede(self, job: str, by: str) -> None:
         """Closes what guards have withheld of earlier runs: a newer whole run has looked at everything again.
 
+        What has been applied to its end before is noted as that.
+
         Args:
             job: The sync job's name.
             by: That run; its own plan stays.
         """
-        table = self._table
-        earlier = (
-            table.c.job == job,
-            table.c.kind == WITHHELD,
-            table.c.state.in_((OPEN, APPLYING)),  # nobody is applying it: whoever asks has the lease
-            table.c.id != by,
-        )
+        table, runs = self._table, self._ledger.tables.runs
+        earlier = (table.c.job == job, table.c.kind == WITHHELD, table.c.id != by)
+        ended_at = select(runs.c.completed_at).where(runs.c.id == table.c.applied_by, runs.c.failure.is_(None))
+        was_applied = update(table).where(*earlier, table.c.state == APPLYING, ended_at.scalar_subquery().is_not(None))
         with self._ledger.transaction() as connection:
-            connection.execute(update(table).where(*earlier).values(state=SUPERSEDED, applied_by=by))
+            # its process died between the two notes
+            connection.execute(was_applied.values(state=APPLIED, applied_at=ended_at.scalar_subquery()))
+            # nobody is applying any other: whoever asks has the lease
+            left = update(table).where(*earlier, table.c.state.in_((OPEN, APPLYING)))
+            connection.execute(left.values(state=SUPERSEDED, applied_by=by))
 
     def withheld_of(self, run_id: str) -> PlanRow | None:
         """What guards have withheld of a run; None if nothing was suspicious."""

@@ -139,6 +139,25 @@ class Recorder:
             driver.at_once(partial(bulk.forget_recorded, [each.id for each in blocks]))
 
 
+def move_left(workspace: Workspace, run_id: str, driver: TargetDriver, bulk: Any) -> None:
+    """Takes what runs that died have left over into the ledger, whether or not this one will write in bulk.
+
+    Of a job that keeps no history any more it is forgotten.
+
+    Args:
+        workspace: Has the ledger.
+        run_id: The run, which has written nothing yet.
+        driver: The opened target.
+        bulk: Its bulk methods.
+    """
+    if not driver.at_once(bulk.has_recorded):
+        return
+    recorder = Recorder.of_run(workspace, run_id, driver)
+    if recorder is not None:
+        recorder.move(driver, bulk)
+    driver.at_once(bulk.end_recorded)
+
+
 def forget_old_history(job: SyncJob[Any, Any], workspace: Workspace) -> None:
     """Forgets what happened to the job's records before the days that it keeps; all of it, if it keeps none."""
     workspace.history.purge(job.name, workspace.clock() - timedelta(days=job.keep_history_days))

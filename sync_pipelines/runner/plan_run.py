@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import uuid4
 
 from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import APPLY
 from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.results import SyncResults
@@ -14,7 +16,7 @@ from sync_pipelines.errors import ConfigurationError, PlanError, TooManyFailedEr
 from sync_pipelines.runner.accounts import require_good_accounts
 from sync_pipelines.runner.came_since import came_since
 from sync_pipelines.runner.leasing import HeldLease
-from sync_pipelines.runner.outcome import error_row
+from sync_pipelines.runner.outcome import error_row, results_of_run
 from sync_pipelines.runner.plan_applying import PlanApplier
 from sync_pipelines.runner.plan_checking import PlanCheck
 from sync_pipelines.runner.plan_files import files_of_plan, read_failed
@@ -66,6 +68,11 @@ class PlanRun(SyncRun):
     kind = APPLY
     undone = "nothing was written"
 
+    @cached_property
+    def _attempt(self) -> str:
+        """Of its own, so that two processes that go on with one plan exclude each other."""
+        return str(uuid4())
+
     def apply_kept(self, given: str, reason: str | None = None, released_by: str | None = None) -> SyncResults:
         """Applies the plan; goes on where an earlier attempt broke off.
 
@@ -86,10 +93,9 @@ class PlanRun(SyncRun):
         if plan.job != self.job.name:
             raise ConfigurationError(f"the plan {plan.id} is one of {plan.job!r}, not of {self.job.name!r}")
         release = _release(plan, reason, released_by)
-        attempt = str(uuid4())  # of its own, so that two processes that go on with one plan exclude each other
-        with self._leased(attempt, keep=False) as held:
-            run_id = self._claimed(plan, attempt)
-            notes_of_release = self._note_release(plan, release)
+        with self._leased(self._attempt, keep=False) as held:
+            run_id = self._claimed(plan, self._attempt)
+            notes_of_release = self._note_release(find_plan(self._workspace, plan.id), run_id, release)
             try:
                 with self._phase(run_id, "apply") as notes:
                     self._on_start()
@@ -104,6 +110,16 @@ class PlanRun(SyncRun):
             self._report.finished(results)
             self._on_complete(results)
         return results
+
+    def _fail(self, run_id: str, phase: str, began_s: float, notes: list[str], error: Exception) -> SyncResults:
+        run = self._ledger.run(run_id)
+        if run is not None and run.completed_at is not None and self._was_taken_over():
+            return results_of_run(self._workspace, run_id)  # whoever went on with the very same run has told its end
+        return super()._fail(run_id, phase, began_s, notes, error)
+
+    def _was_taken_over(self) -> bool:
+        lease = self._workspace.leases.of_job(self.job.name)
+        return lease is None or lease.holder.run_id != self._attempt
 
     def _claimed(self, plan: PlanRow, attempt: str) -> str:
         """The run that applies the plan: a new one, or the one of an attempt that broke off."""
@@ -135,12 +151,20 @@ class PlanRun(SyncRun):
             applier.apply_plan(files, planned)
         return check.notes()
 
-    def _note_release(self, plan: PlanRow, release: Release | None) -> list[str]:
-        """Keeps who has released what guards had withheld, and why; gives what a person should know of it."""
+    def _note_release(self, plan: PlanRow, run_id: str, release: Release | None) -> list[str]:
+        """Keeps who has released what guards had withheld, and why; gives what a person should know of it.
+
+        What an attempt that broke off may have written stays theirs who released it then.
+        """
         if release is None:
             return []
-        self._workspace.plans.note_reason(plan.id, release.reason, release.released_by)
-        return [f"released by {release.released_by}: {release.reason}", *(f"guarded: {each}" for each in plan.guarded)]
+        notes = [f"released by {release.released_by}: {release.reason}"]
+        if plan.reason and plan.released_by and RunHistory(self._ledger).has_begun_to_apply(run_id):
+            first = f"released by {plan.released_by}: {plan.reason}"
+            notes = [first, *(f"gone on with, {each}" for each in notes if each != first)]
+        else:
+            self._workspace.plans.note_reason(plan.id, release.reason, release.released_by)
+        return [*notes, *(f"guarded: {each}" for each in plan.guarded)]
 
     def _require_made_for(self, plan: PlanRow, run_id: str) -> None:
         if made_for(self.job) == plan.made_for:

@@ -27,7 +27,7 @@ from sync_pipelines.runner.failures_of_runs import note_run
 from sync_pipelines.runner.fetching import Selection, fetch_snapshot, select
 from sync_pipelines.runner.grace import grace_of
 from sync_pipelines.runner.guarding import guarding_of, note_withheld
-from sync_pipelines.runner.history_recording import Recorder, forget_old_history
+from sync_pipelines.runner.history_recording import forget_old_history, move_left
 from sync_pipelines.runner.leasing import HeldLease, renewing, take_lease
 from sync_pipelines.runner.outcome import error_row, finish_run
 from sync_pipelines.runner.plan_applying import PlanApplier
@@ -168,6 +168,8 @@ class SyncRun:
     def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlannedRun:
         noted = self._ledger.chunks(run_id)
         self._ledger.forget_chunks(run_id)
+        if bulk is not None:
+            move_left(self._workspace, run_id, driver, bulk)
         planned = self._compare(run_id, files, driver, bulk, noted)
         planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
@@ -191,9 +193,6 @@ class SyncRun:
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
                 self._tell_recovered(run_id, bulk, noted)
-                recorder = Recorder.of_run(self._workspace, run_id, driver)
-                if recorder is not None:  # what a run that died has left
-                    recorder.move(driver, bulk)
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
@@ -324,8 +323,7 @@ class SyncRun:
         try:
             yield notes
         except Exception as error:
-            self._save_phase(run_id, phase, began_s, notes)
-            results = self._finish(run_id, f"{phase}: {exception_type(error)}: {message_of(error)}")
+            results = self._fail(run_id, phase, began_s, notes, error)
             if isinstance(error, RunError):
                 error.results = results
             self._report.finished(results)
@@ -337,6 +335,10 @@ class SyncRun:
         self._save_phase(run_id, phase, began_s, notes)
         for note in notes:
             self._report.warning(note)
+
+    def _fail(self, run_id: str, phase: str, began_s: float, notes: list[str], error: Exception) -> SyncResults:
+        self._save_phase(run_id, phase, began_s, notes)
+        return self._finish(run_id, f"{phase}: {exception_type(error)}: {message_of(error)}")
 
     def _save_phase(self, run_id: str, phase: str, began_s: float, notes: list[str]) -> None:
         duration_ms = round((time.monotonic() - began_s) * 1000)

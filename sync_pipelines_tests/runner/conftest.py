@@ -16,7 +16,9 @@ from sync_pipelines.runner.run import run_sync
 from sync_pipelines.runner.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, MemoryTarget
+from sync_pipelines_tests.conftest import postgres_database
 from sync_pipelines_tests.runner.desk import Clock, Desk
+from sync_pipelines_tests.runner.instants import Stage, open_stage
 
 Item = dict[str, Any]
 
@@ -25,6 +27,24 @@ Item = dict[str, Any]
 def settings(tmp_path: Path) -> Settings:
     """Settings that keep everything in a folder of the test."""
     return Settings(data_dir=tmp_path / "data", database_url=None, ledger_url=None)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def built_stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A stage for all tests of a module, for a ledger is not made in no time: in PostgreSQL it is beside the table."""
+    folder = tmp_path_factory.mktemp("stage")
+    if request.param == "sqlite":
+        with open_stage(f"sqlite:///{folder / 'local.sqlite'}", None, folder / "data") as stage:
+            yield stage
+        return
+    with postgres_database(request.getfixturevalue("postgres_admin")) as url, open_stage(url, url, folder) as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(built_stage: Stage) -> Stage:
+    """The stage for one test."""
+    return built_stage.as_new()
 
 
 @pytest.fixture

@@ -73,25 +73,12 @@ def test_going_on_with_a_killed_run_keeps_all_of_it_once(place: Place, instant: 
 
 
 @pytest.mark.parametrize(("instant", "number"), IN_SPANS[:-1])
-def test_a_new_run_after_a_kill_keeps_what_the_dead_one_wrote(
-    tmp_path: Path, postgres_url: str, instant: str, number: int
-) -> None:
-    """The table in PostgreSQL, the ledger in a file: what was not in the ledger yet waits beside the rows."""
-    place = Place(tmp_path / "data", postgres_url)
+def test_a_new_run_after_a_kill_keeps_what_the_dead_one_wrote(place: Place, instant: str, number: int) -> None:
+    """The ledger in a file of its own: what was not in the ledger yet waits beside the rows."""
     place.kill_at(instant, number)
     place.run()
     place.assert_in_step()
     assert told(place) == written()
-
-
-@pytest.mark.parametrize(("instant", "number"), IN_SPANS[:-1])
-def test_on_sqlite_a_new_run_lacks_one_span_at_most(tmp_path: Path, sqlite_url: str, instant: str, number: int) -> None:
-    place = Place(tmp_path / "data", sqlite_url)
-    place.kill_at(instant, number)
-    place.run()
-    found = told(place)
-    assert found <= written()
-    assert sum((written() - found).values()) <= child.ROWS_IN_SPAN
 
 
 @pytest.mark.parametrize(("instant", "number"), LATER)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.engine.overlap import Background
 from sync_pipelines.engine.targets import BulkRequest
 from sync_pipelines.errors import RetryableError
-from sync_pipelines.targets.bulk.work import SLOW, Extent, Span, WorkTables
+from sync_pipelines.targets.bulk.work import RECORDED, SLOW, Extent, Span, WorkTables, lasting_name
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.failures import is_passing, passing_failures
 from sync_pipelines.targets.storage import NamedType
@@ -28,6 +28,7 @@ _LEFTOVERS = sa.text(
     "WHERE n.nspname = :schema AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') "
     "AND obj_description(c.oid, 'pg_class') LIKE 'sync_pipelines %'"
 )
+_HAS_RECORDED = sa.text("SELECT to_regclass(:name) IS NOT NULL")
 _MAY_USE_SCHEMA = sa.text(
     "SELECT has_schema_privilege(:name, 'CREATE') AND has_schema_privilege(:name, 'USAGE') AND coalesce("
     "has_table_privilege(to_regclass(:progress), 'SELECT') AND has_table_privilege(to_regclass(:progress), 'INSERT') "
@@ -50,6 +51,14 @@ def temporary_or_not(database: sa.Engine, schema: str) -> bool | None:
             return False
         may = connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'TEMP')"))
         return True if may else None
+
+
+def has_recorded_in_schema(database: sa.Engine, request: BulkRequest) -> bool:
+    """True if runs of this sync have left something for the ledger."""
+    quote = database.dialect.identifier_preparer.quote_identifier
+    name = f"{quote(request.schema)}.{quote(lasting_name(request, RECORDED))}"
+    with passing_failures(database), database.connect() as connection:
+        return bool(connection.scalar(_HAS_RECORDED, {"name": name}))
 
 
 class PostgresWork(WorkTables):

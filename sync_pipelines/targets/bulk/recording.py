@@ -18,7 +18,7 @@ from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.targets.bulk.columns import StagedColumn
 from sync_pipelines.targets.bulk.json_texts import NULL, id_text, json_text, literal
 from sync_pipelines.targets.bulk.planning import BulkColumns, What
-from sync_pipelines.targets.bulk.work import Span, WorkTables
+from sync_pipelines.targets.bulk.work import RECORDED, Span, WorkTables, lasting_name
 from sync_pipelines.targets.columns import ColumnCodec
 
 _ROWS_AT_ONCE = 2_000
@@ -42,8 +42,8 @@ class Recorded:
         self._work = work
         on_sqlite = work.place == "rowid"
         self._table = sa.Table(
-            work.lasting_name("recorded"),
-            sa.MetaData(schema=work.schema),
+            lasting_name(work.request, RECORDED),
+            sa.MetaData(schema=work.lasting_schema),
             sa.Column("id", sa.String(32), primary_key=True),
             sa.Column("run_id", sa.String(36), nullable=False),
             sa.Column("at", sa.Text, nullable=False),
@@ -88,9 +88,11 @@ class Recorded:
         with self._work.begin() as connection:
             connection.execute(sa.delete(self._table).where(self._table.c.id.in_(ids)))
 
-    def drop_if_empty(self, connection: sa.Connection) -> None:
-        """Removes the table if all is in the ledger."""
-        if self._exists(connection) and connection.execute(sa.select(self._table.c.id).limit(1)).first() is None:
+    def drop(self, connection: sa.Connection, *, only_empty: bool) -> None:
+        """Removes the table, if need be only when all is in the ledger."""
+        if not self._exists(connection):
+            return
+        if not only_empty or connection.execute(sa.select(self._table.c.id).limit(1)).first() is None:
             self._table.drop(connection)
 
     def _exists(self, connection: sa.Connection) -> bool:

@@ -1,18 +1,38 @@
-"""Working tables in a SQLite file of their own, attached beside the user's: nothing of theirs is in the user's file."""
+"""Working tables in SQLite files of their own, attached beside the user's: nothing of theirs is in the user's file."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from sync_pipelines.engine.targets import BulkRequest
-from sync_pipelines.targets.bulk.work import Extent, Span, WorkTables
+from sync_pipelines.targets.bulk.work import RECORDED, Extent, Span, WorkTables, lasting_name
 from sync_pipelines.targets.failures import passing_failures
 
 _ATTACHED = "sync_work"
+_LASTING = "sync_recorded"
+
+
+def _lasting_file(request: BulkRequest) -> Path:
+    """Has what outlives a run: beside the folders of the runs, so that it does not go with one of them."""
+    return request.folder.parent / f"{lasting_name(request, RECORDED)}.sqlite"
+
+
+def has_recorded_in_file(request: BulkRequest) -> bool:
+    """True unless it is known that runs of this sync have left nothing for the ledger."""
+    path = _lasting_file(request)
+    if not path.exists() or not path.stat().st_size:
+        return False
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
+    except sqlite3.Error:  # the user's own driver may understand it
+        return True
 
 
 class SqliteWork(WorkTables):
@@ -32,22 +52,27 @@ class SqliteWork(WorkTables):
     def __init__(self, database: sa.Engine, request: BulkRequest) -> None:
         super().__init__(request, _ATTACHED)
         request.folder.mkdir(parents=True, exist_ok=True)
-        path = request.folder / "work.sqlite"
         self._database = database
         with passing_failures(database):
             self._connection = database.connect()
         with self._never_back_attached():
-            self._attach(str(path))
+            # a cache: after a power cut it is made again, unlike what lasts
+            self._attach(_ATTACHED, request.folder / "work.sqlite", ("journal_mode = TRUNCATE", "synchronous = OFF"))
+            self._attach(_LASTING, _lasting_file(request), ("auto_vacuum = FULL", "journal_mode = TRUNCATE"))
             with self.begin() as connection:
                 self._progress.create(connection, checkfirst=True)
 
-    def _attach(self, path: str) -> None:
+    @property
+    def lasting_schema(self) -> str:
+        """Of the file that all runs of the sync share."""
+        return _LASTING
+
+    def _attach(self, schema: str, path: Path, settings: Sequence[str]) -> None:
         with passing_failures(self._database):
             raw: Any = self._connection.connection.driver_connection
-            raw.execute(f"ATTACH DATABASE ? AS {_ATTACHED}", (path,))
-            # a cache: after a power cut it is made again
-            raw.execute(f"PRAGMA {_ATTACHED}.journal_mode = TRUNCATE").close()
-            raw.execute(f"PRAGMA {_ATTACHED}.synchronous = OFF")
+            raw.execute(f"ATTACH DATABASE ? AS {schema}", (str(path),))
+            for each in settings:
+                raw.execute(f"PRAGMA {schema}.{each}").close()
 
     @contextmanager
     def _never_back_attached(self) -> Iterator[None]:
@@ -61,7 +86,7 @@ class SqliteWork(WorkTables):
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """A transaction on the one connection that has the file attached."""
+        """A transaction on the one connection that has the files attached."""
         with passing_failures(self._database), self._connection.begin():
             yield self._connection
 
@@ -119,12 +144,13 @@ class SqliteWork(WorkTables):
                 connection.exec_driver_sql(f"DROP TABLE IF EXISTS {self._quoted(name)}")
 
     def close(self) -> None:
-        """Detaches the file and gives the connection back."""
+        """Detaches the files and gives the connection back."""
         if not self._connection.invalidated:
             with self._never_back_attached():
                 raw: Any = self._connection.connection.driver_connection
                 raw.rollback()
-                raw.execute(f"DETACH DATABASE {_ATTACHED}")
+                for schema in (_ATTACHED, _LASTING):
+                    raw.execute(f"DETACH DATABASE {schema}")
         self._connection.close()
 
     def _quoted(self, name: str) -> str:

@@ -20,8 +20,9 @@ from sync_pipelines.targets.bulk.helping import (
 )
 from sync_pipelines.targets.bulk.parts import BulkTarget
 from sync_pipelines.targets.bulk.planning import What
-from sync_pipelines.targets.bulk.postgres_work import PostgresWork
+from sync_pipelines.targets.bulk.postgres_work import PostgresWork, has_recorded_in_schema
 from sync_pipelines.targets.bulk.recording import Recorded, SpanRecorder
+from sync_pipelines.targets.bulk.sqlite_work import has_recorded_in_file
 from sync_pipelines.targets.bulk.suspects import Suspects
 from sync_pipelines.targets.bulk.work import Span, WorkTables
 
@@ -109,6 +110,15 @@ class BulkTable(BulkComparison):
     def _recorded(self) -> Recorded:
         return Recorded(self.work)
 
+    def has_recorded(self) -> bool:
+        """True if runs that died may have left something that is not in the ledger yet; asks little if not."""
+        database, request = self._target.database, self._request
+        on_sqlite = database.dialect.name == "sqlite"
+        if not (has_recorded_in_file(request) if on_sqlite else has_recorded_in_schema(database, request)):
+            return False
+        self._work = self._work or self._open_work()
+        return self._work is not None and (on_sqlite or self._work.outlives_session)
+
     def recorded(self, limit: int) -> list[HistoryBlock]:
         """What has been written, record by record, and is not known to be in the ledger yet: that of dead runs too.
 
@@ -121,13 +131,18 @@ class BulkTable(BulkComparison):
         """Forgets what is in the ledger by now."""
         self._recorded.forget(ids)
 
+    def end_recorded(self) -> None:
+        """Removes what held it, if all is in the ledger, or nobody wants it there any more."""
+        with self.work.begin() as connection:
+            self._recorded.drop(connection, only_empty=self._request.recorded_at is not None)
+
     def drop(self) -> None:
         """Removes the working tables of this run."""
         self._end_help()
         self.work.drop("stage", "diffs", "plan", "twice", "aside")
         with self.work.begin() as connection:
             self.work.forget_done(connection)
-            self._recorded.drop_if_empty(connection)
+        self.end_recorded()
 
     def close(self) -> None:
         """Gives back what was held."""

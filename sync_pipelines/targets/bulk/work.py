@@ -18,7 +18,8 @@ from sync_pipelines.targets.storage import NamedType
 FAST, SLOW, FAILED, SKIPPED = range(4)
 """Lanes of staged items: compared by the database; looked at one by one; failed already; left alone by the job."""
 
-
+RECORDED = "recorded"
+"""The table of what has been written and is not in the ledger yet."""
 _TYPES = {
     "sp_n": sa.BigInteger(),  # place in the fetch
     "sp_kept": sa.BigInteger(),  # place of the item that replaces another
@@ -102,7 +103,7 @@ class WorkTables(ABC):
     def __init__(self, request: BulkRequest, schema: str | None) -> None:
         self.schema = schema
         self.request = request
-        self._sync, self._run = _short(f"{request.owner}/{request.job}"), _short(request.run_id)
+        self._sync, self._run = short_sync(request), _short(request.run_id)
         self._progress = sa.Table(
             "progress" if schema else self.full_name("progress"),  # a temporary one must hide no table of the user's
             sa.MetaData(schema=schema),
@@ -172,9 +173,10 @@ class WorkTables(ABC):
         """The name of a working table of this run: of the sync, so that its leftovers are known, and of the run."""
         return f"{name}_{self._sync}_{self._run}"
 
-    def lasting_name(self, name: str) -> str:
-        """The name of a table that all runs of the sync share."""
-        return f"{name}_{self._sync}"
+    @property
+    def lasting_schema(self) -> str | None:
+        """Where tables are that all runs of the sync share."""
+        return self.schema
 
     def table(self, name: str, *columns: str) -> sa.Table:
         """A working table of this run, to build statements with."""
@@ -205,6 +207,16 @@ class WorkTables(ABC):
     def forget_done(self, connection: sa.Connection) -> None:
         """Forgets what has been applied of this run."""
         connection.execute(sa.delete(self._progress).where(self._progress.c.run == self._run))
+
+
+def lasting_name(request: BulkRequest, name: str) -> str:
+    """The name of a table that all runs of the sync share."""
+    return f"{name}_{short_sync(request)}"
+
+
+def short_sync(request: BulkRequest) -> str:
+    """The sync in short: that of one ledger."""
+    return _short(f"{request.owner}/{request.job}")
 
 
 def _short(text: str) -> str:

@@ -127,8 +127,12 @@ class World:
             leases.release(lease)
 
 
+def _die() -> None:
+    raise DeathError
+
+
 @contextmanager
-def dying(after: int) -> Iterator[None]:
+def dying(after: int, die: Callable[[], object] = _die) -> Iterator[None]:
     """After so many statements and commits of whatever connection, nothing that the block does gets through.
 
     What was not committed by then is rolled back, as a server does when its client is gone.
@@ -140,7 +144,7 @@ def dying(after: int) -> Iterator[None]:
         with lock:
             left -= 1
             if left < 0:
-                raise DeathError
+                die()
 
     for name in ("before_cursor_execute", "commit"):
         event.listen(Engine, name, live)
