@@ -175,17 +175,19 @@ def _check_retry(job: SyncJob[Any, Any]) -> None:
         raise _wrong(job, "retry", f"first_wait_s={wait_s!r} must be a number of seconds above 0")
 
 
-def _check_deletes(job: SyncJob[Any, Any]) -> None:
-    if job.deletes not in ("off", "hard", "soft"):  # a set would not do: what is no text may not be hashable
-        raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off', 'hard' or 'soft'")
+def _check_delete_after(job: SyncJob[Any, Any]) -> None:
     after = job.delete_after
     if not isinstance(after, int) or isinstance(after, bool) or not 1 <= after <= MAX_DELETE_AFTER:
         raise _wrong(job, "delete_after", f"{after!r} must be a whole number from 1 to {MAX_DELETE_AFTER:,}")
+    if after > 1 and job.deletes == "off":
+        raise _wrong(job, "delete_after", f"{after} needs deletes='hard' or 'soft'; without, nothing is deleted")
+
+
+def _check_deletes(job: SyncJob[Any, Any]) -> None:
+    if job.deletes not in ("off", "hard", "soft"):  # a set would not do: what is no text may not be hashable
+        raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off', 'hard' or 'soft'")
+    _check_delete_after(job)
     if job.deletes == "off":
-        if after != 1:
-            raise _wrong(
-                job, "delete_after", f"{after} needs deletes='hard' or 'soft'; without, nothing is ever deleted"
-            )
         return
     if job.target is None:
         _check_delete_functions(job)
