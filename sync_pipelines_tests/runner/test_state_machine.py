@@ -36,7 +36,7 @@ def examples_of(default: int) -> settings:
     )
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("table", 8), ("marks", 6), ("functions", 6)])
+@pytest.mark.parametrize(("kind", "examples"), [("table", 8), ("marks", 6), ("functions", 6), ("grace", 6), ("versions", 6)])
 def test_any_sequence_of_events_leaves_what_the_model_says(
     database_url: str,
     settings: Settings,
@@ -48,8 +48,8 @@ def test_any_sequence_of_events_leaves_what_the_model_says(
     own = Settings(data_dir=settings.data_dir, ledger_url=ledger)
     database = create_database(database_url)
     try:
-        with open_workspace(own) as looking:
-            world = World(database, own, looking, kind=kind)
+        with open_workspace(own) as looking, open_workspace(own) as working:
+            world = World(database, looking, working, kind=kind)
             run_state_machine_as_test(lambda: Deaths(world), settings=examples_of(examples))
     finally:
         database.dispose()

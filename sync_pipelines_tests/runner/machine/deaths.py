@@ -12,12 +12,11 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.dry_run import DryRun
 from sync_pipelines.runner.plan_run import PlanRun
-from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
 from sync_pipelines_tests.runner.machine.failures import Failures
 from sync_pipelines_tests.runner.machine.items import Items
-from sync_pipelines_tests.runner.machine.model import Expected, Item, State, id_of
+from sync_pipelines_tests.runner.machine.model import Expected, Item, Model, id_of
 from sync_pipelines_tests.runner.machine.plans import Plans
 from sync_pipelines_tests.runner.machine.remembered import Remembered
 from sync_pipelines_tests.runner.machine.world import DeathError, dying
@@ -30,10 +29,9 @@ class Deaths(Remembered, Failures, Plans, Items):
 
     def phase(self, job: Any, done: list[Any]) -> None:
         """The first phase that is not done yet."""
-        with self.world.workspace() as workspace:
-            run = SyncRun(job, workspace)
-            act: Any = (run.fetch, run.diff, run.apply)[len(done)]
-            done.append(act(*done[-1:]))
+        run = SyncRun(job, self.world.workspace)
+        act: Any = (run.fetch, run.diff, run.apply)[len(done)]
+        done.append(act(*done[-1:]))
 
     @rule(
         items=fetches,
@@ -53,7 +51,7 @@ class Deaths(Remembered, Failures, Plans, Items):
         goes_on: bool,  # noqa: FBT001 - drawn
     ) -> None:
         job, done = self.world.job(lambda: items, deletes=deletes), []
-        before = dict(self.model.rows)
+        before = self.model.copy()
         expected, withheld = self.model.sync(items, deletes=deletes == "hard")
         with in_bulk(bulk):
             while len(done) < survived:
@@ -80,12 +78,16 @@ class Deaths(Remembered, Failures, Plans, Items):
             self.model.good.insert(0, run.counts["fetched"])
             self.model.arrivals.fetched(map(id_of, items), whole=True)
 
-    def stopped_in_between(self, before: dict[str, State]) -> None:
+    def stopped_in_between(self, before: Model) -> None:
         """Each record is as it was or as it was to be; the model takes it as it is."""
-        found = self.world.rows()
-        for sku in {*before, *found, *self.model.rows}:
-            assert found.get(sku) in {before.get(sku), self.model.rows.get(sku)}
-        self.model.rows = found
+        model, found = self.model, self.world.rows()
+        for sku in {*before.rows, *found, *model.rows}:
+            assert found.get(sku) in {before.rows.get(sku), model.rows.get(sku)}
+        model.rows = found
+        if model.misses is not None and before.misses is not None:
+            model.misses = model.misses.found(*self.world.misses(), before.misses)
+        model.unsure |= {*before.newest, *model.newest}
+        model.newest = {sku: max(known.get(sku, 0) for known in (before.newest, model.newest)) for sku in model.unsure}
 
     def check_gone_on(self, results: SyncResults, expected: Expected, fetched: int) -> None:
         """Every item is counted once; what the dead attempt had written may count as unchanged, recovered."""
@@ -102,23 +104,21 @@ class Deaths(Remembered, Failures, Plans, Items):
 
     @rule(items=fetches, deletes=deletes, instant=instants)
     def dry_run_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:
-        with self.world.workspace() as workspace:
-            run = DryRun(self.world.job(lambda: items, deletes=deletes), workspace)
-            try:
-                with dying(instant):
-                    run.finish(run.diff(run.fetch()))
-            except DeathError:
-                self.world.bury()
+        run = DryRun(self.world.job(lambda: items, deletes=deletes), self.world.workspace)
+        try:
+            with dying(instant):
+                run.finish(run.diff(run.fetch()))
+        except DeathError:
+            self.world.bury()
 
     @rule(items=fetches, deletes=deletes, instant=instants)
     def applying_a_plan_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:
         plan = self.dry_run_of(items, deletes)
         expected = self.model.apply(plan.diff)
         try:
-            with self.world.workspace() as workspace:
-                run = PlanRun(self.world.job(deletes=deletes), workspace)
-                with dying(instant):
-                    results = run.apply_kept(plan.id, "it is right", "a test")
+            run = PlanRun(self.world.job(deletes=deletes), self.world.workspace)
+            with dying(instant):
+                results = run.apply_kept(plan.id, "it is right", "a test")
         except DeathError:
             self.world.bury()
             try:
@@ -145,10 +145,10 @@ class Deaths(Remembered, Failures, Plans, Items):
 
     @rule(item=readable_items, instant=st.integers(0, 6))
     def single_item_is_killed(self, item: Item, instant: int) -> None:
-        before = dict(self.model.rows)
+        before = self.model.copy()
         self.model.apply(self.model.diff([item]))
         try:
             with dying(instant):
-                sync_single_item(self.world.job(), item, settings=self.world.settings)
+                self.world.apply_single(item)
         except (DeathError, Exception):  # noqa: BLE001 - or the item has failed
             self.stopped_in_between(before)

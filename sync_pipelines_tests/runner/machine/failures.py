@@ -40,8 +40,7 @@ class Failures(Runs):
             answer = answers.get(sku)
             return {**answer, "sku": sku} if answer is not None else None
 
-        with self.world.workspace() as workspace:
-            results = RetryRun(self.world.job(fetch_one=fetch_one), workspace).run(everything=True)
+        results = RetryRun(self.world.job(fetch_one=fetch_one), self.world.workspace).run(everything=True)
         expected = Expected()
         for sku in sorted(failed, key=str):
             answer = fetch_one(str(sku))

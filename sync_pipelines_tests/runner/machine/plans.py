@@ -38,10 +38,9 @@ class Plans(Runs):
         return self.dry_run_of(items, deletes)
 
     def dry_run_of(self, items: list[Item], deletes: str) -> Plan:
-        with self.world.workspace() as workspace:
-            run = DryRun(self.world.job(lambda: items, deletes=deletes), workspace)
-            results = run.finish(run.diff(run.fetch()))
-        diff = self.model.diff(items, deletes=deletes == "hard")
+        run = DryRun(self.world.job(lambda: items, deletes=deletes), self.world.workspace)
+        results = run.finish(run.diff(run.fetch()))
+        diff = self.model.plan(items, deletes=deletes == "hard")
         assert results.outcome == "planned"
         wanted = {**diff.settled.counts, **diff.planned(), "fetched": len(items)}
         assert results.counts() == wanted
@@ -49,8 +48,8 @@ class Plans(Runs):
         return Plan(results.run_id, deletes, diff, len(items), self.model.arrivals.now())
 
     def apply(self, plan: Plan | Withheld, reason: str | None = "it is right") -> SyncResults:
-        with self.world.workspace() as workspace:
-            return PlanRun(self.world.job(deletes=plan.deletes), workspace).apply_kept(plan.id, reason, "a test")
+        run = PlanRun(self.world.job(deletes=plan.deletes), self.world.workspace)
+        return run.apply_kept(plan.id, reason, "a test")
 
     @rule(target=applied, plan=consumes(unapplied))
     def apply_some_plan(self, plan: Plan) -> Plan:
@@ -68,7 +67,7 @@ class Plans(Runs):
         self, items: list[Item], deletes: str, rows: dict[str, int | None]
     ) -> Plan:
         plan = self.dry_run_of(items, deletes)
-        self.somebody_else_writes(rows)
+        self.others_write(rows, set())
         return self.apply_a_plan(plan)
 
     @rule(plan=applied)

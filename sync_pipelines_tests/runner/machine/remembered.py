@@ -7,7 +7,7 @@ from sync_pipelines.engine.history import HistoryEvent
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.history_reading import events_of_record
 from sync_pipelines_tests.runner.machine.base import Machine
-from sync_pipelines_tests.runner.machine.model import Marked, State
+from sync_pipelines_tests.runner.machine.model import Marked, State, quantity_of
 
 _WRITES = {"created", "updated", "deleted"}
 
@@ -34,7 +34,7 @@ class Remembered(Machine):
     def check_change(event: HistoryEvent, was: State | None, now: State | None) -> None:
         change = (event.changes or {}).get("quantity")
         if change is not None and event.kind != "deleted":
-            assert (change.old, change.new) == (_quantity(was), _quantity(now))
+            assert (change.old, change.new) == (quantity_of(was), quantity_of(now))
 
 
 def _kind_of(was: State | None, now: State | None) -> str | None:
@@ -43,7 +43,3 @@ def _kind_of(was: State | None, now: State | None) -> str | None:
     if was is None:
         return "created"
     return "deleted" if now is None or isinstance(now, Marked) else "updated"
-
-
-def _quantity(state: State | None) -> int | None:
-    return state.quantity if isinstance(state, Marked) else state

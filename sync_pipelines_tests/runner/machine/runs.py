@@ -13,8 +13,8 @@ from hypothesis.stateful import rule
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, parts, writes
-from sync_pipelines_tests.runner.machine.model import Diff, Expected, Item, id_of
+from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, parts, skus, writes
+from sync_pipelines_tests.runner.machine.model import Diff, Expected, Item, State, id_of, is_live, quantity_of
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Runs(Machine):
     withheld: Withheld | None = None
 
     def sync(self, items: list[Item], *, bulk: bool, selection: Any = None, **fields: Any) -> SyncResults:
-        with self.world.workspace() as workspace, in_bulk(bulk):
-            run = SyncRun(self.world.job(lambda: items, **fields), workspace)
+        with in_bulk(bulk):
+            run = SyncRun(self.world.job(lambda: items, **fields), self.world.workspace)
             return run.apply(run.diff(run.fetch(**(selection or {}))))
 
     @rule(items=fetches, deletes=deletes, bulk=st.booleans())
@@ -64,12 +64,17 @@ class Runs(Machine):
 
     @rule(bulk=st.booleans())
     def run_of_what_is_there(self, bulk: bool) -> None:  # noqa: FBT001 - drawn
-        items = [{"sku": sku, "quantity": quantity, "skip": False} for sku, quantity in self.model.live().items()]
+        items = [self.item_of(sku, state) for sku, state in self.model.rows.items() if is_live(state)]
         results = self.sync(items, bulk=bulk, deletes="hard")
         expected, withheld = self.model.sync(items, deletes=True)
-        assert expected.counts["unchanged"] == len(items)
+        assert expected.counts["unchanged"] == len(items) or self.model.holds_version
         self.check(results, expected, fetched=len(items))
         self.whole_run_is_done(results, items, withheld, "hard")
+
+    def item_of(self, sku: str, state: State) -> Item:
+        """The item of a record as it is."""
+        version = self.model.newest.get(sku, 1)
+        return {"sku": sku, "quantity": quantity_of(state), "skip": False, "version": version}
 
     @rule(items=fetches, part=parts, bulk=st.booleans())
     def run_of_a_part(self, items: list[Item], part: dict[str, Any], bulk: bool) -> None:  # noqa: FBT001 - drawn
@@ -84,17 +89,12 @@ class Runs(Machine):
             yield from items
             raise OSError("the line is dead")
 
-        with self.world.workspace() as workspace, pytest.raises(FetchError) as caught:
-            SyncRun(self.world.job(fetch, deletes="hard"), workspace).fetch()
+        with pytest.raises(FetchError) as caught:
+            SyncRun(self.world.job(fetch, deletes="hard"), self.world.workspace).fetch()
         assert caught.value.items_fetched == len(items)
         assert caught.value.results.outcome == "failed"
         self.check_ledger(caught.value.results)
 
-    @rule(rows=writes)
-    def somebody_else_writes(self, rows: dict[str, int | None]) -> None:
-        for sku, quantity in rows.items():
-            self.world.write(sku, quantity)
-            self.model.rows.pop(sku, None)
-            if quantity is not None:
-                self.model.rows[sku] = quantity
-        self.before = dict(self.model.rows)
+    @rule(rows=writes, outside=st.sets(skus, max_size=1))
+    def somebody_else_writes(self, rows: dict[str, int | None], outside: set[str]) -> None:
+        self.others_write(rows, outside)
