@@ -16,7 +16,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.runner.machine.deaths import Deaths
-from sync_pipelines_tests.runner.machine.world import World
+from sync_pipelines_tests.runner.machine.world import World, hurried
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,8 @@ def test_any_sequence_of_events_leaves_what_the_model_says(
     database = create_database(database_url)
     try:
         with open_workspace(own) as looking, open_workspace(own) as working:
+            for each in (database, looking.ledger.database, working.ledger.database):
+                hurried(each)
             world = World(database, looking, working, kind=kind)
             run_state_machine_as_test(lambda: Deaths(world), settings=examples_of(examples))
     finally:

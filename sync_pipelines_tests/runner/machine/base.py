@@ -125,7 +125,7 @@ class Machine(RuleBasedStateMachine):
         self.check_ledger(results)
         self.check_writes(results)
 
-    def check_writes(self, results: SyncResults, *, has_died: bool = False) -> None:
+    def check_writes(self, results: SyncResults, *, has_died: bool = False, is_diffed_again: bool = False) -> None:
         """For features that remember what a run has written."""
 
     def check_ledger(self, results: SyncResults) -> None:

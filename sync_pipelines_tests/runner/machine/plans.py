@@ -71,13 +71,20 @@ class Plans(Runs):
         return self.apply_a_plan(plan)
 
     @rule(plan=applied)
-    def apply_it_again(self, plan: Plan) -> None:
+    def apply_it_again(self, plan: Plan | Withheld) -> None:
         with pytest.raises(PlanError, match="a plan is applied once"):
             self.apply(plan)
 
-    @precondition(lambda self: self.withheld is not None)
+    @precondition(lambda self: self.superseded)
     @rule()
-    def release(self) -> None:
+    def apply_what_is_superseded(self) -> None:
+        """Whatever guards withheld before the newest whole run, nobody can release any more."""
+        with pytest.raises(PlanError, match="is superseded"):
+            self.apply(self.superseded[-1])
+
+    @precondition(lambda self: self.withheld is not None)
+    @rule(target=applied)
+    def release(self) -> Withheld:
         """What guards have withheld is applied once somebody says why it is right."""
         plan = self.withheld
         assert plan is not None
@@ -86,3 +93,4 @@ class Plans(Runs):
         self.check(self.apply(plan), self.model.apply(plan.diff, plan.made), fetched=0)
         self.withheld = None
         self.model.good = [plan.fetched]  # what came before is no measure any more
+        return plan

@@ -15,6 +15,7 @@ from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, parts, skus, writes
 from sync_pipelines_tests.runner.machine.model import Diff, Expected, Item, State, id_of, is_live, quantity_of
+from sync_pipelines_tests.runner.machine.world import World
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Withheld:
 class Runs(Machine):
     """A whole run leaves the table as the fetch says, but for what looks like a broken source."""
 
-    withheld: Withheld | None = None
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.withheld: Withheld | None = None
+        self.superseded: list[Withheld] = []
 
     def sync(self, items: list[Item], *, bulk: bool, selection: Any = None, **fields: Any) -> SyncResults:
         with in_bulk(bulk):
@@ -53,6 +57,7 @@ class Runs(Machine):
     def whole_run_is_done(self, results: SyncResults, items: list[Item], withheld: Diff | None, deletes: str) -> None:
         """What guards withhold is a plan; what they do not is what later fetches are held against."""
         self.model.arrivals.fetched(map(id_of, items), whole=True)
+        self.superseded += [self.withheld] if self.withheld is not None else []
         self.withheld = None
         if withheld is None:
             self.model.good.insert(0, results.fetched)
