@@ -16,6 +16,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.runner.machine.deaths import Deaths
+from sync_pipelines_tests.runner.machine.walks import take_walks
 from sync_pipelines_tests.runner.machine.world import World, hurried
 
 
@@ -43,7 +44,10 @@ def test_any_sequence_of_events_leaves_what_the_model_says(
     kind: str,
     examples: int,
 ) -> None:
-    """Where there is a PostgreSQL, the ledger is in it too: what belongs together is then one transaction."""
+    """First those that are known to be dangerous, then such as chance finds.
+
+    Where there is a PostgreSQL, the ledger is in it too: what belongs together is then one transaction.
+    """
     ledger = database_url if make_url(database_url).get_backend_name() == "postgresql" else None
     own = Settings(data_dir=settings.data_dir, ledger_url=ledger)
     database = create_database(database_url)
@@ -52,6 +56,7 @@ def test_any_sequence_of_events_leaves_what_the_model_says(
             for each in (database, looking.ledger.database, working.ledger.database):
                 hurried(each)
             world = World(database, looking, working, kind=kind)
+            take_walks(world)
             run_state_machine_as_test(lambda: Deaths(world), settings=examples_of(examples))
     finally:
         database.dispose()

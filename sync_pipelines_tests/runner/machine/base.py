@@ -83,6 +83,10 @@ class Machine(RuleBasedStateMachine):
         )
         self.others_write({**rows, "others": 5} if self.world.is_scoped else rows, {*outside, "others"})
 
+    def trouble(self, skus: set[str]) -> None:
+        """Lets these items fail, and no others."""
+        self.world.troubled = self.model.troubled = skus
+
     def others_write(self, rows: Mapping[str, int | None], outside: set[str]) -> None:
         for sku, quantity in rows.items():
             is_outside = self.world.is_scoped and sku in outside

@@ -18,7 +18,6 @@ from sync_pipelines.runner.plan_run import PlanRun
 from sync_pipelines.runner.sync_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
 from sync_pipelines_tests.runner.machine.failures import Failures
-from sync_pipelines_tests.runner.machine.items import Items
 from sync_pipelines_tests.runner.machine.model import Expected, Item, Model, id_of
 from sync_pipelines_tests.runner.machine.plans import Plans
 from sync_pipelines_tests.runner.machine.remembered import Remembered
@@ -37,7 +36,7 @@ def without_tables(are_lost: bool) -> Iterator[None]:  # noqa: FBT001 - drawn
         yield
 
 
-class Deaths(Remembered, Failures, Plans, Items):
+class Deaths(Remembered, Failures, Plans):
     """Nothing is lost, and nothing that matters is repeated."""
 
     def phase(self, job: Any, done: list[Any]) -> None:

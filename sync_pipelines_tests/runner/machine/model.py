@@ -153,6 +153,7 @@ class Model:
         rows: Id -> record.
         outside: The records that are not the sync's own.
         newest: Id -> the version that a record has come to.
+        troubled: The items that fail for the moment.
         unsure: Of which records it depends on the way they went what is known of their versions.
         good: How many items the good whole fetches had, newest first.
         arrivals: Which items have come.
@@ -167,6 +168,7 @@ class Model:
     outside: set[str] = field(default_factory=set)
     newest: dict[str, int] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
+    troubled: set[str] = field(default_factory=set)
     good: list[int] = field(default_factory=list)
     arrivals: Arrivals = field(default_factory=Arrivals)
 
@@ -197,7 +199,7 @@ class Model:
     def diff(self, items: Sequence[Item], *, deletes: bool = False) -> Diff:
         """Compares a fetch with the records. Changes nothing but the versions of what is up to date."""
         settled, entries = Expected(), []
-        winners = self._winners(items)
+        winners = self.winners(items)
         for position, item in enumerate(items):
             sku = id_of(item)
             if sku is None:
@@ -210,16 +212,17 @@ class Model:
             entries += [Entry(sku, -1, self.rows[sku], None) for sku in self.missing(items)]
         return Diff(settled, entries)
 
-    def _winners(self, items: Sequence[Item]) -> dict[str, int]:
+    def winners(self, items: Sequence[Item]) -> dict[str, int]:
         """Where the item is that counts of each id: the newest, of equally new ones the last."""
         places: dict[str, int] = {}
         for place, item in enumerate(items):
             sku = id_of(item)
-            if sku is not None and not (sku in places and self._is_older(item, items[places[sku]]["version"])):
+            if sku is not None and not (sku in places and self.is_older(item, items[places[sku]]["version"])):
                 places[sku] = place
         return places
 
-    def _is_older(self, item: Item, version: int | None) -> bool:
+    def is_older(self, item: Item, version: int | None) -> bool:
+        """True if an item is older than that version, and that matters."""
         return self.versions and version is not None and item["version"] < version
 
     def missing(self, items: Sequence[Item]) -> list[str]:
@@ -230,7 +233,9 @@ class Model:
     def _decide(self, position: int, sku: str, item: Item, settled: Expected) -> Entry | None:
         old, new = self.rows.get(sku), item["quantity"]
         wanted = Versioned(new, item["version"]) if self.holds_version else new
-        if item["skip"] or self._is_older(item, self.newest.get(sku)):
+        if sku in self.troubled:
+            settled.fail(position, sku)
+        elif item["skip"] or self.is_older(item, self.newest.get(sku)):
             settled.count("skipped")
         elif new == UNREADABLE and not (self.fails_late and old is None):
             settled.fail(position, sku)
@@ -306,7 +311,7 @@ class Model:
         now, new = self.rows.get(entry.sku), entry.new
         if new is None:
             self._apply_delete(entry, expected, came)
-        elif self._is_older({"version": entry.version}, self.newest.get(entry.sku)):
+        elif self.is_older({"version": entry.version}, self.newest.get(entry.sku)):
             expected.fail(entry.position, entry.sku)
         elif now == new:
             expected.count("unchanged")
@@ -353,14 +358,14 @@ class Model:
         places = [place for place, item in enumerate(group) if item is not None]
         newest = places[0] if places else -1
         for place in places[1:]:
-            newest = newest if self._is_older(group[place] or {}, (group[newest] or {})["version"]) else place
+            newest = newest if self.is_older(group[place] or {}, (group[newest] or {})["version"]) else place
         last_delete = max((place for place, item in enumerate(group) if item is None), default=-1)
         item = group[newest] if newest > last_delete else None
         if item is None:
             versions = [each["version"] for each in group if each is not None]
             self._delete_one(sku, expected, max([*versions, self.newest.get(sku, 0)]))
         else:
-            is_passed_over = not item["skip"] and self._is_older(item, self.newest.get(sku))
+            is_passed_over = not item["skip"] and self.is_older(item, self.newest.get(sku))
             expected.add(self.apply(self.diff([item])))
             if is_passed_over and last_delete >= 0:
                 made_up_for -= 1
