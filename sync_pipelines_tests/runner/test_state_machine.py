@@ -22,7 +22,8 @@ from sync_pipelines_tests.runner.machine.world import World, hurried
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few items make several chunks and spans."""
+    """A few items make several chunks and spans; nobody waits for the disk, for nobody pulls its plug."""
+    monkeypatch.setattr("sync_pipelines.snapshots.files._make_durable", lambda _path: None)
     monkeypatch.setattr("sync_pipelines.runner.plan_files.PAGE_SIZE", 3)
     monkeypatch.setattr("sync_pipelines.targets.bulk.applying.ROWS_IN_SPAN", 3)
 
@@ -37,7 +38,7 @@ def examples_of(default: int) -> settings:
     )
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("table", 8), ("marks", 6), ("functions", 6), ("grace", 6), ("versions", 6)])
+@pytest.mark.parametrize(("kind", "examples"), [("table", 5), ("marks", 5), ("functions", 5), ("grace", 4), ("versions", 5)])
 def test_any_sequence_of_events_leaves_what_the_model_says(
     database_url: str,
     settings: Settings,

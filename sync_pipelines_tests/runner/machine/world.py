@@ -103,6 +103,15 @@ class World:
                 known[sku] = max(held, known.get(sku, held))
         return known
 
+    def writes_in_history(self, run_id: str) -> int:
+        """Of how many writes of a run the ledger knows."""
+        tables = self.ledger.ledger.tables
+        rows = sa.select(sa.func.count()).where(tables.history.c.run_id == run_id)
+        blocks = sa.select(sa.func.sum(tables.history_blocks.c.records))
+        blocks = blocks.where(tables.history_blocks.c.run_id == run_id)
+        with self.ledger.ledger.transaction() as connection:
+            return int(connection.scalar(rows) or 0) + int(connection.scalar(blocks) or 0)
+
     def misses(self) -> tuple[int, dict[str, tuple[int, int]]]:
         """Which fetch was counted last, and for each record which one was without it last, and how many in a row."""
         table = self.ledger.ledger.tables.misses
