@@ -38,7 +38,9 @@ def examples_of(default: int) -> settings:
     )
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("table", 5), ("marks", 5), ("functions", 5), ("grace", 4), ("versions", 5)])
+@pytest.mark.parametrize(
+    ("kind", "examples"), [("table", 5), ("marks", 5), ("functions", 5), ("grace", 4), ("versions", 5)]
+)
 def test_any_sequence_of_events_leaves_what_the_model_says(
     database_url: str,
     settings: Settings,

@@ -10,6 +10,7 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
+from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.runner.sync_run import SyncRun
@@ -86,6 +87,11 @@ class Machine(RuleBasedStateMachine):
     def trouble(self, skus: set[str]) -> None:
         """Lets these items fail, and no others."""
         self.world.troubled = self.model.troubled = skus
+
+    def failures(self) -> set[str | None]:
+        """Whose failures are open or given up."""
+        found = self.world.ledger.failures.newest(self.world.name, [OPEN, GIVEN_UP], 1_000)
+        return {each.external_id for each in found}
 
     def others_write(self, rows: Mapping[str, int | None], outside: set[str]) -> None:
         for sku, quantity in rows.items():

@@ -7,7 +7,6 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN
 from sync_pipelines.runner.retrying_failures import RetryRun
 from sync_pipelines_tests.runner.machine.base import good_items, readable_items, skus
 from sync_pipelines_tests.runner.machine.items import Items
@@ -19,10 +18,6 @@ answers = st.dictionaries(skus, st.one_of(readable_items, st.none()))
 
 class Failures(Runs, Items):
     """After a whole run exactly what failed in it is open; a retry leaves open what fails again."""
-
-    def failures(self) -> set[str | None]:
-        found = self.world.ledger.failures.newest(self.world.name, [OPEN, GIVEN_UP], 1_000)
-        return {each.external_id for each in found}
 
     @rule(items=st.lists(readable_items, min_size=1, max_size=6), bulk=st.booleans(), answers=answers)
     def run_and_try_again(

@@ -83,9 +83,13 @@ class Runs(Machine):
 
     @rule(items=fetches, part=parts, bulk=st.booleans())
     def run_of_a_part(self, items: list[Item], part: dict[str, Any], bulk: bool) -> None:  # noqa: FBT001 - drawn
+        failed = self.failures()
         results = self.sync(items, bulk=bulk, deletes="hard", selection=part)
         taken = [item for item in items if id_of(item) in part["only"]] if "only" in part else items[: part["limit"]]
-        self.check(results, self.model.apply(self.model.diff(taken)), fetched=len(taken))
+        expected = self.model.apply(self.model.diff(taken))
+        self.check(results, expected, fetched=len(taken))
+        taken_ids = {id_of(item) for item in taken} - {None}
+        assert self.failures() == (failed - taken_ids) | {sku for _, sku in expected.errors}
         self.model.arrivals.fetched(part.get("only", map(id_of, taken)), whole=False)
 
     @rule(items=fetches)

@@ -1,4 +1,4 @@
-"""Walks through sequences known to be dangerous: the state machine's own steps, in an order that chance seldom finds."""
+"""Walks through known dangers: the state machine's own steps, in an order that chance seldom finds."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def a_failed_item_comes_and_is_tried_again(machine: Deaths) -> Iterator[object]:
     items = [item("a", REFUSED), item("b", UNREADABLE), item("ü", UNREADABLE), item("7", 1)]
     yield machine.run_and_try_again(items, bulk=True, answers={"a": item("a", 2), "ü": item("ü", 3, 1)})
     yield machine.run_and_try_again([item("a", 3, 3), item("b", 2, 3), item("7", 1, 3)], bulk=True, answers={})
+    yield machine.run([item("a", REFUSED, 3), item("b", UNREADABLE, 3)], "off", bulk=False)
+    yield machine.run_of_a_part([item("a", 2, 3), item("b", 2, 3)], {"only": {"a"}}, bulk=True)
     yield machine.run_and_items_come(
         [item("a", 0, 3), item("b", 3, 3), item("7", 2, 3)], {"a", "b"}, [item("a", 1, 4)], bulk=False
     )
@@ -97,7 +99,7 @@ def nobody_touches_what_is_others(machine: Deaths) -> Iterator[object]:
         yield machine.changes_arrive([Delete("b"), item("b", 2)])
         yield machine.drain()
         plan = machine.dry_run_of([item("a", 1)], "hard")
-        yield machine.others_write({"ü": 2}, {"ü"})
+        machine.others_write({"ü": 2}, {"ü"})
         yield machine.apply_a_plan(plan)
         yield machine.changes_arrive([Delete("b")])
         yield machine.drain_is_killed(2)

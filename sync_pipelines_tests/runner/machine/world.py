@@ -21,8 +21,8 @@ from sync_pipelines.runner.single import apply_change, sync_single_item
 from sync_pipelines.runner.workspace import Workspace
 from sync_pipelines.targets.soft_delete import SoftDelete
 from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines_tests.runner.machine.model import FEW, SHARE, Item, Marked, State, Versioned
 from sync_pipelines_tests.runner.machine.misses import DELETE_AFTER
+from sync_pipelines_tests.runner.machine.model import FEW, SHARE, Item, Marked, State, Versioned
 
 _TABLE = (
     "CREATE TABLE stock (sku VARCHAR(20) PRIMARY KEY, quantity INTEGER CHECK (quantity >= 0), "
