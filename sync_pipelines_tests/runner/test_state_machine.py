@@ -39,7 +39,7 @@ def examples_of(default: int) -> settings:
 
 
 @pytest.mark.parametrize(
-    ("kind", "examples"), [("table", 5), ("marks", 5), ("functions", 5), ("grace", 4), ("versions", 5)]
+    ("kind", "examples"), [("table", 4), ("marks", 4), ("functions", 4), ("grace", 3), ("versions", 4)]
 )
 def test_any_sequence_of_events_leaves_what_the_model_says(
     database_url: str,

@@ -65,7 +65,7 @@ def a_failed_item_comes_and_is_tried_again(machine: Deaths) -> Iterator[object]:
 
 def deletes_wait_for_two_fetches_however_they_die(machine: Deaths) -> Iterator[object]:
     items = [item("a", 1), item("b", 1), item("ü", 1)]
-    for instant in (1, 5, 9, 13):
+    for instant in (2, 7, 12):
         yield machine.begin({"a": 1, "b": 1, "ü": 1, "7": 1}, set(), holds_version=False)
         yield machine.run_is_killed(items, "hard", bulk=instant > 4, survived=1, instant=instant, then="go on")
         yield machine.run_is_killed(items, "hard", bulk=instant < 9, survived=1, instant=instant, then="begin anew")
@@ -125,7 +125,7 @@ def an_older_item_comes_whichever_way(machine: Deaths) -> Iterator[object]:
 def a_run_is_killed_where_its_history_moves(machine: Deaths) -> Iterator[object]:
     """Into the ledger, from the database of the records."""
     items = [item(sku, 2) for sku in ("a", "b", "ü", "x", "y")]
-    for instant in range(3, 15):
+    for instant in range(4, 14, 2):
         yield machine.begin({"a": 1, "b": 1}, set(), holds_version=True)
         yield machine.run_is_killed(items, "off", bulk=True, survived=2, instant=instant, then="go on")
 
