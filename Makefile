@@ -25,10 +25,10 @@ dev: $(VENV)/installed-dev  ## Dagster alone, on your own jobs and settings
 	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: $(VENV)/installed-dev  ## all tests, PostgreSQL and the real ERP included
-	@exec $(BIN)/python -m pytest -m "not ui"
+	@exec $(BIN)/python -m pytest -m "not ui" --numprocesses auto --maxprocesses 4 --dist worksteal
 
 coverage: $(VENV)/installed-dev  ## all tests, and which lines and branches they reach
-	@exec $(BIN)/python -m pytest -m "not ui" --cov --cov-report=term:skip-covered
+	@exec $(BIN)/python -m pytest -m "not ui" --numprocesses auto --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered
 
 test-ui: $(VENV)/installed-dev  ## what an operator sees, read in a real browser; needs Chromium
 	@exec $(BIN)/python -m pytest -m ui

@@ -47,8 +47,11 @@ def running_postgres() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def postgres_server_url() -> Iterator[str]:
-    """The URL of a PostgreSQL server for the session."""
+    """The URL of a PostgreSQL server for the session, which nobody kills and which need not outlive a power cut."""
     with running_postgres() as server:
+        for name in ("fsync", "full_page_writes"):
+            server.psql(f"ALTER SYSTEM SET {name} = off;")
+        server.psql("SELECT pg_reload_conf();")
         yield server.get_uri()
 
 

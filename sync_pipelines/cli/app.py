@@ -77,7 +77,7 @@ def _check(
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Check settings, ledger, job files and tables. Says what to do; asks no source, writes no local record."""
+    """Check settings, ledger, snapshot store, job files and tables. Asks no source, writes no local record."""
     from sync_pipelines.cli.checking import check
 
     raise typer.Exit(check(names or [], as_json=as_json))

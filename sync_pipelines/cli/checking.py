@@ -1,4 +1,4 @@
-"""`check`: settings, ledger, job files, target tables; for each problem what to do."""
+"""`check`: settings, ledger, snapshot store, job files, target tables; for each problem what to do."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from sync_pipelines.errors import ConfigurationError, TargetError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.runner.target_driver import open_target
 from sync_pipelines.settings.model import Settings, load_settings
+from sync_pipelines.snapshots.store import SnapshotStore
 
 AnyJob = SyncJob[Any, Any]
 
 _CORRECT_VARIABLE = "correct the environment variable"
 _REACH_LEDGER = "start the ledger's database, or correct where it is"
+_REACH_SNAPSHOTS = "let this user write there, or correct where it is"
 _CORRECT_FILE = "correct the job file"
 _CORRECT_JOB = "correct the job file, or the table"
 _REACH_TARGET = "start the database, or correct SYNC_PIPELINES_DATABASE_URL or the target's `database`"
@@ -32,7 +34,7 @@ class Finding:
     """What one check found.
 
     Args:
-        subject: `settings`, `ledger`, `job files`, or the name of a sync job.
+        subject: `settings`, `ledger`, `snapshots`, `job files`, or the name of a sync job.
         ok: False for a problem.
         message: What is there, or what is wrong.
         to_do: For a problem, what a person should do.
@@ -80,6 +82,7 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
     told = f"data in {settings.data_dir.resolve()}, jobs in {_listed(settings.jobs)}"
     yield Finding("settings", ok=True, message=told)
     yield _check_ledger(settings)
+    yield _check_snapshots(settings)
     jobs, problems = _jobs(settings)
     yield from problems
     if not problems:
@@ -94,6 +97,14 @@ def _check_ledger(settings: Settings) -> Finding:
     except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
         return _problem("ledger", error, _REACH_LEDGER)
     return Finding("ledger", ok=True, message=shown)
+
+
+def _check_snapshots(settings: Settings) -> Finding:
+    try:
+        SnapshotStore(settings.snapshot_dir(), settings.work_dir()).try_out()
+    except Exception as error:  # noqa: BLE001 - object stores differ in what they raise; the other checks go on
+        return _problem("snapshots", error, _REACH_SNAPSHOTS)
+    return Finding("snapshots", ok=True, message=str(settings.snapshot_dir()))
 
 
 def _jobs(settings: Settings) -> tuple[Mapping[str, AnyJob], list[Finding]]:

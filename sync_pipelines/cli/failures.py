@@ -21,12 +21,14 @@ from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.engine.causes import MAX_SAMPLES, Cause
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.redaction import redact
-from sync_pipelines.engine.showing import shown_value
+from sync_pipelines.engine.showing import shown_text, shown_value
 from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.failures_of_runs import causes_of_run
 from sync_pipelines.runner.retrying_failures import retry_failures
 from sync_pipelines.settings.model import load_settings
+
+_NO_ID = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def _states(given: str | None) -> Sequence[str]:
 
 def _found(ledger: Ledger, name: str, states: Sequence[str], wanted: Wanted) -> _Found:
     failures, causes = Failures(ledger), RunCauses(ledger)
-    newest = causes.run_before(name)
+    newest = next(iter(causes.runs_before(name)), None)
     now, gone = causes_of_run(causes, newest) if newest is not None else ((), ())
     return _Found(
         groups=() if wanted.one_by_one else failures.groups(name, states, wanted.limit, MAX_SAMPLES),
@@ -148,21 +150,23 @@ def _show_groups(found: _Found) -> None:
 
 
 def _show_rows(found: _Found) -> None:
-    titles = ["external id", "state", "attempts", "first", "last", "next try", "error", "message"]
+    titles = ["external id", "state", "attempts", "first", "last", "next try", "error"]
     rows = [
         [
-            each.external_id or "",
+            each.external_id if each.external_id is not None else _NO_ID,
             each.state,
             str(each.attempts),
             local_time(each.first_failed_at),
             local_time(each.last_failed_at),
             _next_try(each),
-            each.exception_type,
-            each.message,
+            f"{each.exception_type}: {each.message}",
         ]
         for each in found.rows
     ]
     show_table(titles, rows, numbers={"attempts"})
+    for each in found.rows:
+        if each.external_id is None:
+            remark(f"item with no external id: {shown_text('', _shown_item(each))}")
     _tell_rest(len(found.rows), found.count)
 
 
@@ -234,7 +238,8 @@ def _document(name: str, found: _Found, *, one_by_one: bool) -> dict[str, Any]:
     document: dict[str, Any] = {"job": name, "count": found.count, "deliveries_given_up": found.deliveries}
     document["gone_causes"] = [cause_document(each) for each in found.gone]
     if one_by_one:
-        return {**document, "failures": [_row_document(each) for each in found.rows]}
+        rows = [{**_row_document(each), "item": _shown_item(each)} for each in found.rows]
+        return {**document, "failures": rows}
     return {
         **document,
         "causes": [

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
 
 _STYLES = {
     "clean": "green",
@@ -22,32 +23,47 @@ _STYLES = {
     "problem": "red",
 }
 _GAP = "  "
-_results: ContextVar[TextIO | None] = ContextVar("_results", default=None)
+
+
+@dataclass(slots=True)
+class Results:
+    """Where results go, and whether something has been written there."""
+
+    stream: TextIO
+    has_begun: bool = False
+
+
+_results: ContextVar[Results | None] = ContextVar("_results", default=None)
 
 
 @contextmanager
-def keep_stdout_for_results() -> Iterator[None]:
+def keep_stdout_for_results() -> Iterator[Results]:
     """Lets only this module write to stdout; what others print goes to stderr."""
-    token = _results.set(sys.stdout)
+    results = Results(sys.stdout)
+    token = _results.set(results)
     try:
         with redirect_stdout(sys.stderr):
-            yield
+            yield results
     finally:
         _results.reset(token)
 
 
 def is_terminal() -> bool:
     """True if a person reads the result as it comes."""
-    return _stdout().isatty()
+    return result_stream().isatty()
 
 
 def result_stream() -> TextIO:
     """Where a command that writes a long result writes it, piece by piece."""
-    return _stdout()
+    results = _results.get()
+    return results.stream if results is not None else sys.stdout
 
 
 def _stdout() -> TextIO:
-    return _results.get() or sys.stdout
+    results = _results.get()
+    if results is not None:
+        results.has_begun = True
+    return result_stream()
 
 
 def show_json(document: Mapping[str, Any]) -> None:
@@ -105,12 +121,33 @@ def _show_rich(titles: Sequence[str], cells: Sequence[Sequence[str]], numbers: C
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in titles:
-        table.add_column(title, justify="right" if title in numbers else "left", overflow="fold")
-    for row in cells:
+    columns = [column for column in zip(titles, *cells, strict=True) if any(column[1:])]  # an empty one takes room
+    console = Console(file=_stdout())
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    widths = column_widths(columns, console.width - len(_GAP) * (len(columns) - 1))
+    for (title, *_), width in zip(columns, widths, strict=True):
+        justify: Literal["right", "left"] = "right" if title in numbers else "left"
+        table.add_column(title, justify=justify, overflow="fold", width=width)
+    for row in zip(*(column[1:] for column in columns), strict=True):
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(file=_stdout()).print(table)
+    console.print(table)
+
+
+def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """How wide the columns of a table are: no word is broken and few cells need many lines, as far as there is room.
+
+    Args:
+        columns: The cells of each column, title included.
+        room: How many letters fit beside each other.
+    """
+    whole = [max(map(len, column)) for column in columns]
+    widths = [max((len(word) for cell in column for word in cell.split()), default=1) for column in columns]
+    while sum(widths) > max(room, len(widths)):
+        widths[widths.index(max(widths))] -= 1
+    while sum(widths) < min(room, sum(whole)):
+        lines = [wanted / width for wanted, width in zip(whole, widths, strict=True)]
+        widths[lines.index(max(lines))] += 1
+    return widths
 
 
 def _coloured(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,6 +20,7 @@ from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.cli.running import Choice, results_document, show_results, showing_what_is_known
 from sync_pipelines.cli.wording import local_time, short_id
 from sync_pipelines.database.plans import SUPERSEDED
+from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.plans import apply_plan
@@ -67,7 +69,7 @@ def make_plan(name: str, choice: Choice, *, as_json: bool) -> int:
 
 def _show_made(results: SyncResults, plan: Plan) -> None:
     show_results(results, as_json=False)
-    _show_entries(plan, Filters(limit=_ENTRIES_SHOWN))
+    _show_entries(plan.entries(), _ENTRIES_SHOWN)
     if plan.counts.writes > _ENTRIES_SHOWN:
         remark(f"{_ENTRIES_SHOWN} of {plan.counts.writes:,} entries are shown; sync-pipelines plan show has all")
     remark(f"nothing was written. The whole plan: sync-pipelines plan show {short_id(plan.id)}")
@@ -88,6 +90,7 @@ def show_plan(given: str, filters: Filters, *, as_json: bool, as_csv: bool) -> N
     if as_json and as_csv:
         raise ConfigurationError("--json and --csv exclude each other; give one of them")
     plan = open_plan(given)
+    entries = plan.entries(action=filters.action, field=filters.field)
     if as_csv:
         plan.to_csv(result_stream(), action=filters.action, field=filters.field, limit=filters.limit)
     elif as_json:
@@ -110,12 +113,23 @@ def show_plan(given: str, filters: Filters, *, as_json: bool, as_csv: bool) -> N
             }
         )
         show_line("")
-        _show_entries(plan, filters)
+        if not _show_entries(entries, filters.limit):
+            remark(_nothing_shown(filters))
 
 
-def _show_entries(plan: Plan, filters: Filters) -> None:
-    for entry in islice(plan.entries(action=filters.action, field=filters.field), filters.limit):
+def _show_entries(entries: Iterator[PlanEntry], limit: int | None) -> int:
+    shown = 0
+    for entry in islice(entries, limit):
         show_line(entry_line(entry))
+        shown += 1
+    return shown
+
+
+def _nothing_shown(filters: Filters) -> str:
+    if filters.field is not None:
+        action = f"{filters.action} that changes" if filters.action else "entry that changes"
+        return f"the plan has no {action} {filters.field!r}"
+    return f"the plan has no {filters.action}" if filters.action else "the plan has nothing to write"
 
 
 def show_plans(name: str | None, *, limit: int, as_json: bool) -> None:

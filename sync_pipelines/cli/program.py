@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sync_pipelines.cli.output import keep_stdout_for_results, one_line
+from sync_pipelines.cli.output import keep_stdout_for_results, one_line, show_json
 from sync_pipelines.cli.stopping import Stopped, is_stop, stop_on_signals
 from sync_pipelines.engine.redaction import exception_type, message_of, redact
 from sync_pipelines.errors import ConfigurationError, ItemError, SyncPipelinesError
@@ -24,6 +24,7 @@ WRONG = 2
 GUARDED = 3
 
 _DEBUG = "sync_pipelines.debug"
+_OWES_DOCUMENT = "sync_pipelines.owes_document"
 _OUTCOMES = {"clean": CLEAN, "planned": CLEAN, "guarded": GUARDED}
 
 
@@ -42,7 +43,10 @@ class Program(TyperGroup):
         except Exception as error:  # the top of the command line
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # nobody reads us any more
-            raise typer.Exit(_tell_error(error, debug=bool(ctx.meta.get(_DEBUG)))) from error
+            told, code = _tell_error(error, debug=bool(ctx.meta.get(_DEBUG)))
+            if ctx.meta.get(_OWES_DOCUMENT):  # whoever asked for JSON reads JSON
+                show_json({"error": told, "exit_code": code})
+            raise typer.Exit(code) from error
 
 
 class Command(TyperCommand):
@@ -50,8 +54,11 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Carries the command out."""
-        with keep_stdout_for_results():
-            return super().invoke(ctx)
+        with keep_stdout_for_results() as results:
+            try:
+                return super().invoke(ctx)
+            finally:
+                ctx.meta[_OWES_DOCUMENT] = bool(ctx.params.get("as_json")) and not results.has_begun
 
 
 def remember_debug(context: typer.Context, value: bool) -> bool:  # noqa: FBT001 - as typer calls it
@@ -97,15 +104,16 @@ def _tell_stop(stop: KeyboardInterrupt) -> int:
     return code
 
 
-def _tell_error(error: Exception, *, debug: bool) -> int:
+def _tell_error(error: Exception, *, debug: bool) -> tuple[str, int]:
     if debug:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, SyncPipelinesError):
-        _say(f"error: {_of_item(error)}{message_of(error)}")
-        return WRONG if isinstance(error, ConfigurationError) else FAILED
-    hint = "" if debug else " (unexpected; --debug shows where it comes from)"
-    _say(f"error: {exception_type(error)}: {message_of(error)}{hint}")
-    return FAILED
+        told, hint = f"{_of_item(error)}{message_of(error)}", ""
+    else:
+        told = f"{exception_type(error)}: {message_of(error)}"
+        hint = "" if debug else " (unexpected; --debug shows where it comes from)"
+    _say(f"error: {told}{hint}")
+    return told, WRONG if isinstance(error, ConfigurationError) else FAILED
 
 
 def _of_item(error: SyncPipelinesError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -25,8 +26,9 @@ def database_url(url: str | URL) -> URL:
     except (ArgumentError, ValueError):
         # The cause is left out: of "postgresql://user:pass/word@host" it is "pass", which is no port number.
         raise ConfigurationError(
-            "the database URL can't be read; write it as postgresql://user:password@host/name or sqlite:///file.sqlite "
-            "(in the password write %40 for @, %2F for /, %3A for :)"
+            "the database URL can't be read; write it as postgresql://user@host/name or sqlite:///file.sqlite (a "
+            "password follows the user after a colon; in it write %40 for @, %2F for /, %3A for :). It is that of "
+            "SYNC_PIPELINES_DATABASE_URL, SYNC_PIPELINES_LEDGER_URL, or of the target's `database`"
         ) from None
     if parsed.drivername in {"postgres", "postgresql"}:
         return parsed.set(drivername="postgresql+psycopg")
@@ -38,6 +40,18 @@ def database_url(url: str | URL) -> URL:
 def shown_url(url: URL) -> str:
     """The URL for people: without password and without the query, which may hold one as well."""
     return url.set(query={}).render_as_string(hide_password=True)
+
+
+def leave_out_ignored_errors() -> None:
+    """Keeps errors from stderr that psycopg ignores because of another one: they tell the values of rows.
+
+    Nothing is lost: a batch that is refused is narrowed down, and the error of each record told by itself.
+    """
+    logging.getLogger("psycopg").addFilter(_is_no_ignored_error)
+
+
+def _is_no_ignored_error(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("error ignored terminating ")
 
 
 def create_database(url: str | URL, *, answers_within_s: float | None = None) -> Engine:

@@ -108,8 +108,8 @@ class RunCauses:
             found = connection.execute(query).all()
         return [CauseRow(name, template, count, tuple(ids), state) for name, template, count, ids, state in found]
 
-    def run_before(self, job: str, run_id: str | None = None) -> str | None:
-        """The newest run before this one (by default of all) that fetched all items and was done; None if none did.
+    def runs_before(self, job: str, run_id: str | None = None) -> list[str]:
+        """The runs before this one (by default all) that fetched all items and were done, newest first.
 
         Args:
             job: The sync job's name.
@@ -124,4 +124,4 @@ class RunCauses:
         query = query.order_by(runs.c.started_at.desc(), runs.c.id).limit(_LOOK_BACK)
         with self._ledger.transaction() as connection:
             found = connection.execute(query).all()
-        return next((row.id for row in found if took_all_items(row.options)), None)
+        return [row.id for row in found if took_all_items(row.options)]

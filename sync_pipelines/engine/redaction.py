@@ -27,6 +27,23 @@ _PATTERNS = (  # none begins with a repetition: looking for it in a text of mega
         ),
         r"\g<keep>***",
     ),
+    # PostgreSQL: Key (id, api_token)=(7, ...) already exists. In whatever language, values may have parentheses.
+    (
+        re.compile(
+            r"(?P<keep>\([^()\n]{0,300}(?:password|passwd|pwd|secret|token|api[_-]?key)[^()\n]{0,300}\)=\().{1,2000}(?=\))",
+            re.IGNORECASE,
+        ),
+        r"\g<keep>***",
+    ),
+    # MySQL: Duplicate entry '...' for key 'users.api_token'
+    (
+        re.compile(
+            r"(?P<keep>\bentry ').{1,300}?"
+            r"(?=' for key '[^'\n]{0,300}(?:password|passwd|pwd|secret|token|api[_-]?key)[^'\n]{0,300}')",
+            re.IGNORECASE,
+        ),
+        r"\g<keep>***",
+    ),
 )
 
 

@@ -95,6 +95,8 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, Metadat
     writes = plan.counts.writes
     title = "changes" if writes <= ENTRIES_SHOWN else f"changes (first {ENTRIES_SHOWN} of {writes:,} records)"
     metadata[title] = MetadataValue.table(records, _text_schema("action", "external id", "field", "old", "new"))
+    if plan.guarded:
+        metadata["guards would withhold"] = MetadataValue.md("\n".join(f"- {reason}" for reason in plan.guarded))
     metadata["the whole plan"] = MetadataValue.text(f"sync-pipelines plan show {plan.id[:8]}")
     option, also = (" --reason '...'", " and a reason") if plan.guarded else ("", "")
     metadata["to apply it"] = MetadataValue.text(

@@ -55,7 +55,8 @@ def op_name(job: AnyJob, op_kind: str) -> str:
 class SelectionConfig(Config):
     """What the launchpad asks for."""
 
-    limit: int | None = Field(default=None, ge=1, description="Take only the first so many items. No deletes then.")
+    # no `ge=1`: pydantic would stop the op before anything could say so clearly
+    limit: int | None = Field(default=None, description="Take only the first so many items. No deletes then.")
     only: list[str] = Field(
         default_factory=list, description="Take only the items with these external ids. No deletes then."
     )

@@ -69,10 +69,11 @@ def note_causes(workspace: Workspace, run: RunRow, failure: str | None, notes: _
             last = max(last, number)
         if notes is not None:
             notes.note(page, templates)
-    is_compared = _is_compared(run, failure) and not _withholds_updates(workspace, run)
+    is_compared = _is_compared(run, failure) and not _withholds_updates(workspace, run.id)
     if not last and not is_compared:
         return
-    causes.keep(run.id, _compared(causes, run, counter.causes(), with_gone=is_compared), last)
+    before = _causes_before(workspace, causes, run) if run.kind in _COMPARED else None
+    causes.keep(run.id, _compared(counter.causes(), before, with_gone=is_compared), last)
 
 
 def _is_compared(run: RunRow, failure: str | None) -> bool:
@@ -80,19 +81,28 @@ def _is_compared(run: RunRow, failure: str | None) -> bool:
     return run.kind in (FULL, DRY_RUN) and failure is None and took_all_items(run.options)
 
 
-def _withholds_updates(workspace: Workspace, run: RunRow) -> bool:
+def _withholds_updates(workspace: Workspace, run_id: str) -> bool:
     """True if guards have kept items of the run from being tried: that they have not failed says nothing."""
-    withheld = workspace.plans.withheld_of(run.id)
+    withheld = workspace.plans.withheld_of(run_id)
     return withheld is not None and bool(withheld.counts["update"])
 
 
-def _compared(causes: RunCauses, run: RunRow, found: Sequence[Cause], *, with_gone: bool) -> list[CauseRow]:
-    if run.kind not in _COMPARED:
-        return [_cause_row(each, KNOWN) for each in found]
-    before = causes.run_before(run.job, run.id)
+def _causes_before(workspace: Workspace, causes: RunCauses, run: RunRow) -> list[Cause] | None:
+    """What had failed before: in the last run that tried all items, or in one since; None if there was none."""
+    found: dict[str, Cause] = {}
+    runs = causes.runs_before(run.job, run.id)
+    for each in runs:
+        for cause in causes_of_run(causes, each)[0]:
+            found.setdefault(cause.fingerprint, cause)
+        if not _withholds_updates(workspace, each):
+            break
+    return list(found.values()) if runs else None
+
+
+def _compared(found: Sequence[Cause], before: Sequence[Cause] | None, *, with_gone: bool) -> list[CauseRow]:
     if before is None:
         return [_cause_row(each, KNOWN) for each in found]
-    marked, gone = compared(found, causes_of_run(causes, before)[0])
+    marked, gone = compared(found, before)
     rows = [_cause_row(each, NEW if each.is_new else KNOWN) for each in marked]
     return rows + [_cause_row(each, GONE) for each in gone if with_gone]
 

@@ -132,7 +132,7 @@ def _busy(job: str, other: Lease | None, wait_s: float) -> SyncBusyError:
     waited = f" after waiting {wait_s:g} s" if wait_s else ""
     return SyncBusyError(
         f"{job}: another run of this sync is under way{who}{waited}, and one goes at a time; nothing was done. Wait "
-        "for it, or allow more time with wait_s (for runs that Dagster starts: SYNC_PIPELINES_WAIT_S)."
+        "for it, or allow more time with --wait or wait_s (for runs that Dagster starts: SYNC_PIPELINES_WAIT_S)."
     )
 
 

@@ -96,13 +96,18 @@ class Plan:
             ConfigurationError: There is no such action.
             PlanError: The plan's files were cleaned up.
         """
-        wanted = _action(action)
-        if not self._files.plan.exists():
-            raise gone(self._row) if self.state in {OPEN, APPLYING} else not_open(self._row)
+        return self._chosen(_action(action), field)
+
+    def _chosen(self, wanted: Action | None, field: str | None) -> Iterator[PlanEntry]:
+        self._check_files()
         for page in read_plan(self._files, fields=True):
             for entry in page.entries:
                 if (wanted is None or entry.action is wanted) and (field is None or _has_field(entry, field)):
                     yield entry
+
+    def _check_files(self) -> None:
+        if not self._files.plan.exists():
+            raise gone(self._row) if self.state in {OPEN, APPLYING} else not_open(self._row)
 
     def to_frame(self, *, action: str | None = None, field: str | None = None) -> pd.DataFrame:
         """The entries as a pandas DataFrame, one row per field, secrets blotted out. It is all in memory.
@@ -131,9 +136,11 @@ class Plan:
             field: Only those that change this field.
             limit: No more than so many entries.
         """
+        entries = self.entries(action=action, field=field)
+        self._check_files()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        for *known, old, new in self._rows(islice(self.entries(action=action, field=field), limit)):
+        for *known, old, new in self._rows(islice(entries, limit)):
             writer.writerow([*known, _cell(old), _cell(new)])
 
     def to_json(
@@ -147,10 +154,12 @@ class Plan:
             field: Only those that change this field.
             limit: No more than so many entries.
         """
+        entries = self.entries(action=action, field=field)
+        self._check_files()
         head = json.dumps(self.document(), indent=2, ensure_ascii=False)
         file.write(head.removesuffix("\n}") + ',\n  "entries": [')
         lead = "\n    "
-        for entry in islice(self.entries(action=action, field=field), limit):
+        for entry in islice(entries, limit):
             file.write(lead + json.dumps(entry_document(entry), ensure_ascii=False))
             lead = ",\n    "
         file.write("\n  ]\n}\n")
@@ -230,8 +239,12 @@ def find_plan(workspace: Workspace, given: str) -> PlanRow:
     """The plan whose id is that, or begins like that.
 
     Raises:
-        ConfigurationError: There is none, or several begin like that.
+        ConfigurationError: It is no text, there is none, or several begin like that.
     """
+    if not isinstance(given, str):
+        raise ConfigurationError(
+            f"{given!r} is no id of a plan; results have a plan_id after a dry run, and if guards withheld something"
+        )
     wanted = given.strip()
     plans = workspace.plans.starting_with(wanted, _CANDIDATES) if wanted else []
     if len(plans) > 1:

@@ -13,10 +13,10 @@ from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSER
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.run_history import RunHistory
 from sync_pipelines.database.tables import RETRY
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.progress import OnProgress, Progress
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import ConfigurationError, RunError
+from sync_pipelines.errors import ConfigurationError, ItemError, RunError
 from sync_pipelines.runner.failing import FailureNotes
 from sync_pipelines.runner.history_recording import Recorder
 from sync_pipelines.runner.items_run import ItemsRun
@@ -58,18 +58,27 @@ def retry_failures(  # noqa: PLR0913 - one job and its options, by keyword
 
     Raises:
         SyncBusyError: Another run of this sync is still under way; nothing was done.
-        ConfigurationError: An id has no failure that can be tried again, or a declaration, a setting or a table is
-            wrong.
+        ConfigurationError: An id has no failure that can be tried again, ids and `everything` are both given, or a
+            declaration, a setting or a table is wrong.
         TargetError: The target does not answer; what went through is accounted for in `results`.
         FetchError: The source does not answer; what was not asked for is left as it is.
     """
     if not isinstance(job, SyncJob):
-        raise ConfigurationError(f"retry_failures: {job!r} is no SyncJob; of a job in the registry give find_job(name)")
+        raise ConfigurationError(
+            f"retry_failures: {job!r} is no SyncJob; give the declaration itself, such as the JOB of a file"
+        )
     if isinstance(external_ids, str):
         raise ConfigurationError(f"external_ids={external_ids!r} must be a list of ids, such as [{external_ids!r}]")
     with open_workspace(settings) as workspace:
         run = RetryRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s)
-        return run.run(external_ids, everything=everything)
+        return run.run([_id_text(job, each) for each in external_ids], everything=everything)
+
+
+def _id_text(job: SyncJob[Any, Any], given: Any) -> str:
+    try:
+        return checked_external_id(given)
+    except ItemError as error:
+        raise ConfigurationError(f"{job.name}: external_ids: {given!r} is no id; give text or numbers") from error
 
 
 def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | None) -> Retryable:
@@ -107,6 +116,10 @@ class RetryRun(ItemsRun):
 
     def run(self, external_ids: Collection[str] = (), *, everything: bool = False) -> SyncResults:
         """Tries what is due, or what is named. See `retry_failures`."""
+        if external_ids and everything:
+            raise ConfigurationError(
+                f"{self.job.name}: certain ids and everything exclude each other; give one of them"
+            )
         try:
             with self._leased() as (run_id, held):
                 started_at = self._workspace.clock()

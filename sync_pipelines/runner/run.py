@@ -53,7 +53,9 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
         HookError: `on_start` failed (nothing was fetched) or `on_complete` (everything was applied).
     """
     if not isinstance(job, SyncJob):
-        raise ConfigurationError(f"run_sync: {job!r} is no SyncJob; of a job in the registry give find_job(name)")
+        raise ConfigurationError(
+            f"run_sync: {job!r} is no SyncJob; give the declaration itself, such as the JOB of a file"
+        )
     with open_workspace(settings) as workspace:
         if dry_run:
             return _plan(DryRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s), limit, only)

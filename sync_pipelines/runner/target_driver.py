@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any, TypeVar
 
 from sync_pipelines.engine.calls import call, resolve
@@ -23,6 +23,7 @@ from sync_pipelines.runner.record_calls import Answer, RecordCalls
 
 T = TypeVar("T")
 
+_NO_RECORDS = (str, bool, int, float, Decimal, NoneType)
 FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
 """What a job may have instead of a target."""
 
@@ -228,7 +229,12 @@ class TargetDriver:
         return call(describe) if describe else None
 
     def list_ids(self) -> Iterator[str]:
-        """The canonical external ids of all local records."""
+        """The canonical external ids of all local records.
+
+        Raises:
+            ConfigurationError: The target has no `list_local`, or it gives records instead of their ids.
+            TargetError: The target does not answer.
+        """
         list_local = self._offered("list_local")
         if list_local is None:
             raise ConfigurationError(f"{self._job.name}: target: has no list_local, which deletes need")
@@ -243,8 +249,14 @@ class TargetDriver:
         try:
             canonical = self.canonical_id(checked_external_id(given))
             canonical.encode("utf-8")
-        except (ItemError, UnicodeEncodeError):
-            return
+        except (ItemError, UnicodeEncodeError) as error:
+            if isinstance(given, _NO_RECORDS) or type(given).__name__ in {"NAType", "NaTType"}:
+                return
+            # passed over, records would never be deleted, and every run would be green
+            raise ConfigurationError(
+                f"{self._job.name}: list_local: gives a {type(given).__name__}; let it give external ids, which are "
+                "text or numbers, not the records themselves"
+            ) from error
         yield canonical
 
     def find(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:

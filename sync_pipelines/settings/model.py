@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from upath import UPath
 
 from sync_pipelines.errors import ConfigurationError
 
+_NUMBER = re.compile(r"[-+]?[0-9.]{1,12}")
 _LOCAL = frozenset({"", "file", "local"})
 
 
@@ -160,6 +162,10 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = "_".join(str(part) for part in first["loc"][:1]).upper()
-        raise ConfigurationError(f"the environment variable SYNC_PIPELINES_{field} is wrong: {first['msg']}") from None
+        first = error.errors(include_url=False)[0]
+        field = "_".join(str(part) for part in first["loc"][:1])
+        # only of numbers the value is told: a URL, or what is pasted into the wrong variable, may be a secret
+        given = f"; it is {first['input']!r}" if _NUMBER.fullmatch(str(first["input"])) else ""
+        raise ConfigurationError(
+            f"the environment variable SYNC_PIPELINES_{field.upper()} is wrong: {first['msg']}{given}"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 from upath import UPath
 
-from sync_pipelines.snapshots.files import PageWriter, is_local
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.snapshots.files import PageWriter, is_local, write_json
 
 PLAN = pa.schema(
     [
@@ -67,8 +69,12 @@ class RunFiles:
 
     @contextmanager
     def working_file(self, name: str) -> Iterator[Path]:
-        """A path for a working file, which is removed at the end."""
-        self.work.mkdir(parents=True, exist_ok=True)
+        """A path for a working file, which is removed at the end.
+
+        Raises:
+            ConfigurationError: Its folder can't be made.
+        """
+        _make_work(self.work)
         path = self.work / name
         try:
             yield path
@@ -103,6 +109,19 @@ class SnapshotStore:
         """The files of one run."""
         return RunFiles(self.root / run_id, self.work / run_id)
 
+    def try_out(self) -> None:
+        """Writes a small file, and removes it again.
+
+        Raises:
+            ConfigurationError: There can be no folder for it.
+        """
+        folder = self.root / f"tried-{uuid.uuid4()}"
+        try:
+            write_json(folder / "tried.json", {})
+        finally:
+            _remove(folder)
+        _make_work(self.work)
+
     def remove_older_than(self, oldest_at_s: float, keep: Collection[str] = ()) -> int:
         """Removes the files of runs last touched before that time (seconds since 1970). Gives how many runs.
 
@@ -118,6 +137,16 @@ class SnapshotStore:
                 _remove(folder)
             old += len(stale) if root is self.root else 0
         return old
+
+
+def _make_work(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder {folder} of working files can't be made: {error.strerror or error}. Check "
+            "SYNC_PIPELINES_DATA_DIR."
+        ) from error
 
 
 def _remove(folder: UPath) -> None:

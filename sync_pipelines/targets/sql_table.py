@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, Table
 
-from sync_pipelines.database.connections import create_database, database_url
+from sync_pipelines.database.connections import create_database, database_url, leave_out_ignored_errors
 from sync_pipelines.engine.targets import Identify
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import load_settings
@@ -130,6 +130,7 @@ class SqlTable:
             ConfigurationError: The table, a column or the key's uniqueness is missing; nothing has been written.
             RetryableError: The database can't be reached.
         """
+        leave_out_ignored_errors()
         if isinstance(self.database, Engine):
             yield self._opened(self.database, identify)
             return

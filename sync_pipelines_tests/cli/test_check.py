@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +26,7 @@ def test_all_is_well_ends_with_0(place: Any) -> None:
     done = place.run("check")
     assert done.returncode == 0
     lines = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    assert lines == ["what", "settings", "ledger", "job files", "stock"]
+    assert lines == ["what", "settings", "ledger", "snapshots", "job files", "stock"]
     assert "table variants with key sku" in done.stdout
     assert done.stderr.startswith("all is well; the sources were not asked")
 
@@ -38,6 +40,23 @@ def test_a_problem_ends_with_2_and_says_what_to_do(place: Any) -> None:
     assert "has no table 'variants'; did you mean variant?" in done.stdout
     assert "\nto do: stock: correct the job file, or the table\n" in done.stdout
     assert done.stderr == "1 to mend\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("snapshots", "the snapshot folder .*SYNC_PIPELINES_SNAPSHOT_URL"), ("work", "working files")]
+)
+def test_folders_that_no_run_could_write_to_are_found(place: Any, name: str, message: str) -> None:
+    place.write_stock_job()
+    (place.data / name).write_text("no folder")
+    result = place.run("check", "--json")
+    assert result.returncode == 2
+    assert re.search(message, problems(json.loads(result.stdout))["snapshots"])
+
+
+def test_trying_out_the_snapshot_store_leaves_nothing_there(place: Any) -> None:
+    place.write_stock_job()
+    assert place.run("check").returncode == 0
+    assert list((place.data / "snapshots").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,19 @@ def test_failures_are_listed_one_by_one(failed: Any, invoke: Invoke) -> None:
     assert "1 of 2 failed items are shown" in limited.stderr
 
 
+def test_an_item_without_an_id_is_shown_in_the_list_since_nothing_else_can_name_it(
+    failed: Any, invoke: Invoke, document: Document
+) -> None:
+    (failed.root / "items.json").write_text('[{"sku": null, "stock": 7, "api_key": "hunter2"}]')
+    assert invoke("run", "stock").exit_code == 1
+    listed = invoke("failures", "stock", "--list")
+    assert '{"sku": null, "stock": 7, "api_key": "***"}' in listed.stderr
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]].count("(none)") == 1
+    rows = document("failures", "stock", "--list")["failures"]
+    [nameless] = [row for row in rows if row["external_id"] is None]
+    assert nameless["item"] == {"sku": None, "stock": 7, "api_key": "***"}
+
+
 def test_without_a_name_the_syncs_with_failures_are_counted(failed: Any, invoke: Invoke, document: Document) -> None:
     lines = invoke("failures").stdout.splitlines()
     assert lines[0].split() == ["sync", "open", "given", "up", "last"]

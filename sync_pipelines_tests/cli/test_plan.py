@@ -87,7 +87,33 @@ def test_show_filters(invoke: Invoke, plan_id: str) -> None:
     assert entries("--field", "sku") == ["create A-2: sku A-2, stock 0"]
     assert entries("--limit", "1") == ["update A-1: stock 2 -> 5"]
     wrong = invoke("plan", "show", plan_id, "--action", "remove")
-    assert (wrong.exit_code, "give create, update or delete" in wrong.stderr) == (2, True)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "give create, update or delete" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--field", "title"), "the plan has no entry that changes 'title'"),
+        (("--action", "update", "--field", "sku"), "the plan has no update that changes 'sku'"),
+        (("--action", "delete"), "the plan has no delete"),
+    ],
+)
+def test_show_says_so_if_no_entry_is_meant(invoke: Invoke, plan_id: str, options: tuple[str, ...], told: str) -> None:
+    assert invoke("plan", "show", plan_id, *options).stderr == f"{told}\n"
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_a_plan_whose_files_are_gone_is_no_half_document(place: Any, invoke: Invoke, plan_id: str, option: str) -> None:
+    for path in (place.data / "snapshots").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    result = invoke("plan", "show", plan_id, option)
+    assert result.exit_code == 1
+    assert "are not in the snapshot store" in result.stderr
+    assert (
+        result.stdout == "" if option == "--csv" else "not in the snapshot store" in json.loads(result.stdout)["error"]
+    )
 
 
 def test_show_as_json_and_csv(invoke: Invoke, plan_id: str) -> None:

@@ -97,12 +97,25 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(invoke: Callable[..., Re
     assert "\nError: " in result.stderr
 
 
-def test_a_wrong_setting_ends_with_2_and_one_line(place: Any) -> None:
-    place.environment["SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS"] = "soon"
+@pytest.mark.parametrize(("given", "told"), [("soon", "parse string as a number"), ("-1", "than 0; it is '-1'")])
+def test_a_wrong_setting_ends_with_2_and_one_line(place: Any, given: str, told: str) -> None:
+    place.environment["SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS"] = given
     done = place.run("list")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: the environment variable SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS is wrong")
+    assert line.endswith(told)
+
+
+@pytest.mark.parametrize("arguments", [["run", "nope"], ["apply", "nope"], ["plan", "show", "nope"], ["show", "nope"]])
+def test_an_error_is_a_json_document_too_for_whoever_asked_for_json(
+    invoke: Callable[..., Result], arguments: list[str]
+) -> None:
+    result = invoke(*arguments, "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["exit_code"]) == (2, 2)
+    assert "'nope'" in document["error"]
+    assert result.stderr == f"error: {document['error']}\n"
 
 
 def test_an_unexpected_error_is_one_line_with_a_hint(invoke: Callable[..., Result], monkeypatch: Any) -> None:

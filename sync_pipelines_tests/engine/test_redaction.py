@@ -34,6 +34,9 @@ SECRET = "hunter2-Tr0ub4dor"
         f"https://erp.example.com/items?access_token={SECRET}&page=2",
         f"PGPASSWORD={SECRET} psql",
         f"pwd: {SECRET}; more",
+        f"DETAIL: Key (api_token)=({SECRET}) already exists.",
+        f"DETAIL: Key (tenant, password)=(7, ({SECRET})) already exists.",
+        f"Duplicate entry '7-{SECRET}' for key 'users.api_token'",
     ],
 )
 def test_secrets_are_blotted_out(text: str) -> None:
@@ -54,6 +57,8 @@ def test_secrets_are_blotted_out(text: str) -> None:
         "mail me@example.com",
         "basic auth is off",
         "a session ended",
+        "DETAIL: Key (sku)=(A-1) already exists.",
+        "Duplicate entry 'A-1' for key 'variants.sku'",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:

@@ -72,6 +72,21 @@ def test_a_guarded_run_warns_and_tells_how_to_release_it(
     assert f"apply_plan: {tags['sync/plan']} and a reason" in str(metadata["to release it"])
 
 
+def test_a_dry_run_that_guards_would_stop_says_why(
+    job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
+) -> None:
+    launch(job, instance)
+    del shop.items[10:]
+
+    result = launch(job, instance, dry_run=True)
+
+    [diff] = [each for each in result.get_step_success_events() if each.step_key and each.step_key.endswith(".diff")]
+    [event] = [each for each in result.all_events if each.is_successful_output and each.step_key == diff.step_key]
+    metadata = event.step_output_data.metadata or {}
+    assert "20 of 30 local records would be deleted" in str(metadata["guards would withhold"].value)
+    assert "and a reason" in str(metadata["to apply it"].value)
+
+
 def test_what_is_withheld_is_released_from_the_launchpad_with_a_reason(
     job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
 ) -> None:

@@ -118,6 +118,13 @@ def test_dagster_refuses_a_wrong_selection_before_the_run(
     assert shop.fetches == 0
 
 
+def test_a_limit_below_one_fails_the_run_clearly(shop: Shop, instance: DagsterInstance) -> None:
+    with pytest.raises(Failure, match="limit: 0 must be a whole number from 1, or None for all items"):
+        run(build_definitions([shop.job()]), instance, run_config={"ops": {"shop__stock": {"config": {"limit": 0}}}})
+    [failed] = instance.get_runs()
+    assert failed.tags["sync/outcome"] == "failed"
+
+
 def test_the_launchpad_shows_limit_and_only_filled_in(shop: Shop) -> None:
     job = build_definitions([shop.job()]).resolve_job_def("erp_stock")
 

@@ -497,6 +497,21 @@ class TestCauses:
         del shop.fields["fetch_external"]
         assert [each.is_new for each in shop.run().causes] == [False]
 
+    def test_after_a_run_whose_updates_were_withheld_an_old_cause_is_not_new(self, shop: FailingShop) -> None:
+        shop.put("A", "B", "C", "D")
+        shop.run()
+        shop.put("D", stock=2)
+        shop.refuse("D", error=KeyError("colour"))
+        assert [each.is_new for each in shop.run().causes] == [True]
+        shop.fields["guards"] = Guards(max_update_share=0.3, few=0)
+        shop.put("A", "B", stock=3)
+        guarded = shop.run()
+        assert (guarded.outcome, guarded.causes, guarded.gone_causes) == ("guarded", (), ())
+        del shop.fields["guards"]
+        assert [each.is_new for each in shop.run().causes] == [False]
+        shop.accept("D")
+        assert [each.template for each in shop.run().gone_causes] == ["'colour'"]
+
     def test_a_retry_tells_its_errors_by_cause_too(self, shop: FailingShop) -> None:
         shop.put("A", "B")
         shop.refuse("A", "B")

@@ -67,8 +67,11 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", ["created", "duplicates", "failing", "created together", "failing together"])
 def test_many_items_take_no_more_memory_than_few(tmp_path: Path, kind: str) -> None:
     peak_bytes(tmp_path, 1_000, kind)  # imports and caches
-    small, large = peak_bytes(tmp_path, 6_000, kind), peak_bytes(tmp_path, 12_000, kind)
-    assert large < small + 500_000, f"{small:,} bytes for few items, {large:,} for many"  # a set of the ids: 800 kB
+    small, large = peak_bytes(tmp_path, 4_000, kind), peak_bytes(tmp_path, 8_000, kind)
+    room = 350_000  # a set of the ids takes 530 kB more
+    if kind.startswith("failing"):
+        room += 350_000  # queries for failures are garbage in cycles, which is not collected here
+    assert large < small + room, f"{small:,} bytes for few items, {large:,} for many"
 
 
 @pytest.mark.parametrize("kind", ["created", "updated", "duplicates"])
@@ -95,5 +98,5 @@ def test_in_bulk_many_items_take_no_more_memory_than_few(
         return peak_of_run(job, tmp_path, items)
 
     peak(1_500)  # imports and caches
-    small, large = peak(4_000), peak(16_000)
+    small, large = peak(4_000), peak(10_000)
     assert large < small + 500_000, f"{small:,} bytes for few items, {large:,} for many"

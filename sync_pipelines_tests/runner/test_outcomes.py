@@ -328,6 +328,24 @@ class TestDeletes:
         assert (results.failed_deletes, results.accounts_balance) == (1, True)
         assert sorted(records) == ["1", "3"]
 
+    def test_a_list_of_records_instead_of_ids_is_told_instead_of_deleting_nothing_for_ever(
+        self, settings: Settings
+    ) -> None:
+        records: dict[str, Any] = {"1": item(1), "2": item(2)}
+        job = SyncJob[Any, Any](
+            name="plain",
+            fetch_external=lambda: [item(1)],
+            get_external_id="sku",
+            find_local=records.get,
+            create=lambda each: None,
+            update=lambda each, local: None,
+            delete=lambda local: None,
+            list_local=lambda: list(records.values()),
+            deletes="hard",
+        )
+        with pytest.raises(ConfigurationError, match=r"plain: list_local: gives a dict; let it give external ids"):
+            run_sync(job, settings=settings)
+
     def test_a_list_that_breaks_off_deletes_nothing(self, sync: Sync, no_waits: None) -> None:
         from sync_pipelines.errors import RetryableError
 

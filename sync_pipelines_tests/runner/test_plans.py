@@ -214,6 +214,14 @@ class TestStale:
 
 
 class TestOnce:
+    def test_results_without_a_plan_name_none(self, lite: Table) -> None:
+        unguarded = run_sync(lite.job(deletes="off"), settings=lite.settings)
+        for use in (lite.apply, lambda plan_id: open_plan(plan_id, settings=lite.settings)):
+            with pytest.raises(
+                ConfigurationError, match="None is no id of a plan; results have a plan_id after a dry run"
+            ):
+                use(unguarded.plan_id)  # type: ignore[arg-type]
+
     def test_a_plan_is_applied_once(self, lite: Table) -> None:
         plan_id = lite.plan()
         lite.apply(plan_id)

@@ -234,6 +234,16 @@ class TestNamed:
         shop.can_be_asked()
         assert shop.retry("A").unchanged == 1
 
+    def test_ids_may_be_numbers(self, shop: FailingShop, settings: Settings) -> None:
+        with pytest.raises(ConfigurationError, match="stock: '7' has no failure"):
+            retry_failures(shop.job, external_ids=[7], settings=settings)  # type: ignore[list-item]
+        with pytest.raises(ConfigurationError, match="stock: external_ids: None is no id; give text or numbers"):
+            retry_failures(shop.job, external_ids=[None], settings=settings)  # type: ignore[list-item]
+
+    def test_certain_ids_and_everything_exclude_each_other(self, shop: FailingShop) -> None:
+        with pytest.raises(ConfigurationError, match="certain ids and everything exclude each other"):
+            shop.retry("A", everything=True)
+
     def test_a_text_is_no_list_of_ids(self, shop: FailingShop) -> None:
         with pytest.raises(ConfigurationError, match=r"must be a list of ids, such as \['A-1'\]"):
             retry_failures(shop.job, external_ids="A-1")

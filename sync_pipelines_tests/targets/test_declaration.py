@@ -52,7 +52,7 @@ from sync_pipelines.targets.sql_table import SqlTable
         ({"scope": {"shop": []}}, r"scope: 'shop': \[\] is not understood"),
         ({"scope": {"shop": {1, 2}}}, "scope: 'shop': {1, 2} is not understood"),
         ({"database": 5}, "database is a int"),
-        ({"database": "no url"}, "database URL can't be read"),
+        ({"database": "no url"}, "database URL can't be read.*It is that of SYNC_PIPELINES_DATABASE_URL"),
     ],
 )
 def test_a_wrong_declaration_names_field_and_value(fields: dict[str, Any], message: str) -> None:

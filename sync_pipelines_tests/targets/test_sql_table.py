@@ -527,3 +527,21 @@ def test_no_message_about_a_table_shows_the_password(postgres: sa.Engine) -> Non
     with pytest.raises(ConfigurationError, match=r"postgres:\*\*\*@") as caught, table.open(table.external_id):
         pass
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_batch_that_is_refused_puts_no_values_of_rows_on_stderr(
+    postgres: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver would log what the server says of a row that it was sent before it found the next one wrong itself."""
+    execute(postgres, "CREATE TABLE variants (sku TEXT PRIMARY KEY, note TEXT UNIQUE)")
+    with opened(postgres, columns=["note"]) as target:
+        target.create_many([{"sku": sku, "note": f"private {sku}"} for sku in "ABC"])
+        found = target.find_many(["A", "B"])
+        with pytest.raises(sa.exc.DataError, match="NUL"):
+            target.update_many(
+                [
+                    ({"sku": "A", "note": "private C"}, found["A"]),
+                    ({"sku": "B", "note": "\x00"}, found["B"]),
+                ]
+            )
+    assert caplog.messages == []

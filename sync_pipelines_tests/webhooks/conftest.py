@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -32,6 +33,7 @@ from sync_pipelines.engine.webhooks import Webhook
 from sync_pipelines.webhooks.application import build_app
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import hooks_of
+from sync_pipelines.webhooks.storing import DeliveryWriter
 
 ROOT = Path(sync_pipelines.__file__).resolve().parent.parent
 TOKEN = "t0ken-for-tests"
@@ -136,11 +138,12 @@ def never(*_: Any) -> None:
 
 @contextmanager
 def receiving(
-    url: str, *jobs: SyncJob[Any, Any], apply: Any = never, report: Any = None, answers_within_s: float = 5.0
+    url: str, *jobs: SyncJob[Any, Any], apply: Any = never, report: Any = None, answers_within_s: float = PATIENCE_S
 ) -> Iterator[Client]:
-    """A receiver of the jobs' webhooks over the ledger at that URL."""
+    """A receiver of the jobs' webhooks over the ledger at that URL; it is patient, for a disk of tests may be busy."""
     access = LedgerAccess(url, answers_within_s)
-    app = build_app(hooks_of(jobs), access, apply, report)
+    with patch.dict(cast("dict[str, Any]", DeliveryWriter.__init__.__kwdefaults__), timeout_s=PATIENCE_S):
+        app = build_app(hooks_of(jobs), access, apply, report)
     with start_blocking_portal() as portal:
         try:
             yield Client(app, portal, access.inbox)
