@@ -62,7 +62,7 @@ class Deaths(Remembered, Failures, Plans):
         instant: int,
         then: str,
     ) -> None:
-        job, done = self.world.job(lambda: items, deletes=deletes), []
+        job, done = self.world.job(lambda: items, deletes=deletes), list[Any]()
         before = self.model.copy()
         expected, withheld = self.model.sync(items, deletes=deletes == "hard")
         with in_bulk(bulk):
