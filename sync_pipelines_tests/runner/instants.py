@@ -92,7 +92,7 @@ def release_at_once(url: str, settings: Settings, name: str, plan_id: str) -> No
 
 
 def run_and_be_killed(url: str, settings: Settings, name: str, after: int) -> None:
-    """In a process of its own, which ends by SIGKILL at that statement or commit."""
+    """In a process of its own, which ends by SIGKILL at that transaction."""
     with _entered(url, settings, name) as stage, dying(after, killed):
         stage.run()
 
@@ -210,7 +210,7 @@ class Stage:
         return process
 
     def dies(self, after: int, act: Callable[[], Any]) -> bool:
-        """Does something until it dies at that statement or commit; False if it came to its end before."""
+        """Does something until it dies at that transaction; False if it came to its end before."""
         try:
             with dying(after):
                 act()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
@@ -9,9 +10,11 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
+from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines_tests.runner.machine.misses import Misses
 from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model, State
 from sync_pipelines_tests.runner.machine.world import World
 
@@ -22,10 +25,15 @@ readable_items = st.fixed_dictionaries(
         "sku": st.one_of(skus, st.just(7)),
         "quantity": st.sampled_from([0, 1, 2, 3, REFUSED, UNREADABLE]),
         "skip": st.sampled_from([False, False, False, True]),
+        "version": st.integers(1, 4),
     }
 )
-odd_items = st.fixed_dictionaries({"sku": st.sampled_from([None, " "]), "quantity": st.just(1), "skip": st.just(False)})
-good_items = st.fixed_dictionaries({"sku": skus, "quantity": st.integers(0, 3), "skip": st.just(False)})
+odd_items = st.fixed_dictionaries(
+    {"sku": st.sampled_from([None, " "]), "quantity": st.just(1), "skip": st.just(False), "version": st.just(4)}
+)
+good_items = st.fixed_dictionaries(
+    {"sku": skus, "quantity": st.integers(0, 3), "skip": st.just(False), "version": st.integers(1, 4)}
+)
 fetches = st.one_of(
     st.lists(good_items, max_size=6),
     st.lists(readable_items, max_size=6),
@@ -54,22 +62,69 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
-        self.model = Model(fails_late=world.kind == "functions", marks=world.kind == "marks")
+        self.model = Model()
         self.before: dict[str, State] = {}
         """The records before what a run is to be held against."""
 
-    @initialize(rows=st.dictionaries(skus, st.integers(0, 3), min_size=1))
-    def begin(self, rows: dict[str, int]) -> None:
-        self.world.begin()
+    @initialize(
+        rows=st.dictionaries(skus, st.integers(0, 3), min_size=1),
+        outside=st.sets(skus, max_size=1),
+        holds_version=st.booleans(),
+    )
+    def begin(self, rows: dict[str, int], outside: set[str], holds_version: bool) -> None:  # noqa: FBT001 - drawn
+        kind = self.world.kind
+        holds_version = kind == "versions" and holds_version
+        self.world.begin(holds_version=holds_version)
+        self.model = Model(
+            fails_late=kind == "functions",
+            marks=kind == "marks",
+            versions=kind == "versions",
+            holds_version=holds_version,
+            misses=Misses() if kind == "grace" else None,
+        )
+        self.others_write({**rows, "others": 5} if self.world.is_scoped else rows, {*outside, "others"})
+
+    def trouble(self, skus: set[str]) -> None:
+        """Lets these items fail, and no others."""
+        self.world.troubled = self.model.troubled = skus
+
+    def failures(self) -> set[str | None]:
+        """Whose failures are open or given up."""
+        found = self.world.ledger.failures.newest(self.world.name, [OPEN, GIVEN_UP], 1_000)
+        return {each.external_id for each in found}
+
+    def others_write(self, rows: Mapping[str, int | None], outside: set[str]) -> None:
         for sku, quantity in rows.items():
-            self.world.write(sku, quantity)
-        self.model.rows.update(rows)
+            is_outside = self.world.is_scoped and sku in outside
+            self.model.write(sku, self.world.write(sku, quantity, outside=is_outside), outside=is_outside)
+        self.look()
 
     @invariant()
     def the_table_is_what_the_model_says(self) -> None:
         if self.world.name != "stock":  # else the example has not begun
-            assert self.world.rows() == self.model.rows
-            self.before = dict(self.model.rows)
+            self.look()
+
+    def look(self) -> None:
+        """Compares the records, and what the ledger knows of them, with the model."""
+        model = self.model
+        assert self.world.rows() == model.rows
+        self.before = dict(model.rows)
+        if self.world.is_scoped:
+            assert self.world.outside() == model.outside
+        if model.misses is not None:
+            assert self.world.misses() == (model.misses.number, model.misses.counted)
+        if model.versions:
+            self.look_at_versions(self.world.newest())
+
+    def look_at_versions(self, found: dict[str, int]) -> None:
+        """Whatever has become of a record, nothing newer is known of it than what has come."""
+        for sku in {*found, *self.model.newest}:
+            if sku in self.model.unsure:
+                assert found.get(sku, 0) <= self.model.newest.get(sku, 0)
+            else:
+                assert found.get(sku) == self.model.newest.get(sku)
+        self.model.newest = found
+        self.model.unsure.clear()
 
     def check(self, results: SyncResults, expected: Expected, **more: int) -> None:
         """Compares what a run says, and what the ledger says of it, with what was expected."""
@@ -80,7 +135,7 @@ class Machine(RuleBasedStateMachine):
         self.check_ledger(results)
         self.check_writes(results)
 
-    def check_writes(self, results: SyncResults, *, has_died: bool = False) -> None:
+    def check_writes(self, results: SyncResults, *, has_died: bool = False, is_diffed_again: bool = False) -> None:
         """For features that remember what a run has written."""
 
     def check_ledger(self, results: SyncResults) -> None:

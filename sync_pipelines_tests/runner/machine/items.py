@@ -13,7 +13,6 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.draining import Drain
-from sync_pipelines.runner.single import sync_single_item
 from sync_pipelines_tests.runner.desk import AT_ONCE
 from sync_pipelines_tests.runner.machine.base import Machine, changes
 from sync_pipelines_tests.runner.machine.model import Item
@@ -29,6 +28,10 @@ class Items(Machine):
 
     @rule(change=changes)
     def single_change(self, change: Item | Delete) -> None:
+        if isinstance(change, Delete) and change.external_id in self.model.outside:
+            with pytest.raises(ItemError, match="scope"):
+                self.apply_single(change)
+            return
         if isinstance(change, Delete):
             removed = self.model.remove(change.external_id)
             assert self.apply_single(change) == ("deleted" if removed else "unchanged", change.external_id)
@@ -43,7 +46,7 @@ class Items(Machine):
             assert (expected.counts[action], external_id) == (1, sku)
 
     def apply_single(self, change: Item | Delete) -> tuple[str, str]:
-        result = sync_single_item(self.world.job(), change, settings=self.world.settings)
+        result = self.world.apply_single(change)
         return result.action, result.external_id
 
     @rule(changes=st.lists(changes, min_size=1, max_size=4))
@@ -66,8 +69,7 @@ class Items(Machine):
         self.waiting.append((sku, item))
 
     def drain_now(self) -> SyncResults:
-        with self.world.workspace() as workspace:
-            return Drain(self.world.job(), workspace).run(AT_ONCE)
+        return Drain(self.world.job(), self.world.workspace).run(AT_ONCE)
 
     @rule()
     def drain(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
+
+from sync_pipelines_tests.runner.machine.misses import Misses
 
 Item = dict[str, Any]
 
@@ -18,6 +20,13 @@ FEW, SHARE = 1, 0.5
 """What guards allow: one delete, or one item less, is never a matter of shares."""
 
 
+class Versioned(NamedTuple):
+    """A live record that holds the version of its item."""
+
+    quantity: Any
+    version: int | None
+
+
 @dataclass(frozen=True)
 class Marked:
     """A record that is marked as deleted."""
@@ -25,8 +34,18 @@ class Marked:
     quantity: int
 
 
-State = int | Marked
-"""A live record is its quantity."""
+State = int | Versioned | Marked
+"""A live record is its quantity, unless it holds its version as well."""
+
+
+def quantity_of(state: Any) -> Any:
+    """The quantity of a record, or of what an item wants it to be."""
+    return state.quantity if isinstance(state, Versioned | Marked) else state
+
+
+def is_live(state: State | None) -> bool:
+    """True of a record that is there and not marked."""
+    return state is not None and not isinstance(state, Marked)
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,7 @@ class Entry:
     position: int
     old: State | None
     new: Any
+    version: int | None = None
 
 
 @dataclass
@@ -127,59 +147,116 @@ class Model:
     Args:
         fails_late: True if a quantity that can't be read is noticed only when a new record is written.
         marks: True if a delete marks a record instead of removing it.
+        versions: True if an older item is skipped.
+        holds_version: True if a record holds its item's version.
+        misses: What is known of missing records; None if they are deleted at once.
         rows: Id -> record.
+        outside: The records that are not the sync's own.
+        newest: Id -> the version that a record has come to.
+        troubled: The items that fail for the moment.
+        unsure: Of which records it depends on the way they went what is known of their versions.
         good: How many items the good whole fetches had, newest first.
         arrivals: Which items have come.
     """
 
     fails_late: bool = False
     marks: bool = False
+    versions: bool = False
+    holds_version: bool = False
+    misses: Misses | None = None
     rows: dict[str, State] = field(default_factory=dict)
+    outside: set[str] = field(default_factory=set)
+    newest: dict[str, int] = field(default_factory=dict)
+    unsure: set[str] = field(default_factory=set)
+    troubled: set[str] = field(default_factory=set)
     good: list[int] = field(default_factory=list)
     arrivals: Arrivals = field(default_factory=Arrivals)
 
-    def live(self) -> dict[str, int]:
-        """The records that are not marked."""
-        return {sku: state for sku, state in self.rows.items() if not isinstance(state, Marked)}
+    def copy(self) -> Model:
+        """What is known of the records now, to be held against later."""
+        return replace(self, rows=dict(self.rows), newest=dict(self.newest), unsure=set(self.unsure))
+
+    def own(self) -> set[str]:
+        """The records that the sync answers for: those in its scope that are not marked."""
+        return {sku for sku, state in self.rows.items() if is_live(state)} - self.outside
 
     def remove(self, sku: str) -> bool:
         """Deletes a record. False if there was none, or one that is marked already."""
         state = self.rows.pop(sku, None)
         if state is not None and self.marks:
-            self.rows[sku] = state if isinstance(state, Marked) else Marked(state)
-        return isinstance(state, int)
+            self.rows[sku] = state if isinstance(state, Marked) else Marked(quantity_of(state))
+        return is_live(state)
+
+    def write(self, sku: str, state: State | None, *, outside: bool = False) -> None:
+        """What somebody else writes; None deletes. What the ledger knows of its version nobody can tell here."""
+        self.rows.pop(sku, None)
+        self.outside.discard(sku)
+        self.unsure.add(sku)
+        if state is not None:
+            self.rows[sku] = state
+            self.outside |= {sku} if outside else set()
 
     def diff(self, items: Sequence[Item], *, deletes: bool = False) -> Diff:
-        """Compares a fetch with the records. Changes nothing."""
+        """Compares a fetch with the records. Changes nothing but the versions of what is up to date."""
         settled, entries = Expected(), []
-        last = {id_of(item): position for position, item in enumerate(items)}
+        winners = self.winners(items)
         for position, item in enumerate(items):
             sku = id_of(item)
             if sku is None:
                 settled.fail(position, None)
-            elif last[sku] != position:
+            elif winners[sku] != position:
                 settled.count("duplicate")
             elif entry := self._decide(position, sku, item, settled):
                 entries.append(entry)
-        if deletes and None not in last:
-            entries += [Entry(sku, -1, old, None) for sku, old in self.live().items() if sku not in last]
+        if deletes:
+            entries += [Entry(sku, -1, self.rows[sku], None) for sku in self.missing(items)]
         return Diff(settled, entries)
+
+    def winners(self, items: Sequence[Item]) -> dict[str, int]:
+        """Where the item is that counts of each id: the newest, of equally new ones the last."""
+        places: dict[str, int] = {}
+        for place, item in enumerate(items):
+            sku = id_of(item)
+            if sku is not None and not (sku in places and self.is_older(item, items[places[sku]]["version"])):
+                places[sku] = place
+        return places
+
+    def is_older(self, item: Item, version: int | None) -> bool:
+        """True if an item is older than that version, and that matters."""
+        return self.versions and version is not None and item["version"] < version
+
+    def missing(self, items: Sequence[Item]) -> list[str]:
+        """The own records that a fetch is without; none if that can't be known of it."""
+        seen = {id_of(item) for item in items}
+        return [] if None in seen else sorted(self.own() - seen)
 
     def _decide(self, position: int, sku: str, item: Item, settled: Expected) -> Entry | None:
         old, new = self.rows.get(sku), item["quantity"]
-        if item["skip"]:
+        wanted = Versioned(new, item["version"]) if self.holds_version else new
+        if sku in self.troubled:
+            settled.fail(position, sku)
+        elif item["skip"] or self.is_older(item, self.newest.get(sku)):
             settled.count("skipped")
         elif new == UNREADABLE and not (self.fails_late and old is None):
             settled.fail(position, sku)
-        elif old == new:
+        elif old == wanted:
             settled.count("unchanged")
+            self.newest[sku] = item["version"]
         else:
-            return Entry(sku, position, old, new)
+            return Entry(sku, position, old, wanted, item["version"])
         return None
+
+    def plan(self, items: Sequence[Item], *, deletes: bool) -> Diff:
+        """What a dry run says: what the next run would do, if it were not guarded."""
+        diff = self.diff(items, deletes=deletes)
+        if not deletes or self.misses is None:
+            return diff
+        ahead = 0 if self.has_shrunk(len(items)) else 1
+        return _only_due(diff, self.misses.due(self.missing(items), came=self._came(), ahead=ahead))
 
     def sync(self, items: Sequence[Item], *, deletes: bool) -> tuple[Expected, Diff | None]:
         """What a whole run does, and what guards withhold of it."""
-        diff = self.diff(items, deletes=deletes)
+        diff = self._with_grace(self.diff(items, deletes=deletes), items, deletes=deletes)
         gone = [entry for entry in diff.entries if entry.new is None]
         is_guarded = self.is_suspicious(len(items), len(gone))
         if is_guarded:
@@ -188,12 +265,34 @@ class Model:
         expected.is_guarded = is_guarded
         return expected, Diff(Expected(), gone) if is_guarded else None
 
-    def is_suspicious(self, fetched: int, deletes: int) -> bool:
-        """True if a fetch has shrunken by half, or would have more than half of the records deleted."""
+    def _with_grace(self, diff: Diff, items: Sequence[Item], *, deletes: bool) -> Diff:
+        if self.misses is None:
+            return diff
+        if not deletes:
+            self.misses = Misses()
+            return diff
+        if None in map(id_of, items):
+            return diff
+        missing, came = self.missing(items), self._came()
+        if self.has_shrunk(len(items)):
+            return _only_due(diff, self.misses.due(missing, came=came))
+        self.misses = self.misses.fetched(missing, came, len(self.arrivals.singles))
+        return _only_due(diff, self.misses.due(missing))
+
+    def _came(self) -> set[str]:
+        """Whose items have come by themselves since the fetch that was counted last."""
+        return set(self.arrivals.singles[self.misses.singles :]) if self.misses is not None else set()
+
+    def has_shrunk(self, fetched: int) -> bool:
+        """True if a fetch is empty, or has shrunken by half."""
         usual = median(self.good[:5]) if self.good else 0
-        if not fetched and (usual or deletes):
-            return True
-        return usual - fetched > max(FEW, SHARE * usual) or deletes > max(FEW, SHARE * len(self.live()))
+        return not fetched or usual - fetched > max(FEW, SHARE * usual)
+
+    def is_suspicious(self, fetched: int, deletes: int) -> bool:
+        """True if a fetch looks broken, or would have more than half of the records deleted."""
+        if not fetched:
+            return bool(deletes or (self.good and median(self.good[:5])))
+        return self.has_shrunk(fetched) or deletes > max(FEW, SHARE * len(self.own()))
 
     def apply(self, diff: Diff, since: tuple[int, int] | None = None) -> Expected:
         """Writes what a comparison wants, as far as each record still is what it was then.
@@ -209,35 +308,79 @@ class Model:
         return expected
 
     def _apply(self, entry: Entry, expected: Expected, came: set[str]) -> None:
-        now = self.rows.get(entry.sku)
-        if entry.new is None and not isinstance(now, int):
-            return  # of what is gone already nothing is counted
-        if now == entry.new:
-            expected.count("unchanged")
-        elif now != entry.old or entry.new in {REFUSED, UNREADABLE} or (entry.new is None and entry.sku in came):
+        now, new = self.rows.get(entry.sku), entry.new
+        if new is None:
+            self._apply_delete(entry, expected, came)
+        elif self.is_older({"version": entry.version}, self.newest.get(entry.sku)):
             expected.fail(entry.position, entry.sku)
-        elif entry.new is None:
-            expected.count("deleted")
-            self.remove(entry.sku)
+        elif now == new:
+            expected.count("unchanged")
+            self._keep(entry)
+        elif now != entry.old or quantity_of(new) in {REFUSED, UNREADABLE}:
+            expected.fail(entry.position, entry.sku)
         else:
             expected.count("created" if entry.old is None else "updated")
-            self.rows[entry.sku] = entry.new
+            self.rows[entry.sku] = new
+            self._keep(entry)
+
+    def _apply_delete(self, entry: Entry, expected: Expected, came: set[str]) -> None:
+        now = self.rows.get(entry.sku)
+        if not is_live(now):
+            return  # of what is gone already nothing is counted
+        if now != entry.old or entry.sku in came | self.outside:
+            expected.fail(entry.position, entry.sku)
+        else:
+            expected.count("deleted")
+            self.remove(entry.sku)
+            self.unsure.add(entry.sku)
+
+    def _keep(self, entry: Entry) -> None:
+        if entry.version is not None:
+            self.newest[entry.sku] = entry.version
+            self.unsure.discard(entry.sku)
 
     def drain(self, deliveries: Iterable[tuple[str, Item | None]]) -> Expected:
         """Applies deliveries in the order in which they came: an item, or None for a delete."""
         expected = Expected()
-        last: dict[str, Item | None] = {}
+        groups: dict[str, list[Item | None]] = {}
         for sku, item in deliveries:
-            if sku in last:
-                expected.count("duplicate")
-            last[sku] = item
-        for sku, item in last.items():
-            if item is not None:
-                applied = self.apply(self.diff([item]))
-            else:
-                applied = Expected()
-                applied.count("deleted" if self.remove(sku) else "unchanged")
+            groups.setdefault(sku, []).append(item)
+        for sku, group in groups.items():
+            applied = self._drain_one(sku, group)
             expected.add(applied)
             if any(applied.counts[outcome] for outcome in ("created", "updated", "unchanged")):
                 self.arrivals.singles.append(sku)
         return expected
+
+    def _drain_one(self, sku: str, group: Sequence[Item | None]) -> Expected:
+        """The newest of several states; a delete counts unless what came after it is newer than all before it."""
+        expected, made_up_for = Expected(), len(group) - 1
+        places = [place for place, item in enumerate(group) if item is not None]
+        newest = places[0] if places else -1
+        for place in places[1:]:
+            newest = newest if self.is_older(group[place] or {}, (group[newest] or {})["version"]) else place
+        last_delete = max((place for place, item in enumerate(group) if item is None), default=-1)
+        item = group[newest] if newest > last_delete else None
+        if item is None:
+            versions = [each["version"] for each in group if each is not None]
+            self._delete_one(sku, expected, max([*versions, self.newest.get(sku, 0)]))
+        else:
+            is_passed_over = not item["skip"] and self.is_older(item, self.newest.get(sku))
+            expected.add(self.apply(self.diff([item])))
+            if is_passed_over and last_delete >= 0:
+                made_up_for -= 1
+                self._delete_one(sku, expected, self.newest[sku])
+        expected.counts["duplicate"] += made_up_for
+        return expected
+
+    def _delete_one(self, sku: str, expected: Expected, version: int) -> None:
+        if sku in self.outside:
+            expected.fail(-1, sku)
+            return
+        expected.count("deleted" if self.remove(sku) else "unchanged")
+        if version:
+            self.newest[sku] = version
+
+
+def _only_due(diff: Diff, due: set[str]) -> Diff:
+    return Diff(diff.settled, [entry for entry in diff.entries if entry.new is not None or entry.sku in due])

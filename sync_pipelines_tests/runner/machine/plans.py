@@ -38,10 +38,9 @@ class Plans(Runs):
         return self.dry_run_of(items, deletes)
 
     def dry_run_of(self, items: list[Item], deletes: str) -> Plan:
-        with self.world.workspace() as workspace:
-            run = DryRun(self.world.job(lambda: items, deletes=deletes), workspace)
-            results = run.finish(run.diff(run.fetch()))
-        diff = self.model.diff(items, deletes=deletes == "hard")
+        run = DryRun(self.world.job(lambda: items, deletes=deletes), self.world.workspace)
+        results = run.finish(run.diff(run.fetch()))
+        diff = self.model.plan(items, deletes=deletes == "hard")
         assert results.outcome == "planned"
         wanted = {**diff.settled.counts, **diff.planned(), "fetched": len(items)}
         assert results.counts() == wanted
@@ -49,8 +48,8 @@ class Plans(Runs):
         return Plan(results.run_id, deletes, diff, len(items), self.model.arrivals.now())
 
     def apply(self, plan: Plan | Withheld, reason: str | None = "it is right") -> SyncResults:
-        with self.world.workspace() as workspace:
-            return PlanRun(self.world.job(deletes=plan.deletes), workspace).apply_kept(plan.id, reason, "a test")
+        run = PlanRun(self.world.job(deletes=plan.deletes), self.world.workspace)
+        return run.apply_kept(plan.id, reason, "a test")
 
     @rule(target=applied, plan=consumes(unapplied))
     def apply_some_plan(self, plan: Plan) -> Plan:
@@ -68,17 +67,24 @@ class Plans(Runs):
         self, items: list[Item], deletes: str, rows: dict[str, int | None]
     ) -> Plan:
         plan = self.dry_run_of(items, deletes)
-        self.somebody_else_writes(rows)
+        self.others_write(rows, set())
         return self.apply_a_plan(plan)
 
     @rule(plan=applied)
-    def apply_it_again(self, plan: Plan) -> None:
+    def apply_it_again(self, plan: Plan | Withheld) -> None:
         with pytest.raises(PlanError, match="a plan is applied once"):
             self.apply(plan)
 
-    @precondition(lambda self: self.withheld is not None)
+    @precondition(lambda self: self.superseded)
     @rule()
-    def release(self) -> None:
+    def apply_what_is_superseded(self) -> None:
+        """Whatever guards withheld before the newest whole run, nobody can release any more."""
+        with pytest.raises(PlanError, match="is superseded"):
+            self.apply(self.superseded[-1])
+
+    @precondition(lambda self: self.withheld is not None)
+    @rule(target=applied)
+    def release(self) -> Withheld:
         """What guards have withheld is applied once somebody says why it is right."""
         plan = self.withheld
         assert plan is not None
@@ -87,3 +93,4 @@ class Plans(Runs):
         self.check(self.apply(plan), self.model.apply(plan.diff, plan.made), fetched=0)
         self.withheld = None
         self.model.good = [plan.fetched]  # what came before is no measure any more
+        return plan

@@ -13,8 +13,9 @@ from hypothesis.stateful import rule
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, parts, writes
-from sync_pipelines_tests.runner.machine.model import Diff, Expected, Item, id_of
+from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, parts, skus, writes
+from sync_pipelines_tests.runner.machine.model import Diff, Expected, Item, State, id_of, is_live, quantity_of
+from sync_pipelines_tests.runner.machine.world import World
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class Withheld:
 class Runs(Machine):
     """A whole run leaves the table as the fetch says, but for what looks like a broken source."""
 
-    withheld: Withheld | None = None
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.withheld: Withheld | None = None
+        self.superseded: list[Withheld] = []
 
     def sync(self, items: list[Item], *, bulk: bool, selection: Any = None, **fields: Any) -> SyncResults:
-        with self.world.workspace() as workspace, in_bulk(bulk):
-            run = SyncRun(self.world.job(lambda: items, **fields), workspace)
+        with in_bulk(bulk):
+            run = SyncRun(self.world.job(lambda: items, **fields), self.world.workspace)
             return run.apply(run.diff(run.fetch(**(selection or {}))))
 
     @rule(items=fetches, deletes=deletes, bulk=st.booleans())
@@ -53,6 +57,7 @@ class Runs(Machine):
     def whole_run_is_done(self, results: SyncResults, items: list[Item], withheld: Diff | None, deletes: str) -> None:
         """What guards withhold is a plan; what they do not is what later fetches are held against."""
         self.model.arrivals.fetched(map(id_of, items), whole=True)
+        self.superseded += [self.withheld] if self.withheld is not None else []
         self.withheld = None
         if withheld is None:
             self.model.good.insert(0, results.fetched)
@@ -64,18 +69,27 @@ class Runs(Machine):
 
     @rule(bulk=st.booleans())
     def run_of_what_is_there(self, bulk: bool) -> None:  # noqa: FBT001 - drawn
-        items = [{"sku": sku, "quantity": quantity, "skip": False} for sku, quantity in self.model.live().items()]
+        items = [self.item_of(sku, state) for sku, state in self.model.rows.items() if is_live(state)]
         results = self.sync(items, bulk=bulk, deletes="hard")
         expected, withheld = self.model.sync(items, deletes=True)
-        assert expected.counts["unchanged"] == len(items)
+        assert expected.counts["unchanged"] == len(items) or self.model.holds_version
         self.check(results, expected, fetched=len(items))
         self.whole_run_is_done(results, items, withheld, "hard")
 
+    def item_of(self, sku: str, state: State) -> Item:
+        """The item of a record as it is."""
+        version = self.model.newest.get(sku, 1)
+        return {"sku": sku, "quantity": quantity_of(state), "skip": False, "version": version}
+
     @rule(items=fetches, part=parts, bulk=st.booleans())
     def run_of_a_part(self, items: list[Item], part: dict[str, Any], bulk: bool) -> None:  # noqa: FBT001 - drawn
+        failed = self.failures()
         results = self.sync(items, bulk=bulk, deletes="hard", selection=part)
         taken = [item for item in items if id_of(item) in part["only"]] if "only" in part else items[: part["limit"]]
-        self.check(results, self.model.apply(self.model.diff(taken)), fetched=len(taken))
+        expected = self.model.apply(self.model.diff(taken))
+        self.check(results, expected, fetched=len(taken))
+        taken_ids = {id_of(item) for item in taken} - {None}
+        assert self.failures() == (failed - taken_ids) | {sku for _, sku in expected.errors}
         self.model.arrivals.fetched(part.get("only", map(id_of, taken)), whole=False)
 
     @rule(items=fetches)
@@ -84,17 +98,12 @@ class Runs(Machine):
             yield from items
             raise OSError("the line is dead")
 
-        with self.world.workspace() as workspace, pytest.raises(FetchError) as caught:
-            SyncRun(self.world.job(fetch, deletes="hard"), workspace).fetch()
+        with pytest.raises(FetchError) as caught:
+            SyncRun(self.world.job(fetch, deletes="hard"), self.world.workspace).fetch()
         assert caught.value.items_fetched == len(items)
         assert caught.value.results.outcome == "failed"
         self.check_ledger(caught.value.results)
 
-    @rule(rows=writes)
-    def somebody_else_writes(self, rows: dict[str, int | None]) -> None:
-        for sku, quantity in rows.items():
-            self.world.write(sku, quantity)
-            self.model.rows.pop(sku, None)
-            if quantity is not None:
-                self.model.rows[sku] = quantity
-        self.before = dict(self.model.rows)
+    @rule(rows=writes, outside=st.sets(skus, max_size=1))
+    def somebody_else_writes(self, rows: dict[str, int | None], outside: set[str]) -> None:
+        self.others_write(rows, outside)
