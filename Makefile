@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PORT ?= 3000
 OUT ?= .bench
+PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -24,11 +25,11 @@ demo-change: $(VENV)/installed-demo  ## change the ERP of the running demo
 dev: $(VENV)/installed-dev  ## Dagster alone, on your own jobs and settings
 	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
-test: $(VENV)/installed-dev  ## all tests, PostgreSQL and the real ERP included
-	@exec $(BIN)/python -m pytest -m "not ui" --numprocesses auto --maxprocesses 4 --dist worksteal
+test: $(VENV)/installed-dev  ## all tests, PostgreSQL and the real ERP included; PROCESSES=1 one after the other
+	@exec $(BIN)/python -m pytest -m "not ui" --numprocesses $(PROCESSES) --dist worksteal
 
 coverage: $(VENV)/installed-dev  ## all tests, and which lines and branches they reach
-	@exec $(BIN)/python -m pytest -m "not ui" --numprocesses auto --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered
+	@exec $(BIN)/python -m pytest -m "not ui" --numprocesses $(PROCESSES) --dist worksteal --cov --cov-report=term:skip-covered
 
 test-ui: $(VENV)/installed-dev  ## what an operator sees, read in a real browser; needs Chromium
 	@exec $(BIN)/python -m pytest -m ui
