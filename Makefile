@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PORT ?= 3000
 OUT ?= .bench
-PROCESSES ?= 3
+PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

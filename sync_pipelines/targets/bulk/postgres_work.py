@@ -28,7 +28,11 @@ _LEFTOVERS = sa.text(
     "WHERE n.nspname = :schema AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') "
     "AND obj_description(c.oid, 'pg_class') LIKE 'sync_pipelines %'"
 )
-_HAS_RECORDED = sa.text("SELECT to_regclass(:name) IS NOT NULL")
+_HAS_RECORDED = sa.text(  # `to_regclass` is an error for a role that may not use the schema
+    "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = :schema AND c.relname = :name AND has_schema_privilege(n.oid, 'USAGE') "
+    "AND pg_has_role(c.relowner, 'USAGE'))"
+)
 _MAY_USE_SCHEMA = sa.text(
     "SELECT has_schema_privilege(:name, 'CREATE') AND has_schema_privilege(:name, 'USAGE') AND coalesce("
     "has_table_privilege(to_regclass(:progress), 'SELECT') AND has_table_privilege(to_regclass(:progress), 'INSERT') "
@@ -55,10 +59,9 @@ def temporary_or_not(database: sa.Engine, schema: str) -> bool | None:
 
 def has_recorded_in_schema(database: sa.Engine, request: BulkRequest) -> bool:
     """True if runs of this sync have left something for the ledger."""
-    quote = database.dialect.identifier_preparer.quote_identifier
-    name = f"{quote(request.schema)}.{quote(lasting_name(request, RECORDED))}"
+    given = {"schema": request.schema, "name": lasting_name(request, RECORDED)}
     with passing_failures(database), database.connect() as connection:
-        return bool(connection.scalar(_HAS_RECORDED, {"name": name}))
+        return bool(connection.scalar(_HAS_RECORDED, given))
 
 
 class PostgresWork(WorkTables):
