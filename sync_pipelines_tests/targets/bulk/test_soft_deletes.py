@@ -484,7 +484,7 @@ def test_what_was_counted_is_forgotten_without_grace(desk: Desk) -> None:
     both, one = {"A": 1, "B": 2}, {"A": 1}
     desk.run(both, delete_after=2)
     desk.run(one, delete_after=2)
-    desk.run(both, deletes="off", delete_after=2)
+    desk.run(both, deletes="off")
     assert desk.counted(one, delete_after=2) == {"unchanged": 1}
 
 
