@@ -13,7 +13,7 @@ from sync_pipelines.database.failure_rows import DELETE, UPSERT, VANISHED, Unres
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.run_causes import GONE, KNOWN, NEW, CauseRow, RunCauses
 from sync_pipelines.database.run_history import WAS_APPLIED, took_all_items
-from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE, WITHHELD
+from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE
 from sync_pipelines.engine.causes import Cause, CauseCounter, compared, template_of
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
@@ -213,10 +213,8 @@ class _Resolving:
 
     def _withheld_files(self) -> RunFiles | None:
         """The files of what guards have withheld of the run; None if they have withheld nothing."""
-        plan = self._workspace.plans.plan(self._run.id) if self._run.kind == FULL else None
-        if plan is None or plan.kind != WITHHELD:
-            return None
-        return files_of_plan(self._workspace, plan.id, plan.kind)
+        plan = self._workspace.plans.withheld_of(self._run.id)
+        return files_of_plan(self._workspace, plan.id, plan.kind) if plan is not None else None
 
     def resolve(self) -> None:
         """Notes them as resolved, a part at a time."""

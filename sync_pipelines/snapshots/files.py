@@ -195,13 +195,23 @@ def make_folder(folder: UPath) -> None:
     Raises:
         ConfigurationError: It can't be made.
     """
+    _make(folder, f"snapshot folder {folder}", "SYNC_PIPELINES_DATA_DIR and SYNC_PIPELINES_SNAPSHOT_URL")
+
+
+def make_work_folder(folder: Path) -> None:
+    """Makes the local folder of a run's working files.
+
+    Raises:
+        ConfigurationError: It can't be made.
+    """
+    _make(folder, f"folder {folder} of working files", "SYNC_PIPELINES_DATA_DIR")
+
+
+def _make(folder: Path | UPath, shown: str, settings: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(
-            f"the snapshot folder {folder} can't be made: {error.strerror or error}. Check SYNC_PIPELINES_DATA_DIR "
-            "and SYNC_PIPELINES_SNAPSHOT_URL."
-        ) from error
+        raise ConfigurationError(f"the {shown} can't be made: {error.strerror or error}. Check {settings}.") from error
 
 
 def give_name(unfinished: UPath, path: UPath) -> None:

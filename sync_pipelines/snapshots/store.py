@@ -14,8 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 from upath import UPath
 
-from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.snapshots.files import PageWriter, is_local, write_json
+from sync_pipelines.snapshots.files import PageWriter, is_local, make_work_folder, write_json
 
 PLAN = pa.schema(
     [
@@ -74,7 +73,7 @@ class RunFiles:
         Raises:
             ConfigurationError: Its folder can't be made.
         """
-        _make_work(self.work)
+        make_work_folder(self.work)
         path = self.work / name
         try:
             yield path
@@ -120,7 +119,7 @@ class SnapshotStore:
             write_json(folder / "tried.json", {})
         finally:
             _remove(folder)
-        _make_work(self.work)
+        make_work_folder(self.work)
 
     def remove_older_than(self, oldest_at_s: float, keep: Collection[str] = ()) -> int:
         """Removes the files of runs last touched before that time (seconds since 1970). Gives how many runs.
@@ -137,16 +136,6 @@ class SnapshotStore:
                 _remove(folder)
             old += len(stale) if root is self.root else 0
         return old
-
-
-def _make_work(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the folder {folder} of working files can't be made: {error.strerror or error}. Check "
-            "SYNC_PIPELINES_DATA_DIR."
-        ) from error
 
 
 def _remove(folder: UPath) -> None:
