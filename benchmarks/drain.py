@@ -21,8 +21,8 @@ from benchmarks.databases.postgres import postgres_server
 from sync_pipelines import Settings, SqlTable, SyncJob, sync_single_item
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.engine.codec import encode
-from sync_pipelines.runner.draining import Drain, DrainLimits
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.changes.drain import Drain, DrainLimits
+from sync_pipelines.runner.context.workspace import open_workspace
 
 _TABLE = "CREATE TABLE bench_stock (sku text PRIMARY KEY, quantity int NOT NULL, warehouse text NOT NULL)"
 _SINGLE = 60

@@ -31,8 +31,8 @@ from demo.shop import create_tables
 from demo.webhooks import SECRET_VARIABLE, RunningReceiver, new_secret
 from sync_pipelines import SyncResults, trigger_sync
 from sync_pipelines.errors import SyncPipelinesError
-from sync_pipelines.runner.outcome import results_of_run
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.runs.results import results_of_run
 from sync_pipelines.settings.model import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

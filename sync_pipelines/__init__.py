@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sync_pipelines.delivery.single_items import apply_item, trigger_item
+    from sync_pipelines.delivery.webhook_app import webhook_app
     from sync_pipelines.engine.causes import Cause
     from sync_pipelines.engine.declaration import SyncJob
     from sync_pipelines.engine.guards import Guards
@@ -41,12 +43,10 @@ if TYPE_CHECKING:
     from sync_pipelines.registry.history import record_history
     from sync_pipelines.registry.plans import apply_plan
     from sync_pipelines.registry.registry import register_sync_job, schedule_sync_job
-    from sync_pipelines.registry.single_items import apply_item, trigger_item
-    from sync_pipelines.registry.webhook_app import webhook_app
-    from sync_pipelines.runner.plan_reading import Plan, open_plan
-    from sync_pipelines.runner.retrying_failures import retry_failures
-    from sync_pipelines.runner.run import run_sync
-    from sync_pipelines.runner.single import sync_single_item
+    from sync_pipelines.runner.changes.retry_failures import retry_failures
+    from sync_pipelines.runner.changes.single_item import sync_single_item
+    from sync_pipelines.runner.plans.plan_view import Plan, open_plan
+    from sync_pipelines.runner.run_sync import run_sync
     from sync_pipelines.settings.model import Settings
     from sync_pipelines.sources.dlt import dlt_resource
     from sync_pipelines.sources.files import csv_file, parquet_file
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     )
     from sync_pipelines.sources.sql_query import sql_query
     from sync_pipelines.sources.tryton import Tryton
-    from sync_pipelines.targets.soft_delete import SoftDelete
     from sync_pipelines.targets.sql_table import SqlTable
+    from sync_pipelines.targets.table.soft_delete import SoftDelete
 
 _PLACES = {
     "AccountsError": "errors",

@@ -24,8 +24,8 @@ from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.showing import shown_text, shown_value
 from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
 from sync_pipelines.registry.registry import find_job
-from sync_pipelines.runner.failures_of_runs import causes_of_run
-from sync_pipelines.runner.retrying_failures import retry_failures
+from sync_pipelines.runner.changes.retry_failures import retry_failures
+from sync_pipelines.runner.failures.reconcile import causes_of_run
 from sync_pipelines.settings.model import load_settings
 
 _NO_ID = "(none)"

@@ -25,8 +25,8 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.plans import apply_plan
 from sync_pipelines.registry.registry import find_job
-from sync_pipelines.runner.plan_reading import Plan, entry_document, entry_line, list_plans, open_plan
-from sync_pipelines.runner.run import run_sync
+from sync_pipelines.runner.plans.plan_view import Plan, entry_document, entry_line, list_plans, open_plan
+from sync_pipelines.runner.run_sync import run_sync
 
 _ENTRIES_SHOWN = 20
 

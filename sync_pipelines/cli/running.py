@@ -15,7 +15,7 @@ from sync_pipelines.engine.causes import Cause
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.registry.registry import find_job
-from sync_pipelines.runner.run import run_sync
+from sync_pipelines.runner.run_sync import run_sync
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from sync_pipelines.cli.wording import (
     short_id,
 )
 from sync_pipelines.database.ledger import ErrorRow, Ledger, RunRow, open_ledger
-from sync_pipelines.database.run_history import RunHistory
+from sync_pipelines.database.run_queries import RunHistory
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.settings.model import load_settings

@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from sync_pipelines.cli.output import show_json, show_line
+from sync_pipelines.delivery.single_items import STORED, apply_item
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.registry.single_items import STORED, apply_item
 
 
 def apply_one(name: str, given: str, *, as_json: bool) -> None:

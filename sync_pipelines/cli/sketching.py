@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sync_pipelines.cli.job_file import Sketch, module_name
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.targets.reflection import ReflectedTable, reflect_table
+from sync_pipelines.targets.table.reflection import ReflectedTable, reflect_table
 
 _ID_FIELDS = ("sku", "id", "external_id", "uuid", "guid", "code", "number", "no", "key")
 _TYPES = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict[str, Any]", list: "list[Any]"}

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, or_, select, update
 
 from sync_pipelines.database.ledger import ErrorRow, Ledger
-from sync_pipelines.database.run_history import took_all_items
+from sync_pipelines.database.run_queries import took_all_items
 from sync_pipelines.database.tables import FULL
 
 NEW = "new"

@@ -18,7 +18,7 @@ from dagster import (
 )
 
 from sync_pipelines.database.failure_rows import UNRESOLVED
-from sync_pipelines.database.run_history import RunHistory
+from sync_pipelines.database.run_queries import RunHistory
 from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
@@ -28,8 +28,8 @@ from sync_pipelines.orchestration.metadata import (
     failed_metadata,
     withheld_metadata,
 )
-from sync_pipelines.runner.outcome import results_of_run
-from sync_pipelines.runner.workspace import Workspace, open_workspace
+from sync_pipelines.runner.context.workspace import Workspace, open_workspace
+from sync_pipelines.runner.runs.results import results_of_run
 
 AnyJob = SyncJob[Any, Any]
 Metadata = dict[str, MetadataValue]

@@ -14,7 +14,7 @@ from dagster import (
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.orchestration.checks import freshness_evaluation
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import open_workspace
 
 AnyJob = SyncJob[Any, Any]
 

@@ -26,11 +26,11 @@ from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import drain_metadata
 from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
 from sync_pipelines.orchestration.tags import run_tags
-from sync_pipelines.runner.draining import Drain, DrainLimits
-from sync_pipelines.runner.items_run import ItemsRun
-from sync_pipelines.runner.reporting import RunReport
-from sync_pipelines.runner.target_driver import describe_target
-from sync_pipelines.runner.workspace import Workspace, open_workspace
+from sync_pipelines.runner.calls.target_driver import describe_target
+from sync_pipelines.runner.changes.drain import Drain, DrainLimits
+from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.runner.context.workspace import Workspace, open_workspace
+from sync_pipelines.runner.runs.items_run import ItemsRun
 
 AnyJob = SyncJob[Any, Any]
 Items = TypeVar("Items", bound=ItemsRun)

@@ -14,8 +14,8 @@ from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.engine.targets import TargetDescription
-from sync_pipelines.runner.draining import Applied
-from sync_pipelines.runner.plan_reading import FieldRow, Plan, field_rows
+from sync_pipelines.runner.changes.drain import Applied
+from sync_pipelines.runner.plans.plan_view import FieldRow, Plan, field_rows
 
 ERRORS_SHOWN = 50
 CAUSES_SHOWN = 50

@@ -36,13 +36,13 @@ from sync_pipelines.orchestration.metadata import (
     result_metadata,
 )
 from sync_pipelines.orchestration.tags import KIND_TAG, OUTCOME_TAG, OUTCOMES, PLAN_TAG
-from sync_pipelines.runner.dry_run import DryRun
-from sync_pipelines.runner.plan_reading import open_plan
-from sync_pipelines.runner.plan_run import PlanRun
-from sync_pipelines.runner.reporting import RunReport
-from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
-from sync_pipelines.runner.target_driver import describe_target
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.calls.target_driver import describe_target
+from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.plans.plan_view import open_plan
+from sync_pipelines.runner.runs.apply_plan import PlanRun
+from sync_pipelines.runner.runs.dry_run import DryRun
+from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 
 AnyJob = SyncJob[Any, Any]
 AnyRun = TypeVar("AnyRun", bound=SyncRun)

@@ -19,8 +19,8 @@ from dagster import (
 
 from sync_pipelines.database.leases import Lease
 from sync_pipelines.orchestration.tags import OUTCOME_TAG, SYNC_TAG
-from sync_pipelines.runner.processes import is_dead
-from sync_pipelines.runner.workspace import Workspace, open_workspace
+from sync_pipelines.runner.context.processes import is_dead
+from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 
 LOOK_EVERY_S = 10
 _UNFINISHED = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]

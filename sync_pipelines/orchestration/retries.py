@@ -28,9 +28,9 @@ from sync_pipelines.orchestration.metadata import retry_metadata
 from sync_pipelines.orchestration.ops import op_name
 from sync_pipelines.orchestration.sensors import has_just_failed, is_under_way
 from sync_pipelines.orchestration.tags import run_tags
-from sync_pipelines.runner.retrying_failures import RetryRun, what_is_due
-from sync_pipelines.runner.target_driver import describe_target
-from sync_pipelines.runner.workspace import Workspace, open_workspace
+from sync_pipelines.runner.calls.target_driver import describe_target
+from sync_pipelines.runner.changes.retry_failures import RetryRun, what_is_due
+from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 
 AnyJob = SyncJob[Any, Any]
 

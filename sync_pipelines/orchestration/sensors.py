@@ -18,8 +18,8 @@ from dagster import (
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.orchestration.jobs import drain_job_name
 from sync_pipelines.orchestration.tags import run_tags
-from sync_pipelines.runner.draining import DrainLimits
-from sync_pipelines.runner.workspace import open_workspace, utc_now
+from sync_pipelines.runner.changes.drain import DrainLimits
+from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 
 AnyJob = SyncJob[Any, Any]
 

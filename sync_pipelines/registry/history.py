@@ -9,9 +9,9 @@ from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.history import HistoryEvent
 from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.registry.record_events import events_of_record
 from sync_pipelines.registry.registry import find_job
-from sync_pipelines.runner.history_reading import events_of_record
-from sync_pipelines.runner.target_driver import open_target
+from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.settings.model import Settings, load_settings
 
 MANY = 1_000_000

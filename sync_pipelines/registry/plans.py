@@ -9,10 +9,10 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.progress import OnProgress
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.registry.registry import find_job
-from sync_pipelines.runner.plan_reading import find_plan
-from sync_pipelines.runner.plan_run import PlanRun
-from sync_pipelines.runner.reporting import RunReport
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.plans.plan_view import find_plan
+from sync_pipelines.runner.runs.apply_plan import PlanRun
 from sync_pipelines.settings.model import Settings
 
 

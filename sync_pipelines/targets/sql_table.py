@@ -13,13 +13,13 @@ from sync_pipelines.database.connections import create_database, database_url, l
 from sync_pipelines.engine.targets import Identify
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import load_settings
-from sync_pipelines.targets.columns import id_of, id_part
-from sync_pipelines.targets.mapping import ItemMapping
-from sync_pipelines.targets.marks import EVERYTHING, check_scope, open_mark, open_scope
-from sync_pipelines.targets.opened_table import OpenedSqlTable, WritePolicy
-from sync_pipelines.targets.plain import plain, shortened
-from sync_pipelines.targets.reflection import ReflectedTable, reflect_table
-from sync_pipelines.targets.soft_delete import SoftDelete
+from sync_pipelines.targets.open_table import OpenedSqlTable, WritePolicy
+from sync_pipelines.targets.table.mapping import ItemMapping
+from sync_pipelines.targets.table.reflection import ReflectedTable, reflect_table
+from sync_pipelines.targets.table.soft_delete import SoftDelete
+from sync_pipelines.targets.table.soft_delete_and_scope import EVERYTHING, check_scope, open_mark, open_scope
+from sync_pipelines.targets.types.codec import id_of, id_part
+from sync_pipelines.targets.types.unwrap import plain, shortened
 
 _CONTAINERS = (list, tuple, set, frozenset, Mapping)
 """What is no key: an item whose id has become one of these may be any record."""

@@ -14,9 +14,9 @@ from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import FetchError, ItemError
-from sync_pipelines.runner.run import run_sync
-from sync_pipelines.runner.single import sync_single_item
-from sync_pipelines.runner.target_driver import TargetDriver, Work, open_target
+from sync_pipelines.runner.calls.target_driver import TargetDriver, Work, open_target
+from sync_pipelines.runner.changes.single_item import sync_single_item
+from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing.memory import MemorySource
 

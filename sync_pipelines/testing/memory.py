@@ -13,7 +13,7 @@ from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import Identify, TargetDescription
-from sync_pipelines.targets.soft_delete import MOMENT, SoftDelete
+from sync_pipelines.targets.table.soft_delete import MOMENT, SoftDelete
 
 
 @dataclass(frozen=True, slots=True)

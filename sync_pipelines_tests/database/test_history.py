@@ -16,7 +16,7 @@ from sync_pipelines.database.history import BlockRow, History, Writer, Written
 from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.engine.history import HistoryEvent, blocks_of, history_line, json_of_id
 from sync_pipelines.engine.plan import FieldChange, Outcome
-from sync_pipelines.runner.history_reading import events_of_record
+from sync_pipelines.registry.record_events import events_of_record
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 RUN = Writer("stock", "run-1", "full")

@@ -19,8 +19,8 @@ from demo.erp import RunningErp, change, free_port
 from demo.shop import create_tables
 from sync_pipelines import ConfigurationError, RetryableError, Settings, SyncResults, trigger_item, trigger_sync
 from sync_pipelines.database.connections import create_database
-from sync_pipelines.runner.outcome import results_of_run
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.runs.results import results_of_run
 from sync_pipelines.sources.tryton import StockLevel
 
 REPOSITORY = Path(__file__).parents[2]

@@ -33,8 +33,8 @@ from demo.shop import create_tables
 from sync_pipelines import ConfigurationError, Settings, SyncResults, trigger_sync
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.orchestration.storage import dagster_database_url
-from sync_pipelines.runner.outcome import results_of_run
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.runs.results import results_of_run
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy"

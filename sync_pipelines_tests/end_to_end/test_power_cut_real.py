@@ -14,7 +14,7 @@ from demo.child import clean_environment
 from demo.dagster_server import RunningDagster
 from demo.erp import free_port
 from sync_pipelines import Settings, trigger_sync
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import open_workspace
 
 REPOSITORY = Path(__file__).parents[2]
 LEASE_S = 8

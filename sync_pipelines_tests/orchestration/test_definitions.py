@@ -29,8 +29,8 @@ from sync_pipelines import ConfigurationError, sync_intervals
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.orchestration.build import build_definitions
-from sync_pipelines.runner import workspace as workspace_room
-from sync_pipelines.runner.workspace import open_workspace, utc_now
+from sync_pipelines.runner.context import workspace as workspace_room
+from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines_tests.orchestration.shop import Shop
 
 REPOSITORY = Path(__file__).parents[2]

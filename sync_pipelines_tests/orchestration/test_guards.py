@@ -21,8 +21,8 @@ from sync_pipelines.orchestration import freshness
 from sync_pipelines.orchestration.build import build_definitions
 from sync_pipelines.orchestration.checks import freshness_evaluation
 from sync_pipelines.orchestration.freshness import build_freshness_sensor
-from sync_pipelines.runner import outcome
-from sync_pipelines.runner.workspace import open_workspace, utc_now
+from sync_pipelines.runner.context.workspace import open_workspace, utc_now
+from sync_pipelines.runner.runs import results as outcome
 from sync_pipelines_tests.orchestration.shop import Shop
 
 STOCK = AssetKey(["shop", "stock"])

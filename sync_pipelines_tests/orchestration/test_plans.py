@@ -11,7 +11,7 @@ from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult, Failure
 from sync_pipelines import open_plan
 from sync_pipelines.orchestration.build import build_definitions
 from sync_pipelines.orchestration.checks import _results_of
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines_tests.orchestration.shop import Shop
 
 STOCK = AssetKey(["shop", "stock"])

@@ -24,8 +24,8 @@ from dagster import (
 from sync_pipelines import ConfigurationError, Retry
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.orchestration.build import build_definitions
-from sync_pipelines.runner import workspace as workspace_room
-from sync_pipelines.runner.workspace import open_workspace, utc_now
+from sync_pipelines.runner.context import workspace as workspace_room
+from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines_tests.orchestration.shop import Shop
 
 STOCK = AssetKey(["shop", "stock"])

@@ -23,7 +23,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Numeric, String, Table
 
 from sync_pipelines import SqlTable
 from sync_pipelines.orchestration.build import build_definitions
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines_tests.orchestration.crossing import create_variants, single_process_job, spread_out_job
 from sync_pipelines_tests.orchestration.shop import Shop
 

@@ -29,9 +29,9 @@ from sync_pipelines import (
 )
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.retry import Retry
-from sync_pipelines.runner.draining import Drain, DrainLimits
-from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.changes.drain import Drain, DrainLimits
+from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.promises.child import items as childs_items
 from sync_pipelines_tests.promises.conftest import Shop, stock
 from sync_pipelines_tests.webhooks.conftest import Served

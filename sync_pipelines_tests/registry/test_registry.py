@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.delivery.single_items import trigger_item
+from sync_pipelines.delivery.webhook_app import webhook_app
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.intervals import sync_intervals
 from sync_pipelines.engine.webhook_signatures import Unsigned
@@ -18,9 +20,7 @@ from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, Webh
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry import registry
 from sync_pipelines.registry.registry import find_job, find_jobs, register_sync_job, schedule_sync_job
-from sync_pipelines.registry.single_items import trigger_item
-from sync_pipelines.registry.webhook_app import webhook_app
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 
 _numbers = itertools.count()

@@ -19,16 +19,16 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.history import History
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.runner.run import run_sync
-from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
-from sync_pipelines.runner.workspace import Workspace, open_workspace
+from sync_pipelines.runner.context.workspace import Workspace, open_workspace
+from sync_pipelines.runner.run_sync import run_sync
+from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.settings.model import Settings
-from sync_pipelines.targets.bulk.applying import SpanApplier
-from sync_pipelines.targets.bulk.loading import StageLoader
-from sync_pipelines.targets.bulk.planning import Planner
-from sync_pipelines.targets.bulk.table import BulkTable
-from sync_pipelines.targets.bulk.work import WorkTables
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines.targets.staging.apply_sql import SpanApplier
+from sync_pipelines.targets.staging.diff_sql import Planner
+from sync_pipelines.targets.staging.load import StageLoader
+from sync_pipelines.targets.staging.staged_table import BulkTable
+from sync_pipelines.targets.staging.staging_tables import WorkTables
 from sync_pipelines_tests.runner.crash_child import killed, killed_at
 
 NAME = "crashing"
@@ -123,9 +123,9 @@ def job(url: str, **fields: Any) -> SyncJob[Any, Any]:
 def in_spans() -> ExitStack:
     """Small spans, all in bulk."""
     stack = ExitStack()
-    stack.enter_context(patch("sync_pipelines.targets.bulk.applying.ROWS_IN_SPAN", ROWS_IN_SPAN))
-    stack.enter_context(patch("sync_pipelines.recording.snapshot.SNAPSHOT_PAGE", 400))
-    stack.enter_context(patch("sync_pipelines.recording.snapshot._FIRST_PAGE", 400))
+    stack.enter_context(patch("sync_pipelines.targets.staging.apply_sql.ROWS_IN_SPAN", ROWS_IN_SPAN))
+    stack.enter_context(patch("sync_pipelines.snapshots.snapshot.SNAPSHOT_PAGE", 400))
+    stack.enter_context(patch("sync_pipelines.snapshots.snapshot._FIRST_PAGE", 400))
     return stack
 
 

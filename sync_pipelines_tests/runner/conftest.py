@@ -12,8 +12,8 @@ import stamina
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.runner.run import run_sync
-from sync_pipelines.runner.workspace import Workspace, open_workspace
+from sync_pipelines.runner.context.workspace import Workspace, open_workspace
+from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, MemoryTarget
 from sync_pipelines_tests.conftest import postgres_database

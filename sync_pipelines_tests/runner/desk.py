@@ -11,8 +11,8 @@ from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.runner.draining import Drain, DrainLimits
-from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.runner.changes.drain import Drain, DrainLimits
+from sync_pipelines.runner.context.workspace import Workspace
 
 AT_ONCE = DrainLimits(linger_s=0)
 

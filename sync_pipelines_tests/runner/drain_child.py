@@ -16,13 +16,13 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.runner.applying import ChunkWriter
-from sync_pipelines.runner.drain_batch import DrainBatch
-from sync_pipelines.runner.draining import Drain
-from sync_pipelines.runner.version_guard import VersionGuard
-from sync_pipelines.runner.workspace import open_workspace
+from sync_pipelines.runner.changes.drain import Drain
+from sync_pipelines.runner.changes.drain_batch import DrainBatch
+from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.write.batch_writer import ChunkWriter
 from sync_pipelines.settings.model import Settings
-from sync_pipelines.targets.opened_table import OpenedSqlTable
+from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines_tests.runner.crash_child import killed, killed_at
 from sync_pipelines_tests.runner.desk import AT_ONCE
@@ -54,7 +54,7 @@ def job(url: str, **fields: Any) -> SyncJob[Any, Any]:
 
 def small_batches() -> AbstractContextManager[Any]:
     """So that there are several."""
-    return patch("sync_pipelines.runner.draining.BATCH_SIZE", BATCH_SIZE)
+    return patch("sync_pipelines.runner.changes.drain.BATCH_SIZE", BATCH_SIZE)
 
 
 def drain_and_be_killed(folder: Path, url: str, ledger: str | None, instant: str, number: int) -> None:

@@ -14,9 +14,10 @@ from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.runner import failures_of_runs, retrying_failures
-from sync_pipelines.runner.applying import ChunkWriter
-from sync_pipelines.runner.run import run_sync
+from sync_pipelines.runner.changes import retry_failures as retrying_failures
+from sync_pipelines.runner.failures import reconcile as failures_of_runs
+from sync_pipelines.runner.run_sync import run_sync
+from sync_pipelines.runner.write.batch_writer import ChunkWriter
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource

@@ -9,9 +9,9 @@ from sync_pipelines.database.failure_rows import FailureRow
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.retry import Retry
-from sync_pipelines.runner.retrying_failures import RetryRun
-from sync_pipelines.runner.sync_run import SyncRun
-from sync_pipelines.runner.workspace import Workspace
+from sync_pipelines.runner.changes.retry_failures import RetryRun
+from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.testing import MemorySource, MemoryTarget
 from sync_pipelines_tests.runner.desk import Clock
 

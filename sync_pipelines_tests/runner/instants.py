@@ -23,9 +23,9 @@ from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.history import lines_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
-from sync_pipelines.runner.plan_run import PlanRun
-from sync_pipelines.runner.sync_run import PlanRef, SnapshotRef, SyncRun
-from sync_pipelines.runner.workspace import Workspace, open_workspace
+from sync_pipelines.runner.context.workspace import Workspace, open_workspace
+from sync_pipelines.runner.runs.apply_plan import PlanRun
+from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines_tests.runner.crash_child import killed

@@ -8,13 +8,13 @@ from typing import Any
 from unittest.mock import patch
 
 from sync_pipelines.database.connections import create_database
-from sync_pipelines.database.misses import Misses
+from sync_pipelines.database.missed_fetches import Misses
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.runner.run import run_sync
+from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
-from sync_pipelines.targets.opened_table import OpenedSqlTable
-from sync_pipelines.targets.soft_delete import SoftDelete
+from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines.targets.table.soft_delete import SoftDelete
 from sync_pipelines_tests.runner import bulk_child
 from sync_pipelines_tests.runner.crash_child import killed_at
 
@@ -70,8 +70,8 @@ def small_pages(*, in_bulk: bool) -> ExitStack:
     """Few misses at a time, on one of the paths."""
     stack = ExitStack()
     if in_bulk:
-        stack.enter_context(patch("sync_pipelines.targets.bulk.sparing._ROWS_IN_SPAN", 30))
+        stack.enter_context(patch("sync_pipelines.targets.staging.delete_delay._ROWS_IN_SPAN", 30))
     else:
-        stack.enter_context(patch("sync_pipelines.runner.diffing.PAGE_SIZE", 30))
+        stack.enter_context(patch("sync_pipelines.runner.decide.page_diff.PAGE_SIZE", 30))
         stack.enter_context(patch.object(OpenedSqlTable, "open_bulk", lambda _self, _request: None))
     return stack

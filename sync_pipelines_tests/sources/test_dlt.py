@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError, ItemError
-from sync_pipelines.runner.run import run_sync
+from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.sources.dlt import dlt_resource
 
 closed: list[str] = []

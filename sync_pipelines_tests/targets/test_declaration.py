@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.targets.soft_delete import SoftDelete
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines.targets.table.soft_delete import SoftDelete
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError
-from sync_pipelines.targets.opened_table import OpenedSqlTable
+from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 
 VARIANTS = (

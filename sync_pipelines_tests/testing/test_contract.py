@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from sync_pipelines import testing
 from sync_pipelines.engine.targets import TargetDescription
-from sync_pipelines.targets.soft_delete import SoftDelete
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines.targets.table.soft_delete import SoftDelete
 from sync_pipelines.testing import MemoryTarget, TargetContract
 
 

@@ -13,11 +13,11 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.targets.column_types import build_declared_codec, has_python_values
-from sync_pipelines.targets.columns import ColumnCodec
-from sync_pipelines.targets.dialects.habits import Details, Habits
 from sync_pipelines.targets.dialects.mysql_collations import Collation
 from sync_pipelines.targets.dialects.mysql_types import MysqlColumn, build_mysql_codec, why_no_key, why_unwritable
+from sync_pipelines.targets.dialects.profile import Details, Habits
+from sync_pipelines.targets.types.choose_codec import build_declared_codec, has_python_values
+from sync_pipelines.targets.types.codec import ColumnCodec
 
 _SERVER = sa.text("SELECT @@character_set_client, @@character_set_connection, @@max_allowed_packet")
 _ENGINE = sa.text(

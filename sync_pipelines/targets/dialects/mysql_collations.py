@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.engine.pages import batches
-from sync_pipelines.targets.failures import passing_failures
+from sync_pipelines.targets.db_errors import passing_failures
 
 # Small letters come first, so that they stand for their capitals.
 _PRINTABLE = sorted(map(chr, range(0x20, 0x7F)), key=lambda character: (character.isupper(), character))

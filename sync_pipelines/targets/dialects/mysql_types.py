@@ -15,11 +15,12 @@ from datetime import time, timedelta
 from functools import partial
 from typing import Any
 
-from sync_pipelines.targets import storage, times, values
-from sync_pipelines.targets.columns import ColumnCodec, Convert, Facts
-from sync_pipelines.targets.dialects import mysql_storage
-from sync_pipelines.targets.jsonvalues import to_json
-from sync_pipelines.targets.plain import plain
+from sync_pipelines.targets.dialects import mysql_sqlalchemy_types as mysql_storage
+from sync_pipelines.targets.types import sqlalchemy_types as storage
+from sync_pipelines.targets.types import times, values
+from sync_pipelines.targets.types.codec import ColumnCodec, Convert, Facts
+from sync_pipelines.targets.types.json_values import to_json
+from sync_pipelines.targets.types.unwrap import plain
 
 _UINT64_MAX = 2**64 - 1
 _UUID_BYTES = 16

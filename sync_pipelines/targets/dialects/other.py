@@ -13,10 +13,10 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.targets.column_types import build_codec, build_declared_codec, has_python_values
-from sync_pipelines.targets.columns import ColumnCodec
-from sync_pipelines.targets.dialects.habits import Details, Habits
-from sync_pipelines.targets.failures import first_line
+from sync_pipelines.targets.db_errors import first_line
+from sync_pipelines.targets.dialects.profile import Details, Habits
+from sync_pipelines.targets.types.choose_codec import build_codec, build_declared_codec, has_python_values
+from sync_pipelines.targets.types.codec import ColumnCodec
 
 # Some databases take no more than a thousand values in a list.
 _VALUES_PER_LOOKUP = 900

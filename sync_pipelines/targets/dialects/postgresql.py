@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.targets.column_types import build_codec, has_python_values
-from sync_pipelines.targets.columns import ColumnCodec
-from sync_pipelines.targets.dialects.habits import Details, Habits
-from sync_pipelines.targets.failures import passing_failures
-from sync_pipelines.targets.storage import NamedType
+from sync_pipelines.targets.db_errors import passing_failures
+from sync_pipelines.targets.dialects.profile import Details, Habits
+from sync_pipelines.targets.types.choose_codec import build_codec, has_python_values
+from sync_pipelines.targets.types.codec import ColumnCodec
+from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 # PostgreSQL types that Python has a value for; all others are compared as the database writes them.
 _UNDERSTOOD = frozenset(

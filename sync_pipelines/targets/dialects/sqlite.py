@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from sync_pipelines.targets.column_types import build_codec, build_flexible_codec
-from sync_pipelines.targets.columns import ColumnCodec
-from sync_pipelines.targets.dialects.habits import Details, Habits
+from sync_pipelines.targets.dialects.profile import Details, Habits
+from sync_pipelines.targets.types.choose_codec import build_codec, build_flexible_codec
+from sync_pipelines.targets.types.codec import ColumnCodec
 
 Fold = Callable[[str], str]
 # SQLite compares names of types only up to a bracket; these are the ones whose values follow the name.

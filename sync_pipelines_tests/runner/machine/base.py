@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
-from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.runner.machine.misses import Misses
 from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model, State
 from sync_pipelines_tests.runner.machine.world import World

@@ -10,12 +10,12 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from sync_pipelines.database.run_history import RunHistory
+from sync_pipelines.database.run_queries import RunHistory
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
-from sync_pipelines.runner.dry_run import DryRun
-from sync_pipelines.runner.plan_run import PlanRun
-from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines.runner.runs.apply_plan import PlanRun
+from sync_pipelines.runner.runs.dry_run import DryRun
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
 from sync_pipelines_tests.runner.machine.failures import Failures
 from sync_pipelines_tests.runner.machine.model import Expected, Item, Model, id_of
@@ -32,7 +32,7 @@ def without_tables(are_lost: bool) -> Iterator[None]:  # noqa: FBT001 - drawn
     if not are_lost:
         yield
         return
-    with patch("sync_pipelines.runner.sync_run._is_ready", lambda planned, _bulk: planned.bulk is None):
+    with patch("sync_pipelines.runner.runs.full_run._is_ready", lambda planned, _bulk: planned.bulk is None):
         yield
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from sync_pipelines.runner.retrying_failures import RetryRun
+from sync_pipelines.runner.changes.retry_failures import RetryRun
 from sync_pipelines_tests.runner.machine.base import good_items, readable_items, skus
 from sync_pipelines_tests.runner.machine.items import Items
 from sync_pipelines_tests.runner.machine.model import Expected, Item

@@ -12,7 +12,7 @@ from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import ItemError
-from sync_pipelines.runner.draining import Drain
+from sync_pipelines.runner.changes.drain import Drain
 from sync_pipelines_tests.runner.desk import AT_ONCE
 from sync_pipelines_tests.runner.machine.base import Machine, changes
 from sync_pipelines_tests.runner.machine.model import Item

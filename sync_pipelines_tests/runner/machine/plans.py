@@ -9,8 +9,8 @@ from hypothesis.stateful import Bundle, consumes, precondition, rule
 
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
-from sync_pipelines.runner.dry_run import DryRun
-from sync_pipelines.runner.plan_run import PlanRun
+from sync_pipelines.runner.runs.apply_plan import PlanRun
+from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, writes
 from sync_pipelines_tests.runner.machine.model import Diff, Item
 from sync_pipelines_tests.runner.machine.runs import Runs, Withheld

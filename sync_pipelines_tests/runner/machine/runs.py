@@ -12,7 +12,7 @@ from hypothesis.stateful import rule
 
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
-from sync_pipelines.runner.sync_run import SyncRun
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import Machine, deletes, fetches, in_bulk, parts, skus, writes
 from sync_pipelines_tests.runner.machine.model import Diff, Expected, Item, State, id_of, is_live, quantity_of
 from sync_pipelines_tests.runner.machine.world import World

@@ -17,10 +17,10 @@ from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhooks import Delete, Upsert
-from sync_pipelines.runner.single import apply_change, sync_single_item
-from sync_pipelines.runner.workspace import Workspace
-from sync_pipelines.targets.soft_delete import SoftDelete
+from sync_pipelines.runner.changes.single_item import apply_change, sync_single_item
+from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines.targets.table.soft_delete import SoftDelete
 from sync_pipelines_tests.runner.machine.misses import DELETE_AFTER
 from sync_pipelines_tests.runner.machine.model import FEW, SHARE, Item, Marked, State, Versioned
 

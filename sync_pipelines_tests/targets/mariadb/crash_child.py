@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.runner.run import run_sync
+from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource

@@ -19,7 +19,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, TargetContract
 from sync_pipelines_tests.runner.crash_child import page_by_page
-from sync_pipelines_tests.runner.test_memory import peak_of_run
+from sync_pipelines_tests.runner.fetch.test_memory import peak_of_run
 from sync_pipelines_tests.targets.mariadb import crash_child
 from sync_pipelines_tests.targets.mariadb.tables import make
 
@@ -179,7 +179,7 @@ def test_many_items_take_no_more_memory_than_few(
     mariadb: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each run creates, updates and deletes, a whole chunk of each at least."""
-    monkeypatch.setattr("sync_pipelines.recording.snapshot.SNAPSHOT_PAGE", 1_000)
+    monkeypatch.setattr("sync_pipelines.snapshots.snapshot.SNAPSHOT_PAGE", 1_000)
     make(mariadb, "CREATE TABLE variants (sku VARCHAR(9) PRIMARY KEY, name TEXT, stock INT)")
 
     def peak(items: int, first: int) -> int:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sync_pipelines import SyncJob, run_sync
 from sync_pipelines.errors import ConfigurationError, RetryableError, TargetError
 from sync_pipelines.settings.model import Settings
-from sync_pipelines.targets.failures import is_passing
+from sync_pipelines.targets.db_errors import is_passing
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource
 from sync_pipelines_tests.targets.mariadb.tables import make, opened

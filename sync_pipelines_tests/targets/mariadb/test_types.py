@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipelines.errors import ConfigurationError, ItemError
-from sync_pipelines.targets.dialects import choosing
+from sync_pipelines.targets.dialects import select as choosing
 from sync_pipelines.targets.dialects.mysql import MYSQL, is_generated
-from sync_pipelines.targets.opened_table import OpenedSqlTable
+from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines_tests.targets.mariadb.tables import make, opened
 from sync_pipelines_tests.targets.own_types import Shouting
 

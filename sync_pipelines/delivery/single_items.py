@@ -1,0 +1,119 @@
+"""`trigger_item`: one change into the inbox, to be applied by the next drain; `apply_item`: one change at once."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from sync_pipelines.database.inbox_storing import NewDelivery
+from sync_pipelines.delivery.webhook_app import applied_by, one_at_a_time
+from sync_pipelines.engine.calls import resolve
+from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.results import ItemResult
+from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, as_change
+from sync_pipelines.errors import ConfigurationError, ItemError, SyncBusyError
+from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.changes.single_item import item_error
+from sync_pipelines.runner.context.workspace import open_workspace, utc_now
+from sync_pipelines.settings.model import Settings, load_settings
+from sync_pipelines.webhooks.inline import Report
+from sync_pipelines.webhooks.ledger_access import LedgerAccess
+
+STORED = "stored"
+"""What became of an item that waits in the inbox until the run that is under way has ended."""
+
+
+def trigger_item(name: str, item: Any, *, delivery_id: str | None = None, settings: Settings | None = None) -> int:
+    """Stores a change durably in the ledger's inbox; a sensor starts a run that applies what waits there.
+
+    With it a handler of your own web application does what a `Webhook` does, without its HTTP.
+
+    Args:
+        name: The sync job's name.
+        item: One item as the job's `fetch_external` would give it; or `Upsert(item)`, `Delete(external_id)`, or
+            `Refetch(external_id)`.
+        delivery_id: What names the delivery at its sender's; a repeated one is stored once.
+        settings: By default those of the environment.
+
+    Returns:
+        The number of the delivery in the inbox; of a repeated one that of the first.
+
+    Raises:
+        ConfigurationError: There is no such job, it lacks the `fetch_one` of a `Refetch`, or the ledger can't be
+            opened.
+        ItemError: The item has no external id, or can't be kept.
+    """
+    job = find_job(name)
+    kind, external_id, text = _described(job, item)
+    with open_workspace(settings) as workspace:
+        delivery = NewDelivery(
+            job=job.name,
+            kind=kind,
+            external_id=external_id,
+            item=text,
+            delivery_id=delivery_id,
+            received_at=workspace.clock(),
+        )
+        return workspace.inbox.store_many([delivery])[0].id
+
+
+def apply_item(name: str, item: Any, *, settings: Settings | None = None, report: Report | None = None) -> ItemResult:
+    """Applies one change at once and notes it in the inbox, as a `Webhook` in inline mode does, without its HTTP.
+
+    Args:
+        name: The sync job's name.
+        item: As for `trigger_item`.
+        settings: By default those of the environment.
+        report: `report(job, result)` is told of a change that was applied, say to tell Dagster.
+
+    Returns:
+        What became of it, as of `sync_single_item`; or `stored`, if a run of the sync is under way, which may have
+        fetched an older state: then it is applied after that run.
+
+    Raises:
+        ConfigurationError: There is no such job, it lacks the `fetch_one` of a `Refetch`, or the ledger can't be
+            opened.
+        ItemError: The item failed; nothing is stored.
+        TargetError: The target does not answer; nothing is stored.
+    """
+    job = find_job(name)
+    kind, external_id, text = _described(job, item)
+    access = LedgerAccess((settings or load_settings()).ledger_database_url())
+    with closing(access):
+        delivery = NewDelivery(job=job.name, kind=kind, external_id=external_id, item=text, received_at=utc_now())
+        try:
+            result = one_at_a_time(applied_by(access), access)(job, as_change(item))
+        except SyncBusyError:
+            access.inbox().store_many([delivery])
+            return ItemResult(STORED, external_id or "")
+        access.inbox().store_many([replace(delivery, external_id=result.external_id, action=result.action)])
+    if report is not None:
+        report(job, result)
+    return result
+
+
+def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]:
+    """Kind, external id and JSON of a change."""
+    change = as_change(item) if item is not None else None
+    external_id: str | None = None
+    if isinstance(change, Ignore):
+        raise ItemError("of an Ignore there is nothing to store")
+    try:
+        if isinstance(change, (Delete, Refetch)):
+            external_id = checked_external_id(change.external_id)
+            _require_fetch_one(job, change)
+            return "delete" if isinstance(change, Delete) else "refetch", external_id, None
+        plain = change.item if change is not None else None
+        external_id = checked_external_id(resolve(job.identify(plain)))
+        return "upsert", external_id, encode(plain)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise item_error(external_id, error) from error
+
+
+def _require_fetch_one(job: SyncJob[Any, Any], change: Delete | Refetch) -> None:
+    if isinstance(change, Refetch) and job.fetch_one is None:
+        raise ConfigurationError(f"sync job {job.name!r}: {change!r} needs a fetch_one; give the job one")

@@ -1,1 +1,0 @@
-"""What a fetch brought, recorded: items as typed columns in a snapshot, from which each comes back exactly."""

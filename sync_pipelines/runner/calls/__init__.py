@@ -1,0 +1,1 @@
+"""Calls to the functions and targets of a job: concurrency, rate limit, backoff, circuit breaker."""

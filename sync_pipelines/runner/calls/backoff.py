@@ -1,0 +1,62 @@
+"""Tries again what raised `RetryableError`, with backoff."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import stamina
+
+from sync_pipelines.engine.redaction import message_of
+from sync_pipelines.errors import RetryableError
+from sync_pipelines.runner.calls.rate_limit import Pace
+
+T = TypeVar("T")
+
+ATTEMPTS = 4
+_FIRST_WAIT_S = 0.2
+_JITTER_S = 1.0
+_LONGEST_WAIT_S = 30.0
+_LOG = logging.getLogger("sync_pipelines.retries")
+
+
+def retrying(attempt: Callable[[], T], pace: Pace) -> T:
+    """Calls the function; on `RetryableError` waits (as long as the error says, else ever longer) and calls it again.
+
+    The loop is not stamina's, because that one sleeps where nobody can wake it: here a wait that an error asks for is
+    kept by all who share the pace, and every wait ends when the run does.
+
+    Args:
+        attempt: What to call.
+        pace: Says when each attempt may begin.
+
+    Raises:
+        RetryableError: The fourth attempt failed as well.
+        Exception: Whatever else the function raises, at once.
+    """
+    for number in range(1, ATTEMPTS):
+        pace.wait_for_turn()
+        try:
+            return attempt()
+        except RetryableError as error:
+            wait_s = _wait_s(error, number)
+            _LOG.info("attempt %d of %d, the next in %.1f s: %s", number, ATTEMPTS, wait_s, message_of(error))
+            asked_for = error.retry_after_s is not None
+        if asked_for:
+            pace.pause(wait_s)
+        else:
+            pace.sleep(wait_s)
+    pace.wait_for_turn()
+    return attempt()
+
+
+def _wait_s(error: RetryableError, number: int) -> float:
+    """Seconds to wait after the attempt of that number, which starts at 1."""
+    if stamina.is_testing():  # one switch for all waits, those of the sources too
+        return 0.0
+    if error.retry_after_s is not None:
+        return min(max(error.retry_after_s, 0.0), _LONGEST_WAIT_S)
+    jitter_s = random.uniform(0, _JITTER_S)  # noqa: S311 - keeps workers apart, and no secret
+    return min(_FIRST_WAIT_S * 2.0 ** (number - 1) + jitter_s, _LONGEST_WAIT_S)

@@ -1,0 +1,115 @@
+"""Calls the functions of a target: for one record, of which several go at a time, or for many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.redaction import message_of
+from sync_pipelines.errors import RetryableError, RunError, TargetError
+from sync_pipelines.runner.calls.backoff import retrying
+from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN, Outages
+from sync_pipelines.runner.calls.rate_limit import Pace
+from sync_pipelines.runner.calls.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a function said of one record, or the error of that record."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    @property
+    def is_in_vain(self) -> bool:
+        """True if the target gave none, in all attempts."""
+        return isinstance(self.error, RetryableError)
+
+
+class RecordCalls:
+    """Keeps to the concurrency and the pace of a job; tries again; tells a target that is down.
+
+    Args:
+        job: The sync job.
+        pace: Says when a call may begin; by default what the job says.
+    """
+
+    def __init__(self, job: SyncJob[Any, Any], pace: Pace | None = None) -> None:
+        self._job = job
+        self._workers = Workers(job.concurrency)
+        self._pace = pace or Pace(job.max_calls_per_s, self._workers.sleep)
+        self._outages = Outages()
+
+    def at_once(self, many: Callable[..., Any], argument: Any) -> Any:
+        """Calls a function for many records.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        try:
+            return retrying(lambda: call(many, argument), self._pace)
+        except RetryableError as error:
+            raise self.does_not_answer(error) from error
+
+    def each(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, tuple[Any, ...]],
+        answers: dict[str, Answer],
+        *,
+        before: Callable[[], object] = bool,
+        one_by_one: bool = False,
+    ) -> None:
+        """Calls a function for each record, several at a time.
+
+        Args:
+            function: The target's.
+            arguments: External id -> what to call it with.
+            answers: Gets the answer of each external id as soon as it is there.
+            before: Called before each attempt; what it raises is no record's error and ends the work.
+            one_by_one: True for no more than one at a time, whatever the job says.
+
+        Raises:
+            TargetError: The target is down. Records that got no answer are not among the answers then.
+        """
+        external_ids = list(arguments)
+        with self._outages.watching() as watch:
+
+            def work(place: int) -> None:
+                external_id = external_ids[place]
+                # in no variable: an error has the frames that it came through, and would keep itself alive in theirs
+                answers[external_id] = self._one(function, arguments[external_id], before)
+                if watch.is_down(place, in_vain=answers[external_id].is_in_vain):
+                    last = cast("RetryableError", answers[external_id].error)
+                    raise self.does_not_answer(last, f" to calls for {ITEMS_IN_VAIN} records in a row") from last
+
+            try:
+                self._workers.each(work, range(len(external_ids)), one_by_one=one_by_one)
+            finally:
+                for place in watch.no_failures():
+                    del answers[external_ids[place]]
+
+    def _one(self, function: Callable[..., Any], arguments: tuple[Any, ...], before: Callable[[], object]) -> Answer:
+        def attempt() -> Answer:
+            before()
+            try:
+                return Answer(call(function, *arguments))
+            except RetryableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+                return Answer(error=error)
+
+        try:
+            return retrying(attempt, self._pace)
+        except RetryableError as error:
+            return Answer(error=error)
+
+    def does_not_answer(self, error: RetryableError, to_what: str = "") -> RunError:
+        """The end of a run whose target does not answer."""
+        return TargetError(
+            f"{self._job.name}: the target does not answer{to_what}: {message_of(error)}. What was applied is "
+            "accounted for; run the sync again when it does."
+        )

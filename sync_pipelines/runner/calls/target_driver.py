@@ -1,0 +1,358 @@
+"""Drives a target by the widest methods it offers, and keeps every item's own error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from decimal import Decimal
+from types import NoneType, SimpleNamespace
+from typing import Any, TypeVar
+
+from sync_pipelines.engine.calls import call, resolve
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.items import field_names, read_field
+from sync_pipelines.engine.pages import stream_elements
+from sync_pipelines.engine.plan import Action, FieldChange
+from sync_pipelines.engine.redaction import message_of
+from sync_pipelines.engine.targets import BulkRequest, TargetDescription
+from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, RunError, TargetError
+from sync_pipelines.runner.calls.rate_limit import Pace
+from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
+from sync_pipelines.runner.context.lease import HeldLease
+
+T = TypeVar("T")
+
+_NO_RECORDS = (str, bool, int, float, Decimal, NoneType)
+FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
+"""What a job may have instead of a target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Whether a found record needs the update, and the fields that differ as far as the target names them."""
+
+    changed: bool
+    changes: Mapping[str, FieldChange]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One write: the item (None for a delete) and the local record (None for a create)."""
+
+    external_id: str
+    item: Any
+    local: Any
+
+
+@contextmanager
+def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterator[TargetDriver]:
+    """Opens the job's target, or wraps its per-record functions.
+
+    Args:
+        job: The sync job.
+        held: The run's lease, which is checked before every write.
+
+    Raises:
+        ConfigurationError: The target does not fit its database; nothing has been written.
+        TargetError: The target can't be reached.
+    """
+    if job.target is None:
+        given = {name: getattr(job, name) for name in FUNCTIONS if getattr(job, name) is not None}
+        yield TargetDriver(job, SimpleNamespace(**given), held)
+    elif hasattr(job.target, "open"):
+        opened = job.target.open(lambda item: checked_external_id(resolve(job.identify(item))))
+        with _reached(job, opened) as target:
+            if held is not None and hasattr(target, "fence_with"):
+                target.fence_with(held.fence)
+            _require_methods(job, target)
+            yield TargetDriver(job, target, held)
+    else:
+        yield TargetDriver(job, job.target, held)
+
+
+@contextmanager
+def _reached(job: SyncJob[Any, Any], opened: Any) -> Iterator[Any]:
+    with ExitStack() as stack:
+        try:
+            target = stack.enter_context(opened)
+        except RetryableError as error:
+            raise TargetError(f"{job.name}: the target can't be reached: {message_of(error)}") from error
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{job.name}: {error}") from error
+        yield target
+
+
+def _require_methods(job: SyncJob[Any, Any], target: Any) -> None:
+    needed = [("find_local", "find_many"), ("create", "create_many"), ("update", "update_many")]
+    if job.deletes != "off":
+        needed += [("delete", "delete_many"), ("list_local", "list_local")]
+    for one, many in needed:
+        if not any(callable(getattr(target, name, None)) for name in (one, many)):
+            raise ConfigurationError(f"{job.name}: target: the opened {type(target).__name__} has no {one}")
+
+
+def describe_target(job: SyncJob[Any, Any]) -> TargetDescription | None:
+    """What the job's target tells about itself; None if it does not, or can't just now."""
+    try:
+        with open_target(job) as driver:
+            return driver.describe()
+    except Exception:  # noqa: BLE001 - a description is no reason to fail a run that has done its work
+        return None
+
+
+class TargetDriver:
+    """Finds, compares and writes local records.
+
+    Args:
+        job: The sync job, for its name, its `has_changed` and its pace.
+        target: An opened target, or anything with some of the methods that `sync_pipelines.engine.targets` lists.
+        held: The run's lease, which is checked before every write.
+        pace: Says when a call may begin; by default what the job says.
+    """
+
+    def __init__(
+        self, job: SyncJob[Any, Any], target: Any, held: HeldLease | None = None, pace: Pace | None = None
+    ) -> None:
+        self._job = job
+        self._held = held
+        self.target = target
+        self._calls = RecordCalls(job, pace)
+        self._has_changed = job.has_changed or self._offered("has_changed")
+
+    def _offered(self, method: str) -> Callable[..., Any] | None:
+        found = getattr(self.target, method, None)
+        return found if callable(found) else None
+
+    @property
+    def decides_changes(self) -> bool:
+        """True if a function decides whether a found record that differs is updated."""
+        return self._has_changed is not None
+
+    @property
+    def records_history(self) -> bool:
+        """True if what is written is kept in the history of its record."""
+        return self._job.keep_history_days > 0
+
+    @property
+    def names_changes(self) -> bool:
+        """True if the target names the fields that an update would change."""
+        return self._offered("changes") is not None
+
+    def fields_of(self, local: Any) -> dict[str, Any]:
+        """The fields of a local record as far as they can be read."""
+        read = self._offered("local_fields")
+        if read is not None:
+            return dict(call(read, local))
+        if isinstance(local, str | int | float | Decimal):
+            return {"": local}
+        return {name: read_field(local, name) for name in field_names(local)}
+
+    def is_marked(self, local: Any) -> bool:
+        """True if the local record is there, but marked as deleted."""
+        is_marked = self._offered("is_marked")
+        return is_marked is not None and bool(call(is_marked, local))
+
+    def delete_changes(self, local: Any) -> dict[str, FieldChange]:
+        """What a delete changes: a mark, or all the fields that can be read, which go."""
+        changes = self._offered("delete_changes")
+        if changes is not None:
+            return dict(call(changes, local))
+        return {name: FieldChange(value, None) for name, value in self.fields_of(local).items()}
+
+    def open_bulk(self, request: BulkRequest) -> Any | None:
+        """What the target offers for many items at once; None if nothing."""
+        open_bulk = self._offered("open_bulk")
+        return open_bulk(request) if open_bulk else None
+
+    @contextmanager
+    def together(self) -> Iterator[Any | None]:
+        """One transaction for everything that is written in the block, where the target offers that; gives it or None.
+
+        Raises:
+            RetryableError: The target does not answer.
+        """
+        together = self._offered("together")
+        with together() if together else nullcontext() as transaction:
+            yield transaction
+
+    def notes(self) -> list[str]:
+        """What an operator should know of the target."""
+        notes = self._offered("notes")
+        return list(call(notes)) if notes else []
+
+    @contextmanager
+    def lease_locked(self) -> Iterator[None]:
+        """For the time of a transaction of `together` that has locked the row of the lease."""
+        with self._held.locked() if self._held is not None else nullcontext():
+            yield
+
+    def at_once(self, action: Callable[[], T]) -> T:
+        """Does something for many records; tries again what passes.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        done: T = self._calls.at_once(lambda _: action(), None)
+        return done
+
+    def canonical_id(self, external_id: str) -> str:
+        """The external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
+        convert = self._offered("canonical_id")
+        return str(call(convert, external_id)) if convert else external_id
+
+    def local_version(self, local: Any) -> Any:
+        """What a local record holds of the field that `get_version` names, as far as the target knows; else None."""
+        read = self._offered("local_version")
+        named = isinstance(self._job.get_version, str)
+        return call(read, local, self._job.get_version) if named and read is not None else None
+
+    def expect(self, external_ids: Sequence[str]) -> None:
+        """Says which external ids are about to be converted, to a target that wants to know.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        expect_ids = self._offered("expect_ids")
+        if expect_ids is not None:
+            self._calls.at_once(expect_ids, external_ids)
+
+    def stored_version(self, value: Any) -> Any:
+        """What a local record would hold of a version, as far as the target knows; else None."""
+        convert = self._offered("stored_version")
+        named = isinstance(self._job.get_version, str)
+        return call(convert, value, self._job.get_version) if named and convert is not None else None
+
+    def describe(self) -> TargetDescription | None:
+        """What the target tells about itself, if it does."""
+        describe = self._offered("describe")
+        return call(describe) if describe else None
+
+    def list_ids(self) -> Iterator[str]:
+        """The canonical external ids of all local records.
+
+        Raises:
+            ConfigurationError: The target has no `list_local`, or it gives records instead of their ids.
+            TargetError: The target does not answer.
+        """
+        list_local = self._offered("list_local")
+        if list_local is None:
+            raise ConfigurationError(f"{self._job.name}: target: has no list_local, which deletes need")
+        try:
+            for given in stream_elements(call(list_local)):
+                yield from self._canonical_local_id(given)
+        except RetryableError as error:
+            raise self._calls.does_not_answer(error) from error
+
+    def _canonical_local_id(self, given: Any) -> Iterator[str]:
+        """The canonical id of a local record; none for one that no item can mean, such as the empty text."""
+        try:
+            canonical = self.canonical_id(checked_external_id(given))
+            canonical.encode("utf-8")
+        except (ItemError, UnicodeEncodeError) as error:
+            if isinstance(given, _NO_RECORDS) or type(given).__name__ in {"NAType", "NaTType"}:
+                return
+            # passed over, records would never be deleted, and every run would be green
+            raise ConfigurationError(
+                f"{self._job.name}: list_local: gives a {type(given).__name__}; let it give external ids, which are "
+                "text or numbers, not the records themselves"
+            ) from error
+        yield canonical
+
+    def find(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
+        """Looks records up by canonical id. Gives those that exist, and the error of each look-up that failed."""
+        find_many = self._offered("find_many")
+        if find_many is not None and external_ids:
+            try:
+                return dict(self._calls.at_once(find_many, external_ids)), {}
+            except TargetError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one item below
+                if self._offered("find_local") is None:
+                    return {}, dict.fromkeys(external_ids, error)
+        return self._find_each(external_ids)
+
+    def _find_each(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
+        answers: dict[str, Answer] = {}
+        one_by_one = self._offered("find_many") is not None  # such a target may have but one connection
+        arguments = {each: (each,) for each in external_ids}
+        self._calls.each(self._function("find_local"), arguments, answers, one_by_one=one_by_one)
+        found = {each: answers[each].value for each in arguments if answers[each].value is not None}
+        return found, {each: error for each in arguments if (error := answers[each].error) is not None}
+
+    def compare(self, item: Any, local: Any | None) -> Comparison:
+        """Tells whether the item differs from the local record (None: there is none, everything differs)."""
+        name_changes = self._offered("changes")
+        changes: Mapping[str, FieldChange] = call(name_changes, item, local) if name_changes else {}
+        changed = local is None or name_changes is None or bool(changes)
+        if changed and local is not None and self._has_changed is not None and not self.is_marked(local):
+            changed = bool(call(self._has_changed, item, local))
+        return Comparison(changed, changes if changed else {})
+
+    def write(
+        self, action: Action, works: Sequence[Work], answers: dict[str, Answer] | None = None
+    ) -> list[Exception | None]:
+        """Carries out creates, updates or deletes; a batch that fails is narrowed down to the guilty records.
+
+        Args:
+            action: Which of them.
+            works: What to write, each of another external id.
+            answers: Gets an entry for each external id as soon as it is settled, so that what was written is known
+                even if the writing breaks off.
+
+        Returns:
+            For each work its error, or None for one that was written.
+
+        Raises:
+            TargetError: The target as a whole does not answer.
+            LeaseLostError: Another run has taken over.
+        """
+        answers = {} if answers is None else answers
+        many = self._offered(f"{action.value}_many")
+        if many is not None:
+            self._write_halving(many, action, works, answers)
+        else:
+            arguments = {work.external_id: _arguments(action, work) for work in works}
+            if action is not Action.UPDATE:
+                arguments = {external_id: (each,) for external_id, each in arguments.items()}
+            self._calls.each(self._function(action.value), arguments, answers, before=self.check_lease)
+        return [answers[work.external_id].error for work in works]
+
+    def _write_halving(
+        self, many: Callable[..., Any], action: Action, works: Sequence[Work], answers: dict[str, Answer]
+    ) -> None:
+        if not works:
+            return
+        self.check_lease()
+        try:
+            self._calls.at_once(many, [_arguments(action, work) for work in works])
+        except RunError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one record
+            if len(works) == 1:
+                answers[works[0].external_id] = Answer(error=error)
+                return
+            middle = len(works) // 2
+            self._write_halving(many, action, works[:middle], answers)
+            self._write_halving(many, action, works[middle:], answers)
+        else:
+            answers.update((work.external_id, Answer()) for work in works)
+
+    def check_lease(self) -> None:
+        """Makes sure that this run may still write. Raises `LeaseLostError` if it may not."""
+        if self._held is not None:
+            self._held.check()
+
+    def _function(self, method: str) -> Callable[..., Any]:
+        """The target's method; one that it lacks is an error of every record that needs it."""
+
+        def missing(*_: Any) -> None:
+            raise TargetError(f"{self._job.name}: the target has no {method}")
+
+        return self._offered(method) or missing
+
+
+def _arguments(action: Action, work: Work) -> Any:
+    if action is Action.CREATE:
+        return work.item
+    return (work.item, work.local) if action is Action.UPDATE else work.local

@@ -1,0 +1,1 @@
+"""Changes of single items: drains, retries, and one item at once."""

@@ -1,0 +1,261 @@
+"""The drain: what waits in the inbox through the same diff and apply as a full run, in batches until it is empty."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from sync_pipelines.database.history import Writer
+from sync_pipelines.database.inbox import Settled
+from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.tables import DRAIN
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Outcome
+from sync_pipelines.engine.redaction import message_of
+from sync_pipelines.engine.results import SyncError, SyncResults
+from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
+from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.changes.coalesce import Incoming, in_their_order, read_delivery
+from sync_pipelines.runner.changes.drain_batch import BatchResult, DrainBatch
+from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.stale_check import guard_of
+from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
+from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
+from sync_pipelines.runner.runs.items_run import ItemsRun
+from sync_pipelines.runner.runs.results import error_row
+from sync_pipelines.runner.write.record_history import Recorder
+
+BATCH_SIZE = 2_000
+_FIRST_BATCH_SIZE, _SMALLEST_BATCH_SIZE = 100, 10
+_QUICK_S, _SLOW_S = 2.0, 20.0
+"""After a quick batch the next one is larger, after a slow one smaller: a full sync waits for no batch long."""
+_BATCH_BYTES = 32_000_000
+"""What the deliveries of a batch may take, and once more what comes with them."""
+_POLL_S = 0.25
+_WRITTEN = [each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainLimits:
+    """How long a drain goes on.
+
+    Args:
+        linger_s: Seconds to wait for late arrivals once the inbox is empty.
+        longest_s: Seconds after which it ends although more waits, so that a full sync gets its turn.
+    """
+
+    linger_s: float = 2.0
+    longest_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a drain did with one delivery, for the operator's table."""
+
+    external_id: str | None
+    action: str
+    message: str | None = None
+
+
+class Drain(ItemsRun):
+    """Applies the deliveries of a sync job that wait."""
+
+    kind = DRAIN
+
+    def __init__(
+        self,
+        job: SyncJob[Any, Any],
+        workspace: Workspace,
+        report: RunReport | None = None,
+        dagster_run_id: str | None = None,
+        wait_s: float = 0.0,
+    ) -> None:
+        super().__init__(job, workspace, report, dagster_run_id, wait_s)
+        self.applied: list[Applied] = []
+        self._batch_size = _FIRST_BATCH_SIZE
+
+    def run(self, limits: DrainLimits | None = None, sleep: Callable[[float], object] = time.sleep) -> SyncResults:
+        """Drains the inbox until it stays empty. Calls no run hooks.
+
+        Raises:
+            SyncBusyError: Another run of this sync is still under way.
+            TargetError: The target does not answer; what is not applied stays waiting.
+            FetchError: The source does not answer; what needs no answer of it is applied.
+            ConfigurationError: The target does not fit its database.
+        """
+        with self._leased() as (run_id, held):
+            started_at = self._workspace.clock()
+            self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
+            with self._under_way(run_id, held, {}, started_at) as driver:
+                self._drain(run_id, driver, limits or DrainLimits(), sleep)
+        assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
+        return self.results
+
+    def _drain(self, run_id: str, driver: TargetDriver, limits: DrainLimits, sleep: Callable[[float], object]) -> None:
+        began_s = last_arrival_s = time.monotonic()
+        number = 0
+        while time.monotonic() - began_s < limits.longest_s:
+            looked_s = time.monotonic()
+            deliveries = self._next(driver)
+            if deliveries:
+                self._apply(run_id, number, driver, deliveries)
+                number, last_arrival_s = number + 1, time.monotonic()
+                self._adapt(last_arrival_s - looked_s)
+            elif time.monotonic() - last_arrival_s >= limits.linger_s:
+                return
+            else:
+                sleep(_POLL_S)
+
+    def _adapt(self, took_s: float) -> None:
+        if took_s < _QUICK_S:
+            self._batch_size *= 4
+        elif took_s > _SLOW_S:
+            self._batch_size = max(_SMALLEST_BATCH_SIZE, self._batch_size // 2)
+        self._batch_size = min(self._batch_size, BATCH_SIZE)
+
+    def _next(self, driver: TargetDriver) -> Sequence[Incoming]:
+        """The deliveries that are due, and others that wait for the same items, so that none comes too late.
+
+        Their ids are looked for as the target's key has them too: that is how those are stored that have been tried.
+        """
+        inbox, name = self._workspace.inbox, self.job.name
+        size = min(self._batch_size, BATCH_SIZE)
+        stored = inbox.oldest_waiting(name, size, due_at=self._workspace.clock(), max_bytes=_BATCH_BYTES)
+        if not stored:
+            return []
+        due = {each.id: read_delivery(self.job, driver.canonical_id, each) for each in stored}
+        ids = {id_ for each in due.values() for id_ in (each.external_id, each.delivery.external_id) if id_ is not None}
+        others = [each for each in inbox.waiting_of(name, list(ids), stored[-1].id, _BATCH_BYTES) if each.id not in due]
+        read = [*due.values(), *(read_delivery(self.job, driver.canonical_id, each) for each in others)]
+        return self._with_overtaken(in_their_order(read))
+
+    def _with_overtaken(self, deliveries: Sequence[Incoming]) -> Sequence[Incoming]:
+        """Marks those whose item has a later state by now, and which have no version that would tell.
+
+        Nobody knew which item they are for when the later one was applied: they could not be parsed then, or say the id
+        otherwise. An item with a version may be newer all the same, but not than a delete that came after it.
+        """
+        known = [each for each in deliveries if each.may_be_overtaken]
+        if not known:
+            return deliveries
+        inbox, name, first = self._workspace.inbox, self.job.name, known[0].delivery.id
+        ids = list({each.external_id or "" for each in known})
+        has_versions = self.job.get_version is not None
+        actions = _WRITTEN if has_versions and self.job.fetch_one is None else None
+        newest = deleted = inbox.newest_applied(name, ids, first, actions)
+        if has_versions:
+            deleted = inbox.newest_applied(name, ids, first, [Outcome.DELETED.value])
+        if not newest and not deleted:
+            return deliveries
+        marked = set()
+        for each in known:
+            by = newest if each.version is None else deleted
+            if by.get(each.external_id or "", 0) > each.delivery.id:
+                marked.add(each.position)
+        return [replace(each, is_overtaken=True) if each.position in marked else each for each in deliveries]
+
+    def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
+        """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
+        guard = guard_of(self.job, self._workspace.versions, driver)
+        batch = DrainBatch(self.job, driver, deliveries, guard, self._unsure_until)
+        batch.decide()
+        result: BatchResult | None = None
+        try:
+            result = driver.at_once(lambda: self._apply_together(run_id, number, driver, batch))
+        except DBAPIError:
+            result = self._committed(run_id, number, batch)
+            if result is None:
+                self._report.line("drain: this batch is written in several transactions, for the database refuses one")
+        if result is None:
+            try:
+                batch.write(None)
+            finally:
+                result = batch.result
+                self._settle(run_id, number, result)  # what has no outcome stays waiting
+        self._tell(result)
+        if batch.outage is not None:
+            raise batch.outage
+
+    def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> BatchResult | None:
+        """None if target and ledger are two databases."""
+        committed = self._committed(run_id, number, batch)
+        if committed is not None:
+            return committed
+        try:
+            with driver.together() as connection:
+                if connection is None or not self._workspace.ledger.is_in(connection):
+                    return None
+                with driver.lease_locked():
+                    result = batch.write(connection)
+                    self._settle(run_id, number, result, connection)
+                batch.written = result
+        except LeaseLostError:
+            raise
+        except TargetError as error:  # the connection failed, and all is undone
+            raise RetryableError(message_of(error)) from error
+        return result
+
+    def _committed(self, run_id: str, number: int, batch: DrainBatch) -> BatchResult | None:
+        """What an attempt has done whose commit came through, but not the answer to it; None if there was none."""
+        if batch.written is None or number not in self._workspace.ledger.chunks(run_id):
+            return None
+        return batch.written
+
+    def _settle(self, run_id: str, number: int, result: BatchResult, within: Connection | None = None) -> None:
+        now = self._workspace.clock()
+        errors = [result.errors[position] for position in sorted(result.errors)]
+        resolve_delivered(self.job, self._workspace.failures, _went_through(result), now, within)
+        self._workspace.inbox.settle(self._settled(result, now), now, within)
+        counts = {**result.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
+        recorder = Recorder(self._workspace, Writer(self.job.name, run_id, DRAIN))
+        also = partial(recorder.keep, result.written)
+        self._workspace.ledger.save_chunk(run_id, number, counts, map(error_row, errors), now, within=within, also=also)
+
+    def _settled(self, result: BatchResult, now: datetime) -> list[Settled]:
+        settled: list[Settled] = []
+        for each in result.incoming:
+            error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
+            if error is not None:
+                in_vain = each.position in result.in_vain
+                again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
+                again_at = now + AFTER_OUTAGE if in_vain else again_at
+                settled.append(Settled(each.delivery.id, _other_id(each), None, _told(error), again_at, not in_vain))
+            elif outcome is not None:
+                settled.append(Settled(each.delivery.id, _other_id(each), outcome.value))
+        return settled
+
+    def _tell(self, result: BatchResult) -> None:
+        for position in sorted(result.errors):
+            self._report.item_failed(result.errors[position])
+        for each in result.incoming:
+            error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
+            if error is not None:
+                self.applied.append(Applied(each.external_id, "failed", _told(error)))
+            elif outcome is not None:
+                self.applied.append(Applied(each.external_id, outcome.value))
+
+
+def _went_through(result: BatchResult) -> list[Delivered]:
+    """The items whose records are now what the deliveries say."""
+    return [
+        Delivered(each.external_id, each.delivery.received_at, each.version)
+        for each in result.incoming
+        if each.external_id is not None and getattr(result.outcomes.get(each.position), "value", None) in _WRITTEN
+    ]
+
+
+def _other_id(incoming: Incoming) -> str | None:
+    """The item's canonical id, if the inbox does not have it as it is."""
+    return None if incoming.external_id == incoming.delivery.external_id else incoming.external_id
+
+
+def _told(error: SyncError) -> str:
+    return f"{error.exception_type}: {error.message}"

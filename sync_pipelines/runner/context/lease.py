@@ -1,0 +1,161 @@
+"""Holding the lease of a sync while a run works: renewed in the background, checked before every write."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from sync_pipelines.database.leases import Holder, Lease, Leases
+from sync_pipelines.errors import ConfigurationError, LeaseLostError, SyncBusyError
+from sync_pipelines.runner.context.processes import describe_process, is_dead, own_process
+from sync_pipelines.runner.context.workspace import Workspace
+
+_RENEWALS_PER_TTL = 4
+_LOOK_EVERY_S = 0.25
+
+
+class HeldLease:
+    """A lease that this process has and renews.
+
+    Args:
+        leases: Where leases are.
+        lease: The lease.
+        ttl: How long it lasts from each renewal.
+        elapsed_s: A clock that only goes forward, in seconds.
+    """
+
+    def __init__(
+        self, leases: Leases, lease: Lease, ttl: timedelta, elapsed_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.lease = lease
+        self._leases = leases
+        self.ttl = ttl
+        self._elapsed_s = elapsed_s
+        self._good_until_s = elapsed_s() + ttl.total_seconds()
+        self._lost = False
+        self._asking = threading.Lock()
+        self._row_is_locked = False
+
+    def renew(self) -> None:
+        """Lengthens the lease, or notes that it is lost."""
+        asked_s = self._elapsed_s()
+        if self._leases.renew(self.lease, self.ttl):
+            self._good_until_s = max(self._good_until_s, asked_s + self.ttl.total_seconds())
+        else:
+            self._lost = True
+
+    def check(self) -> None:
+        """Makes sure that this process may still write. Asks the ledger if the last renewal is long ago.
+
+        May be called from several threads: one asks, the others wait for its answer.
+
+        Raises:
+            LeaseLostError: Another run has the lease by now.
+        """
+        if self._is_stale():
+            with self._asking:
+                if self._is_stale():
+                    self.renew()
+        if self._lost:
+            raise self._lost_error()
+
+    def _is_stale(self) -> bool:
+        if self._lost or self._row_is_locked:
+            return False
+        return self._elapsed_s() >= self._good_until_s - self.ttl.total_seconds() / 2
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """For the time of a transaction that has locked the lease's row: nobody can take the lease then.
+
+        To renew it would be to wait for the end of that very transaction.
+        """
+        self._row_is_locked = True
+        try:
+            yield
+        finally:
+            self._row_is_locked = False
+
+    def fence(self, connection: Connection) -> None:
+        """Makes sure of it inside the transaction that is about to write; exactly so where target and ledger are one.
+
+        Raises:
+            LeaseLostError: Another run has the lease by now.
+        """
+        self.check()
+        if not self._leases.is_fenced(connection, self.lease):
+            raise self._lost_error()
+
+    def _lost_error(self) -> LeaseLostError:
+        return LeaseLostError(
+            f"{self.lease.job}: this run stalled for longer than its lease of {self.ttl.total_seconds():g} s, and "
+            "another run has taken over; it stops without writing any more. Nothing needs to be done."
+        )
+
+
+def take_lease(workspace: Workspace, job: str, run_id: str, dagster_run_id: str | None, wait_s: float) -> HeldLease:
+    """Takes the lease of a sync, waiting for the run that has it.
+
+    A run whose process is known to be dead on this machine does not keep others waiting until its lease expires.
+
+    Args:
+        workspace: Has the ledger with the leases.
+        job: The sync job's name.
+        run_id: The run that wants it.
+        dagster_run_id: The Dagster run that carries it out, if any.
+        wait_s: How many seconds to wait at most.
+
+    Raises:
+        ConfigurationError: `wait_s` is no number of seconds.
+        SyncBusyError: Another run still has it after that time.
+    """
+    if not isinstance(wait_s, (int, float)) or not wait_s >= 0:
+        raise ConfigurationError(f"{job}: wait_s={wait_s!r} must be a number of seconds, 0 or more")
+    leases, ttl = workspace.leases, workspace.lease
+    holder = Holder(run_id, dagster_run_id, describe_process(), own_process())
+    until_s = time.monotonic() + wait_s
+    while (lease := leases.acquire(job, holder, ttl)) is None:
+        other = leases.of_job(job)
+        if other is not None and is_dead(other.holder.process):
+            leases.release(other)
+        elif time.monotonic() >= until_s:
+            raise _busy(job, other, wait_s)
+        else:
+            time.sleep(min(_LOOK_EVERY_S, max(0.0, until_s - time.monotonic())))
+    return HeldLease(leases, lease, ttl)
+
+
+def _busy(job: str, other: Lease | None, wait_s: float) -> SyncBusyError:
+    who = f" in {other.holder.described} (run {other.holder.run_id})" if other else ""
+    waited = f" after waiting {wait_s:g} s" if wait_s else ""
+    return SyncBusyError(
+        f"{job}: another run of this sync is under way{who}{waited}, and one goes at a time; nothing was done. Wait "
+        "for it, or allow more time with --wait or wait_s (for runs that Dagster starts: SYNC_PIPELINES_WAIT_S)."
+    )
+
+
+@contextmanager
+def renewing(held: HeldLease) -> Iterator[HeldLease]:
+    """Renews the lease in the background as long as the block lasts. Does not give it back."""
+    stop = threading.Event()
+    every_s = held.ttl.total_seconds() / _RENEWALS_PER_TTL
+
+    def renew() -> None:
+        while not stop.wait(every_s):
+            try:
+                held.renew()
+            except Exception:  # noqa: BLE001, S112 - the ledger may be away for a moment; `check` decides
+                continue
+
+    thread = threading.Thread(target=renew, name=f"lease of {held.lease.job}", daemon=True)
+    thread.start()
+    try:
+        yield held
+    finally:
+        stop.set()
+        thread.join()

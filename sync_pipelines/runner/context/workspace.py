@@ -1,0 +1,140 @@
+"""What a run works with besides its job: the ledger, the snapshot store, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sync_pipelines.database.failures import Failures
+from sync_pipelines.database.history import History
+from sync_pipelines.database.inbox import Inbox
+from sync_pipelines.database.leases import Leases
+from sync_pipelines.database.ledger import Ledger, open_ledger
+from sync_pipelines.database.missed_fetches import Misses
+from sync_pipelines.database.plans import Plans
+from sync_pipelines.database.versions import Versions
+from sync_pipelines.engine.retry import Retry
+from sync_pipelines.settings.model import Settings, load_settings
+from sync_pipelines.snapshots.store import SnapshotStore
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The ledger, the snapshot store and the clock of a run.
+
+    Args:
+        ledger: The opened ledger.
+        store: Where snapshots and plans are.
+        keep_snapshots: How long files of past runs stay.
+        keep_runs: How long the ledger knows a run.
+        keep_deliveries: How long the inbox knows a delivery that was applied or has failed.
+        lease: How long a run that died or stalled keeps others of its sync from starting.
+        wait_s: Seconds that a run started by Dagster waits for another one of its sync.
+        work_schema: Schema of working tables in a target's database.
+        clock: Gives the time, aware.
+        retries: When a delivery that failed is tried again.
+        linger_s: Seconds that a drain waits for late arrivals.
+        keep_plans: How long a plan can be applied; by default as long as files of past runs stay.
+    """
+
+    ledger: Ledger
+    store: SnapshotStore
+    keep_snapshots: timedelta
+    keep_runs: timedelta = timedelta(days=365)
+    keep_deliveries: timedelta = timedelta(days=30)
+    lease: timedelta = timedelta(seconds=60)
+    wait_s: float = 900.0
+    work_schema: str = "sync_pipelines_work"
+    clock: Clock = utc_now
+    retries: Retry = Retry(first_wait_s=10)
+    linger_s: float = 5.0
+    keep_plans: timedelta | None = None
+
+    @property
+    def leases(self) -> Leases:
+        """Who may run what."""
+        return Leases(self.ledger)
+
+    @property
+    def inbox(self) -> Inbox:
+        """The single items that wait."""
+        return Inbox(self.ledger)
+
+    @property
+    def failures(self) -> Failures:
+        """The items that failed."""
+        return Failures(self.ledger)
+
+    @property
+    def versions(self) -> Versions:
+        """Which versions records have."""
+        return Versions(self.ledger)
+
+    @property
+    def history(self) -> History:
+        """What happened to each record."""
+        return History(self.ledger)
+
+    @property
+    def plans(self) -> Plans:
+        """The plans of dry runs."""
+        return Plans(self.ledger)
+
+    @property
+    def misses(self) -> Misses:
+        """Which records fetches have been without."""
+        return Misses(self.ledger)
+
+    def plan_expires_at(self) -> datetime:
+        """When a plan that is made now expires."""
+        return self.clock() + (self.keep_plans or self.keep_snapshots)
+
+    def clean_up(self) -> None:
+        """Removes files of runs, runs, plans and deliveries that are older than the settings keep them."""
+        self.clean_up_ledger()
+        keep = self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
+        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp(), keep)
+
+    def clean_up_ledger(self) -> None:
+        """Removes runs, deliveries and resolved failures that are older than the settings keep them."""
+        self.ledger.forget_runs(self.clock() - self.keep_runs)
+        self.inbox.purge(self.clock() - self.keep_deliveries)
+        self.failures.purge(self.clock() - self.keep_runs)
+
+
+@contextmanager
+def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> Iterator[Workspace]:
+    """Opens the workspace that the settings describe.
+
+    Args:
+        settings: By default those of the environment.
+        clock: Gives the time, aware.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or the ledger can't be opened.
+    """
+    settings = settings or load_settings()
+    with open_ledger(settings.ledger_database_url()) as ledger:
+        yield Workspace(
+            ledger,
+            SnapshotStore(settings.snapshot_dir(), settings.work_dir()),
+            keep_snapshots=timedelta(days=settings.keep_snapshots_days),
+            keep_runs=timedelta(days=settings.keep_runs_days),
+            keep_deliveries=timedelta(days=settings.keep_deliveries_days),
+            lease=timedelta(seconds=settings.lease_s),
+            wait_s=settings.wait_s,
+            work_schema=settings.work_schema,
+            clock=clock,
+            retries=Retry(settings.delivery_attempts, settings.delivery_first_wait_s),
+            linger_s=settings.linger_s,
+            keep_plans=timedelta(days=settings.keep_plans_days) if settings.keep_plans_days else None,
+        )

@@ -1,0 +1,160 @@
+"""Guards at work: what they say of a run's diff, and the plan of what they withhold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.tables import WITHHELD
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.guards import NO_LIMITS, Found, Guards, Verdict, judge, why_fetch
+from sync_pipelines.engine.pages import PAGE_SIZE, batches
+from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
+from sync_pipelines.engine.results import Counts
+from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.plans.fingerprint import made_for
+from sync_pipelines.runner.plans.plan_file import PlanPages, delete_entry, fields_before
+from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.snapshot import Snapshot
+from sync_pipelines.snapshots.store import RunFiles
+
+
+class Guarding:
+    """The guards of one run.
+
+    Args:
+        guards: What they allow.
+        files: The files of the run, its snapshot among them.
+        driver: The opened target.
+        last_fetched: How many items the last good fetches had, newest first.
+        earlier: What they said of the same run before it began to write; nothing of a run that has not.
+    """
+
+    def __init__(
+        self,
+        guards: Guards,
+        files: RunFiles,
+        driver: TargetDriver,
+        last_fetched: list[int],
+        earlier: Verdict = Verdict(),
+    ) -> None:
+        self.guards = guards
+        self._earlier = earlier
+        self._files = files
+        self._driver = driver
+        self._last_fetched = last_fetched
+        summary = Snapshot(files.folder).summary()
+        self._fetched, self._is_whole = int(summary["items"]), bool(summary["complete"])
+
+    @property
+    def suspects_fetch(self) -> bool:
+        """True if the fetch itself looks broken: nothing is to be learnt from what it lacks."""
+        is_odd = not self._fetched or any(why_fetch(self.guards, self._fetched, self._last_fetched))
+        return self._is_whole and is_odd
+
+    def judge(self, planned: PlanCounts, *, unchanged: int, existing: int | None) -> Verdict:
+        """Says what is to be withheld. A run that somebody limited to some items is what that person wants.
+
+        Args:
+            planned: What the diff wants written.
+            unchanged: How many items have a local record that is up to date.
+            existing: How many local records there are; None if nobody has counted.
+        """
+        if not self._is_whole:
+            return Verdict()
+        verdict = judge(self.guards, Found(self._fetched, planned, unchanged, existing, self._last_fetched))
+        # what the run has created since would make any share of the records look small
+        return self._earlier.joined_with(verdict)
+
+    def keep(self, entries: Iterable[PlanEntry]) -> PlanCounts:
+        """Writes what is withheld into a plan of its own, with what the local records hold now.
+
+        Args:
+            entries: Updates with their items, and deletes.
+
+        Returns:
+            How many there are of each action.
+        """
+        files = self._files.withheld
+        with files.write_plan() as (plan, findings):
+            pages = PlanPages(plan, partial(fields_before, self._driver))
+            for batch in batches(entries, PAGE_SIZE):
+                pages.add(self._with_records(batch))
+            pages.flush()
+            counts = pages.counts()
+            findings.finish({})
+            plan.finish(PlannedRun(counts.update, Counts(), counts.writes, planned=counts).summary())
+        return counts
+
+    def _with_records(self, entries: list[PlanEntry]) -> list[PlanEntry]:
+        unknown = [each.external_id for each in entries if not each.changes]
+        found = self._driver.find(unknown)[0] if unknown else {}
+        return [_with_record(self._driver, each, found.get(each.external_id)) for each in entries]
+
+
+def _with_record(driver: TargetDriver, entry: PlanEntry, local: Any | None) -> PlanEntry:
+    if local is None:
+        return entry
+    if entry.action is Action.DELETE:
+        return delete_entry(driver, entry.external_id, local)
+    return replace(entry, local=local)
+
+
+def guarding_of(
+    job: SyncJob[Any, Any], workspace: Workspace, run_id: str, files: RunFiles, driver: TargetDriver
+) -> Guarding:
+    """The guards of a run of that job."""
+    released = workspace.plans.released(job.name)
+    last_fetched = RunHistory(workspace.ledger).last_fetched(job.name, released)
+    return Guarding(job.guards or NO_LIMITS, files, driver, last_fetched, _earlier_verdict(workspace, run_id))
+
+
+def _earlier_verdict(workspace: Workspace, run_id: str) -> Verdict:
+    """What guards said of a run before it began to write, which a diff that is made again does not undo."""
+    plan = workspace.plans.withheld_of(run_id)
+    if plan is None or not RunHistory(workspace.ledger).has_begun_to_apply(run_id):
+        return Verdict()
+    return Verdict(plan.guarded, frozenset(action for action in Action if plan.counts.get(action.value)))
+
+
+def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, planned: PlannedRun) -> list[str]:
+    """Notes in the ledger what is withheld of a run, in place of what was withheld of earlier ones.
+
+    Returns:
+        What a person should know.
+    """
+    files = workspace.store.files_of(run_id)
+    if Snapshot(files.folder).summary()["complete"]:
+        workspace.plans.supersede(job.name, run_id)
+    if not planned.verdict:
+        workspace.plans.forget(run_id)
+        return []
+    counts = PlanCounts(**read_summary(files.withheld.plan)["planned"])
+    workspace.plans.save(
+        PlanRow(
+            id=run_id,
+            job=job.name,
+            created_at=workspace.clock(),
+            expires_at=workspace.plan_expires_at(),
+            counts=counts.to_dict(),
+            made_for=made_for(job),
+            kind=WITHHELD,
+            guarded=planned.verdict.reasons,
+        )
+    )
+    return [*(f"guarded: {reason}" for reason in planned.verdict.reasons), told_withheld(counts, run_id)]
+
+
+def told_withheld(counts: PlanCounts, plan_id: str) -> str:
+    """What is withheld, and how to release it."""
+    told = " and ".join(f"{count:,} {action}s" for action, count in counts.to_dict().items() if count)
+    release = f"sync-pipelines apply {plan_id[:8]} --reason '...'"
+    if not told:
+        return f"there was nothing to withhold; if the fetch is right, let later ones be measured by it: {release}"
+    return f"{told} withheld; look: sync-pipelines plan show {plan_id[:8]}; if it is right: {release}"

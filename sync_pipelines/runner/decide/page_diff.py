@@ -1,0 +1,350 @@
+"""Diff: the snapshot against the local records, into a durable plan, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
+
+from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.guards import Verdict
+from sync_pipelines.engine.pages import PAGE_SIZE, batches
+from sync_pipelines.engine.plan import Action, PlanEntry
+from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.results import Counts, Duplicate, SyncError
+from sync_pipelines.engine.versions import Version
+from sync_pipelines.errors import ItemError
+from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.runner.decide.delete_delay import Grace
+from sync_pipelines.runner.decide.duplicates import IdIndex
+from sync_pipelines.runner.decide.limits import Guarding
+from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.plans.plan_file import (
+    PlanPages,
+    delete_entry,
+    entries_of,
+    fields_before,
+    write_findings,
+)
+from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow
+from sync_pipelines.snapshots.store import RunFiles
+
+NO_DELETES = "no deletes: "
+"""How the note begins that says why deletes are withheld."""
+
+
+class FindsPositions(Protocol):
+    """Says where in the fetch the last item of an id is."""
+
+    def positions(self, ids: Sequence[str]) -> Mapping[str, int]:
+        """The last position of each id that is known; none of an id that has but one."""
+
+
+class NoDuplicates:
+    """For items of which each has an id of its own."""
+
+    def positions(self, ids: Sequence[str]) -> Mapping[str, int]:
+        """Knows no other place of any id."""
+        del ids
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An item that the diff has to decide on."""
+
+    position: int
+    external_id: str
+    item: Any
+
+
+@dataclass
+class PageDiff:
+    """What the diff of one page gives."""
+
+    entries: list[PlanEntry] = field(default_factory=list)
+    failed: list[SyncError] = field(default_factory=list)
+    duplicates: list[Duplicate] = field(default_factory=list)
+    skipped: list[Candidate] = field(default_factory=list)
+    stale: list[Candidate] = field(default_factory=list)  # older than what is there
+    unchanged: list[Candidate] = field(default_factory=list)
+
+    def counts(self) -> Counts:
+        """The outcomes that are settled without a write."""
+        return Counts(
+            unchanged=len(self.unchanged),
+            skipped=len(self.skipped) + len(self.stale),
+            failed=len(self.failed),
+            duplicate=len(self.duplicates),
+        )
+
+    def fail(self, position: int, external_id: str | None, error: Exception) -> None:
+        """Keeps an item's error."""
+        self.failed.append(SyncError.of(error, external_id, position))
+
+
+def diff_snapshot(  # noqa: PLR0913 - what it works with
+    job: SyncJob[Any, Any],
+    files: RunFiles,
+    driver: TargetDriver,
+    report: RunReport,
+    guard: VersionGuard | None = None,
+    *,
+    guarding: Guarding,
+    durable: bool = False,
+    grace: Grace | None = None,
+) -> PlannedRun:
+    """Diffs the run's snapshot into its plan, page by page.
+
+    Args:
+        job: The sync job.
+        files: The files of the run.
+        driver: The opened target.
+        report: The run log.
+        guard: Knows the versions of local records, for a job with `get_version`.
+        guarding: Says what is to be withheld.
+        durable: True to keep in the plan what local records hold now, so that it can be shown and applied later; then
+            nothing is withheld of it.
+        grace: Says which missing records are to be deleted now; by default all.
+    """
+    total = int(Snapshot(files.folder).summary()["items"])
+    settled, done, stale = Counts(), 0, 0
+    with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
+        unidentified = _index_ids(files, driver, index, guard)
+        entries = PlanPages(plan, partial(fields_before, driver) if durable else None)
+        for rows in _rows_in_pages(files):
+            page = diff_page(job, driver, index, rows, guard)
+            tell_findings(findings, page, report)
+            entries.add(page.entries)
+            settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
+            report.progress(Progress("diff", total, done, total))
+        reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
+        deletes = job.deletes != "off" and reason is None
+        existing = _plan_deletes(driver, index, entries, grace, look_up=durable) if deletes else None
+        entries.flush()
+        verdict = guarding.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
+        notes = notes_of(reason, stale, grace)
+        planned = PlannedRun(total, settled, plan.rows, notes, None, entries.counts(), verdict)
+        whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
+        planned = whole if durable else planned.without_withheld(entries.counts())
+        findings.finish({})
+        plan.finish(planned.summary())
+    if planned.verdict:
+        guarding.keep(entries_of(files, verdict.withheld))
+    return replace(planned, verdict=verdict)
+
+
+def _would_withhold(reason: str) -> str:
+    return f"a run would be guarded: {reason}"
+
+
+def notes_of(why_no_deletes: str | None, stale: int, grace: Grace | None = None) -> list[str]:
+    """What a person should know of a diff.
+
+    Args:
+        why_no_deletes: Why deletes are withheld, None if they are not.
+        stale: How many items were older than their local records.
+        grace: Says which missing records are kept for now.
+    """
+    notes = [f"{NO_DELETES}{why_no_deletes}"] if why_no_deletes is not None else []
+    notes += grace.notes() if grace is not None else []
+    return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
+
+
+def _rows_in_pages(files: RunFiles) -> Iterator[list[SnapshotRow]]:
+    for page in Snapshot(files.folder).pages():
+        yield from (each.rows() for each in page.slices(PAGE_SIZE))
+
+
+def tell_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> None:
+    """Keeps what the diff of a page found, and shows the first errors."""
+    write_findings(findings, page.failed, page.duplicates)
+    for error in sorted(page.failed, key=lambda error: error.position):
+        report.item_failed(error)
+
+
+def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: VersionGuard | None) -> int:
+    """Notes the position that counts of each id; gives how many items have none that can be read."""
+    if guard is not None:
+        return _index_versions(files, driver, index, guard)
+    unidentified = 0
+    for page in Snapshot(files.folder).pages(fields=False):
+        known: list[tuple[str, int]] = []
+        external_ids = page.external_ids()
+        driver.expect([each for each in external_ids if each is not None])
+        for position, external_id in zip(page.positions(), external_ids, strict=True):
+            canonical = canonical_or_error(driver, external_id)
+            if isinstance(canonical, str):
+                known.append((canonical, position))
+            else:
+                unidentified += _is_unidentified(canonical)
+        index.add(known)
+    return unidentified
+
+
+def _is_unidentified(canonical: Exception | None) -> bool:
+    """True if an item without a canonical id may be that of any record; an id that does not convert is none's."""
+    return not isinstance(canonical, ItemError)
+
+
+def _index_versions(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: VersionGuard) -> int:
+    """Notes the position of the newest item of each id; gives how many items have none that can be read."""
+    unidentified = 0
+    for rows in _rows_in_pages(files):
+        known: list[tuple[str, int, Version | None]] = []
+        for row in rows:
+            canonical = canonical_or_error(driver, row.external_id)
+            if isinstance(canonical, str):
+                known.append((canonical, row.position, _version_or_none(guard, row)))
+            else:
+                unidentified += _is_unidentified(canonical)
+        index.add_versions(known)
+    return unidentified
+
+
+def _version_or_none(guard: VersionGuard, row: SnapshotRow) -> Version | None:
+    try:
+        return None if row.message is not None else guard.version_of(row.item)
+    except Exception:  # noqa: BLE001 - its error is told when it is its turn
+        return None
+
+
+def canonical_or_error(driver: TargetDriver, external_id: str | None) -> str | Exception | None:
+    """The canonical id, or why there is none; None of an item without one."""
+    if external_id is None:
+        return None
+    try:
+        return driver.canonical_id(external_id)
+    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+        return error
+
+
+def diff_page(
+    job: SyncJob[Any, Any],
+    driver: TargetDriver,
+    index: FindsPositions,
+    rows: Sequence[SnapshotRow],
+    guard: VersionGuard | None = None,
+) -> PageDiff:
+    """Decides on a page of a snapshot.
+
+    Args:
+        job: The sync job.
+        driver: The opened target.
+        index: Says where the last item of an id is.
+        rows: Rows of a snapshot.
+        guard: Knows the versions of local records, for a job with `get_version`.
+    """
+    page = PageDiff()
+    candidates = _without_skipped(job, _winners(driver, index, rows, page), page)
+    found, broken = driver.find([each.external_id for each in candidates])
+    if guard is not None:
+        candidates = _without_stale(guard, candidates, found, page)
+    for each in candidates:
+        if each.external_id in broken:
+            page.fail(each.position, each.external_id, broken[each.external_id])
+        else:
+            _decide(driver, each, found.get(each.external_id), page)
+    if guard is not None:
+        guard.keep({each.external_id: each.item for each in page.unchanged})
+    return page
+
+
+def _without_stale(
+    guard: VersionGuard, candidates: Sequence[Candidate], found: Mapping[str, Any], page: PageDiff
+) -> list[Candidate]:
+    """The candidates that are not older than their local records."""
+    known = guard.known(found, [each.external_id for each in candidates])
+    fresh: list[Candidate] = []
+    for each in candidates:
+        try:
+            is_stale = guard.is_older(guard.version_of(each.item), known.get(each.external_id))
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            page.fail(each.position, each.external_id, error)
+            continue
+        (page.stale if is_stale else fresh).append(each)
+    return fresh
+
+
+def _winners(
+    driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow], page: PageDiff
+) -> list[Candidate]:
+    """The rows that count, as candidates; sets aside failed items and duplicates."""
+    driver.expect([row.external_id for row in rows if row.external_id is not None])
+    canonical = {
+        row.external_id: canonical_or_error(driver, row.external_id) for row in rows if row.external_id is not None
+    }
+    last = index.positions([each for each in canonical.values() if isinstance(each, str)])
+    winners: list[Candidate] = []
+    for row in rows:
+        known = canonical.get(row.external_id) if row.external_id is not None else None
+        if isinstance(known, str) and last.get(known, row.position) != row.position:
+            page.duplicates.append(Duplicate(known, row.position, last[known]))
+        elif row.message is not None:
+            page.failed.append(SyncError(row.external_id, row.message, row.exception_type or "", row.position))
+        elif isinstance(known, str):
+            winners.append(Candidate(row.position, known, row.item))
+        elif known is not None:
+            page.fail(row.position, row.external_id, known)
+    return winners
+
+
+def _without_skipped(job: SyncJob[Any, Any], winners: Sequence[Candidate], page: PageDiff) -> list[Candidate]:
+    candidates: list[Candidate] = []
+    for each in winners:
+        try:
+            skipped = job.should_skip is not None and bool(call(job.should_skip, each.item))
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            page.fail(each.position, each.external_id, error)
+            continue
+        (page.skipped if skipped else candidates).append(each)
+    return candidates
+
+
+def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page: PageDiff) -> None:
+    try:
+        comparison = driver.compare(candidate.item, local)
+    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+        page.fail(candidate.position, candidate.external_id, error)
+        return
+    if not comparison.changed:
+        page.unchanged.append(candidate)
+        return
+    action = Action.CREATE if local is None else Action.UPDATE
+    page.entries.append(
+        PlanEntry(action, candidate.external_id, candidate.position, candidate.item, comparison.changes, local=local)
+    )
+
+
+def _plan_deletes(
+    driver: TargetDriver, index: IdIndex, entries: PlanPages, grace: Grace | None, *, look_up: bool
+) -> int:
+    """Plans the deletes of local records that the fetch does not have. Gives how many local records there are."""
+    existing = 0
+    with grace.counting() if grace is not None else nullcontext():
+        for batch in batches(driver.list_ids(), PAGE_SIZE):
+            seen = index.positions(batch)
+            missing = [each for each in dict.fromkeys(batch) if each not in seen]
+            existing += len(batch)
+            index.add([(each, -1) for each in missing])  # a target may list a record twice
+            due = grace.due(missing) if grace is not None else missing
+            found = driver.find(due)[0] if look_up and due else {}
+            entries.add([delete_entry(driver, each, found.get(each)) for each in due])
+    return existing
+
+
+def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:
+    """Why deletes that the job asks for are withheld; None if they are not, or if it asks for none."""
+    if job.deletes == "off":
+        return None
+    if not summary["complete"]:
+        return "the run was limited to some items (limit, only)"
+    if unidentified:
+        return f"{unidentified:,} items had no readable external id and may be any of the missing records"
+    return None

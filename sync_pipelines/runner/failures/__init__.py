@@ -1,0 +1,1 @@
+"""The items that failed: noted, retried later, resolved."""

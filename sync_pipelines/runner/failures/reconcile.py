@@ -1,0 +1,279 @@
+"""What the end of a run means for failures: its errors are noted and told by cause, others are over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from upath import UPath
+
+from sync_pipelines.database.failure_rows import DELETE, UPSERT, VANISHED, Unresolved
+from sync_pipelines.database.ledger import ErrorRow, RunRow
+from sync_pipelines.database.run_causes import GONE, KNOWN, NEW, CauseRow, RunCauses
+from sync_pipelines.database.run_queries import WAS_APPLIED, took_all_items
+from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE
+from sync_pipelines.engine.causes import Cause, CauseCounter, compared, template_of
+from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.errors import SyncPipelinesError
+from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.page_diff import NO_DELETES
+from sync_pipelines.runner.failures.failure_notes import FailedItem, FailureNotes
+from sync_pipelines.runner.plans.plan_file import files_of_plan
+from sync_pipelines.snapshots.files import read_pages
+from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow
+from sync_pipelines.snapshots.store import RunFiles
+
+_NOTED_CHARS = 4_000_000
+"""How much of payloads is noted at a time."""
+_COMPARED = (FULL, APPLY, DRY_RUN)
+
+
+def note_run(workspace: Workspace, job: SyncJob[Any, Any], run_id: str, failure: str | None) -> None:
+    """Keeps the causes of a run's errors; of a whole run, notes its failures and resolves others.
+
+    May be called again, after a crash or for a second ending.
+
+    Args:
+        workspace: Has the ledger and the files.
+        job: The sync job.
+        run_id: A run that is about to end.
+        failure: Why it failed as a whole, None if it did not.
+    """
+    run = workspace.ledger.run(run_id)
+    if run is None:
+        return
+    notes = _RunNotes(workspace, job, run) if run.kind in WHOLE else None
+    note_causes(workspace, run, failure, notes)
+    if notes is not None and (failure is None or failure.startswith(WAS_APPLIED)):
+        _Resolving(workspace, job, run).resolve()
+
+
+def note_causes(workspace: Workspace, run: RunRow, failure: str | None, notes: _RunNotes | None = None) -> None:
+    """Keeps the causes of a run's errors, compared with those of the last run that took all items.
+
+    Args:
+        workspace: Has the ledger.
+        run: A run that is about to end.
+        failure: Why it failed as a whole, None if it did not.
+        notes: Notes the errors as well.
+    """
+    causes = RunCauses(workspace.ledger)
+    counter, last = CauseCounter(), 0
+    for page in causes.error_pages(run.id):
+        templates = [template_of(row.exception_type, row.message, row.external_id) for _, row in page]
+        for (number, row), template in zip(page, templates, strict=True):
+            counter.add(row.exception_type, template, row.external_id)
+            last = max(last, number)
+        if notes is not None:
+            notes.note(page, templates)
+    is_compared = _is_compared(run, failure) and not _withholds_updates(workspace, run.id)
+    if not last and not is_compared:
+        return
+    before = _causes_before(workspace, causes, run) if run.kind in _COMPARED else None
+    causes.keep(run.id, _compared(counter.causes(), before, with_gone=is_compared), last)
+
+
+def _is_compared(run: RunRow, failure: str | None) -> bool:
+    """True if what the run did not meet is gone: it took all items and was done."""
+    return run.kind in (FULL, DRY_RUN) and failure is None and took_all_items(run.options)
+
+
+def _withholds_updates(workspace: Workspace, run_id: str) -> bool:
+    """True if guards have kept items of the run from being tried: that they have not failed says nothing."""
+    withheld = workspace.plans.withheld_of(run_id)
+    return withheld is not None and bool(withheld.counts["update"])
+
+
+def _causes_before(workspace: Workspace, causes: RunCauses, run: RunRow) -> list[Cause] | None:
+    """What had failed before: in the last run that tried all items, or in one since; None if there was none."""
+    found: dict[str, Cause] = {}
+    runs = causes.runs_before(run.job, run.id)
+    for each in runs:
+        for cause in causes_of_run(causes, each)[0]:
+            found.setdefault(cause.fingerprint, cause)
+        if not _withholds_updates(workspace, each):
+            break
+    return list(found.values()) if runs else None
+
+
+def _compared(found: Sequence[Cause], before: Sequence[Cause] | None, *, with_gone: bool) -> list[CauseRow]:
+    if before is None:
+        return [_cause_row(each, KNOWN) for each in found]
+    marked, gone = compared(found, before)
+    rows = [_cause_row(each, NEW if each.is_new else KNOWN) for each in marked]
+    return rows + [_cause_row(each, GONE) for each in gone if with_gone]
+
+
+def _cause_row(cause: Cause, state: str) -> CauseRow:
+    return CauseRow(cause.exception_type, cause.template, cause.count, cause.sample_ids, state)
+
+
+def causes_of_run(causes: RunCauses, run_id: str) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
+    """The causes of a run as the ledger has them, and those that are gone since the run before."""
+    kept: tuple[list[Cause], list[Cause]] = ([], [])
+    for row in causes.of_run(run_id):
+        cause = Cause(row.exception_type, row.template, row.count, row.sample_ids, is_new=row.state == NEW)
+        kept[row.state == GONE].append(cause)
+    return tuple(kept[0]), tuple(kept[1])
+
+
+class _RunNotes:
+    """Notes the errors of a whole run as failures, with the items from its snapshot."""
+
+    def __init__(self, workspace: Workspace, job: SyncJob[Any, Any], run: RunRow) -> None:
+        self._notes = FailureNotes(job, workspace.failures, run.id, workspace.clock())
+        self._noted_to = RunCauses(workspace.ledger).noted_to(run.id)
+        plan = run.options.get("plan")
+        self._folder = workspace.store.files_of(plan or run.id).folder
+        self._has_items = Snapshot(self._folder).is_complete()
+        # that a plan was refused may be because of newer items
+        self._seen_at: datetime | None = None if plan else run.started_at
+
+    def note(self, page: Sequence[tuple[int, ErrorRow]], templates: Sequence[str]) -> None:
+        """Notes the errors of a page, in the order of the fetch, that are not noted yet."""
+        told = zip(page, templates, strict=True)
+        errors = [(row, template) for (number, row), template in told if number > self._noted_to]
+        batch: list[FailedItem] = []
+        taken = 0
+        for each in self._failed(errors):
+            batch.append(each)
+            taken += len(each.payload or "")
+            if taken > _NOTED_CHARS:
+                self._notes.note(batch)
+                batch, taken = [], 0
+        self._notes.note(batch)
+
+    def _failed(self, errors: Sequence[tuple[ErrorRow, str]]) -> Iterator[FailedItem]:
+        rows = _RowsAt(self._folder, [each.position for each, _ in errors] if self._has_items else [])
+        for error, template in errors:
+            row = rows.at(error.position)
+            yield FailedItem(
+                external_id=error.external_id,
+                exception_type=error.exception_type,
+                message=error.message,
+                source_id=row.external_id if row is not None else None,
+                action=UPSERT if error.position >= 0 else DELETE,
+                payload=_payload(row),
+                seen_at=self._seen_at,
+                template=template,
+            )
+
+
+class _RowsAt:
+    """The rows of a snapshot at ascending positions; none where the snapshot can't be read."""
+
+    def __init__(self, folder: UPath, positions: Iterable[int]) -> None:
+        wanted = sorted({each for each in positions if each >= 0})
+        self._rows = Snapshot(folder).rows_at(iter(wanted)) if wanted else iter(())
+        self._row: SnapshotRow | None = None
+
+    def at(self, position: int) -> SnapshotRow | None:
+        """The row at that position, which is not before the last one."""
+        while position >= 0 and (self._row is None or self._row.position < position):
+            try:
+                self._row = next(self._rows, None)
+            except (SyncPipelinesError, OSError):  # a failure without its item is better than none
+                self._row, self._rows = None, iter(())
+            if self._row is None:
+                return None
+        return self._row if self._row is not None and self._row.position == position else None
+
+
+def _payload(row: SnapshotRow | None) -> str | None:
+    if row is None or row.message is not None:
+        return row.failed_item if row is not None else None
+    try:
+        return encode(row.item)
+    except Exception:  # noqa: BLE001 - whatever it is, the failure is noted
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """Failures that a run has shown to be over."""
+
+    went_through: list[str]
+    vanished: list[str]
+
+
+class _Resolving:
+    """Finds the failures that a run which is done has shown to be over."""
+
+    def __init__(self, workspace: Workspace, job: SyncJob[Any, Any], run: RunRow) -> None:
+        self._workspace = workspace
+        self._job = job
+        self._run = run
+        self._withheld = self._withheld_files()
+        self._is_whole = run.kind == FULL and took_all_items(run.options) and self._withheld is None
+        self._all_ids_known = True
+        self._deletes = not any(note.startswith(NO_DELETES) for note in run.notes)
+
+    def _withheld_files(self) -> RunFiles | None:
+        """The files of what guards have withheld of the run; None if they have withheld nothing."""
+        plan = self._workspace.plans.withheld_of(self._run.id)
+        return files_of_plan(self._workspace, plan.id, plan.kind) if plan is not None else None
+
+    def resolve(self) -> None:
+        """Notes them as resolved, a part at a time."""
+        seen_until = self._seen_until()
+        if seen_until is None:
+            return
+        failures, now = self._workspace.failures, self._workspace.clock()
+        for part in failures.unresolved(self._run.job, self._run.id, seen_until):
+            over = self._over(part)
+            failures.resolve(self._run.job, over.went_through, self._run.id, now)
+            failures.resolve(self._run.job, over.vanished, VANISHED, now)
+
+    def _seen_until(self) -> datetime | None:
+        """When the run's items were fetched; None if it says nothing of failures."""
+        plan = self._run.options.get("plan")
+        if plan is not None:
+            made = self._workspace.ledger.run(plan)
+            return made.started_at if made is not None else None
+        snapshot = Snapshot(self._workspace.store.files_of(self._run.id).folder)
+        if not snapshot.is_complete() or not snapshot.summary()["items"]:
+            return None  # a source that gives nothing looks like a broken one
+        return self._run.started_at
+
+    def _over(self, part: Sequence[Unresolved]) -> _Over:
+        wanted = {each_id for each in part for each_id in each.ids()}
+        seen, withheld = self._seen(wanted), self._withheld_of(wanted)
+        # a fetch has an item's id as the source writes it, a plan as the target does
+        went_through = [each.key for each in part if seen & each.ids() and not withheld & each.ids()]
+        if not self._is_whole:
+            return _Over(went_through, [])
+        known = set(went_through)
+        return _Over(went_through, [each.key for each in part if each.key not in known and self._is_gone(each)])
+
+    def _withheld_of(self, wanted: set[str]) -> set[str]:
+        """Which of these ids guards have withheld of the run."""
+        pages = _ids_of_plan(self._withheld) if self._withheld is not None else iter(())
+        return {each for ids in pages for each in wanted.intersection(ids)}
+
+    def _seen(self, wanted: set[str]) -> set[str]:
+        """Which of these ids the run has dealt with."""
+        found: set[str] = set()
+        for ids in self._ids():
+            found |= wanted.intersection(ids)
+            self._all_ids_known &= None not in ids
+        return found
+
+    def _ids(self) -> Iterator[list[Any]]:
+        options = self._run.options
+        files = files_of_plan(self._workspace, options.get("plan") or self._run.id, options.get("kind", ""))
+        if self._run.kind == APPLY:
+            return _ids_of_plan(files)
+        return (page.external_ids() for page in Snapshot(files.folder).pages(fields=False))
+
+    def _is_gone(self, failure: Unresolved) -> bool:
+        """True if a failure is over whose item a complete fetch does not have."""
+        if failure.action == DELETE:
+            return self._deletes  # this time it was deleted, or somebody else has done it
+        return self._all_ids_known or not failure.ids()  # an item without an id may be any of them
+
+
+def _ids_of_plan(files: RunFiles) -> Iterator[list[Any]]:
+    return ([row[0] for row in rows] for rows in read_pages(files.plan, ["external_id"]))

@@ -1,0 +1,160 @@
+"""Fetch: all items of the source into a durable snapshot, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from sync_pipelines.engine.calls import resolve
+from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.pages import stream_pages
+from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.errors import ConfigurationError, FetchError
+from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotRow, SnapshotWriter
+from sync_pipelines.snapshots.store import RunFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which items of the source a run takes.
+
+    Args:
+        limit: At most so many, the first ones; None for all.
+        only: Only items with these external ids, as the source gives them; empty for all.
+    """
+
+    limit: int | None = None
+    only: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if self.limit is not None and (not isinstance(self.limit, int) or self.limit is True or self.limit < 1):
+            raise ConfigurationError(f"limit: {self.limit!r} must be a whole number from 1, or None for all items")
+
+    @property
+    def is_everything(self) -> bool:
+        """True if the run takes all items, which deletes need."""
+        return self.limit is None and not self.only
+
+
+def select(limit: int | None, only: Collection[str]) -> Selection:
+    """Makes a selection, with a clear error for a text where a list of texts belongs."""
+    if isinstance(only, str) or not isinstance(only, Collection) or not all(isinstance(each, str) for each in only):
+        raise ConfigurationError(f"only: {only!r} must be a list of external ids (texts)")
+    return Selection(limit, frozenset(only))
+
+
+def fetch_snapshot(
+    job: SyncJob[Any, Any], files: RunFiles, selection: Selection, report: RunReport
+) -> tuple[int, list[str]]:
+    """Fetches into the run's snapshot.
+
+    Returns:
+        How many items were taken, and notes for a person.
+
+    Raises:
+        FetchError: The source broke off; it carries how many items had come, and there is no snapshot.
+        ConfigurationError: The source says that a person must act, or gives no items at all.
+    """
+    missing = set(selection.only)
+    with SnapshotWriter(files.folder) as writer, closing(_pages(job, selection, writer)) as pages:
+        for page in pages:
+            missing.difference_update(page.external_ids)
+            writer.write(page)
+            report.progress(Progress("fetch", writer.rows, writer.rows))
+            if selection.limit is not None and writer.rows >= selection.limit:
+                break
+        writer.finish({"items": writer.rows, "complete": selection.is_everything})
+    notes = [f"not found in the source: {', '.join(sorted(missing)[:20])}"] if missing else []
+    return writer.rows, notes
+
+
+def _pages(job: SyncJob[Any, Any], selection: Selection, writer: SnapshotWriter) -> Generator[FetchedPage]:
+    """The pages of the source as far as they are selected."""
+    most = selection.limit if selection.limit is not None and not selection.only else None
+    came = 0
+    try:
+        with closing(stream_pages(job.fetch_external, _rows_of_frame, lambda: writer.page_size(most))) as pages:
+            for items in pages:
+                page = _select(identified(job, came, items), selection, writer.rows)
+                came += len(items)
+                yield page
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{job.name}: fetch_external: {error}") from error
+    except Exception as error:
+        raise FetchError(
+            f"{job.name}: the source broke off after {came:,} items, nothing was applied: "
+            f"{exception_type(error)}: {message_of(error)}. Run the sync again when the source is well.",
+            items_fetched=came,
+        ) from error
+
+
+def _rows_of_frame(frame: Any) -> Iterator[dict[str, Any]]:
+    from sync_pipelines.sources.frames import rows_of_frame  # noqa: PLC0415 - whoever gives a frame has pandas loaded
+
+    return rows_of_frame(frame)
+
+
+def _select(page: FetchedPage, selection: Selection, taken: int) -> FetchedPage:
+    places: Sequence[int] = range(len(page.items))
+    if selection.only:
+        places = [place for place, external_id in enumerate(page.external_ids) if external_id in selection.only]
+    if selection.limit is not None:
+        places = places[: selection.limit - taken]
+    return page if len(places) == len(page.items) else page.only(places)
+
+
+def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> FetchedPage:
+    """The items with their external ids; an item without one that can be read has failed.
+
+    Args:
+        job: The sync job.
+        first: Place of the first item in the fetch.
+        items: The items.
+    """
+    positions = range(first, first + len(items))
+    texts = _texts_of_field(job.get_external_id, items) if isinstance(job.get_external_id, str) else None
+    if texts is not None:
+        return FetchedPage(positions, texts, items)
+    page = FetchedPage(positions, [None] * len(items), items)
+    for place, item in enumerate(items):
+        try:
+            page.external_ids[place] = _external_id(job, item)
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            page.errors[place] = error
+    return page
+
+
+def _external_id(job: SyncJob[Any, Any], item: Any) -> str:
+    given = checked_external_id(resolve(job.identify(item)))
+    given.encode("utf-8")
+    return given
+
+
+def _texts_of_field(name: str, items: Sequence[Any]) -> list[str | None] | None:
+    """The ids of a page of dicts whose field is a text in each; None if one needs a closer look."""
+    if set(map(type, items)) != {dict}:
+        return None
+    texts = [item.get(name) for item in items]
+    if set(map(type, texts)) != {str} or not all(map(str.strip, texts)):
+        return None
+    try:
+        "".join(texts).encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+    return texts
+
+
+def snapshot_row(job: SyncJob[Any, Any], position: int, item: Any) -> SnapshotRow:
+    """An item as a snapshot gives it back, or what is wrong with it."""
+    external_id: str | None = None
+    try:
+        external_id = _external_id(job, item)
+        return SnapshotRow(position, external_id, decode(encode(item)))
+    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+        return SnapshotRow(position, external_id, None, exception_type(error), message_of(error))

@@ -1,0 +1,95 @@
+"""Asks the source for single items, as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sync_pipelines.engine.calls import resolve
+from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.redaction import message_of
+from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError, RunError
+from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
+from sync_pipelines.runner.calls.target_driver import TargetDriver
+
+AFTER_OUTAGE = timedelta(seconds=60)
+"""Until an item is asked for again for which a source that seems to be down was asked: others get their turn first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refetched:
+    """What the source said.
+
+    Args:
+        answers: For each id the item, None of one that is gone, or the error; without those that were not asked for.
+        outage: Set if the source does not answer: then it was asked for no more.
+    """
+
+    answers: Mapping[str, Answer]
+    outage: FetchError | None = None
+
+
+def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence[str]) -> Refetched:
+    """Asks `fetch_one` for items. If the source seems to be down, those have failed that it was asked for in vain.
+
+    They may be at fault themselves, and must not keep all others from being asked for.
+
+    Args:
+        job: The sync job.
+        driver: The opened target, which knows canonical ids.
+        external_ids: Of which items, as the source writes them.
+    """
+    fetch_one = job.fetch_one
+    if fetch_one is None:
+        return Refetched({each: Answer(error=no_fetch_one(job)) for each in external_ids})
+    answers: dict[str, Answer] = {}
+    asked: set[str] = set()
+    outage: FetchError | None = None
+
+    def ask(external_id: str) -> Any:
+        asked.add(external_id)
+        return fetch_one(external_id)
+
+    try:
+        if external_ids:
+            _SourceCalls(job).each(ask, {each: (each,) for each in external_ids}, answers)
+    except FetchError as error:
+        outage = error
+        answers |= {each: Answer(error=error) for each in asked - answers.keys()}
+    return Refetched({each: _checked(job, driver, each, answer) for each, answer in answers.items()}, outage)
+
+
+def no_fetch_one(job: SyncJob[Any, Any]) -> ItemError:
+    """The error of a delivery that only the source could make sense of."""
+    return ItemError(f"only the source can say what the item is now; give {job.name} a fetch_one")
+
+
+class _SourceCalls(RecordCalls):
+    """Calls the source, not the target."""
+
+    def does_not_answer(self, error: RetryableError, to_what: str = "") -> RunError:
+        return FetchError(
+            f"{self._job.name}: the source does not answer{to_what}: {message_of(error)}. What waits goes on waiting.",
+            items_fetched=0,
+        )
+
+
+def _checked(job: SyncJob[Any, Any], driver: TargetDriver, asked: str, answer: Answer) -> Answer:
+    if answer.error is not None or answer.value is None:
+        return answer
+    try:
+        item = decode(encode(answer.value))  # what a run would hand to the functions
+        _require_same(driver, asked, checked_external_id(resolve(job.identify(item))))
+    except ConfigurationError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+        return Answer(error=error)
+    return Answer(item)
+
+
+def _require_same(driver: TargetDriver, asked: str, given: str) -> None:
+    if driver.canonical_id(given) != driver.canonical_id(asked):
+        raise ItemError(f"fetch_one({asked!r}) gave another item: {given!r}")

@@ -1,0 +1,177 @@
+"""Applies a plan of a dry run, or of what guards withhold: exactly that, once, and nothing that has changed since."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import dataclass
+from functools import cached_property
+from uuid import uuid4
+
+from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.tables import APPLY
+from sync_pipelines.engine.redaction import redact
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.errors import ConfigurationError, PlanError, TooManyFailedError
+from sync_pipelines.runner.calls.target_driver import open_target
+from sync_pipelines.runner.context.lease import HeldLease
+from sync_pipelines.runner.decide.stale_check import guard_of
+from sync_pipelines.runner.plans.fingerprint import made_for
+from sync_pipelines.runner.plans.plan_file import files_of_plan, read_failed
+from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_view import anew, find_plan, gone, not_open
+from sync_pipelines.runner.runs.accounts import require_good_accounts
+from sync_pipelines.runner.runs.full_run import SyncRun
+from sync_pipelines.runner.runs.results import error_row, results_of_run
+from sync_pipelines.runner.write.came_since import came_since
+from sync_pipelines.runner.write.conflict_check import PlanCheck
+from sync_pipelines.runner.write.plan_writer import PlanApplier
+from sync_pipelines.snapshots.files import read_summary
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Why a plan is applied, and who says so."""
+
+    reason: str
+    released_by: str
+
+
+def _release(plan: PlanRow, reason: str | None, released_by: str | None) -> Release | None:
+    """Makes sure that there is a reason where one is needed.
+
+    Raises:
+        PlanError: There is none.
+    """
+    said = redact(" ".join((reason or plan.reason or "").split()))
+    if said:
+        return Release(said, released_by or plan.released_by or _user())
+    if plan.guarded:
+        raise PlanError(
+            f"{plan.job}: guards withhold the plan {plan.id}: {'; '.join(plan.guarded)}. Look at it with "
+            f"`sync-pipelines plan show {plan.id[:8]}`; if it is right, apply it with a reason (--reason, reason=)"
+        )
+    return None
+
+
+def _user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+class PlanRun(SyncRun):
+    """Applies a plan. Calls `on_start` before anything is written, and `on_complete` afterwards."""
+
+    kind = APPLY
+    undone = "nothing was written"
+
+    @cached_property
+    def _attempt(self) -> str:
+        """Of its own, so that two processes that go on with one plan exclude each other."""
+        return str(uuid4())
+
+    def apply_kept(self, given: str, reason: str | None = None, released_by: str | None = None) -> SyncResults:
+        """Applies the plan; goes on where an earlier attempt broke off.
+
+        Args:
+            given: The plan's id, or the beginning of it.
+            reason: Why it is right; needed for what guards withhold.
+            released_by: Who says so.
+
+        Raises:
+            ConfigurationError: There is no such plan, or it is of another sync.
+            PlanError: It is applied already, has expired, its files are gone, or it was made for something else; or
+                guards withhold it and there is no reason.
+            SyncBusyError: A run of this sync is under way; nothing was done.
+            TargetError: The target broke off; what was applied is accounted for. Apply the plan again to go on.
+            HookError: `on_start` failed (nothing was written) or `on_complete` (everything was).
+        """
+        plan = find_plan(self._workspace, given)
+        if plan.job != self.job.name:
+            raise ConfigurationError(f"the plan {plan.id} is one of {plan.job!r}, not of {self.job.name!r}")
+        release = _release(plan, reason, released_by)
+        with self._leased(self._attempt, keep=False) as held:
+            run_id = self._claimed(plan, self._attempt)
+            notes_of_release = self._note_release(find_plan(self._workspace, plan.id), run_id, release)
+            try:
+                with self._phase(run_id, "apply") as notes:
+                    self._on_start()
+                    notes.extend(notes_of_release)
+                    notes.extend(self._apply_checked(plan, run_id, held))
+                    require_good_accounts(self.job, self._workspace, run_id)
+            except TooManyFailedError:
+                self._workspace.plans.finish(plan.id, self._workspace.clock())  # for all of it is applied
+                raise
+            results = self._finish(run_id, None)
+            self._workspace.plans.finish(plan.id, self._workspace.clock())
+            self._report.finished(results)
+            self._on_complete(results)
+        return results
+
+    def _fail(self, run_id: str, phase: str, began_s: float, notes: list[str], error: Exception) -> SyncResults:
+        run = self._ledger.run(run_id)
+        if run is not None and run.completed_at is not None and self._was_taken_over():
+            return results_of_run(self._workspace, run_id)  # whoever went on with the very same run has told its end
+        return super()._fail(run_id, phase, began_s, notes, error)
+
+    def _was_taken_over(self) -> bool:
+        lease = self._workspace.leases.of_job(self.job.name)
+        return lease is None or lease.holder.run_id != self._attempt
+
+    def _claimed(self, plan: PlanRow, attempt: str) -> str:
+        """The run that applies the plan: a new one, or the one of an attempt that broke off."""
+        if not files_of_plan(self._workspace, plan.id, plan.kind).plan.exists():
+            raise gone(plan)
+        run_id = self._workspace.plans.claim(plan.id, attempt, self._workspace.clock())
+        if run_id is None:
+            raise not_open(find_plan(self._workspace, plan.id))
+        if self._ledger.run(run_id) is None:
+            self._start(run_id, {"plan": plan.id, "kind": plan.kind})
+        return run_id
+
+    def _apply_checked(self, plan: PlanRow, run_id: str, held: HeldLease) -> list[str]:
+        self._require_made_for(plan, run_id)
+        files = files_of_plan(self._workspace, plan.id, plan.kind)
+        planned = PlannedRun.of_summary(read_summary(files.plan))
+        self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
+        with open_target(self.job, held) as driver:
+            verify = self._ledger.begin_apply(run_id, self._workspace.clock())
+            if verify:
+                self._report.line("apply: going on after an attempt that broke off")
+            self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
+            guard = guard_of(self.job, self._workspace.versions, driver)
+            since = came_since(self.job, self._workspace, plan, driver)
+            check = PlanCheck(self.job, driver, in_doubt=verify, came_since=since)
+            applier = PlanApplier(
+                run_id, self._workspace, driver, self._report, verify=verify, guard=guard, check=check
+            )
+            applier.apply_plan(files, planned)
+        return check.notes()
+
+    def _note_release(self, plan: PlanRow, run_id: str, release: Release | None) -> list[str]:
+        """Keeps who has released what guards had withheld, and why; gives what a person should know of it.
+
+        What an attempt that broke off may have written stays theirs who released it then.
+        """
+        if release is None:
+            return []
+        notes = [f"released by {release.released_by}: {release.reason}"]
+        if plan.reason and plan.released_by and RunHistory(self._ledger).has_begun_to_apply(run_id):
+            first = f"released by {plan.released_by}: {plan.reason}"
+            notes = [first, *(f"gone on with, {each}" for each in notes if each != first)]
+        else:
+            self._workspace.plans.note_reason(plan.id, release.reason, release.released_by)
+        return [*notes, *(f"guarded: {each}" for each in plan.guarded)]
+
+    def _require_made_for(self, plan: PlanRow, run_id: str) -> None:
+        if made_for(self.job) == plan.made_for:
+            return
+        if not self._ledger.chunks(run_id):
+            self._workspace.plans.give_back(plan.id)
+        raise PlanError(
+            f"{self.job.name}: the target or the declaration has changed since the plan {plan.id} was made, and it may "
+            f"mean something else now; nothing was written. Make a new one: {anew(plan)}"
+        )

@@ -1,0 +1,85 @@
+"""A dry run: fetches and compares as any run, writes nothing to the target, and keeps the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.engine.plan import PlanCounts
+from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.context.lease import HeldLease
+from sync_pipelines.runner.decide.delete_delay import grace_of
+from sync_pipelines.runner.decide.limits import guarding_of
+from sync_pipelines.runner.decide.page_diff import diff_snapshot
+from sync_pipelines.runner.decide.stale_check import guard_of
+from sync_pipelines.runner.plans.fingerprint import made_for
+from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
+from sync_pipelines.runner.runs.accounts import require_balance
+from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.snapshots.store import RunFiles
+
+_LINES_SHOWN = 20
+
+
+class DryRun(SyncRun):
+    """Fetches, compares, and leaves a plan that `apply_plan` can apply. Calls `on_start`, but no `on_complete`."""
+
+    kind = DRY_RUN
+    applies = False
+
+    @contextmanager
+    def _opened(
+        self, files: RunFiles, run_id: str, held: HeldLease | None = None
+    ) -> Iterator[tuple[TargetDriver, Any | None]]:
+        del files, run_id
+        with open_target(self.job, held) as driver:
+            yield driver, None  # in bulk, working tables would hold the plan, which nobody could look at
+
+    def _compare(
+        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+    ) -> PlannedRun:
+        del bulk, noted
+        guard = guard_of(self.job, self._workspace.versions, driver)
+        guarding = guarding_of(self.job, self._workspace, run_id, files, driver)
+        grace = grace_of(self.job, self._workspace, run_id, is_dry=True, suspects_fetch=guarding.suspects_fetch)
+        planned = diff_snapshot(
+            self.job, files, driver, self._report, guard, guarding=guarding, durable=True, grace=grace
+        )
+        self._workspace.plans.save(
+            PlanRow(
+                id=run_id,
+                job=self.job.name,
+                created_at=self._workspace.clock(),
+                expires_at=self._workspace.plan_expires_at(),
+                counts=(planned.planned or PlanCounts()).to_dict(),
+                made_for=made_for(self.job),
+                guarded=planned.verdict.reasons if planned.verdict.withheld else (),
+            )
+        )
+        return planned
+
+    def _note_withheld(self, run_id: str, planned: PlannedRun) -> list[str]:
+        del run_id, planned  # it withholds nothing: it writes nothing
+        return []
+
+    def finish(self, plan: PlanRef) -> SyncResults:
+        """Ends the run, and shows the first lines of its plan. Nothing is written to the target.
+
+        Raises:
+            AccountsError: The outcomes do not add up.
+        """
+        with self._phase(plan.run_id, "plan"):
+            require_balance(self.job, self._workspace, plan.run_id)
+        results = self._finish(plan.run_id, None)
+        for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
+            self._report.line(f"plan: {entry_line(entry)}")
+        if results.planned is not None and results.planned.writes > _LINES_SHOWN:
+            self._report.line(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
+        self._report.line(f"plan: nothing was written; the plan is {plan.run_id}")
+        self._report.finished(results)
+        return results

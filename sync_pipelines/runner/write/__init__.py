@@ -1,0 +1,1 @@
+"""Writes what was decided, checks for conflicts, and records the history."""

@@ -1,0 +1,135 @@
+"""Applies the entries of a plan chunk by chunk, and keeps the ledger: whatever breaks off can be gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sync_pipelines.engine.plan import PlanEntry
+from sync_pipelines.engine.progress import Progress
+from sync_pipelines.errors import LeaseLostError
+from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.plans.plan_file import read_plan
+from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.runs.results import error_row
+from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
+from sync_pipelines.runner.write.conflict_check import PlanCheck
+from sync_pipelines.runner.write.record_history import Recorder
+from sync_pipelines.snapshots.files import read_rows
+from sync_pipelines.snapshots.store import RunFiles
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlaces:
+    """A chunk in the ledger, and the places in it that are still to be applied."""
+
+    number: int
+    places: Collection[int]
+
+
+class PlanApplier:
+    """Applies entries of one run's plan.
+
+    Args:
+        run_id: The run.
+        workspace: Has the ledger and the clock.
+        driver: The opened target.
+        report: The run log.
+        verify: True if an earlier attempt may have written something.
+        guard: Knows the versions of local records, for a job with `get_version`.
+        check: Refuses what has changed since, for a plan that is older than the run.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it works with
+        self,
+        run_id: str,
+        workspace: Workspace,
+        driver: TargetDriver,
+        report: RunReport,
+        *,
+        verify: bool,
+        guard: VersionGuard | None = None,
+        check: PlanCheck | None = None,
+    ) -> None:
+        self._run_id = run_id
+        self._ledger, self._clock = workspace.ledger, workspace.clock
+        self._driver = driver
+        self.report = report
+        self._verify = verify
+        self._guard = guard
+        self._check = check
+        self.recorder = Recorder.of_run(workspace, run_id, driver)
+        self._in_doubt = verify
+        self._applied = self._ledger.chunks(run_id)
+        self._unfinished = self._ledger.unfinished_chunks(run_id)
+
+    def apply_plan(self, files: RunFiles, planned: PlannedRun, first: int = 0) -> None:
+        """Applies what is left of the plan in the run's files.
+
+        Args:
+            files: The files of the run.
+            planned: What the diff planned.
+            first: Number that its first chunk has in the ledger.
+
+        Raises:
+            TargetError: The target does not answer; what was done is in the ledger.
+        """
+        whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
+        done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
+        fields = self._check is not None or (self._in_doubt and self.recorder is not None)
+        for page in read_plan(files, whole, fields=fields, without=planned.verdict.withheld):
+            if page.entries:
+                self.apply_entries(first + page.number, page.entries)
+            done = min(done + page.size, planned.writes)
+            self.report.progress(Progress("apply", planned.fetched, done, planned.writes))
+
+    def apply_entries(self, number: int, entries: Sequence[PlanEntry]) -> None:
+        """Applies what is left of one chunk.
+
+        Args:
+            number: Its number in the ledger.
+            entries: All its entries.
+        """
+        if number in self._applied and number not in self._unfinished:
+            return
+        places = self._unfinished.get(number, range(len(entries)))
+        if places:
+            self._apply_places(ChunkPlaces(number, places), entries)
+
+    def _apply_places(self, chunk: ChunkPlaces, entries: Sequence[PlanEntry]) -> None:
+        result = ChunkResult()
+        left = [entries[place] for place in chunk.places]
+        try:
+            apply_chunk(
+                self._driver,
+                left,
+                verify=self._verify,
+                result=result,
+                guard=self._guard,
+                check=self._check,
+                in_doubt=self._in_doubt,
+            )
+        except LeaseLostError:
+            raise  # whoever has the lease may be applying this very chunk
+        except BaseException:
+            if result.settled:
+                rest = [place for number, place in enumerate(chunk.places) if number not in result.settled]
+                self._save(chunk, result, rest)
+            raise
+        finally:
+            self._in_doubt = False
+            if self._check is not None:
+                self._check.in_doubt = False  # only the chunk that an earlier attempt had begun with was
+        self._save(chunk, result)
+
+    def _save(self, chunk: ChunkPlaces, result: ChunkResult, left: Sequence[int] = ()) -> None:
+        rows = [error_row(error) for error in result.errors]
+        counts, now = result.counts().to_dict(), self._clock()
+        also = partial(self.recorder.keep, result.written) if self.recorder is not None else None
+        self._ledger.save_chunk(self._run_id, chunk.number, counts, rows, now, left=left, also=also)
+        for error in result.errors:
+            self.report.item_failed(error)

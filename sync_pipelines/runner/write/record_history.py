@@ -1,0 +1,163 @@
+"""Keeps what is written in the history of its record: old and new values as far as they can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sync_pipelines.database.history import BlockRow, Writer, Written
+from sync_pipelines.database.tables import FULL
+from sync_pipelines.engine.codec import encodable, encode
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
+from sync_pipelines.errors import RunError
+from sync_pipelines.runner.calls.target_driver import TargetDriver, Work
+from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.plans.plan_file import delete_entry, encoded_changes, readable_fields
+
+SINGLE = "single"
+"""How an item was written that was applied at once, without a run."""
+_BLOCKS_AT_ONCE = 50
+_NO_CHANGES = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is known of a write before it is made.
+
+    Args:
+        action: What is done.
+        work: With which record.
+        changes: The fields' old and new values, as the target names them.
+        before: The record's fields as JSON each, where the target does not name its changes.
+        kept: What the plan keeps of a create, as JSON.
+    """
+
+    action: Action
+    work: Work
+    changes: Mapping[str, FieldChange]
+    before: Mapping[str, str]
+    kept: str | None = None
+
+    @staticmethod
+    def of(
+        driver: TargetDriver, action: Action, work: Work, changes: Mapping[str, FieldChange], entry: PlanEntry
+    ) -> Note:
+        """Before the write."""
+        before: dict[str, str] = {}
+        if action is Action.CREATE and entry.action is Action.CREATE:  # what a create writes, its plan says already
+            return Note(action, work, entry.changes, before, entry.kept_changes)
+        if action is Action.DELETE:
+            changes = delete_entry(driver, work.external_id, work.local).changes
+        elif action is Action.UPDATE and not driver.names_changes:
+            before = _encoded(readable_fields(driver, work.local))
+        return Note(action, work, changes, before)
+
+    def written(self, driver: TargetDriver, outcome: Outcome) -> Written:
+        """After it: what is to be kept."""
+        return Written(self.work.external_id, outcome.value, self._changes(driver))
+
+    def _changes(self, driver: TargetDriver) -> str | None:
+        if self.action is Action.UPDATE and not driver.names_changes:
+            # an update that changes the local record itself can be told afterwards, any other can not
+            after = _encoded(readable_fields(driver, self.work.local))
+            changed = [name for name in {**self.before, **after} if self.before.get(name) != after.get(name)]
+            pairs = (f"{encode(each)}:[{self.before.get(each, 'null')},{after.get(each, 'null')}]" for each in changed)
+            return f"{{{','.join(pairs)}}}" if changed and "$" not in changed else None
+        if self.kept is not None:
+            return self.kept if self.kept != _NO_CHANGES else None
+        changes = self.changes
+        if self.action is Action.CREATE and not changes:
+            changes = _created(driver, self.work.item)
+        return encoded_changes(changes) if changes else None
+
+
+def _encoded(fields: Mapping[str, Any]) -> dict[str, str]:
+    """As texts: a value that an update changes in place would be its own new one."""
+    return {str(name): encode(encodable(value)) for name, value in fields.items()}
+
+
+def _created(driver: TargetDriver, item: Any) -> Mapping[str, FieldChange]:
+    try:
+        return driver.compare(item, None).changes
+    except Exception:  # noqa: BLE001 - it is written; what was written is then not known
+        return {}
+
+
+def recovered(entry: PlanEntry) -> Written | None:
+    """What an attempt that broke off has written according to its plan; None if the plan does not say its fields."""
+    outcome = Outcome.CREATED if entry.action is Action.CREATE else Outcome.UPDATED
+    return Written(entry.external_id, outcome.value, encoded_changes(entry.changes)) if entry.changes else None
+
+
+class Recorder:
+    """Keeps what one run writes.
+
+    Args:
+        workspace: Has the ledger and the clock.
+        writer: The run.
+    """
+
+    def __init__(self, workspace: Workspace, writer: Writer) -> None:
+        self._workspace = workspace
+        self._writer = writer
+
+    @staticmethod
+    def of_run(workspace: Workspace, run_id: str, driver: TargetDriver) -> Recorder | None:
+        """That of a run which the ledger knows; None if its job keeps no history.
+
+        Raises:
+            RunError: The ledger does not know it.
+        """
+        if not driver.records_history:
+            return None
+        run = workspace.ledger.run(run_id)
+        if run is None:
+            raise RunError(f"the ledger has no run {run_id}")
+        return Recorder(workspace, Writer(run.job, run.id, run.kind))
+
+    def keep(self, written: Sequence[Written], within: Connection) -> None:
+        """Keeps what a chunk has written, in the transaction that notes the chunk."""
+        self._workspace.history.keep(self._writer, written, self._workspace.clock(), within)
+
+    def move(self, driver: TargetDriver, bulk: Any) -> None:
+        """Takes what was written in bulk over into the ledger, also by runs that died.
+
+        Killed at any instant, the next call goes on, and nothing is kept twice.
+
+        Args:
+            driver: The opened target.
+            bulk: Its bulk methods, with the working table that has it until then.
+        """
+        while blocks := driver.at_once(partial(bulk.recorded, _BLOCKS_AT_ONCE)):
+            self._workspace.history.keep_blocks(self._writer.job, FULL, [BlockRow(**asdict(each)) for each in blocks])
+            driver.at_once(partial(bulk.forget_recorded, [each.id for each in blocks]))
+
+
+def move_left(workspace: Workspace, run_id: str, driver: TargetDriver, bulk: Any) -> None:
+    """Takes what runs that died have left over into the ledger, whether or not this one will write in bulk.
+
+    Of a job that keeps no history any more it is forgotten.
+
+    Args:
+        workspace: Has the ledger.
+        run_id: The run, which has written nothing yet.
+        driver: The opened target.
+        bulk: Its bulk methods.
+    """
+    if not driver.at_once(bulk.has_recorded):
+        return
+    recorder = Recorder.of_run(workspace, run_id, driver)
+    if recorder is not None:
+        recorder.move(driver, bulk)
+    driver.at_once(bulk.end_recorded)
+
+
+def forget_old_history(job: SyncJob[Any, Any], workspace: Workspace) -> None:
+    """Forgets what happened to the job's records before the days that it keeps; all of it, if it keeps none."""
+    workspace.history.purge(job.name, workspace.clock() - timedelta(days=job.keep_history_days))

@@ -1,0 +1,373 @@
+"""The target that a `SqlTable` opens: finds, compares and writes rows, in bulk, each batch in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync_pipelines.engine.plan import FieldChange
+from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
+from sync_pipelines.errors import ItemError
+from sync_pipelines.targets.staging.read_columns import PageReader
+from sync_pipelines.targets.staging.staged_table import BulkTable
+from sync_pipelines.targets.staging.table_parts import BulkTarget
+from sync_pipelines.targets.table.key_listing import KeyLister
+from sync_pipelines.targets.table.mapping import ItemMapping
+from sync_pipelines.targets.table.reflection import ReflectedTable
+from sync_pipelines.targets.table.row_updates import RowChanges
+from sync_pipelines.targets.table.soft_delete_and_scope import EVERYTHING, Mark, Scope
+from sync_pipelines.targets.table.transactions import Transactions
+from sync_pipelines.targets.types.codec import ColumnCodec, IdPart, id_of
+from sync_pipelines.targets.types.unwrap import shortened
+
+Row = dict[str, Any]
+"""A local record: column -> canonical value, key columns included."""
+
+
+@dataclass(frozen=True, slots=True)
+class WritePolicy:
+    """What of a row is written when.
+
+    Args:
+        key: The key columns.
+        written: The columns that are written, None if only an item can tell.
+        compare: The columns that decide whether a row has changed, None for all.
+        create_only: The columns that are written on create only.
+        mark: The column that marks deleted rows, None if a delete removes them.
+        scope: The rows that the sync answers for.
+    """
+
+    key: tuple[str, ...]
+    written: tuple[str, ...] | None
+    compare: frozenset[str] | None
+    create_only: frozenset[str]
+    mark: Mark | None = None
+    scope: Scope = EVERYTHING
+
+    def own_columns(self) -> set[str]:
+        """The columns that say whether a row is deleted, and whether it is in the scope."""
+        mark = {self.mark.name} if self.mark is not None else set()
+        return mark | {each.codec.name for each in self.scope.columns}
+
+
+class OpenedSqlTable:
+    """One table, for the time of a run. Its methods may be called from several threads.
+
+    Args:
+        database: Where the table is.
+        reflected: The table as it is there.
+        policy: What is written when.
+        mapping: Which item field goes into which column.
+        identify: Gives an item's external id.
+    """
+
+    def __init__(
+        self,
+        database: sa.Engine,
+        reflected: ReflectedTable,
+        policy: WritePolicy,
+        mapping: ItemMapping,
+        identify: Identify,
+    ) -> None:
+        self._database = database
+        self._reflected = reflected
+        self._table = reflected.table
+        self._habits = reflected.habits
+        self._policy = policy
+        self._mapping = mapping
+        self._read_item = mapping.read
+        self._identify = identify
+        self._transactions = Transactions(database, self._habits)
+        self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
+        self._key_columns = [self._table.c[name] for name in policy.key]
+        self._changes = RowChanges(
+            self._table,
+            self._key_columns,
+            self._habits,
+            counts_many=database.dialect.supports_sane_multi_rowcount,
+        )
+        self._mark = policy.mark
+        self._writable = frozenset(reflected.codecs) - reflected.generated - {self._mark.name if self._mark else ""}
+        self._lister = KeyLister(self._table, self._key, policy.mark, policy.scope, self._transactions, self._habits)
+        shown: Collection[str] = reflected.codecs
+        if policy.written is not None:
+            shown = {*policy.key, *policy.written, *policy.own_columns()}
+        self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
+
+    def canonical_id(self, external_id: str) -> str:
+        """The external id as the key columns would give it back: "7" for "007" and an integer key.
+
+        Raises:
+            ItemError: It does not convert to the key columns' types.
+        """
+        return self._id_of_key(self._key_of_id(external_id))
+
+    def expect_ids(self, external_ids: Sequence[str]) -> None:
+        """Says which external ids are about to be asked for, for a database that compares text in its own way.
+
+        Raises:
+            RetryableError: The database can't be reached.
+        """
+        if all(codec.expect is None for codec in self._key):
+            return
+        keys: list[list[Any]] = []
+        for external_id in external_ids:
+            with suppress(ItemError):
+                keys.append([external_id] if len(self._key) == 1 else self._parts(external_id))
+        for number, codec in enumerate(self._key):
+            codec.expect_ids([key[number] for key in keys])
+
+    def find_local(self, external_id: str) -> Row | None:
+        """The row of that external id, or None.
+
+        Raises:
+            ItemError: The id does not convert to the key columns' types.
+        """
+        return self.find_many([external_id]).get(self.canonical_id(external_id))
+
+    def find_many(self, external_ids: Sequence[str]) -> dict[str, Row]:
+        """The rows that exist, by canonical external id.
+
+        Raises:
+            ItemError: An id does not convert to the key columns' types.
+        """
+        self.expect_ids(external_ids)
+        keys = list({self._id_of_key(key): key for key in map(self._key_of_id, external_ids)}.values())
+        columns = [self._table.c[codec.name] for codec in self._shown]
+        size = self._habits.values_per_lookup // len(self._key)
+        rows: list[Sequence[Any]] = []
+        with self._transactions.reading() as connection:
+            for start in range(0, len(keys), size):
+                among = self._habits.among(self._key_columns, keys[start : start + size])
+                rows += connection.execute(sa.select(*columns).where(among)).all()
+        found: dict[str, Row] = {}
+        for values in rows:
+            row = {codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)}
+            found[self._id_of_key([row[codec.name] for codec in self._key])] = row
+        return found
+
+    def changes(self, item: Any, local: Mapping[str, Any] | None) -> dict[str, FieldChange]:
+        """The columns that a create (`local` is None) or an update would write, old and new; empty if up to date.
+
+        Raises:
+            ItemError: The item can't be written; the message names column and value.
+        """
+        if local is None:
+            return {name: FieldChange(None, new) for name, new in self._row_of(item).items()}
+        different: dict[str, FieldChange] = {}
+        for name, value in self._read_item(item, self._writable.__contains__).items():
+            if name in self._policy.key or name in self._policy.create_only:
+                continue
+            codec = self._reflected.codecs[name]
+            new = codec.from_item(value)
+            if not codec.same(local[name], new):
+                different[name] = FieldChange(local[name], new)
+        compare = self._policy.compare
+        counts = compare is None or not compare.isdisjoint(different)
+        if self._mark is not None and self._mark.is_set(local):
+            different[self._mark.name] = FieldChange(local[self._mark.name], self._mark.live)
+            counts = True
+        return different if counts else {}
+
+    def is_marked(self, local: Mapping[str, Any]) -> bool:
+        """True if the row is marked as deleted."""
+        return self._mark is not None and self._mark.is_set(local)
+
+    def delete_changes(self, local: Mapping[str, Any]) -> dict[str, FieldChange]:
+        """What a delete changes of a row: it is marked, or all that is known of it goes."""
+        if self._mark is not None:
+            return {self._mark.name: FieldChange(local[self._mark.name], self._mark.shown)}
+        return {name: FieldChange(value, None) for name, value in local.items()}
+
+    def local_version(self, local: Mapping[str, Any], field: str) -> Any:
+        """The value of the column that is written with that field of the item as it is; None if there is none."""
+        column = self._mapping.column_of(field)
+        return local.get(column) if column is not None else None
+
+    def stored_version(self, value: Any, field: str) -> Any:
+        """What `local_version` would give after that value was written; None if there is no such column."""
+        codec = self._reflected.codecs.get(self._mapping.column_of(field) or "")
+        try:
+            return None if codec is None else codec.from_item(value)
+        except ItemError:
+            return None
+
+    def create(self, item: Any) -> None:
+        """Inserts the item's row. Raises as `create_many`."""
+        self.create_many([item])
+
+    def create_many(self, items: Sequence[Any]) -> None:
+        """Inserts a row for each item, all of them or none.
+
+        Raises:
+            ItemError: An item can't be written.
+            RetryableError: The database can't be reached, is locked, or broke a deadlock.
+            sqlalchemy.exc.DBAPIError: The database refuses a row.
+        """
+        batches: dict[frozenset[str], list[Row]] = {}
+        for row in map(self._row_of, items):
+            batches.setdefault(frozenset(row), []).append(row)
+        with self._transactions.writing() as connection:
+            for rows in batches.values():
+                statement = sa.insert(self._table).execution_options(preserve_rowcount=True)
+                if 0 <= connection.execute(statement, rows).rowcount < len(rows):
+                    self._require_kept(connection, rows)
+
+    def _require_kept(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
+        """Makes sure that rows are there which the database counts as not inserted: a trigger may have moved them."""
+        keys = [[row[codec.name] for codec in self._key] for row in rows]
+        query = sa.select(sa.func.count()).select_from(self._table).where(self._habits.among(self._key_columns, keys))
+        lacking = len(rows) - int(connection.scalar(query) or 0)
+        if lacking > 0:
+            which = "the row" if len(rows) == 1 else f"{lacking} of {len(rows)} rows"
+            raise ItemError(f"the database took {which} and kept nothing: a trigger or a rule of the table left it out")
+
+    def update(self, item: Any, local: Mapping[str, Any]) -> None:
+        """Writes the columns that differ. Raises as `update_many`."""
+        self.update_many([(item, local)])
+
+    def update_many(self, pairs: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+        """Writes of each pair of item and row the columns that differ, all pairs or none.
+
+        Raises:
+            ItemError: An item can't be written, or a row is not there any more.
+            RetryableError: The database can't be reached, is locked, or broke a deadlock.
+            sqlalchemy.exc.DBAPIError: The database refuses a row.
+        """
+        batches: dict[tuple[str, ...], list[Row]] = {}
+        for item, local in pairs:
+            if changes := self.changes(item, local):
+                new = {f"new_{number}": change.new for number, change in enumerate(changes.values())}
+                batches.setdefault(tuple(changes), []).append(self._where_values(local) | new)
+        with self._transactions.writing() as connection:
+            for columns, rows in batches.items():
+                self._require_hit(self._changes.update(connection, columns, rows), rows)
+
+    def delete(self, local: Mapping[str, Any]) -> None:
+        """Deletes the row. Raises as `delete_many`."""
+        self.delete_many([local])
+
+    def delete_many(self, locals_: Sequence[Mapping[str, Any]]) -> None:
+        """Deletes the rows, or marks them as deleted, all of them or none.
+
+        Raises:
+            ItemError: A row is not there any more, or outside of the scope.
+            RetryableError: The database can't be reached, is locked, or broke a deadlock.
+            sqlalchemy.exc.DBAPIError: The database refuses to delete a row.
+        """
+        for local in locals_:
+            self._policy.scope.require(local)
+        rows = [self._where_values(local) for local in locals_]
+        with self._transactions.writing() as connection:
+            if self._mark is None:
+                hit = self._changes.delete(connection, rows)
+            else:
+                new = {"new_0": self._mark.written()}
+                hit = self._changes.update(connection, (self._mark.name,), [row | new for row in rows])
+            self._require_hit(hit, rows)
+
+    def list_local(self) -> Iterator[str]:
+        """The canonical external ids of all rows that this sync may delete, streamed.
+
+        Rows that are marked as deleted, out of the scope, or without a key are left out.
+
+        Raises:
+            RetryableError: The database can't be reached.
+        """
+        for key in self._lister.listed():
+            yield self._id_of_key(key)
+
+    def describe(self) -> TargetDescription:
+        """The table's name, columns and number of rows, which it counts."""
+        with self._transactions.reading() as connection:
+            count = connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one()
+        columns = tuple((name, codec.type_name) for name, codec in self._reflected.codecs.items())
+        return TargetDescription(self._reflected.label, columns, count)
+
+    def notes(self) -> list[str]:
+        """What an operator should know of this target."""
+        return [self._habits.note] if self._habits.note else []
+
+    def open_bulk(self, request: BulkRequest) -> BulkTable | None:
+        """What this table offers for many items at once; None if its database is worked with page by page only."""
+        if not self._habits.has_bulk:
+            return None
+        parts = BulkTarget(
+            database=self._database,
+            reflected=self._reflected,
+            key=self._policy.key,
+            compare=self._policy.compare,
+            create_only=self._policy.create_only,
+            reader=PageReader(self._mapping, self._writable.__contains__),
+            key_of_id=self._key_of_id,
+            id_of_key=self._id_of_key,
+            fence=self._transactions.fence,
+            mark=self._policy.mark,
+            scope=self._policy.scope,
+        )
+        return BulkTable(parts, request)
+
+    def together(self) -> AbstractContextManager[sa.Connection | None]:
+        """One transaction for everything that is written in the block, and for what else the caller writes in it."""
+        return self._transactions.together()
+
+    def fence_with(self, fence: Callable[[sa.Connection], object]) -> None:
+        """Lets every write transaction begin with that call, which raises if this run may not write any more."""
+        self._transactions.fence = fence
+
+    def _row_of(self, item: Any) -> Row:
+        """The row that a create writes."""
+        external_id = self._identify(item)
+        row = {codec.name: value for codec, value in zip(self._key, self._key_of_id(external_id), strict=True)}
+        given = self._read_item(item, self._writable.__contains__)
+        for name, value in given.items():
+            row[name] = self._reflected.codecs[name].from_item(value)
+        written = [row[codec.name] for codec in self._key]
+        if None in written or self._id_of_key(written) != self.canonical_id(external_id):
+            raise ItemError(
+                f"the item's external id is {external_id!r}, but its key columns would be {shortened(written)}: "
+                "get_external_id and columns must say the same",
+                external_id=external_id,
+            )
+        own = {self._mark.name: self._mark.live} if self._mark is not None else {}
+        return self._policy.scope.fillings() | row | own
+
+    def _key_of_id(self, external_id: str) -> list[Any]:
+        parts = [external_id] if len(self._key) == 1 else self._parts(external_id)
+        return [codec.key_from_id(part) for codec, part in zip(self._key, parts, strict=True)]
+
+    def _parts(self, external_id: str) -> list[Any]:
+        try:
+            parts = json.loads(external_id, parse_float=str)
+        except ValueError:
+            parts = None
+        if not isinstance(parts, list) or len(parts) != len(self._key):
+            names = ", ".join(codec.name for codec in self._key)
+            raise ItemError(
+                f"the external id {shortened(external_id)} is not a JSON array of the key columns ({names})",
+                external_id=external_id,
+            )
+        return parts
+
+    def _id_of_key(self, key: Sequence[Any]) -> str:
+        parts: list[IdPart] = [codec.id_part(value) for codec, value in zip(self._key, key, strict=True)]
+        return id_of(parts)
+
+    def _where_values(self, local: Mapping[str, Any]) -> Row:
+        return {f"key_{number}": local[codec.name] for number, codec in enumerate(self._key)}
+
+    def _require_hit(self, hit: int, rows: Sequence[Row]) -> None:
+        """Makes sure that each row that was to be changed was there."""
+        if hit != len(rows):
+            which = self._id_of_key(list(rows[0].values())[: len(self._key)]) if len(rows) == 1 else None
+            raise ItemError(
+                f"the local record {which!r} is not there any more: somebody deleted it or changed its key"
+                if which is not None
+                else f"{len(rows) - hit} of {len(rows)} local records are not there any more",
+                external_id=which,
+            )

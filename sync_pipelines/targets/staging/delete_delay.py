@@ -1,0 +1,69 @@
+"""Takes records out of what is to be deleted, before the plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync_pipelines.targets.dialects.profile import Habits
+from sync_pipelines.targets.staging.diff_sql import Planner, What
+from sync_pipelines.targets.staging.staging_tables import Span, WorkTables
+
+_ROWS_IN_SPAN = 10_000
+_KEYS_AT_ONCE = 500
+
+Key = Sequence[Any]
+
+
+class Sparing:
+    """Goes through the records that no item is for.
+
+    Args:
+        work: The working tables.
+        planner: Has compared.
+        habits: How the database is worked with.
+        id_of: Gives the external id of a key.
+    """
+
+    def __init__(self, work: WorkTables, planner: Planner, habits: Habits, id_of: Callable[[Key], str]) -> None:
+        self._work = work
+        self._planner = planner
+        self._habits = habits
+        self._id_of = id_of
+
+    def keep_only(self, due: Callable[[Sequence[str]], Collection[str]]) -> int:
+        """Leaves only the deletes that are due. Gives how many are not.
+
+        Args:
+            due: Called with external ids, some thousands at a time; gives those to be deleted. No transaction is open
+                meanwhile, for it may write to the same database.
+        """
+        with self._work.begin() as connection:
+            spans = self._work.extent(connection, "diffs").spans(_ROWS_IN_SPAN)
+        return sum(self._spare_in(span, due) for span in spans)
+
+    def _spare_in(self, span: Span, due: Callable[[Sequence[str]], Collection[str]]) -> int:
+        condition = self._is_delete(span)
+        keys = self._planner.delete_keys()
+        with self._work.begin() as connection:
+            rows = connection.execute(sa.select(*keys).where(condition)).all()
+        if not rows:
+            return 0
+        by_id = {self._id_of(row): row for row in rows}
+        kept = set(due(list(by_id)))
+        spared = [row for external_id, row in by_id.items() if external_id not in kept]
+        diffs = self._planner.diffs
+        with self._work.begin() as connection:
+            if len(spared) == len(rows):
+                connection.execute(sa.delete(diffs).where(condition))
+                return len(spared)
+            for start in range(0, len(spared), _KEYS_AT_ONCE):
+                among = self._habits.among(keys, spared[start : start + _KEYS_AT_ONCE])
+                connection.execute(sa.delete(diffs).where(condition, among))
+        return len(spared)
+
+    def _is_delete(self, span: Span) -> sa.ColumnElement[bool]:
+        diffs = self._planner.diffs
+        return sa.and_(self._work.within(diffs, span), diffs.c.sp_what == int(What.DELETE))

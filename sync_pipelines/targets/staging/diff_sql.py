@@ -1,0 +1,378 @@
+"""The diff in the database: duplicates found, one join of stage and table, and the plan as a working table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from sync_pipelines.targets.db_errors import is_passing
+from sync_pipelines.targets.staging.constraints import Constraints
+from sync_pipelines.targets.staging.owned_rows import Ownership
+from sync_pipelines.targets.staging.staged_columns import StagedColumn
+from sync_pipelines.targets.staging.staging_tables import FAST, WorkTables
+from sync_pipelines.targets.types.sqlalchemy_types import NamedType
+
+_ROWS_AT_ONCE = 10_000
+POSITIONS_AT_ONCE = 100_000
+_ASCII_BLANKS = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
+_BLANKS = (
+    " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""What Python strips."""
+
+
+_SQLITE_FORMS: dict[str, tuple[tuple[str, ...], int | None]] = {
+    "int": (("integer",), None),
+    "numeric": (("integer", "real"), None),
+    "date": (("text",), 10),
+    "datetime": (("text",), 26),
+    "uuid": (("text",), 32),
+}
+"""How keys lie in SQLite: the kinds of storage, and how many characters."""
+
+
+class What(IntEnum):
+    """What the comparison says of a staged item, or of a local record without one."""
+
+    UNCHANGED = 0
+    CREATE = 1
+    UPDATE = 2
+    DELETE = 3
+    ASIDE = 4
+    """To be looked at by itself: the database would refuse it, or finds a difference that may be none."""
+    STALE = 5
+    """The item is older than the local record."""
+    LANE = 10
+    """Plus the lane of an item that was not compared."""
+
+
+WRITES = (What.CREATE, What.UPDATE, What.DELETE)
+
+
+@dataclass(frozen=True, slots=True)
+class BulkColumns:
+    """The staged columns by what they are for.
+
+    Args:
+        key: The key columns.
+        values: All others that are staged.
+        compared: Those of them that decide whether a found row has changed.
+        updated: Those that an update writes.
+        version: That of them which says which of two states is the newer one, if the job has such a thing.
+        ownership: What is known of the columns that are no item's.
+    """
+
+    key: Sequence[StagedColumn]
+    values: Sequence[StagedColumn]
+    compared: Sequence[StagedColumn]
+    updated: Sequence[StagedColumn]
+    version: StagedColumn | None
+    ownership: Ownership
+
+    def labels(self) -> list[str]:
+        """The names of all in the working tables."""
+        return [column.label for column in (*self.key, *self.values)]
+
+    def key_values(self, working: sa.FromClause, table: sa.Table) -> list[sa.ColumnElement[Any]]:
+        """The key columns of a working table, to be read as the table's own would be."""
+        return [sa.type_coerce(working.c[column.label], table.c[column.name].type) for column in self.key]
+
+
+class Planner:
+    """Compares the stage with the table.
+
+    Args:
+        work: The working tables, the stage among them.
+        table: The table.
+        columns: The staged columns.
+        constraints: What the table does not allow.
+    """
+
+    def __init__(self, work: WorkTables, table: sa.Table, columns: BulkColumns, constraints: Constraints) -> None:
+        self._work = work
+        self._table = table
+        self._columns = columns
+        self.constraints = constraints
+        self._keys = [column.label for column in columns.key]
+        self.stage = work.table("stage", "sp_n", "sp_lane", *columns.labels())
+        self.diffs = work.table("diffs", "sp_n", "sp_what", "sp_at", *self._keys)
+        self.plan = work.table("plan", "sp_n", "sp_what", "sp_at", *columns.labels())
+        self._twice = work.table("twice", "sp_kept", *self._keys)
+
+    def find_duplicates(self, connection: sa.Connection) -> int:
+        """Finds items that another one with the same key replaces: a newer or later one. Gives how many there are."""
+        keys = [self.stage.c[name] for name in self._keys]
+        order = [self.stage.c.sp_n.desc()]
+        if self._columns.version is not None:
+            order.insert(0, self.stage.c[self._columns.version.label].desc().nulls_last())
+        place = sa.func.row_number().over(partition_by=keys, order_by=order).label("sp_place")
+        count = sa.func.count().over(partition_by=keys).label("sp_count")
+        ranked = sa.select(*keys, self.stage.c.sp_n, place, count).subquery("ranked")
+        query = sa.select(*(ranked.c[name] for name in self._keys), ranked.c.sp_n.label("sp_kept"))
+        self._work.create_as(connection, "twice", query.where(ranked.c.sp_place == 1, ranked.c.sp_count > 1))
+        if connection.execute(sa.select(self._twice.c.sp_kept).limit(1)).first() is None:
+            return 0
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(self._replaced())) or 0)
+
+    def _replaced(self) -> sa.Join:
+        same = (self.stage.c[name] == self._twice.c[name] for name in self._keys)
+        return sa.join(self.stage, self._twice, sa.and_(*same, self.stage.c.sp_n != self._twice.c.sp_kept))
+
+    def duplicates(self, connection: sa.Connection) -> Iterator[tuple[int, int, Sequence[Any]]]:
+        """Position, kept position and key of the items that were replaced, in the order of the fetch."""
+        keys = self._columns.key_values(self.stage, self._table)
+        query = sa.select(self.stage.c.sp_n, self._twice.c.sp_kept, *keys).select_from(self._replaced())
+        for row in _streamed(connection, query.order_by(self.stage.c.sp_n)):
+            yield row[0], row[1], row[2:]
+
+    def remove_duplicates(self, connection: sa.Connection) -> None:
+        """Leaves only the items that count in the stage."""
+        replaced = sa.select(self.stage.c.sp_n).select_from(self._replaced())
+        connection.execute(sa.delete(self.stage).where(self.stage.c.sp_n.in_(replaced)))
+
+    def is_empty(self, connection: sa.Connection) -> bool:
+        """True if the table has no rows."""
+        return connection.execute(sa.select(sa.literal(1)).select_from(self._table).limit(1)).first() is None
+
+    def compare(self, connection: sa.Connection, *, deletes: bool, empty: bool, veto: bool) -> dict[int, int]:
+        """Compares, and notes what differs. Gives how many there are of each `What`.
+
+        Args:
+            connection: In a transaction.
+            deletes: True to look for local records that no item is for.
+            empty: True if the table has no rows: then nothing is to be compared.
+            veto: True if the job itself decides whether a found record that differs is updated.
+        """
+        self._work.allow_more(connection)
+        try:
+            with connection.begin_nested():
+                return self._counted(
+                    connection, self._comparison(deletes=deletes, empty=empty, checks=True, veto=veto), empty=empty
+                )
+        except DBAPIError as error:
+            if not self.constraints.checks or is_passing(error):
+                raise
+            # a CHECK that can't be asked about rows outside of its table: its failures are narrowed down when they come
+            return self._counted(
+                connection, self._comparison(deletes=deletes, empty=empty, checks=False, veto=veto), empty=empty
+            )
+
+    def _counted(self, connection: sa.Connection, query: sa.Select[Any], *, empty: bool) -> dict[int, int]:
+        """Keeps what the comparison says of each row that is not up to date, and counts.
+
+        Where all is to be created nothing needs to be kept of it.
+        """
+        found = query.subquery("found")
+        kept = found.c.sp_what == int(What.ASIDE) if empty else found.c.sp_what != int(What.UNCHANGED)
+        self._work.create_as(connection, "diffs", sa.select(found).where(kept))
+        counted: sa.FromClause = found if empty else self.diffs
+        counts = sa.select(counted.c.sp_what, sa.func.count()).group_by(counted.c.sp_what)
+        given: dict[int, int] = {row[0]: row[1] for row in connection.execute(counts)}
+        if not empty:
+            staged = connection.scalar(sa.select(sa.func.count()).select_from(self.stage)) or 0
+            given[What.UNCHANGED] = staged - sum(given.values()) + given.get(What.DELETE, 0)
+        return given
+
+    def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:
+        """One row per staged item (and record without one): number, what, address, and the key of a delete."""
+        staged = self._checked_stage() if checks else sa.select(
+            self.stage, sa.literal_column("0", sa.Integer).label("sp_suspect")
+        ).subquery("s")  # fmt: skip
+        suspect, lane = staged.c.sp_suspect == 1, staged.c.sp_lane
+        if empty:
+            what = sa.case((lane != FAST, int(What.LANE) + lane), (suspect, int(What.ASIDE)), else_=int(What.CREATE))
+            none = [sa.null().label(name) for name in ("sp_at", *self._keys)]
+            return sa.select(staged.c.sp_n, what.label("sp_what"), *none)
+        local = self._table
+        same = sa.and_(*(staged.c[each.label] == local.c[each.name] for each in self._columns.key))
+        missing = local.c[self._columns.key[0].name].is_(None)
+        whens: list[tuple[Any, Any]] = [(staged.c.sp_n.is_(None), int(What.DELETE))] if deletes else []
+        whens += [
+            (lane != FAST, int(What.LANE) + lane),
+            (missing & suspect, int(What.ASIDE)),
+            (missing, int(What.CREATE)),
+            *self._staleness(staged),
+            *self._difference(staged, suspect, veto=veto),
+        ]
+        what = sa.case(*whens, else_=int(What.UNCHANGED))
+        address = self._work.address(local) if self._work.has_addresses else sa.null()
+        keys = [
+            sa.case((staged.c.sp_n.is_(None), local.c[each.name])).label(each.label)
+            if deletes
+            else sa.cast(sa.null(), NamedType(each.type_name)).label(each.label)
+            for each in self._columns.key
+        ]
+        joined = sa.join(staged, local, same, isouter=True, full=deletes)
+        query = sa.select(staged.c.sp_n, what.label("sp_what"), address.label("sp_at"), *keys).select_from(joined)
+        if deletes:
+            owned = sa.and_(*self._owned())
+            query = query.where(sa.or_(staged.c.sp_n.is_not(None), owned))
+        return query
+
+    def _can_be_meant(self, column: StagedColumn) -> sa.ColumnElement[bool]:
+        """The condition that an external id can stand for a key: it is neither null, nor blank, nor NaN.
+
+        On SQLite it must also have the form that a look-up has; others may have written it in another one.
+        """
+        local, family = self._table.c[column.name], column.codec.facts.family
+        is_sqlite = self._work.place == "rowid"
+        if is_sqlite and family != "text":
+            return _has_usual_form(local, family)
+        if family == "numeric":
+            return sa.and_(local.is_not(None), local != sa.literal_column("'NaN'"))
+        if family != "text":
+            return local.is_not(None)
+        trim = sa.func.trim if is_sqlite else sa.func.btrim
+        text = sa.cast(local, sa.Text())
+        blanks = _BLANKS if self._work.is_unicode else _ASCII_BLANKS
+        bare = trim(text, blanks) if len(self._columns.key) == 1 else text
+        is_text = sa.func.typeof(local) == "text" if is_sqlite else local.is_not(None)
+        return sa.and_(is_text, bare != "")
+
+    def _staleness(self, staged: sa.FromClause) -> list[tuple[Any, Any]]:
+        version = self._columns.version
+        if version is None:
+            return []
+        return [(staged.c[version.label] < self._table.c[version.name], int(What.STALE))]
+
+    def _difference(
+        self, staged: sa.FromClause, suspect: sa.ColumnElement[bool], *, veto: bool
+    ) -> list[tuple[Any, Any]]:
+        strict = [self._differs(each, staged) for each in self._columns.compared if not each.loose]
+        loose = [self._differs(each, staged) for each in self._columns.compared if each.loose]
+        marked = self._columns.ownership.is_marked()
+        if marked is not None:
+            strict.append(marked)
+        whens: list[tuple[Any, Any]] = []
+        if strict:
+            found = sa.or_(*strict)
+            whens += (
+                [(found, int(What.ASIDE))] if veto else [(found & suspect, int(What.ASIDE)), (found, int(What.UPDATE))]
+            )
+        if loose:
+            whens.append((sa.or_(*loose), int(What.ASIDE)))
+        return whens
+
+    def _differs(self, column: StagedColumn, staged: sa.FromClause) -> sa.ColumnElement[bool]:
+        return column.differs(staged.c[column.label], self._table.c[column.name])
+
+    def _checked_stage(self) -> sa.Subquery:
+        """The stage with a flag on rows that a NOT NULL or CHECK of the table would refuse."""
+        names = self.constraints.names_in_checks()
+        renamed = [self.stage.c[each.label].label(each.name) for each in self._staged() if each.name in names]
+        inner = sa.select(*(column for column in self.stage.c if column.name != self._work.place), *renamed).subquery(
+            "checked"
+        )
+        refused: list[sa.ColumnElement[bool]] = [
+            sa.literal_column(f"NOT ({check})", sa.Boolean) for check in self.constraints.checks
+        ]
+        refused += [
+            inner.c[each.label].is_(None) for each in self._columns.values if each.name in self.constraints.not_null
+        ]
+        flag = sa.case((sa.or_(*refused), 1), else_=0) if refused else sa.literal_column("0", sa.Integer)
+        kept = [inner.c[name] for name in ("sp_n", "sp_lane", *self._columns.labels())]
+        return sa.select(*kept, flag.label("sp_suspect")).subquery("s")
+
+    def _staged(self) -> list[StagedColumn]:
+        return [*self._columns.key, *self._columns.values]
+
+    def missing(self, connection: sa.Connection) -> Iterator[Sequence[Any]]:
+        """The keys of the local records that are to be deleted, streamed."""
+        yield from _streamed(connection, sa.select(*self.delete_keys()).where(self.diffs.c.sp_what == int(What.DELETE)))
+
+    def delete_keys(self) -> list[sa.ColumnElement[Any]]:
+        """The key columns of the local records that are to be deleted."""
+        return self._columns.key_values(self.diffs, self._table)
+
+    def count_existing(self, connection: sa.Connection) -> int:
+        """How many local records there are that items can mean and a sync may delete."""
+        query = sa.select(sa.func.count()).select_from(self._table).where(*self._owned())
+        return int(connection.scalar(query) or 0)
+
+    def _owned(self) -> list[sa.ColumnElement[bool]]:
+        """The conditions that a local record is one that an item can mean and a sync may delete."""
+        can_be_meant = [self._can_be_meant(each) for each in self._columns.key]
+        return [*can_be_meant, *self._columns.ownership.may_be_deleted()]
+
+    def make_plan(self, connection: sa.Connection, *, empty: bool, without: Collection[What] = ()) -> None:
+        """Puts what is to be written into a table of its own: in the order in which local rows lie, new ones by key.
+
+        Args:
+            connection: In a transaction.
+            empty: True if the table has no rows: then all is to be created that is not set aside.
+            without: What is not to be written though it differs.
+        """
+        query = self._all_creates() if empty else self._differences(without)
+        self._work.create_as(connection, "plan", query)
+
+    def _all_creates(self) -> sa.Select[Any]:
+        aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
+        staged = [self.stage.c[name] for name in self._columns.labels()]
+        what = sa.cast(sa.literal_column(str(int(What.CREATE))), sa.Integer).label("sp_what")
+        query = sa.select(self.stage.c.sp_n, what, self._no_address(), *staged)
+        query = query.where(self.stage.c.sp_lane == FAST, self.stage.c.sp_n.not_in(aside))
+        return query.order_by(*(self.stage.c[name] for name in self._keys))
+
+    def _no_address(self) -> sa.ColumnElement[Any]:
+        kind = NamedType("tid" if self._work.has_addresses else "bigint")
+        return sa.cast(sa.null(), kind).label("sp_at")
+
+    def _differences(self, without: Collection[What]) -> sa.Select[Any]:
+        values = [self.stage.c[each.label] for each in self._columns.values]
+        keys = [
+            sa.func.coalesce(self.stage.c[name], self.diffs.c[name]).label(name) if self._work.request.deletes
+            else self.stage.c[name]
+            for name in self._keys
+        ]  # fmt: skip
+        joined = sa.join(self.diffs, self.stage, self.stage.c.sp_n == self.diffs.c.sp_n, isouter=True)
+        query = (
+            sa.select(self.diffs.c.sp_n, self.diffs.c.sp_what, self.diffs.c.sp_at, *keys, *values)
+            .select_from(joined)
+            .where(self.diffs.c.sp_what.in_([int(what) for what in WRITES if what not in without]))
+        )
+        by_key = [self.stage.c[name] for name in self._keys]
+        return query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)
+
+    def make_aside(self, connection: sa.Connection) -> None:
+        """Makes the empty table of rows to be written by themselves."""
+        keys = [self.stage.c[name] for name in self._keys]
+        what = sa.cast(sa.null(), NamedType("smallint")).label("sp_what")
+        self._work.create_as(connection, "aside", sa.select(self.stage.c.sp_n, what, *keys), empty=True)
+
+    def positions(self, connection: sa.Connection, lanes: Sequence[int], after: int) -> list[int]:
+        """Places in the fetch of the next items to be looked at singly: those of the lanes and those set aside.
+
+        Args:
+            connection: In a transaction.
+            lanes: The lanes.
+            after: Places after this one; they come in order, a limited number.
+        """
+        by_lane = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_lane.in_(lanes))
+        aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
+        both = sa.union_all(by_lane, aside).subquery("one_by_one")
+        query = sa.select(both.c.sp_n).where(both.c.sp_n > after).order_by(both.c.sp_n).limit(POSITIONS_AT_ONCE)
+        return list(connection.scalars(query))
+
+    def positions_of_updates(self, connection: sa.Connection, after: int) -> list[int]:
+        """Places in the fetch of the next items whose records are to be updated; as `positions`."""
+        place = self.diffs.c.sp_n
+        query = sa.select(place).where(self.diffs.c.sp_what == int(What.UPDATE), place > after)
+        return list(connection.scalars(query.order_by(place).limit(POSITIONS_AT_ONCE)))
+
+
+def _has_usual_form(local: sa.ColumnElement[Any], family: str) -> sa.ColumnElement[bool]:
+    """The condition that a key of SQLite lies there as this project and SQLAlchemy write it."""
+    types, length = _SQLITE_FORMS[family]
+    has_type = sa.func.typeof(local).in_(types)
+    return has_type if length is None else sa.and_(has_type, sa.func.length(local) == length)
+
+
+def _streamed(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    # options of the statement: those of a connection would stay with it, and have a cursor declared for DROP TABLE
+    yield from connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})

@@ -1,0 +1,112 @@
+"""Expressions by which PostgreSQL writes a column's value as the engine's JSON, where that is known to be the codec's.
+
+What the database writes is read back as the very value that the codec gives: the texts need not be the same to a digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync_pipelines.targets.staging.staged_columns import StagedColumn
+
+Text = sa.ColumnElement[str]
+
+
+def literal(text: str) -> Text:
+    """A text as part of an expression."""
+    return sa.literal(text, sa.Text())
+
+
+NULL: Text = literal("null")
+
+
+def json_text(column: StagedColumn, value: sa.ColumnElement[Any]) -> Text | None:
+    """The JSON of a value that is in the column, or staged for it; None if only the codec can tell.
+
+    Args:
+        column: The column.
+        value: The value.
+    """
+    write = _WRITERS.get(column.codec.facts.family)
+    if write is None:
+        return None
+    return sa.func.coalesce(write(column, value), NULL, type_=sa.Text())
+
+
+def id_text(column: StagedColumn, value: sa.ColumnElement[Any]) -> Text | None:
+    """The JSON of the external id that a key of that one column stands for; None if only the codec can tell."""
+    family = column.codec.facts.family
+    if family == "text":
+        return _text(column, value)
+    if family in {"int", "uuid"}:
+        return literal('"') + _as_text(value) + literal('"')
+    return None
+
+
+def _as_text(value: sa.ColumnElement[Any]) -> Text:
+    return sa.cast(value, sa.Text())
+
+
+def _json(value: sa.ColumnElement[Any]) -> Text:
+    return _as_text(sa.func.to_json(value))
+
+
+def _tagged(kind: str, text: Text) -> Text:
+    return literal(f'{{"$":"{kind}","v":"') + text + literal('"}')
+
+
+def _text(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+    return _json(_as_text(value))
+
+
+def _plain(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+    return _as_text(value)
+
+
+def _bool(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+    return _json(value)
+
+
+def _float(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+    bare: Text = sa.func.replace(
+        _json(value), '"', "", type_=sa.Text()
+    )  # of the infinite ones, which Python reads bare
+    return sa.case((_is_nan(value), NULL), else_=bare)
+
+
+def _numeric(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+    return sa.case((_is_nan(value), NULL), else_=_tagged("decimal", _as_text(value)))
+
+
+def _is_nan(value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    return value == sa.literal_column("'NaN'")
+
+
+def _datetime(column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+    is_aware = column.codec.facts.aware
+    moment = sa.func.timezone("UTC", value) if is_aware else value
+    text: Text = sa.func.to_char(moment, 'YYYY-MM-DD"T"HH24:MI:SS.US', type_=sa.Text())
+    return _tagged("datetime", text + literal("+00:00") if is_aware else text)
+
+
+def _date(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+    return _tagged("date", sa.func.to_char(value, "YYYY-MM-DD", type_=sa.Text()))
+
+
+def _uuid(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+    return _tagged("uuid", _as_text(value))
+
+
+_WRITERS: dict[str, Callable[[StagedColumn, sa.ColumnElement[Any]], Text]] = {
+    "text": _text,
+    "int": _plain,
+    "bool": _bool,
+    "float": _float,
+    "numeric": _numeric,
+    "datetime": _datetime,
+    "date": _date,
+    "uuid": _uuid,
+}

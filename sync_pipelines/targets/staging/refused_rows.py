@@ -1,0 +1,173 @@
+"""Finds the rows of a plan that the database refuses, and sets them aside: each is then written by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from sync_pipelines.targets.db_errors import is_passing
+from sync_pipelines.targets.staging.constraints import Constraints, ForeignKey
+from sync_pipelines.targets.staging.diff_sql import BulkColumns, What
+from sync_pipelines.targets.staging.staging_tables import Span, WorkTables
+
+_LATE_AT_ONCE = 20_000
+
+
+class Suspects:
+    """The rows of a plan that are set aside.
+
+    Args:
+        work: The working tables.
+        table: The table.
+        columns: The staged columns.
+        constraints: What the table does not allow.
+        plan: The working table that is applied.
+    """
+
+    def __init__(
+        self, work: WorkTables, table: sa.Table, columns: BulkColumns, constraints: Constraints, plan: sa.Table
+    ) -> None:
+        self._work = work
+        self._table = table
+        self._columns = columns
+        self._constraints = constraints
+        self._plan = plan
+        self._labels = {each.name: each.label for each in (*columns.key, *columns.values)}
+        self._keys = [each.label for each in columns.key]
+        self.aside = work.table("aside", "sp_n", "sp_what", *self._keys)
+        self._searches: list[Callable[[], sa.ColumnElement[bool]]] | None = None
+
+    def check_at_once(self, connection: sa.Connection) -> None:
+        """Lets deferred constraints speak with the rows that break them, not at the end of the transaction."""
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def set_aside(self, span: Span) -> int:
+        """Sets aside the rows of a refused span that are known to break something. Gives how many.
+
+        The first search is for rows whose key somebody else has written meanwhile. The others are for the whole plan at
+        once, so that no further span is refused for the same reason.
+        """
+        found = self._add(self._work.within(self._plan, span), self._to_create(), self._exists_by(self._key_names()))
+        if self._searches is None:
+            self._searches = [lambda key=key: self._lacks(key) for key in self._constraints.foreign_keys]  # type: ignore[misc]
+            self._searches += [lambda names=names: self._taken(names) for names in self._constraints.unique]  # type: ignore[misc]
+        while not found and self._searches:
+            found = self._search(self._searches.pop(0)())
+        return found
+
+    def set_all_aside(self, span: Span) -> int:
+        """Sets all rows of a span aside."""
+        return self._add(self._work.within(self._plan, span))
+
+    def set_unreached_aside(self, connection: sa.Connection, span: Span, what: What) -> int:
+        """Sets aside the rows of a span that were planned and not written, though the local row is not as it should be.
+
+        Args:
+            connection: In the transaction that has written the span.
+            span: The span.
+            what: What was to be done with them.
+        """
+        exists = self._exists_by(self._key_names())
+        conditions = [self._work.within(self._plan, span)]
+        if what is What.CREATE:
+            conditions += [self._to_create(), ~exists]
+        elif what is What.DELETE:
+            stays = self._exists_by(self._key_names(), *self._columns.ownership.may_be_deleted())
+            conditions += [self._plan.c.sp_what == int(What.DELETE), stays]
+        else:
+            same = [self._table.c[each.name] == self._plan.c[each.label] for each in self._columns.key]
+            equal = [
+                ~each.differs(self._plan.c[each.label], self._table.c[each.name]) for each in self._columns.compared
+            ]
+            marked = self._columns.ownership.is_marked()
+            is_equal = _exists(
+                self._table, *same, *equal, *([sa.or_(marked.is_(None), ~marked)] if marked is not None else [])
+            )
+            conditions += [self._plan.c.sp_what == int(What.UPDATE), ~is_equal]
+        return self._insert(connection, conditions)
+
+    def late(self, connection: sa.Connection, skip: int) -> list[tuple[int | None, int, Sequence[Any]]]:
+        """Number, what and key of rows that were set aside while applying, in the order of the fetch.
+
+        Args:
+            connection: In a transaction.
+            skip: How many have been given; a limited number comes at a time.
+        """
+        keys = self._columns.key_values(self.aside, self._table)
+        query = sa.select(self.aside.c.sp_n, self.aside.c.sp_what, *keys)
+        query = query.order_by(
+            self.aside.c.sp_n.is_(None), self.aside.c.sp_n, *(self.aside.c[name] for name in self._keys)
+        )
+        rows = connection.execute(query.offset(skip).limit(_LATE_AT_ONCE))
+        return [(row[0], row[1], row[2:]) for row in rows]
+
+    def _key_names(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self._columns.key)
+
+    def _to_create(self) -> sa.ColumnElement[bool]:
+        return self._plan.c.sp_what == int(What.CREATE)
+
+    def _to_write(self) -> sa.ColumnElement[bool]:
+        return self._plan.c.sp_what.in_([int(What.CREATE), int(What.UPDATE)])
+
+    def _exists_by(self, names: Sequence[str], *further: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+        """The condition that the table has a row with the same values in these columns."""
+        same = [self._table.c[name] == self._plan.c[self._labels[name]] for name in names]
+        return _exists(self._table, *same, *further)
+
+    def _lacks(self, key: ForeignKey) -> sa.ColumnElement[bool]:
+        """The condition that a row refers to something that is not there."""
+        other = sa.table(key.table, *(sa.column(name) for name in key.referred), schema=key.schema).alias("referred")
+        own = [self._plan.c[self._labels[name]] for name in key.columns]
+        same = [other.c[name] == column for name, column in zip(key.referred, own, strict=True)]
+        there: sa.ColumnElement[bool] = _exists(other, *same)
+        is_own_table = key.table == self._table.name and key.schema in {None, self._table.schema}
+        if is_own_table and set(key.referred) <= set(self._labels):  # what is still to be created counts as well
+            twin = self._plan.alias("parent")
+            pairs = zip(key.referred, own, strict=True)
+            planned = _exists(twin, *(twin.c[self._labels[name]] == column for name, column in pairs))
+            there = sa.or_(there, planned)
+        return sa.and_(*(column.is_not(None) for column in own), ~there)
+
+    def _taken(self, names: Sequence[str]) -> sa.ColumnElement[bool]:
+        """The condition that another row has, or is to have, the same values in columns that must be unique."""
+        others = [self._table.c[each.name] != self._plan.c[each.label] for each in self._columns.key]
+        local = self._exists_by(names, sa.or_(*others))
+        twin = self._plan.alias("twin")
+        same = [twin.c[self._labels[name]] == self._plan.c[self._labels[name]] for name in names]
+        planned = _exists(twin, *same, twin.c.sp_n != self._plan.c.sp_n)
+        return sa.or_(local, planned)
+
+    def _search(self, guilty: sa.ColumnElement[bool]) -> int:
+        """Sets aside what is guilty in the whole plan; nothing where the role may not look at the other table."""
+        try:
+            return self._add(self._to_write(), guilty)
+        except DBAPIError as error:
+            if is_passing(error):
+                raise
+            return 0
+
+    def _add(self, *conditions: sa.ColumnElement[bool]) -> int:
+        with self._work.begin() as connection:
+            return self._insert(connection, conditions)
+
+    def _insert(self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> int:
+        """Moves rows of the plan to those that are set aside: an anti-join in every statement would cost more."""
+        plan, aside = self._plan, self.aside
+        query = sa.select(plan.c.sp_n, plan.c.sp_what, *(plan.c[name] for name in self._keys)).select_from(plan)
+        statement = sa.insert(aside).from_select(["sp_n", "sp_what", *self._keys], query.where(*conditions))
+        found = connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
+        if found:
+            self._work.analyze(connection, "aside")
+            connection.execute(sa.delete(plan).where(plan.c.sp_n.in_(sa.select(aside.c.sp_n))))
+            keys = (aside.c[name] == plan.c[name] for name in self._keys)
+            connection.execute(sa.delete(plan).where(plan.c.sp_n.is_(None), _exists(aside, *keys)))
+        return found
+
+
+def _exists(table: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.Exists:
+    return sa.exists(sa.select(sa.literal(1)).select_from(table).where(*conditions))

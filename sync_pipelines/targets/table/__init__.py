@@ -1,0 +1,1 @@
+"""Access to the rows of one table: reflection, mapping, transactions, reads and writes."""

@@ -1,0 +1,161 @@
+"""Reads a table from the database: its columns with their codecs, and what identifies a row."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.engine.reflection import Inspector
+from sqlalchemy.exc import DBAPIError
+
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.targets.db_errors import database_name, first_line, is_passing, passing_failures
+from sync_pipelines.targets.dialects.profile import Habits
+from sync_pipelines.targets.dialects.select import habits_of
+from sync_pipelines.targets.types.codec import ColumnCodec
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectedTable:
+    """A table as it is in the database.
+
+    Args:
+        table: To build statements with; its types carry canonical values.
+        codecs: Column name -> codec, in table order.
+        generated: Columns that the database computes and nobody may write.
+        loose: Columns that find different texts equal, in a way that only the database knows.
+        unique_keys: Sets of columns each of which identifies a row.
+        label: The table's name with its schema, for people.
+        habits: How its database is worked with.
+        has_addresses: True if its rows have addresses: it is a plain table of PostgreSQL.
+        unwritable: Column -> why no sync can write it.
+        why_no_key: Column -> why it can't be a key column; None if it can.
+        not_null: Columns that can't be NULL.
+    """
+
+    table: sa.Table
+    codecs: dict[str, ColumnCodec]
+    generated: frozenset[str]
+    loose: frozenset[str]
+    unique_keys: tuple[frozenset[str], ...]
+    label: str
+    habits: Habits
+    has_addresses: bool
+    unwritable: Mapping[str, str]
+    why_no_key: Callable[[str], str | None]
+    not_null: frozenset[str]
+
+    def close_names(self, column: str) -> str:
+        """Says which columns have a name like that one, else which there are."""
+        close = _close(column, self.codecs)
+        return f"did you mean {', '.join(close)}?" if close else f"it has: {', '.join(self.codecs)}"
+
+
+def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTable:
+    """Reads the table from the database.
+
+    Args:
+        database: Where the table is.
+        declared: The table's name, with or without schema, or a SQLAlchemy table, whose Python types and Python-side
+            defaults are then used.
+
+    Raises:
+        ConfigurationError: There is no such table, or no sync can be trusted with it.
+        RetryableError: The database can't be reached.
+    """
+    name, schema = _split(declared)
+    with passing_failures(database):
+        inspector = sa.inspect(database)
+        if not inspector.has_table(name, schema=schema):
+            raise ConfigurationError(_no_table(database, inspector, name, schema))
+        try:
+            return _reflect(database, inspector, sa.Table(name, sa.MetaData(), schema=schema), declared)
+        except (DBAPIError, NotImplementedError) as error:
+            if isinstance(error, DBAPIError) and is_passing(error):
+                raise
+            raise ConfigurationError(
+                f"the table {name!r} can't be read from {database_name(database)}: {first_line(error)}. If it is "
+                f"SQLAlchemy's dialect {database.dialect.name} that can't, give find_local, create and update instead"
+            ) from error
+
+
+def _split(declared: sa.Table | str) -> tuple[str, str | None]:
+    if isinstance(declared, sa.Table):
+        return declared.name, declared.schema
+    schema, _, name = declared.rpartition(".")
+    return name, schema or None
+
+
+def _no_table(database: sa.Engine, inspector: Inspector, name: str, schema: str | None) -> str:
+    schemas = inspector.get_schema_names()
+    label = f"{schema}.{name}" if schema else name
+    message = f"the database {database_name(database)} has no table {label!r}"
+    if schema is not None and schema not in schemas:
+        return f"{message}: there is no schema {schema!r}; there are: {', '.join(schemas)}"
+    names = [*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema)]
+    if close := _close(name, names):
+        return f"{message}; did you mean {', '.join(close)}?"
+    elsewhere = [f"{other}.{name}" for other in schemas if name in inspector.get_table_names(schema=other)]
+    if elsewhere:
+        return f"{message}; did you mean {', '.join(elsewhere)}?"
+    return f"{message}; it has: {', '.join(sorted(names)[:20]) or 'no tables'}"
+
+
+def _close(name: str, names: Iterable[str]) -> list[str]:
+    by_lower = {other.lower(): other for other in names}
+    return [by_lower[close] for close in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+
+
+def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared: sa.Table | str) -> ReflectedTable:
+    habits = habits_of(database)
+    details = habits.read(database, bare)
+    with warnings.catch_warnings():
+        # Types that SQLAlchemy doesn't know are expected here, and handled.
+        warnings.filterwarnings("ignore", message="Did not recognize type", category=sa.exc.SAWarning)
+        columns = inspector.get_columns(bare.name, schema=bare.schema)
+    own: dict[str, sa.Column[Any]] = {}
+    if isinstance(declared, sa.Table):
+        own = {column.name: column for column in declared.columns}
+    codecs: dict[str, ColumnCodec] = {}
+    for column in columns:
+        name = column["name"]
+        codecs[name] = details.make_codec(column, own.get(name))
+        bare.append_column(sa.Column(name, codecs[name].storage, **_defaults(own.get(name))))
+    return ReflectedTable(
+        table=bare,
+        codecs=codecs,
+        generated=details.generated.union(column["name"] for column in columns if _is_generated(column)),
+        loose=details.loose,
+        unique_keys=details.unique_keys,
+        label=_label(inspector, habits, bare),
+        habits=habits,
+        has_addresses=details.has_addresses,
+        unwritable=details.unwritable,
+        why_no_key=details.why_no_key,
+        not_null=frozenset(column["name"] for column in columns if not column["nullable"]),
+    )
+
+
+def _label(inspector: Inspector, habits: Habits, table: sa.Table) -> str:
+    schema = table.schema or (inspector.default_schema_name if habits.names_default_schema else None)
+    return f"{schema}.{table.name}" if schema else table.name
+
+
+def _is_generated(column: ReflectedColumn) -> bool:
+    identity = column.get("identity")
+    return "computed" in column or (identity is not None and identity["always"])
+
+
+def _defaults(own: sa.Column[Any] | None) -> dict[str, Any]:
+    """The Python-side defaults of an application's own table, which its other writers rely on too."""
+    found = {"default": getattr(own, "default", None), "onupdate": getattr(own, "onupdate", None)}
+    return {
+        name: sa.Sequence(default.name, schema=default.schema) if isinstance(default, sa.Sequence) else default.arg
+        for name, default in found.items()
+        if default is not None
+    }

@@ -1,0 +1,311 @@
+"""Which codec a column gets: by its reflected type, or by the type that the application declared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeGuard
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+from sync_pipelines.targets.types import sqlalchemy_types as storage
+from sync_pipelines.targets.types import times, values
+from sync_pipelines.targets.types.codec import ColumnCodec, Convert, Facts
+from sync_pipelines.targets.types.json_values import to_json
+from sync_pipelines.targets.types.unwrap import plain
+
+
+def build_codec(
+    name: str, kind: TypeEngine[Any], *, dialect: sa.Dialect, type_name: str, ask: Convert | None = None
+) -> ColumnCodec:
+    """Builds the codec of a column.
+
+    Args:
+        name: The column's name.
+        kind: The column's SQLAlchemy type, as reflected or declared.
+        dialect: PostgreSQL's or SQLite's.
+        type_name: The type as the database writes it.
+        ask: Given for a PostgreSQL type that only the database understands: text -> the text that the database makes of
+            it, raising ValueError for text that it refuses.
+    """
+    codec = ColumnCodec(name=name, type_name=type_name, storage=storage.AsGiven(), convert=values.to_text)
+    if ask is not None:
+        return replace(
+            codec, storage=storage.DatabaseText(), convert=partial(_asked, ask), restore=str, facts=Facts("asked")
+        )
+    if isinstance(kind, sa.types.TypeDecorator) and not isinstance(kind, sa.Interval):
+        return _decorated(codec, kind, dialect)
+    if isinstance(kind, sa.Enum):
+        return _enum(codec, kind)
+    if isinstance(kind, sa.ARRAY):
+        return _array(codec, kind, dialect)
+    for types, build in _BUILDERS:
+        if isinstance(kind, types):
+            return build(codec, kind, dialect.name)
+    return replace(codec, convert=partial(values.to_flexible, numeric=False))
+
+
+def build_flexible_codec(name: str, type_name: str) -> ColumnCodec:
+    """Builds the codec of a SQLite column whose type SQLite itself doesn't know, such as `STRING`."""
+    convert = partial(values.to_flexible, numeric=True)
+    return ColumnCodec(name=name, type_name=type_name, storage=storage.AsGiven(), convert=convert)
+
+
+def has_python_values(declared: Any) -> TypeGuard[TypeEngine[Any]]:
+    """True for types that give the application Python values of its own, which the database can't tell."""
+    if isinstance(declared, sa.Enum):
+        return declared.enum_class is not None
+    return isinstance(declared, sa.types.TypeDecorator) and not isinstance(declared, sa.Interval)
+
+
+def _asked(ask: Convert, value: Any) -> Any:
+    return ask(_literal(value))
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return storage.array_literal(map(plain, value), _literal)
+    return str(value) if isinstance(value, timedelta) else values.to_text(value)
+
+
+def _decorated(codec: ColumnCodec, kind: sa.types.TypeDecorator[Any], dialect: sa.Dialect) -> ColumnCodec:
+    if isinstance(kind, sa.PickleType):
+        return replace(codec, storage=kind, convert=_as_it_is, unwrap=_unwrap_missing, facts=Facts("own"))
+    inner = build_codec(codec.name, kind.impl_instance, dialect=dialect, type_name=codec.type_name)
+    return _through(kind, dialect, inner, codec)
+
+
+def _through(
+    kind: sa.types.TypeDecorator[Any], dialect: sa.Dialect, inner: ColumnCodec, codec: ColumnCodec
+) -> ColumnCodec:
+    """A type of the application's own: an item's value takes the way into the database and back, in Python."""
+    own = sa.types.TypeDecorator
+    binds = type(kind).process_bind_param is not own.process_bind_param
+    reads = type(kind).process_result_value is not own.process_result_value
+
+    def convert(value: Any) -> Any:
+        bound = kind.process_bind_param(value, dialect) if binds else value
+        kept = None if bound is None else inner.convert(bound)
+        return kind.process_result_value(kept, dialect) if reads else kept
+
+    return replace(codec, storage=kind, convert=convert, unwrap=_unwrap_missing, restore=_as_it_is, facts=Facts("own"))
+
+
+def build_declared_codec(codec: ColumnCodec, kind: TypeEngine[Any], dialect: sa.Dialect) -> ColumnCodec:
+    """Builds the codec of a column whose type the application declares, where the database's own is known.
+
+    Args:
+        codec: That of the column as the database has it.
+        kind: An Enum with a class, a type decorator, or an Interval.
+        dialect: The database's.
+    """
+    if isinstance(kind, sa.Interval):
+        return replace(_interval(codec, kind, "sqlite"), storage=kind)
+    if isinstance(kind, sa.Enum):
+        return _enum(codec, kind)
+    if isinstance(kind, sa.PickleType):
+        return _decorated(codec, kind, dialect)
+    assert isinstance(kind, sa.types.TypeDecorator)  # noqa: S101 - what else has_python_values finds; tells mypy
+    return _through(kind, dialect, codec, codec)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _unwrap_missing(value: Any) -> Any:
+    """Takes no Enum off, for the column's type may want it."""
+    return None if plain(value) is None else value
+
+
+def _enum(codec: ColumnCodec, kind: sa.Enum) -> ColumnCodec:
+    if kind.enum_class is None:
+        labels = tuple(kind.enums)
+        return replace(codec, convert=partial(_label, labels), facts=Facts("enum", labels=labels))
+    return replace(codec, storage=kind, unwrap=_unwrap_missing, convert=partial(_member, kind), facts=Facts("enum"))
+
+
+def _label(labels: tuple[str, ...], value: Any) -> str:
+    text = values.to_text(value)
+    if labels and text not in labels:
+        raise ValueError(f"allowed are: {', '.join(labels)}")
+    return text
+
+
+def _member(kind: sa.Enum, value: Any) -> Any:
+    """The member of the Enum class: given itself, by the label that the database keeps, or by its value."""
+    members = kind.enum_class
+    assert members is not None  # noqa: S101 - only called for Enums with a class; tells mypy
+    if isinstance(value, members):
+        return value
+    bare = plain(value)
+    if bare in kind.enums:
+        return dict(zip(kind.enums, members, strict=False))[bare]
+    try:
+        return members(bare)
+    except ValueError:
+        raise ValueError(f"allowed are: {', '.join(str(member.value) for member in members)}") from None
+
+
+def _array(codec: ColumnCodec, kind: sa.ARRAY[Any], dialect: sa.Dialect) -> ColumnCodec:
+    if isinstance(kind.item_type, sa.JSON):
+        return replace(codec, convert=_json_elements, equal=_equal_json, storage=storage.PostgresJsonArray())
+    element = build_codec(codec.name, kind.item_type, dialect=dialect, type_name=codec.type_name)
+    carried = postgresql.ARRAY(_array_storage(kind.item_type), dimensions=kind.dimensions)
+    return replace(codec, storage=carried, convert=partial(_elements, element))
+
+
+def _array_storage(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The element's type without its length and precision: a cast to these would cut values silently."""
+    plain_types: list[tuple[type[TypeEngine[Any]], TypeEngine[Any]]] = [
+        (sa.String, sa.Text()),
+        (sa.Numeric, sa.Numeric()),
+        (sa.Integer, sa.BigInteger()),
+        (sa.DateTime, sa.DateTime(timezone=bool(getattr(kind, "timezone", False)))),
+        (sa.Time, sa.Time(timezone=bool(getattr(kind, "timezone", False)))),
+        (postgresql.INTERVAL, postgresql.INTERVAL()),
+    ]
+    return next((carried for types, carried in plain_types if isinstance(kind, types)), kind)
+
+
+def _elements(element: ColumnCodec, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("it is not a list")
+    parts: list[Any] = []
+    for part in value:
+        bare = plain(part)
+        if isinstance(bare, list | tuple):
+            parts.append(_elements(element, bare))
+        else:
+            parts.append(None if bare is None else element.convert(bare))
+    return [] if all(part == [] for part in parts) else parts  # PostgreSQL keeps no empty dimensions
+
+
+def _equal_json(old: Any, new: Any) -> bool:
+    # Python finds True equal to 1, JSON does not.
+    return json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
+
+
+def _json_elements(value: Any) -> list[Any]:
+    """One dimension: lists inside are JSON's."""
+    if not isinstance(value, list | tuple):
+        raise TypeError("it is not a list")
+    return [to_json(part) for part in value]
+
+
+def _boolean(codec: ColumnCodec, _kind: Any, _dialect: str) -> ColumnCodec:
+    return replace(codec, convert=values.to_bool, facts=Facts("bool"))
+
+
+def _integer(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    bits = 64
+    if dialect != "sqlite" and not isinstance(kind, sa.BigInteger):
+        bits = 16 if isinstance(kind, sa.SmallInteger) else 32
+    return replace(codec, convert=values.to_int, int_bits=bits, facts=Facts("int"))
+
+
+def _float(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    single = dialect != "sqlite" and isinstance(kind, sa.REAL)
+    carried = storage.SinglePrecision() if single else storage.AsGiven()
+    facts = Facts("plain" if single else "float")
+    return replace(codec, convert=values.to_float32 if single else values.to_float, storage=carried, facts=facts)
+
+
+def _numeric(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    facts = Facts("numeric", digits=kind.precision, scale=kind.scale)
+    if dialect == "sqlite":
+        convert = partial(values.to_sqlite_decimal, scale=kind.scale)
+        return replace(codec, convert=convert, storage=storage.SqliteNumber(), facts=facts)
+    return replace(codec, convert=partial(values.to_scaled_decimal, scale=kind.scale), facts=facts)
+
+
+def _text(codec: ColumnCodec, kind: Any, _dialect: str) -> ColumnCodec:
+    padded = isinstance(kind, sa.CHAR)
+    convert = partial(values.to_limited_text, length=kind.length, padded=padded)
+    fold = str.lower if isinstance(kind, postgresql.CITEXT) else None
+    return replace(codec, convert=convert, fold=fold, facts=Facts("text", length=kind.length, padded=padded))
+
+
+def _binary(codec: ColumnCodec, _kind: Any, _dialect: str) -> ColumnCodec:
+    return replace(codec, convert=values.to_bytes)
+
+
+def _uuid(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    if dialect == "sqlite":
+        carried: TypeEngine[Any] = sa.Uuid(as_uuid=True, native_uuid=kind.native_uuid)
+        return replace(codec, convert=values.to_uuid, storage=carried, facts=Facts("uuid"))
+    return replace(codec, convert=values.to_uuid, storage=storage.AsText(), facts=Facts("uuid"))
+
+
+def _json(codec: ColumnCodec, _kind: Any, dialect: str) -> ColumnCodec:
+    facts = Facts("json")
+    if dialect == "sqlite":
+        return replace(
+            codec,
+            convert=_sqlite_json,
+            unwrap=_unwrap_missing,
+            equal=_equal_json,
+            storage=storage.JsonText(),
+            facts=facts,
+        )
+    carried = storage.PostgresJson()
+    return replace(codec, convert=to_json, unwrap=_unwrap_missing, equal=_equal_json, storage=carried, facts=facts)
+
+
+def _sqlite_json(value: Any) -> Any:
+    form = to_json(value)
+    if isinstance(form, int) and not isinstance(form, bool) and not values.INT64_MIN <= form <= values.INT64_MAX:
+        return to_json(float(form))  # a lone number lies there as a number, not as text
+    return form
+
+
+def _datetime(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    precision = getattr(kind, "precision", None)
+    if dialect == "sqlite":
+        codec = replace(codec, storage=storage.SqliteTime())
+    facts = Facts("datetime", aware=bool(kind.timezone), digits=precision)
+    convert = partial(times.to_datetime, aware=bool(kind.timezone), precision=precision)
+    return replace(codec, convert=convert, facts=facts)
+
+
+def _date(codec: ColumnCodec, _kind: Any, dialect: str) -> ColumnCodec:
+    if dialect == "sqlite":
+        codec = replace(codec, storage=storage.SqliteTime())
+    return replace(codec, convert=times.to_date, facts=Facts("date"))
+
+
+def _time(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    precision = getattr(kind, "precision", None)
+    if dialect == "sqlite":
+        codec = replace(codec, storage=storage.SqliteTime())
+    return replace(codec, convert=partial(times.to_time, aware=bool(kind.timezone), precision=precision))
+
+
+def _interval(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    carried: TypeEngine[Any] = sa.Interval() if dialect == "sqlite" else storage.AsGiven()
+    return replace(
+        codec, convert=partial(times.to_interval, precision=getattr(kind, "precision", None)), storage=carried
+    )
+
+
+_Build = Callable[[ColumnCodec, Any, str], ColumnCodec]
+_BUILDERS: tuple[tuple[type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...], _Build], ...] = (
+    (sa.Boolean, _boolean),
+    (sa.Integer, _integer),
+    (sa.Float, _float),
+    (sa.Numeric, _numeric),
+    (sa.Uuid, _uuid),
+    (sa.JSON, _json),
+    (sa.DateTime, _datetime),
+    (sa.Date, _date),
+    (sa.Time, _time),
+    ((sa.Interval, postgresql.INTERVAL), _interval),
+    (sa.LargeBinary, _binary),
+    (postgresql.BYTEA, _binary),
+    (sa.String, _text),
+)

@@ -1,0 +1,113 @@
+"""The form in which values lie in JSON columns, so that writing, reading and writing again gives the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sync_pipelines.targets.types.unwrap import plain
+
+
+def to_json(value: Any) -> Any:
+    """Gives the value as JSON has it.
+
+    Decimals and floats are numbers with the precision of a double, whole ones without ".0"; aware times are ISO 8601 in
+    UTC, naive ones, dates and times of day ISO 8601; durations are seconds; UUIDs and Enums their text and value; NaN
+    and NaT are null; tuples are lists; dataclasses and pydantic models are objects. Text stays text: `'{"a": 1}'` is a
+    JSON string, not an object.
+
+    Args:
+        value: Any value, nested as it likes.
+
+    Raises:
+        TypeError: Something in it has no JSON form: bytes, sets, objects.
+        ValueError: A number is infinite, or text can't be written as UTF-8.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    bare = plain(value)  # Enum, numpy, pandas
+    if bare is not value:
+        return to_json(bare)
+    for kinds, convert in _CONVERSIONS:
+        if isinstance(value, kinds):
+            return convert(value)
+    return _record(value)
+
+
+def json_text(value: Any) -> str:
+    """Gives the JSON text of a value, keys sorted: equal values have equal text."""
+    return json.dumps(to_json(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _number(value: float | Decimal) -> int | float | None:
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value) if value.adjusted() < 1000 else _number(float(value))  # noqa: PLR2004 - no double is longer
+    number = float(value)
+    if math.isnan(number):
+        return None
+    if math.isinf(number):
+        raise ValueError("JSON has no infinite numbers")
+    return int(number) if number.is_integer() else number
+
+
+def _key(key: Any) -> str:
+    form = to_json(key)
+    if isinstance(form, str):
+        return form
+    if isinstance(form, list | dict):
+        raise TypeError("a key of a JSON object must be text")
+    return json.dumps(form)
+
+
+def _text(value: str) -> str:
+    value.encode()  # a lone surrogate fails here, with a reason
+    return str(value)
+
+
+def _object(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {_key(key): to_json(part) for key, part in value.items()}
+
+
+def _list(value: Any) -> list[Any]:
+    return [to_json(part) for part in value]
+
+
+def _record(value: Any) -> Any:
+    if hasattr(type(value), "model_fields") and hasattr(value, "model_dump"):
+        return to_json(value.model_dump())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_json({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _time_text(value: datetime) -> str:
+    moment = datetime.combine(value.date(), value.timetz())  # drops pandas' subclass and its nanoseconds
+    return (moment if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
+
+
+def _seconds(value: timedelta) -> int | float | None:
+    return _number(value.total_seconds())
+
+
+def _isoformat(value: date | time) -> str:
+    return value.isoformat()
+
+
+_CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (str, _text),
+    ((int, float, Decimal), _number),
+    (Mapping, _object),
+    ((list, tuple), _list),
+    (datetime, _time_text),
+    ((date, time), _isoformat),
+    (timedelta, _seconds),
+    (UUID, str),
+)

@@ -1,0 +1,195 @@
+"""SQLAlchemy types that hand values to the driver as they are: what to write was decided before (`columns`).
+
+SQLAlchemy's own types would add casts that change the comparison (`citext` against VARCHAR, CHAR against VARCHAR), warn
+about Decimals on SQLite, and fail a whole batch on one unreadable value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import REAL, BindParameter, Dialect, Text, cast, func, type_coerce
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import UserDefinedType
+
+from sync_pipelines.targets.types.values import INT64_MAX, INT64_MIN, is_int64
+
+Processor = Callable[[Any], Any]
+
+
+class AsGiven(UserDefinedType[Any]):
+    """Hands over the Python value; PostgreSQL takes the column's type for text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_options: Any) -> str:
+        """Never used: these types write to tables that exist."""
+        raise NotImplementedError
+
+
+class AsText(AsGiven):
+    """Writes the text of a value: UUIDs, which not every driver adapts."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Processor:
+        """Gives the function that makes text of a value."""
+        del dialect
+        return lambda value: None if value is None else str(value)
+
+
+class SinglePrecision(AsGiven):
+    """Writes floats of single precision: as a double, 0.1 would equal no `real` of the database."""
+
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
+        """Casts the bound value."""
+        return cast(bindvalue, REAL)
+
+
+class DatabaseText(AsGiven):
+    """Reads a column of a type unknown here as the text that the database writes for it."""
+
+    cache_ok = True
+
+    def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Selects the column's text."""
+        return cast(colexpr, Text)
+
+
+class JsonText(AsGiven):
+    """Writes and reads JSON as text."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Processor:
+        """Gives the function that makes JSON text of a value; SQLite gets single numbers as numbers."""
+        # SQLite makes numbers of such text anyway, large ones with loss.
+        lone_numbers = dialect.name == "sqlite"
+
+        def process(value: Any) -> Any:
+            if value is None:
+                return None
+            if lone_numbers and isinstance(value, int | float) and not isinstance(value, bool):
+                return value if INT64_MIN <= value <= INT64_MAX else float(value)
+            return _json_text(value)
+
+        return process
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor:
+        """Gives the function that parses JSON text; text that is none stays text."""
+        del dialect, coltype
+        return _parsed
+
+
+class PostgresJson(JsonText):
+    """Reads as text what drivers would parse, each in its own way."""
+
+    cache_ok = True
+
+    def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Selects the column's text."""
+        return type_coerce(cast(colexpr, Text), JsonText())
+
+
+class PostgresJsonArray(AsGiven):
+    """Arrays of JSON, whose lists are not to be taken for dimensions of the array."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Processor:
+        """Gives the function that makes the text of an array."""
+        del dialect
+        return lambda value: None if value is None else array_literal(value, _json_text)
+
+    def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Selects the array as one JSON array."""
+        return type_coerce(cast(func.to_jsonb(colexpr), Text), JsonText())
+
+
+def array_literal(parts: Iterable[Any], text_of: Processor) -> str:
+    """Writes a list as PostgreSQL reads an array of one dimension; None is NULL.
+
+    Args:
+        parts: The elements.
+        text_of: Gives an element's text.
+    """
+    return f"{{{','.join(_quoted(part, text_of) for part in parts)}}}"
+
+
+def _quoted(part: Any, text_of: Processor) -> str:
+    if part is None:
+        return "NULL"
+    escaped = text_of(part).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _parsed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+class SqliteNumber(AsGiven):
+    """Writes decimals as SQLite keeps them: whole numbers of 64 bits exactly, others as floats."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Processor:
+        """Gives the function that makes an int or float of a Decimal."""
+        del dialect
+        return _sqlite_number
+
+
+def _sqlite_number(value: Any) -> Any:
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if is_int64(value) else float(value)
+
+
+class SqliteTime(AsGiven):
+    """Writes dates and times as the text that SQLAlchemy writes, so that an application reads them."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Processor:
+        """Gives the function that makes text of a date or time."""
+        del dialect
+        return _sqlite_time
+
+
+def _sqlite_time(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+    if isinstance(value, time):
+        return value.replace(tzinfo=None).isoformat("microseconds")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+class NamedType(AsGiven):
+    """A database type known by its name only, to cast to.
+
+    Args:
+        name: The type as PostgreSQL's `format_type` writes it.
+    """
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_options: Any) -> str:
+        """The name, as it stands in a CAST."""
+        return self.name

@@ -1,0 +1,65 @@
+"""Any sequence of runs, plans, single items, broken fetches, others' writes and deaths leaves what a model says.
+
+`STATE_MACHINE_EXAMPLES=1000` makes it look for longer.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy.engine import make_url
+
+from sync_pipelines.database.connections import create_database
+from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.settings.model import Settings
+from sync_pipelines_tests.runner.machine.deaths import Deaths
+from sync_pipelines_tests.runner.machine.walks import take_walks
+from sync_pipelines_tests.runner.machine.world import World, hurried
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few items make several chunks and spans; nobody waits for the disk, for nobody pulls its plug."""
+    monkeypatch.setattr("sync_pipelines.snapshots.files._make_durable", lambda _path: None)
+    monkeypatch.setattr("sync_pipelines.runner.plans.plan_file.PAGE_SIZE", 3)
+    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_SPAN", 3)
+
+
+def examples_of(default: int) -> settings:
+    return settings(
+        max_examples=int(os.environ.get("STATE_MACHINE_EXAMPLES", default)),
+        stateful_step_count=20,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples"), [("table", 4), ("marks", 4), ("functions", 4), ("grace", 3), ("versions", 4)]
+)
+def test_any_sequence_of_events_leaves_what_the_model_says(
+    database_url: str,
+    settings: Settings,
+    kind: str,
+    examples: int,
+) -> None:
+    """First those that are known to be dangerous, then such as chance finds.
+
+    Where there is a PostgreSQL, the ledger is in it too: what belongs together is then one transaction.
+    """
+    ledger = database_url if make_url(database_url).get_backend_name() == "postgresql" else None
+    own = Settings(data_dir=settings.data_dir, ledger_url=ledger)
+    database = create_database(database_url)
+    try:
+        with open_workspace(own) as looking, open_workspace(own) as working:
+            for each in (database, looking.ledger.database, working.ledger.database):
+                hurried(each)
+            world = World(database, looking, working, kind=kind)
+            take_walks(world)
+            run_state_machine_as_test(lambda: Deaths(world), settings=examples_of(examples))
+    finally:
+        database.dispose()
