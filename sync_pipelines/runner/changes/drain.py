@@ -30,7 +30,7 @@ from sync_pipelines.runner.decide.stale_check import guard_of
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
 from sync_pipelines.runner.runs.items_run import ItemsRun
-from sync_pipelines.runner.runs.results import error_row
+from sync_pipelines.runner.write.plan_writer import error_row
 from sync_pipelines.runner.write.record_history import Recorder
 
 BATCH_SIZE = 2_000

@@ -22,10 +22,10 @@ from sync_pipelines.runner.plans.plan_summary import PlannedRun
 from sync_pipelines.runner.plans.plan_view import anew, find_plan, gone, not_open
 from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.full_run import SyncRun
-from sync_pipelines.runner.runs.results import error_row, results_of_run
+from sync_pipelines.runner.runs.results import results_of_run
 from sync_pipelines.runner.write.came_since import came_since
 from sync_pipelines.runner.write.conflict_check import PlanCheck
-from sync_pipelines.runner.write.plan_writer import PlanApplier
+from sync_pipelines.runner.write.plan_writer import PlanApplier, error_row
 from sync_pipelines.snapshots.files import read_summary
 
 

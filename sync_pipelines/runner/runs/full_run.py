@@ -32,8 +32,8 @@ from sync_pipelines.runner.fetch.fetch import Selection, fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
 from sync_pipelines.runner.plans.plan_summary import PlannedRun
 from sync_pipelines.runner.runs.accounts import require_good_accounts
-from sync_pipelines.runner.runs.results import error_row, finish_run
-from sync_pipelines.runner.write.plan_writer import PlanApplier
+from sync_pipelines.runner.runs.results import finish_run
+from sync_pipelines.runner.write.plan_writer import PlanApplier, error_row
 from sync_pipelines.runner.write.record_history import forget_old_history, move_left
 from sync_pipelines.runner.write.staged_writer import APPLIED, SPANS, BulkApply
 from sync_pipelines.snapshots.files import read_summary

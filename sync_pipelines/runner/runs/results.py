@@ -44,11 +44,6 @@ def finish_run(workspace: Workspace, run_id: str, failure: str | None) -> SyncRe
     return replace(results, duration_ms=duration_ms)
 
 
-def error_row(error: SyncError) -> ErrorRow:
-    """An error as the ledger keeps it."""
-    return ErrorRow(error.position, error.external_id, error.exception_type, error.message)
-
-
 def _counts(workspace: Workspace, run: RunRow, files: RunFiles) -> tuple[Counts, int]:
     applied = sum((Counts(**chunk) for chunk in workspace.ledger.chunks(run.id).values()), Counts())
     if files.plan.exists():

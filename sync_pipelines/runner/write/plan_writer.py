@@ -6,8 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from sync_pipelines.database.ledger import ErrorRow
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.results import SyncError
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
@@ -15,12 +17,16 @@ from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.stale_check import VersionGuard
 from sync_pipelines.runner.plans.plan_file import read_plan
 from sync_pipelines.runner.plans.plan_summary import PlannedRun
-from sync_pipelines.runner.runs.results import error_row
 from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
 from sync_pipelines.runner.write.conflict_check import PlanCheck
 from sync_pipelines.runner.write.record_history import Recorder
 from sync_pipelines.snapshots.files import read_rows
 from sync_pipelines.snapshots.store import RunFiles
+
+
+def error_row(error: SyncError) -> ErrorRow:
+    """An error as the ledger keeps it."""
+    return ErrorRow(error.position, error.external_id, error.exception_type, error.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from sync_pipelines.runner.context.processes import is_dead, own_process
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.full_run import SyncRun
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 MINUTE = timedelta(minutes=1)
 
 
