@@ -17,7 +17,7 @@ from sync_pipelines.cli.wording import (
     short_id,
 )
 from sync_pipelines.database.ledger import ErrorRow, Ledger, RunRow, open_ledger
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.settings.model import load_settings
@@ -32,7 +32,7 @@ def list_runs(name: str | None, *, limit: int, as_json: bool) -> None:
         ConfigurationError: There is neither a run nor a sync job of that name, or the ledger can't be opened.
     """
     with open_ledger(load_settings().ledger_database_url()) as ledger:
-        runs = RunHistory(ledger).latest(limit) if name is None else ledger.latest_runs(name, limit)
+        runs = RunQueries(ledger).latest(limit) if name is None else ledger.latest_runs(name, limit)
     if not runs and name is not None:
         find_job(name)
     if as_json:
@@ -67,7 +67,7 @@ def show_run(given: str, *, errors: int, as_json: bool) -> None:
 
 def _find_run(ledger: Ledger, given: str) -> RunRow:
     wanted = given.strip()
-    runs = RunHistory(ledger).starting_with(wanted, _CANDIDATES) if wanted else []
+    runs = RunQueries(ledger).starting_with(wanted, _CANDIDATES) if wanted else []
     if len(runs) > 1:
         told = ", ".join(f"{run.id} ({run.job}, {local_time(run.started_at)})" for run in runs)
         raise ConfigurationError(f"several runs begin with {given!r}, e.g. {told}; give more of the id")

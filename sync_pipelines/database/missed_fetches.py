@@ -34,7 +34,7 @@ class CountedFetch:
     started_at: datetime
 
 
-class Misses:
+class MissedFetches:
     """The misses of all sync jobs. A record's misses count in a row only if the fetch before was without it as well.
 
     Args:

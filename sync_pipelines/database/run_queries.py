@@ -17,7 +17,7 @@ _LOOK_BACK = 200
 _GOOD = ("clean", "partial", "guarded")
 
 
-class RunHistory:
+class RunQueries:
     """Reads the runs that the ledger keeps.
 
     Args:

@@ -18,7 +18,7 @@ from dagster import (
 )
 
 from sync_pipelines.database.failure_rows import UNRESOLVED
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
@@ -175,7 +175,7 @@ def freshness_evaluation(job: AnyJob, workspace: Workspace) -> AssetCheckEvaluat
 
 
 def _freshness(job: AnyJob, workspace: Workspace) -> dict[str, Any]:
-    history, now = RunHistory(workspace.ledger), workspace.clock()
+    history, now = RunQueries(workspace.ledger), workspace.clock()
     good_at = history.last_good_at(job.name)
     since = good_at or history.first_started_at(job.name)  # a sync that has never run well is not fresh for ever
     is_fresh = since is None or job.fresh_after is None or now - since <= job.fresh_after

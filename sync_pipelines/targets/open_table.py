@@ -77,23 +77,23 @@ class OpenedSqlTable:
         self._database = database
         self._reflected = reflected
         self._table = reflected.table
-        self._habits = reflected.habits
+        self._profile = reflected.profile
         self._policy = policy
         self._mapping = mapping
         self._read_item = mapping.read
         self._identify = identify
-        self._transactions = Transactions(database, self._habits)
+        self._transactions = Transactions(database, self._profile)
         self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
         self._key_columns = [self._table.c[name] for name in policy.key]
         self._changes = RowChanges(
             self._table,
             self._key_columns,
-            self._habits,
+            self._profile,
             counts_many=database.dialect.supports_sane_multi_rowcount,
         )
         self._mark = policy.mark
         self._writable = frozenset(reflected.codecs) - reflected.generated - {self._mark.name if self._mark else ""}
-        self._lister = KeyLister(self._table, self._key, policy.mark, policy.scope, self._transactions, self._habits)
+        self._lister = KeyLister(self._table, self._key, policy.mark, policy.scope, self._transactions, self._profile)
         shown: Collection[str] = reflected.codecs
         if policy.written is not None:
             shown = {*policy.key, *policy.written, *policy.own_columns()}
@@ -139,11 +139,11 @@ class OpenedSqlTable:
         self.expect_ids(external_ids)
         keys = list({self._id_of_key(key): key for key in map(self._key_of_id, external_ids)}.values())
         columns = [self._table.c[codec.name] for codec in self._shown]
-        size = self._habits.values_per_lookup // len(self._key)
+        size = self._profile.values_per_lookup // len(self._key)
         rows: list[Sequence[Any]] = []
         with self._transactions.reading() as connection:
             for start in range(0, len(keys), size):
-                among = self._habits.among(self._key_columns, keys[start : start + size])
+                among = self._profile.among(self._key_columns, keys[start : start + size])
                 rows += connection.execute(sa.select(*columns).where(among)).all()
         found: dict[str, Row] = {}
         for values in rows:
@@ -221,7 +221,7 @@ class OpenedSqlTable:
     def _require_kept(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         """Makes sure that rows are there which the database counts as not inserted: a trigger may have moved them."""
         keys = [[row[codec.name] for codec in self._key] for row in rows]
-        query = sa.select(sa.func.count()).select_from(self._table).where(self._habits.among(self._key_columns, keys))
+        query = sa.select(sa.func.count()).select_from(self._table).where(self._profile.among(self._key_columns, keys))
         lacking = len(rows) - int(connection.scalar(query) or 0)
         if lacking > 0:
             which = "the row" if len(rows) == 1 else f"{lacking} of {len(rows)} rows"
@@ -291,11 +291,11 @@ class OpenedSqlTable:
 
     def notes(self) -> list[str]:
         """What an operator should know of this target."""
-        return [self._habits.note] if self._habits.note else []
+        return [self._profile.note] if self._profile.note else []
 
     def open_bulk(self, request: BulkRequest) -> BulkTable | None:
         """What this table offers for many items at once; None if its database is worked with page by page only."""
-        if not self._habits.has_bulk:
+        if not self._profile.has_bulk:
             return None
         parts = BulkTarget(
             database=self._database,

@@ -19,7 +19,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.changes.drain import Drain
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
 from sync_pipelines.runner.context.workspace import open_workspace
-from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.decide.stale_check import StaleCheck
 from sync_pipelines.runner.write.batch_writer import ChunkWriter
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.open_table import OpenedSqlTable
@@ -74,7 +74,7 @@ def drain_and_be_killed(folder: Path, url: str, ledger: str | None, instant: str
     steps: dict[str, tuple[Any, str]] = {
         "decide": (DrainBatch, "decide"),
         "write": (ChunkWriter, "write"),
-        "versions": (VersionGuard, "keep_written"),
+        "versions": (StaleCheck, "keep_written"),
         "settle": (Inbox, "settle"),
         "chunk": (Ledger, "save_chunk"),
         "finish": (Ledger, "finish_run"),

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from sync_pipelines.database.connections import create_database
-from sync_pipelines.database.missed_fetches import Misses
+from sync_pipelines.database.missed_fetches import MissedFetches
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
@@ -60,9 +60,9 @@ def count_and_be_killed(
 ) -> None:
     """A run that is killed while it counts misses."""
     when, _, method = instant[0].partition(" ")
-    dying = killed_at(getattr(Misses, method), instant[1], after=when == "after")
+    dying = killed_at(getattr(MissedFetches, method), instant[1], after=when == "after")
     settings = Settings(data_dir=folder, database_url=None, ledger_url=None)
-    with small_pages(in_bulk=in_bulk), patch.object(Misses, method, dying):
+    with small_pages(in_bulk=in_bulk), patch.object(MissedFetches, method, dying):
         run_sync(graced_job(url, items), settings=settings)
 
 

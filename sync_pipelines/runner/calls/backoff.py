@@ -11,7 +11,7 @@ import stamina
 
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import RetryableError
-from sync_pipelines.runner.calls.rate_limit import Pace
+from sync_pipelines.runner.calls.rate_limit import RateLimit
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ _LONGEST_WAIT_S = 30.0
 _LOG = logging.getLogger("sync_pipelines.retries")
 
 
-def retrying(attempt: Callable[[], T], pace: Pace) -> T:
+def retrying(attempt: Callable[[], T], pace: RateLimit) -> T:
     """Calls the function; on `RetryableError` waits (as long as the error says, else ever longer) and calls it again.
 
     The loop is not stamina's, because that one sleeps where nobody can wake it: here a wait that an error asks for is

@@ -10,7 +10,7 @@ ITEMS_IN_VAIN = 10
 """So many records in a row, none of which got an answer in all attempts, mean that the target is down."""
 
 
-class Outages:
+class CircuitBreaker:
     """Counts records in a row that got no answer, from one piece of work to the next.
 
     "In a row" means the order of the records, not that of the answers, so that any concurrency comes to the same end.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-class Pace:
+class RateLimit:
     """Lets the calls to a target begin one after the other, whichever thread makes them.
 
     With a limit, two calls begin at least `1 / max_calls_per_s` apart. Time in which nobody called is not saved up, so

@@ -11,8 +11,8 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.backoff import retrying
-from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN, Outages
-from sync_pipelines.runner.calls.rate_limit import Pace
+from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN, CircuitBreaker
+from sync_pipelines.runner.calls.rate_limit import RateLimit
 from sync_pipelines.runner.calls.workers import Workers
 
 
@@ -37,11 +37,11 @@ class RecordCalls:
         pace: Says when a call may begin; by default what the job says.
     """
 
-    def __init__(self, job: SyncJob[Any, Any], pace: Pace | None = None) -> None:
+    def __init__(self, job: SyncJob[Any, Any], pace: RateLimit | None = None) -> None:
         self._job = job
         self._workers = Workers(job.concurrency)
-        self._pace = pace or Pace(job.max_calls_per_s, self._workers.sleep)
-        self._outages = Outages()
+        self._pace = pace or RateLimit(job.max_calls_per_s, self._workers.sleep)
+        self._outages = CircuitBreaker()
 
     def at_once(self, many: Callable[..., Any], argument: Any) -> Any:
         """Calls a function for many records.

@@ -17,7 +17,7 @@ from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.targets import BulkRequest, TargetDescription
 from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, RunError, TargetError
-from sync_pipelines.runner.calls.rate_limit import Pace
+from sync_pipelines.runner.calls.rate_limit import RateLimit
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.context.lease import HeldLease
 
@@ -112,7 +112,7 @@ class TargetDriver:
     """
 
     def __init__(
-        self, job: SyncJob[Any, Any], target: Any, held: HeldLease | None = None, pace: Pace | None = None
+        self, job: SyncJob[Any, Any], target: Any, held: HeldLease | None = None, pace: RateLimit | None = None
     ) -> None:
         self._job = job
         self._held = held

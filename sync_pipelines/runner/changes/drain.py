@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
@@ -26,7 +26,7 @@ from sync_pipelines.runner.changes.coalesce import Incoming, in_their_order, rea
 from sync_pipelines.runner.changes.drain_batch import BatchResult, DrainBatch
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.stale_check import guard_of
+from sync_pipelines.runner.decide.stale_check import stale_check_of
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
 from sync_pipelines.runner.runs.items_run import ItemsRun
@@ -93,7 +93,7 @@ class Drain(ItemsRun):
         """
         with self._leased() as (run_id, held):
             started_at = self._workspace.clock()
-            self._unsure_until = RunHistory(self._workspace.ledger).last_applied_at(self.job.name, started_at)
+            self._unsure_until = RunQueries(self._workspace.ledger).last_applied_at(self.job.name, started_at)
             with self._under_way(run_id, held, {}, started_at) as driver:
                 self._drain(run_id, driver, limits or DrainLimits(), sleep)
         assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
@@ -164,8 +164,8 @@ class Drain(ItemsRun):
 
     def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
-        guard = guard_of(self.job, self._workspace.versions, driver)
-        batch = DrainBatch(self.job, driver, deliveries, guard, self._unsure_until)
+        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
+        batch = DrainBatch(self.job, driver, deliveries, stale_check, self._unsure_until)
         batch.decide()
         result: BatchResult | None = None
         try:

@@ -19,7 +19,7 @@ from sync_pipelines.errors import AccountsError, FetchError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.changes.coalesce import Choice, Incoming, choose
 from sync_pipelines.runner.decide.page_diff import NoDuplicates, PageDiff, diff_page
-from sync_pipelines.runner.decide.stale_check import Known, VersionGuard
+from sync_pipelines.runner.decide.stale_check import Known, StaleCheck
 from sync_pipelines.runner.fetch.refetch import no_fetch_one, refetch
 from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
 from sync_pipelines.snapshots.snapshot import SnapshotRow
@@ -64,7 +64,7 @@ class DrainBatch:
         job: The sync job.
         driver: The opened target.
         incoming: Deliveries as they were read, in the order in which they came.
-        guard: Knows the versions of local records, for a job with `get_version`.
+        stale_check: Knows the versions of local records, for a job with `get_version`.
         unsure_until: What came until then may be older than what a full sync has applied meanwhile.
     """
 
@@ -73,12 +73,12 @@ class DrainBatch:
         job: SyncJob[Any, Any],
         driver: TargetDriver,
         incoming: Sequence[Incoming],
-        guard: VersionGuard | None,
+        stale_check: StaleCheck | None,
         unsure_until: datetime | None,
     ) -> None:
         self._job = job
         self._driver = driver
-        self._guard = guard
+        self._stale_check = stale_check
         self._unsure_until = unsure_until
         self.result = BatchResult(incoming)
         self.written: BatchResult | None = None
@@ -98,7 +98,7 @@ class DrainBatch:
         asked = {key: each for key, each in choices.items() if isinstance(each.change, Refetch)}
         choices = {key: each for key, each in choices.items() if key not in asked} | self._refetched(asked)
         page = self._diff(choices)
-        if self._guard is not None and self._job.fetch_one is not None:
+        if self._stale_check is not None and self._job.fetch_one is not None:
             doubtful = self._of_equal_version(page, {key: choices[key] for key in choices.keys() - asked.keys()})
             if doubtful:
                 fetched = self._refetched({key: choices[key].asked_for() for key in doubtful})
@@ -178,21 +178,21 @@ class DrainBatch:
             for key, each in choices.items()
             if isinstance(each.change, Upsert)
         ]
-        return diff_page(self._job, self._driver, NoDuplicates(), rows, self._guard)
+        return diff_page(self._job, self._driver, NoDuplicates(), rows, self._stale_check)
 
     def _of_equal_version(self, page: PageDiff, choices: Mapping[str, Choice]) -> set[str]:
         """Items that differ from a local record of the very same version."""
         ids = [each.external_id for each in page.entries if each.action is Action.UPDATE]
         ids = [each for each in ids if each in choices]
-        if not ids or self._guard is None:
+        if not ids or self._stale_check is None:
             return set()
         found, _ = self._driver.find(ids)
-        known = self._guard.known(found, ids)
+        known = self._stale_check.known(found, ids)
         versions = {each: choices[each].winner.version for each in ids}
         return {
             each
             for each, version in versions.items()
-            if version is not None and not self._guard.is_newer(version, known.get(each))
+            if version is not None and not self._stale_check.is_newer(version, known.get(each))
         }
 
     def _take(self, page: PageDiff) -> None:
@@ -204,8 +204,8 @@ class DrainBatch:
 
     def _decide_deletes(self, choices: Mapping[str, Choice]) -> None:
         found, broken = self._driver.find(list(choices)) if choices else ({}, {})
-        if self._guard is not None and choices:
-            self._note_versions(self._guard.known(found, list(choices)), choices)
+        if self._stale_check is not None and choices:
+            self._note_versions(self._stale_check.known(found, list(choices)), choices)
         for external_id, choice in choices.items():
             position = choice.winner.position
             if external_id in broken:
@@ -236,12 +236,12 @@ class DrainBatch:
             TargetError: The target does not answer.
         """
         chunk = ChunkResult()
-        guard = self._guard.within(connection) if self._guard is not None else None
+        stale_check = self._stale_check.within(connection) if self._stale_check is not None else None
         given = replace(self.result, outcomes=dict(self.result.outcomes), errors=dict(self.result.errors))
         try:
-            if guard is not None:
-                guard.keep_versions(self._versions_of_deleted)
-            apply_chunk(self._driver, self._entries, verify=True, result=chunk, guard=guard)
+            if stale_check is not None:
+                stale_check.keep_versions(self._versions_of_deleted)
+            apply_chunk(self._driver, self._entries, verify=True, result=chunk, stale_check=stale_check)
         finally:
             _add_written(given, self._entries, chunk)
             given.written = chunk.written

@@ -17,7 +17,7 @@ from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.errors import AccountsError, FetchError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.decide.page_diff import PageDiff, canonical_or_error, diff_page
-from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.decide.stale_check import StaleCheck
 from sync_pipelines.runner.failures.failure_notes import FailedItem
 from sync_pipelines.runner.fetch.refetch import refetch
 from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
@@ -53,7 +53,7 @@ class RetryBatch:
         driver: The opened target.
         failures: Those to try.
         first: Place of the first one in the run.
-        guard: Knows the versions of local records, for a job with `get_version`.
+        stale_check: Knows the versions of local records, for a job with `get_version`.
         now: The time.
     """
 
@@ -63,12 +63,12 @@ class RetryBatch:
         driver: TargetDriver,
         failures: Sequence[FailureRow],
         first: int,
-        guard: VersionGuard | None,
+        stale_check: StaleCheck | None,
         now: datetime,
     ) -> None:
         self._job = job
         self._driver = driver
-        self._guard = guard
+        self._stale_check = stale_check
         self._now = now
         self._failures = dict(enumerate(failures, start=first))
         self._tried: dict[int, Tried] = {}
@@ -95,7 +95,7 @@ class RetryBatch:
             if position not in self._tried and failure.payload is not None and not self._is_asked(failure):
                 self._tried[position] = Tried(failure, None, None, failure.payload, failure.seen_at)
         rows = [row for position in sorted(self._tried) if (row := self._row(position)) is not None]
-        self._take(diff_page(self._job, self._driver, self._last_places(rows), rows, self._guard))
+        self._take(diff_page(self._job, self._driver, self._last_places(rows), rows, self._stale_check))
 
     def _is_asked(self, failure: FailureRow) -> bool:
         return self._job.fetch_one is not None and failure.external_id is not None
@@ -163,7 +163,7 @@ class RetryBatch:
         """
         chunk = ChunkResult()
         try:
-            apply_chunk(self._driver, self._entries, verify=True, result=chunk, guard=self._guard)
+            apply_chunk(self._driver, self._entries, verify=True, result=chunk, stale_check=self._stale_check)
         finally:
             self.written = chunk.written
             self.errors.update((error.position, error) for error in chunk.errors)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
 from sync_pipelines.database.history import Writer
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import RETRY
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.progress import OnProgress, Progress
@@ -21,7 +21,7 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.changes.retry_batch import RetryBatch
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
-from sync_pipelines.runner.decide.stale_check import guard_of
+from sync_pipelines.runner.decide.stale_check import stale_check_of
 from sync_pipelines.runner.failures.failure_notes import FailureNotes
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
 from sync_pipelines.runner.runs.items_run import ItemsRun
@@ -92,7 +92,7 @@ def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | No
     return Retryable(
         by_asking=job.fetch_one is not None,
         has_versions=job.get_version is not None,
-        in_doubt_until=RunHistory(workspace.ledger).in_doubt_until(job.name),
+        in_doubt_until=RunQueries(workspace.ledger).in_doubt_until(job.name),
         due_at=now if job.retry is not None else None,
     )
 
@@ -179,7 +179,7 @@ class RetryRun(ItemsRun):
                 driver,
                 failures,
                 self._done,
-                guard_of(self.job, self._workspace.versions, driver),
+                stale_check_of(self.job, self._workspace.versions, driver),
                 self._workspace.clock(),
             )
             self._put_off(failures)

@@ -18,7 +18,7 @@ from sync_pipelines.engine.webhooks import Change, Delete, Ignore, Refetch, Upse
 from sync_pipelines.errors import ItemError, RunError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
-from sync_pipelines.runner.decide.stale_check import VersionGuard, guard_of
+from sync_pipelines.runner.decide.stale_check import StaleCheck, stale_check_of
 from sync_pipelines.runner.fetch.refetch import refetch
 from sync_pipelines.runner.write.batch_writer import ChunkResult, ChunkWriter
 from sync_pipelines.runner.write.record_history import SINGLE
@@ -60,8 +60,8 @@ def apply_change(job: SyncJob[Any, Any], change: Change, ledger: Ledger | None) 
         ledger: The ledger, which a job with `get_version` needs; what is written is noted in its history.
     """
     with open_target(job) as driver:
-        guard = guard_of(job, Versions(ledger), driver) if ledger is not None else None
-        single = _Single(job, driver, guard)
+        stale_check = stale_check_of(job, Versions(ledger), driver) if ledger is not None else None
+        single = _Single(job, driver, stale_check)
         result = single.apply(change)
         if ledger is not None and single.written:
             History(ledger).keep(Writer(job.name, None, SINGLE), single.written, utc_now())
@@ -74,13 +74,13 @@ class _Single:
     Args:
         job: The sync job.
         driver: The opened target.
-        guard: Knows the versions of local records, for a job with `get_version`.
+        stale_check: Knows the versions of local records, for a job with `get_version`.
     """
 
-    def __init__(self, job: SyncJob[Any, Any], driver: TargetDriver, guard: VersionGuard | None) -> None:
+    def __init__(self, job: SyncJob[Any, Any], driver: TargetDriver, stale_check: StaleCheck | None) -> None:
         self._job = job
         self._driver = driver
-        self._guard = guard
+        self._stale_check = stale_check
         self._external_id: str | None = None
         self.written: list[Written] = []
         """What was written, for the history of the record."""
@@ -121,15 +121,15 @@ class _Single:
         local = self._find(external_id)
         action = Action.CREATE if local is None else Action.UPDATE
         entry = PlanEntry(action, external_id, 0, item)
-        if self._guard is not None:
+        if self._stale_check is not None:
             found = {} if local is None else {external_id: local}
-            if self._guard.is_stale(entry, self._guard.known(found, [external_id])):
+            if self._stale_check.is_stale(entry, self._stale_check.known(found, [external_id])):
                 return Outcome.SKIPPED
         if local is None:
             self._driver.compare(item, None)  # an item that can't be written fails here, before anything is
         outcome = self._write(entry, local)
-        if self._guard is not None:
-            self._guard.keep({external_id: item})
+        if self._stale_check is not None:
+            self._stale_check.keep({external_id: item})
         return outcome
 
     def _delete(self, external_id: str) -> Outcome:
@@ -138,13 +138,13 @@ class _Single:
             if local is None or self._driver.is_marked(local):
                 return Outcome.UNCHANGED
             outcome = self._write(PlanEntry(Action.DELETE, external_id), local)
-            if self._guard is not None:
-                self._guard.keep_deleted({external_id: local})
+            if self._stale_check is not None:
+                self._stale_check.keep_deleted({external_id: local})
             return outcome
 
     def _turn(self, external_id: str) -> AbstractContextManager[None]:
         """With versions, others who bring single items wait between the look at a record and its write."""
-        return self._guard.locked(external_id) if self._guard is not None else nullcontext()
+        return self._stale_check.locked(external_id) if self._stale_check is not None else nullcontext()
 
     def _find(self, external_id: str) -> Any | None:
         found, broken = self._driver.find([external_id])

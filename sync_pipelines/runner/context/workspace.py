@@ -12,7 +12,7 @@ from sync_pipelines.database.history import History
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.database.ledger import Ledger, open_ledger
-from sync_pipelines.database.missed_fetches import Misses
+from sync_pipelines.database.missed_fetches import MissedFetches
 from sync_pipelines.database.plans import Plans
 from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.retry import Retry
@@ -90,9 +90,9 @@ class Workspace:
         return Plans(self.ledger)
 
     @property
-    def misses(self) -> Misses:
+    def missed_fetches(self) -> MissedFetches:
         """Which records fetches have been without."""
-        return Misses(self.ledger)
+        return MissedFetches(self.ledger)
 
     def plan_expires_at(self) -> datetime:
         """When a plan that is made now expires."""

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from sync_pipelines.database.missed_fetches import CountedFetch
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.context.workspace import Workspace
 
 
-class Grace:
+class DeleteDelay:
     """Says which of the missing records are to be deleted by this run, and counts their misses.
 
     A run counts once, however often its diff is repeated. One that is older than the last that was counted only looks.
@@ -32,7 +32,7 @@ class Grace:
     ) -> None:
         self._job = job
         self._workspace = workspace
-        self._misses = workspace.misses
+        self._missed_fetches = workspace.missed_fetches
         self._run_id = run_id
         self._counts = counts
         self._ahead = ahead
@@ -57,10 +57,10 @@ class Grace:
         self._begin()
         yield
         if self._fetch is not None:
-            self._misses.end(self._job.name, self._fetch.number)
+            self._missed_fetches.end(self._job.name, self._fetch.number)
 
     def _begin(self) -> None:
-        latest = self._misses.latest(self._job.name)
+        latest = self._missed_fetches.latest(self._job.name)
         self._fetch, self._before = None, latest.number if latest is not None else 0
         self._came = self._came_since(latest) if latest is not None else set()
         if not self._counts:
@@ -72,13 +72,15 @@ class Grace:
         if run is None:
             raise RunError(f"{self._job.name}: the ledger has no run {self._run_id}")
         if latest is None or run.started_at >= latest.started_at:
-            self._misses.forget_records(self._job.name, sorted(self._came))  # first: a repeated diff does not see them
+            self._missed_fetches.forget_records(
+                self._job.name, sorted(self._came)
+            )  # first: a repeated diff does not see them
             self._fetch = CountedFetch(self._before + 1, self._run_id, run.started_at)
-            self._misses.begin(self._job.name, self._fetch)
+            self._missed_fetches.begin(self._job.name, self._fetch)
 
     def _came_since(self, latest: CountedFetch) -> set[str]:
         """Whose items have come by themselves since the fetch that was counted last: they were not missing any more."""
-        history, by_asking = RunHistory(self._workspace.ledger), self._job.fetch_one is not None
+        history, by_asking = RunQueries(self._workspace.ledger), self._job.fetch_one is not None
         return history.came_since(self._job.name, latest.started_at, by_asking=by_asking)
 
     def due(self, missing: Sequence[str]) -> list[str]:
@@ -90,11 +92,13 @@ class Grace:
         if not self.waits:
             return list(missing)
         if self._fetch is not None:
-            misses = self._misses.count(self._job.name, self._fetch, missing)
+            missed_fetches = self._missed_fetches.count(self._job.name, self._fetch, missing)
         else:
-            before = self._misses.known(self._job.name, self._before, missing)
-            misses = {each: (before.get(each, 0) if each not in self._came else 0) + self._ahead for each in missing}
-        due = [each for each in missing if misses[each] >= self._job.delete_after]
+            before = self._missed_fetches.known(self._job.name, self._before, missing)
+            missed_fetches = {
+                each: (before.get(each, 0) if each not in self._came else 0) + self._ahead for each in missing
+            }
+        due = [each for each in missing if missed_fetches[each] >= self._job.delete_after]
         self.spared += len(missing) - len(due)
         return due
 
@@ -107,9 +111,9 @@ class Grace:
         return [f"{records} missing from the source and kept for now: deleted {when}"]
 
 
-def grace_of(
+def delete_delay_of(
     job: SyncJob[Any, Any], workspace: Workspace, run_id: str, *, is_dry: bool = False, suspects_fetch: bool = False
-) -> Grace:
+) -> DeleteDelay:
     """The grace of a job. Where misses are not counted any more, what was counted is forgotten.
 
     Args:
@@ -120,7 +124,7 @@ def grace_of(
         suspects_fetch: True for a fetch that looks broken: what it lacks may well be there.
     """
     ahead = int(is_dry and not suspects_fetch)
-    grace = Grace(job, workspace, run_id, counts=not is_dry and not suspects_fetch, ahead=ahead)
-    if not is_dry and (job.deletes == "off" or not grace.waits):
-        workspace.misses.forget(job.name)
-    return grace
+    delete_delay = DeleteDelay(job, workspace, run_id, counts=not is_dry and not suspects_fetch, ahead=ahead)
+    if not is_dry and (job.deletes == "off" or not delete_delay.waits):
+        workspace.missed_fetches.forget(job.name)
+    return delete_delay

@@ -13,7 +13,7 @@ from sync_pipelines.engine.versions import Version
 _LOOKUP = 500
 
 
-class IdIndex:
+class DuplicateIndex:
     """External id -> place of the last item that has it.
 
     Args:

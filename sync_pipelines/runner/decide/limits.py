@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import WITHHELD
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import NO_LIMITS, Found, Guards, Verdict, judge, why_fetch
@@ -19,13 +19,13 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_file import PlanPages, delete_entry, fields_before
-from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.snapshots.files import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
 
 
-class Guarding:
+class Limits:
     """The guards of one run.
 
     Args:
@@ -89,7 +89,7 @@ class Guarding:
             pages.flush()
             counts = pages.counts()
             findings.finish({})
-            plan.finish(PlannedRun(counts.update, Counts(), counts.writes, planned=counts).summary())
+            plan.finish(PlanSummary(counts.update, Counts(), counts.writes, planned=counts).summary())
         return counts
 
     def _with_records(self, entries: list[PlanEntry]) -> list[PlanEntry]:
@@ -106,24 +106,24 @@ def _with_record(driver: TargetDriver, entry: PlanEntry, local: Any | None) -> P
     return replace(entry, local=local)
 
 
-def guarding_of(
+def limits_of(
     job: SyncJob[Any, Any], workspace: Workspace, run_id: str, files: RunFiles, driver: TargetDriver
-) -> Guarding:
+) -> Limits:
     """The guards of a run of that job."""
     released = workspace.plans.released(job.name)
-    last_fetched = RunHistory(workspace.ledger).last_fetched(job.name, released)
-    return Guarding(job.guards or NO_LIMITS, files, driver, last_fetched, _earlier_verdict(workspace, run_id))
+    last_fetched = RunQueries(workspace.ledger).last_fetched(job.name, released)
+    return Limits(job.guards or NO_LIMITS, files, driver, last_fetched, _earlier_verdict(workspace, run_id))
 
 
 def _earlier_verdict(workspace: Workspace, run_id: str) -> Verdict:
     """What guards said of a run before it began to write, which a diff that is made again does not undo."""
     plan = workspace.plans.withheld_of(run_id)
-    if plan is None or not RunHistory(workspace.ledger).has_begun_to_apply(run_id):
+    if plan is None or not RunQueries(workspace.ledger).has_begun_to_apply(run_id):
         return Verdict()
     return Verdict(plan.guarded, frozenset(action for action in Action if plan.counts.get(action.value)))
 
 
-def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, planned: PlannedRun) -> list[str]:
+def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, planned: PlanSummary) -> list[str]:
     """Notes in the ledger what is withheld of a run, in place of what was withheld of earlier ones.
 
     Returns:

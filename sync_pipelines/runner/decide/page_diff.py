@@ -19,10 +19,10 @@ from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
-from sync_pipelines.runner.decide.delete_delay import Grace
-from sync_pipelines.runner.decide.duplicates import IdIndex
-from sync_pipelines.runner.decide.limits import Guarding
-from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.decide.delete_delay import DeleteDelay
+from sync_pipelines.runner.decide.duplicates import DuplicateIndex
+from sync_pipelines.runner.decide.limits import Limits
+from sync_pipelines.runner.decide.stale_check import StaleCheck
 from sync_pipelines.runner.plans.plan_file import (
     PlanPages,
     delete_entry,
@@ -30,7 +30,7 @@ from sync_pipelines.runner.plans.plan_file import (
     fields_before,
     write_findings,
 )
-from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.snapshots.files import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
@@ -94,12 +94,12 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
     files: RunFiles,
     driver: TargetDriver,
     report: RunReport,
-    guard: VersionGuard | None = None,
+    stale_check: StaleCheck | None = None,
     *,
-    guarding: Guarding,
+    limits: Limits,
     durable: bool = False,
-    grace: Grace | None = None,
-) -> PlannedRun:
+    delete_delay: DeleteDelay | None = None,
+) -> PlanSummary:
     """Diffs the run's snapshot into its plan, page by page.
 
     Args:
@@ -107,36 +107,40 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
         files: The files of the run.
         driver: The opened target.
         report: The run log.
-        guard: Knows the versions of local records, for a job with `get_version`.
-        guarding: Says what is to be withheld.
+        stale_check: Knows the versions of local records, for a job with `get_version`.
+        limits: Says what is to be withheld.
         durable: True to keep in the plan what local records hold now, so that it can be shown and applied later; then
             nothing is withheld of it.
-        grace: Says which missing records are to be deleted now; by default all.
+        delete_delay: Says which missing records are to be deleted now; by default all.
     """
     total = int(Snapshot(files.folder).summary()["items"])
     settled, done, stale = Counts(), 0, 0
-    with files.working_file("ids.sqlite") as path, IdIndex(path) as index, files.write_plan() as (plan, findings):
-        unidentified = _index_ids(files, driver, index, guard)
+    with (
+        files.working_file("ids.sqlite") as path,
+        DuplicateIndex(path) as index,
+        files.write_plan() as (plan, findings),
+    ):
+        unidentified = _index_ids(files, driver, index, stale_check)
         entries = PlanPages(plan, partial(fields_before, driver) if durable else None)
         for rows in _rows_in_pages(files):
-            page = diff_page(job, driver, index, rows, guard)
+            page = diff_page(job, driver, index, rows, stale_check)
             tell_findings(findings, page, report)
             entries.add(page.entries)
             settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
             report.progress(Progress("diff", total, done, total))
         reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
         deletes = job.deletes != "off" and reason is None
-        existing = _plan_deletes(driver, index, entries, grace, look_up=durable) if deletes else None
+        existing = _plan_deletes(driver, index, entries, delete_delay, look_up=durable) if deletes else None
         entries.flush()
-        verdict = guarding.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
-        notes = notes_of(reason, stale, grace)
-        planned = PlannedRun(total, settled, plan.rows, notes, None, entries.counts(), verdict)
+        verdict = limits.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
+        notes = notes_of(reason, stale, delete_delay)
+        planned = PlanSummary(total, settled, plan.rows, notes, None, entries.counts(), verdict)
         whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
         planned = whole if durable else planned.without_withheld(entries.counts())
         findings.finish({})
         plan.finish(planned.summary())
     if planned.verdict:
-        guarding.keep(entries_of(files, verdict.withheld))
+        limits.keep(entries_of(files, verdict.withheld))
     return replace(planned, verdict=verdict)
 
 
@@ -144,16 +148,16 @@ def _would_withhold(reason: str) -> str:
     return f"a run would be guarded: {reason}"
 
 
-def notes_of(why_no_deletes: str | None, stale: int, grace: Grace | None = None) -> list[str]:
+def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay | None = None) -> list[str]:
     """What a person should know of a diff.
 
     Args:
         why_no_deletes: Why deletes are withheld, None if they are not.
         stale: How many items were older than their local records.
-        grace: Says which missing records are kept for now.
+        delete_delay: Says which missing records are kept for now.
     """
     notes = [f"{NO_DELETES}{why_no_deletes}"] if why_no_deletes is not None else []
-    notes += grace.notes() if grace is not None else []
+    notes += delete_delay.notes() if delete_delay is not None else []
     return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
 
 
@@ -169,10 +173,10 @@ def tell_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> No
         report.item_failed(error)
 
 
-def _index_ids(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: VersionGuard | None) -> int:
+def _index_ids(files: RunFiles, driver: TargetDriver, index: DuplicateIndex, stale_check: StaleCheck | None) -> int:
     """Notes the position that counts of each id; gives how many items have none that can be read."""
-    if guard is not None:
-        return _index_versions(files, driver, index, guard)
+    if stale_check is not None:
+        return _index_versions(files, driver, index, stale_check)
     unidentified = 0
     for page in Snapshot(files.folder).pages(fields=False):
         known: list[tuple[str, int]] = []
@@ -193,7 +197,7 @@ def _is_unidentified(canonical: Exception | None) -> bool:
     return not isinstance(canonical, ItemError)
 
 
-def _index_versions(files: RunFiles, driver: TargetDriver, index: IdIndex, guard: VersionGuard) -> int:
+def _index_versions(files: RunFiles, driver: TargetDriver, index: DuplicateIndex, stale_check: StaleCheck) -> int:
     """Notes the position of the newest item of each id; gives how many items have none that can be read."""
     unidentified = 0
     for rows in _rows_in_pages(files):
@@ -201,16 +205,16 @@ def _index_versions(files: RunFiles, driver: TargetDriver, index: IdIndex, guard
         for row in rows:
             canonical = canonical_or_error(driver, row.external_id)
             if isinstance(canonical, str):
-                known.append((canonical, row.position, _version_or_none(guard, row)))
+                known.append((canonical, row.position, _version_or_none(stale_check, row)))
             else:
                 unidentified += _is_unidentified(canonical)
         index.add_versions(known)
     return unidentified
 
 
-def _version_or_none(guard: VersionGuard, row: SnapshotRow) -> Version | None:
+def _version_or_none(stale_check: StaleCheck, row: SnapshotRow) -> Version | None:
     try:
-        return None if row.message is not None else guard.version_of(row.item)
+        return None if row.message is not None else stale_check.version_of(row.item)
     except Exception:  # noqa: BLE001 - its error is told when it is its turn
         return None
 
@@ -230,7 +234,7 @@ def diff_page(
     driver: TargetDriver,
     index: FindsPositions,
     rows: Sequence[SnapshotRow],
-    guard: VersionGuard | None = None,
+    stale_check: StaleCheck | None = None,
 ) -> PageDiff:
     """Decides on a page of a snapshot.
 
@@ -239,32 +243,32 @@ def diff_page(
         driver: The opened target.
         index: Says where the last item of an id is.
         rows: Rows of a snapshot.
-        guard: Knows the versions of local records, for a job with `get_version`.
+        stale_check: Knows the versions of local records, for a job with `get_version`.
     """
     page = PageDiff()
     candidates = _without_skipped(job, _winners(driver, index, rows, page), page)
     found, broken = driver.find([each.external_id for each in candidates])
-    if guard is not None:
-        candidates = _without_stale(guard, candidates, found, page)
+    if stale_check is not None:
+        candidates = _without_stale(stale_check, candidates, found, page)
     for each in candidates:
         if each.external_id in broken:
             page.fail(each.position, each.external_id, broken[each.external_id])
         else:
             _decide(driver, each, found.get(each.external_id), page)
-    if guard is not None:
-        guard.keep({each.external_id: each.item for each in page.unchanged})
+    if stale_check is not None:
+        stale_check.keep({each.external_id: each.item for each in page.unchanged})
     return page
 
 
 def _without_stale(
-    guard: VersionGuard, candidates: Sequence[Candidate], found: Mapping[str, Any], page: PageDiff
+    stale_check: StaleCheck, candidates: Sequence[Candidate], found: Mapping[str, Any], page: PageDiff
 ) -> list[Candidate]:
     """The candidates that are not older than their local records."""
-    known = guard.known(found, [each.external_id for each in candidates])
+    known = stale_check.known(found, [each.external_id for each in candidates])
     fresh: list[Candidate] = []
     for each in candidates:
         try:
-            is_stale = guard.is_older(guard.version_of(each.item), known.get(each.external_id))
+            is_stale = stale_check.is_older(stale_check.version_of(each.item), known.get(each.external_id))
         except Exception as error:  # noqa: BLE001 - one bad item never stops the others
             page.fail(each.position, each.external_id, error)
             continue
@@ -323,17 +327,17 @@ def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page:
 
 
 def _plan_deletes(
-    driver: TargetDriver, index: IdIndex, entries: PlanPages, grace: Grace | None, *, look_up: bool
+    driver: TargetDriver, index: DuplicateIndex, entries: PlanPages, delete_delay: DeleteDelay | None, *, look_up: bool
 ) -> int:
     """Plans the deletes of local records that the fetch does not have. Gives how many local records there are."""
     existing = 0
-    with grace.counting() if grace is not None else nullcontext():
+    with delete_delay.counting() if delete_delay is not None else nullcontext():
         for batch in batches(driver.list_ids(), PAGE_SIZE):
             seen = index.positions(batch)
             missing = [each for each in dict.fromkeys(batch) if each not in seen]
             existing += len(batch)
             index.add([(each, -1) for each in missing])  # a target may list a record twice
-            due = grace.due(missing) if grace is not None else missing
+            due = delete_delay.due(missing) if delete_delay is not None else missing
             found = driver.find(due)[0] if look_up and due else {}
             entries.add([delete_entry(driver, each, found.get(each)) for each in due])
     return existing

@@ -25,8 +25,8 @@ from sync_pipelines.errors import AccountsError, ItemError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.delete_delay import Grace
-from sync_pipelines.runner.decide.limits import Guarding
+from sync_pipelines.runner.decide.delete_delay import DeleteDelay
+from sync_pipelines.runner.decide.limits import Limits
 from sync_pipelines.runner.decide.page_diff import (
     NoDuplicates,
     canonical_or_error,
@@ -35,9 +35,9 @@ from sync_pipelines.runner.decide.page_diff import (
     tell_findings,
     why_no_deletes,
 )
-from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.decide.stale_check import StaleCheck
 from sync_pipelines.runner.plans.plan_file import PlanPages, entries_of, write_findings
-from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.snapshots.files import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotPage
 from sync_pipelines.snapshots.store import RunFiles
@@ -75,7 +75,7 @@ def open_bulk(driver: TargetDriver, request: BulkRequest) -> Iterator[Any | None
             table.close()
 
 
-class BulkDiff:
+class StagedDiff:
     """Loads a snapshot beside the table, has it compared there, and looks at the odd items one by one.
 
     Args:
@@ -84,9 +84,9 @@ class BulkDiff:
         driver: The opened target.
         bulk: Its bulk methods.
         report: The run log.
-        guarding: Says what is to be withheld.
-        guard: Knows the versions of local records, for a job with `get_version`.
-        grace: Says which missing records are to be deleted now; by default all.
+        limits: Says what is to be withheld.
+        stale_check: Knows the versions of local records, for a job with `get_version`.
+        delete_delay: Says which missing records are to be deleted now; by default all.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
@@ -96,24 +96,24 @@ class BulkDiff:
         driver: TargetDriver,
         bulk: Any,
         report: RunReport,
-        guarding: Guarding,
-        guard: VersionGuard | None = None,
-        grace: Grace | None = None,
+        limits: Limits,
+        stale_check: StaleCheck | None = None,
+        delete_delay: DeleteDelay | None = None,
     ) -> None:
         self._job = job
         self._files = files
         self._driver = driver
         self._bulk = bulk
         self._report = report
-        self._guarding = guarding
-        self._guard = guard
-        self._grace = grace
+        self._limits = limits
+        self._stale_check = stale_check
+        self._delete_delay = delete_delay
         self._total = int(Snapshot(files.folder).summary()["items"])
         self._failed_count = 0
         self._unidentified = 0
         self._has_noted = False
 
-    def run(self) -> PlannedRun | str:
+    def run(self) -> PlanSummary | str:
         """Diffs the snapshot into working tables, and the odd items into the plan file.
 
         Returns:
@@ -121,7 +121,7 @@ class BulkDiff:
         """
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
-        self._has_noted = self._guard is not None and self._guard.has_noted()
+        self._has_noted = self._stale_check is not None and self._stale_check.has_noted()
         self._failed_count = self._unidentified = 0  # of an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
@@ -178,12 +178,12 @@ class BulkDiff:
         self, page: SnapshotPage, skipped: Sequence[bool | None] | None
     ) -> Sequence[bool | None] | None:
         """Leaves to a look at each what is older than the ledger knows: the table can't tell of a deleted record."""
-        if self._guard is None or not self._has_noted:
+        if self._stale_check is None or not self._has_noted:
             return skipped
         external_ids = page.external_ids()
         self._driver.expect([each for each in external_ids if each is not None])
         canonical = [canonical_or_error(self._driver, each) for each in external_ids]
-        noted = self._guard.noted(list({each for each in canonical if isinstance(each, str)}))
+        noted = self._stale_check.noted(list({each for each in canonical if isinstance(each, str)}))
         if not noted:
             return skipped
         looked_at: list[bool | None] = list(skipped) if skipped is not None else [False] * len(canonical)
@@ -196,9 +196,9 @@ class BulkDiff:
         return looked_at
 
     def _is_older(self, item: Any, known: Version) -> bool:
-        assert self._guard is not None  # noqa: S101 - for the type checker
+        assert self._stale_check is not None  # noqa: S101 - for the type checker
         try:
-            return self._guard.version_of(item).is_older_than(known)
+            return self._stale_check.version_of(item).is_older_than(known)
         except Exception:  # noqa: BLE001 - its error is told when it is looked at alone
             return False
 
@@ -219,7 +219,7 @@ class BulkDiff:
             self._report.item_failed(error)
         self._failed_count += len(failed)
 
-    def _compare(self, plan: PageWriter, findings: PageWriter) -> PlannedRun:
+    def _compare(self, plan: PageWriter, findings: PageWriter) -> PlanSummary:
         def keep(rows: Iterator[tuple[str, int, int]]) -> None:
             for batch in batches(rows, PAGE_SIZE):
                 write_findings(findings, (), [Duplicate(*row) for row in batch])
@@ -241,8 +241,8 @@ class BulkDiff:
         writes = found.planned() + entries.counts()
         self._require_explained(settled, writes)
         verdict = self._judge(writes, settled.unchanged)
-        notes = notes_of(reason, found.stale + stale, self._grace)
-        planned = PlannedRun(self._total, settled, writes.writes, notes, None, None, verdict).without_withheld(writes)
+        notes = notes_of(reason, found.stale + stale, self._delete_delay)
+        planned = PlanSummary(self._total, settled, writes.writes, notes, None, None, verdict).without_withheld(writes)
         return replace(planned, bulk=self._make_plan(found.without(verdict.withheld), verdict))
 
     def _require_explained(self, settled: Counts, writes: PlanCounts) -> None:
@@ -255,16 +255,16 @@ class BulkDiff:
 
     def _due_deletes(self, found: Any) -> Any:
         """The same without the deletes for which it is too early."""
-        if self._grace is None:
+        if self._delete_delay is None:
             return found
-        with self._grace.counting():
-            if self._grace.waits and found.deletes:
-                return replace(found, deletes=found.deletes - self._bulk.spare(self._grace.due))
+        with self._delete_delay.counting():
+            if self._delete_delay.waits and found.deletes:
+                return replace(found, deletes=found.deletes - self._bulk.spare(self._delete_delay.due))
         return found
 
     def _judge(self, writes: PlanCounts, unchanged: int) -> Verdict:
-        existing = self._bulk.existing() if writes.delete > self._guarding.guards.few else None
-        return self._guarding.judge(writes, unchanged=unchanged, existing=existing)
+        existing = self._bulk.existing() if writes.delete > self._limits.guards.few else None
+        return self._limits.judge(writes, unchanged=unchanged, existing=existing)
 
     def _make_plan(self, found: Any, verdict: Verdict) -> dict[str, Any] | None:
         """Has the target make its plan; gives what it says of it, None if all that is left is in the plan file."""
@@ -283,12 +283,12 @@ class BulkDiff:
             deletes = (PlanEntry(Action.DELETE, each) for each in self._bulk.missing())
         if Action.UPDATE in verdict.withheld:
             updates = self._updates()
-        self._guarding.keep(chain(entries_of(self._files, verdict.withheld), updates, deletes))
+        self._limits.keep(chain(entries_of(self._files, verdict.withheld), updates, deletes))
 
     def _updates(self) -> Iterator[PlanEntry]:
         """The updates that the database has found, each looked at once more for its fields."""
         for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions_of_updates()), PAGE_SIZE):
-            yield from diff_page(self._job, self._driver, NoDuplicates(), rows, self._guard).entries
+            yield from diff_page(self._job, self._driver, NoDuplicates(), rows, self._stale_check).entries
 
     def _diff_one_by_one(self, count: int, entries: PlanPages, findings: PageWriter) -> tuple[Counts, int]:
         """What is settled, and how many items were older than their local records."""
@@ -297,7 +297,7 @@ class BulkDiff:
             return settled, stale
         self._report.line(f"diff: looking at {count:,} items one by one")
         for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions()), PAGE_SIZE):
-            page = diff_page(self._job, self._driver, NoDuplicates(), rows, self._guard)
+            page = diff_page(self._job, self._driver, NoDuplicates(), rows, self._stale_check)
             tell_findings(findings, page, self._report)
             entries.add(page.entries)
             settled, stale = settled + page.counts(), stale + len(page.stale)

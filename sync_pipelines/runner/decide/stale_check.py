@@ -36,7 +36,7 @@ class Known:
         return newer_of(self.noted, self.held)
 
 
-class VersionGuard:
+class StaleCheck:
     """Knows the version of each local record: from the record itself if it holds it, and from the ledger.
 
     Args:
@@ -54,9 +54,9 @@ class VersionGuard:
         self._driver = driver
         self._connection = connection
 
-    def within(self, connection: Connection | None) -> VersionGuard:
+    def within(self, connection: Connection | None) -> StaleCheck:
         """The same, which keeps versions in that transaction."""
-        return VersionGuard(self._job, self._versions, self._driver, connection)
+        return StaleCheck(self._job, self._versions, self._driver, connection)
 
     def version_of(self, item: Any) -> Version:
         """The item's version.
@@ -181,6 +181,6 @@ def _version_or_none(given: Any) -> Version | None:
         return None
 
 
-def guard_of(job: SyncJob[Any, Any], versions: Versions, driver: TargetDriver) -> VersionGuard | None:
+def stale_check_of(job: SyncJob[Any, Any], versions: Versions, driver: TargetDriver) -> StaleCheck | None:
     """The guard of a job; None for one without `get_version`."""
-    return None if job.get_version is None else VersionGuard(job, versions, driver)
+    return None if job.get_version is None else StaleCheck(job, versions, driver)

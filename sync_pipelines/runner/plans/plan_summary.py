@@ -12,7 +12,7 @@ from sync_pipelines.engine.results import Counts
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedRun:
+class PlanSummary:
     """What a diff has settled and planned.
 
     Args:
@@ -33,7 +33,7 @@ class PlannedRun:
     planned: PlanCounts | None = None
     verdict: Verdict = Verdict()
 
-    def without_withheld(self, found: PlanCounts) -> PlannedRun:
+    def without_withheld(self, found: PlanCounts) -> PlanSummary:
         """The same without what guards withhold: its items count as skipped.
 
         Args:
@@ -57,11 +57,11 @@ class PlannedRun:
         }
 
     @staticmethod
-    def of_summary(summary: Mapping[str, Any]) -> PlannedRun:
+    def of_summary(summary: Mapping[str, Any]) -> PlanSummary:
         """The same back."""
         settled = Counts(**summary["settled"])
         withheld = frozenset(map(Action, summary.get("withheld", ())))
         verdict = Verdict(tuple(summary.get("guarded", ())), withheld)
-        return PlannedRun(
+        return PlanSummary(
             int(summary["fetched"]), settled, int(summary["writes"]), bulk=summary["bulk"], verdict=verdict
         )

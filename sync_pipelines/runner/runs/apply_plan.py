@@ -8,24 +8,24 @@ from functools import cached_property
 from uuid import uuid4
 
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import APPLY
 from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, PlanError, TooManyFailedError
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.runner.context.lease import HeldLease
-from sync_pipelines.runner.decide.stale_check import guard_of
+from sync_pipelines.runner.decide.stale_check import stale_check_of
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_file import files_of_plan, read_failed
-from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import anew, find_plan, gone, not_open
 from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.runs.results import results_of_run
 from sync_pipelines.runner.write.came_since import came_since
-from sync_pipelines.runner.write.conflict_check import PlanCheck
-from sync_pipelines.runner.write.plan_writer import PlanApplier, error_row
+from sync_pipelines.runner.write.conflict_check import ConflictCheck
+from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.snapshots.files import read_summary
 
 
@@ -135,18 +135,18 @@ class PlanRun(SyncRun):
     def _apply_checked(self, plan: PlanRow, run_id: str, held: HeldLease) -> list[str]:
         self._require_made_for(plan, run_id)
         files = files_of_plan(self._workspace, plan.id, plan.kind)
-        planned = PlannedRun.of_summary(read_summary(files.plan))
+        planned = PlanSummary.of_summary(read_summary(files.plan))
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
         with open_target(self.job, held) as driver:
             verify = self._ledger.begin_apply(run_id, self._workspace.clock())
             if verify:
                 self._report.line("apply: going on after an attempt that broke off")
             self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
-            guard = guard_of(self.job, self._workspace.versions, driver)
+            stale_check = stale_check_of(self.job, self._workspace.versions, driver)
             since = came_since(self.job, self._workspace, plan, driver)
-            check = PlanCheck(self.job, driver, in_doubt=verify, came_since=since)
-            applier = PlanApplier(
-                run_id, self._workspace, driver, self._report, verify=verify, guard=guard, check=check
+            check = ConflictCheck(self.job, driver, in_doubt=verify, came_since=since)
+            applier = PlanWriter(
+                run_id, self._workspace, driver, self._report, verify=verify, stale_check=stale_check, check=check
             )
             applier.apply_plan(files, planned)
         return check.notes()
@@ -159,7 +159,7 @@ class PlanRun(SyncRun):
         if release is None:
             return []
         notes = [f"released by {release.released_by}: {release.reason}"]
-        if plan.reason and plan.released_by and RunHistory(self._ledger).has_begun_to_apply(run_id):
+        if plan.reason and plan.released_by and RunQueries(self._ledger).has_begun_to_apply(run_id):
             first = f"released by {plan.released_by}: {plan.reason}"
             notes = [first, *(f"gone on with, {each}" for each in notes if each != first)]
         else:

@@ -12,12 +12,12 @@ from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease
-from sync_pipelines.runner.decide.delete_delay import grace_of
-from sync_pipelines.runner.decide.limits import guarding_of
+from sync_pipelines.runner.decide.delete_delay import delete_delay_of
+from sync_pipelines.runner.decide.limits import limits_of
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
-from sync_pipelines.runner.decide.stale_check import guard_of
+from sync_pipelines.runner.decide.stale_check import stale_check_of
 from sync_pipelines.runner.plans.fingerprint import made_for
-from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
 from sync_pipelines.runner.runs.accounts import require_balance
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
@@ -42,13 +42,15 @@ class DryRun(SyncRun):
 
     def _compare(
         self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
-    ) -> PlannedRun:
+    ) -> PlanSummary:
         del bulk, noted
-        guard = guard_of(self.job, self._workspace.versions, driver)
-        guarding = guarding_of(self.job, self._workspace, run_id, files, driver)
-        grace = grace_of(self.job, self._workspace, run_id, is_dry=True, suspects_fetch=guarding.suspects_fetch)
+        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
+        limits = limits_of(self.job, self._workspace, run_id, files, driver)
+        delete_delay = delete_delay_of(
+            self.job, self._workspace, run_id, is_dry=True, suspects_fetch=limits.suspects_fetch
+        )
         planned = diff_snapshot(
-            self.job, files, driver, self._report, guard, guarding=guarding, durable=True, grace=grace
+            self.job, files, driver, self._report, stale_check, limits=limits, durable=True, delete_delay=delete_delay
         )
         self._workspace.plans.save(
             PlanRow(
@@ -63,7 +65,7 @@ class DryRun(SyncRun):
         )
         return planned
 
-    def _note_withheld(self, run_id: str, planned: PlannedRun) -> list[str]:
+    def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
         del run_id, planned  # it withholds nothing: it writes nothing
         return []
 

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from sync_pipelines.database.ledger import GIVEN_UP, RunRow, written_in
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
@@ -22,20 +22,20 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease, renewing, take_lease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.delete_delay import grace_of
-from sync_pipelines.runner.decide.limits import guarding_of, note_withheld
+from sync_pipelines.runner.decide.delete_delay import delete_delay_of
+from sync_pipelines.runner.decide.limits import limits_of, note_withheld
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
-from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, BulkDiff, bulk_request, open_bulk
-from sync_pipelines.runner.decide.stale_check import guard_of
+from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, bulk_request, open_bulk
+from sync_pipelines.runner.decide.stale_check import stale_check_of
 from sync_pipelines.runner.failures.reconcile import note_run
 from sync_pipelines.runner.fetch.fetch import Selection, fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
-from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.results import finish_run
-from sync_pipelines.runner.write.plan_writer import PlanApplier, error_row
+from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.runner.write.record_history import forget_old_history, move_left
-from sync_pipelines.runner.write.staged_writer import APPLIED, SPANS, BulkApply
+from sync_pipelines.runner.write.staged_writer import APPLIED, SPANS, StagedWriter
 from sync_pipelines.snapshots.files import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
@@ -165,7 +165,7 @@ class SyncRun:
         with open_target(self.job, held) as driver, open_bulk(driver, request) as bulk:
             yield driver, bulk
 
-    def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlannedRun:
+    def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlanSummary:
         noted = self._ledger.chunks(run_id)
         self._ledger.forget_chunks(run_id)
         if bulk is not None:
@@ -182,13 +182,15 @@ class SyncRun:
 
     def _compare(
         self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
-    ) -> PlannedRun:
+    ) -> PlanSummary:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
-        guard = guard_of(self.job, self._workspace.versions, driver)
-        guarding = guarding_of(self.job, self._workspace, run_id, files, driver)
-        grace = grace_of(self.job, self._workspace, run_id, suspects_fetch=guarding.suspects_fetch)
+        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
+        limits = limits_of(self.job, self._workspace, run_id, files, driver)
+        delete_delay = delete_delay_of(self.job, self._workspace, run_id, suspects_fetch=limits.suspects_fetch)
         if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(BulkDiff(self.job, files, driver, bulk, self._report, guarding, guard, grace).run)
+            found = driver.at_once(
+                StagedDiff(self.job, files, driver, bulk, self._report, limits, stale_check, delete_delay).run
+            )
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
@@ -196,9 +198,11 @@ class SyncRun:
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(self.job, files, driver, self._report, guard, guarding=guarding, grace=grace)
+        return diff_snapshot(
+            self.job, files, driver, self._report, stale_check, limits=limits, delete_delay=delete_delay
+        )
 
-    def _note_withheld(self, run_id: str, planned: PlannedRun) -> list[str]:
+    def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
         """Keeps what guards withhold as a plan; gives what a person should know of it."""
         return note_withheld(self.job, self._workspace, run_id, planned)
 
@@ -266,7 +270,7 @@ class SyncRun:
         run = self._ledger.run(run_id)
         if run is None:
             return False
-        retried = RunHistory(self._ledger).has_retried_since(self.job.name, run.started_at)
+        retried = RunQueries(self._ledger).has_retried_since(self.job.name, run.started_at)
         if retried and self.job.fetch_one is not None:  # else what was tried again is no newer than this run
             return True
         return self._workspace.inbox.has_applied_since(self.job.name, run.started_at, WRITES)
@@ -285,7 +289,7 @@ class SyncRun:
 
     def _apply_plan(self, run_id: str, held: HeldLease) -> None:
         files = self._workspace.store.files_of(run_id)
-        planned = PlannedRun.of_summary(read_summary(files.plan))
+        planned = PlanSummary.of_summary(read_summary(files.plan))
         verify = self._ledger.begin_apply(run_id, self._workspace.clock())
         if verify:
             self._report.line("apply: going on after an attempt that broke off")
@@ -298,16 +302,16 @@ class SyncRun:
                 return
             if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
                 planned = self._diff_again(run_id, files, driver, bulk, planned)
-            guard = guard_of(self.job, self._workspace.versions, driver)
-            applier = PlanApplier(run_id, self._workspace, driver, self._report, verify=verify, guard=guard)
+            stale_check = stale_check_of(self.job, self._workspace.versions, driver)
+            applier = PlanWriter(run_id, self._workspace, driver, self._report, verify=verify, stale_check=stale_check)
             if planned.bulk is None:
                 applier.apply_plan(files, planned)
             elif planned.writes:
-                BulkApply(run_id, files, self._workspace, driver, bulk, applier).run(planned, verify=verify)
+                StagedWriter(run_id, files, self._workspace, driver, bulk, applier).run(planned, verify=verify)
 
     def _diff_again(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any, planned: PlannedRun
-    ) -> PlannedRun:
+        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any, planned: PlanSummary
+    ) -> PlanSummary:
         """Makes the plan again where the working tables that held it have gone: they are caches of the snapshot."""
         if planned.bulk is not None and not planned.bulk["temporary"]:
             self._report.warning("apply: the working tables of the plan are gone; it is made again from the snapshot")
@@ -376,7 +380,7 @@ class SyncRun:
             self._report.warning(f"on_complete failed as well: {_told(error)}")
 
 
-def _is_ready(planned: PlannedRun, bulk: Any | None) -> bool:
+def _is_ready(planned: PlanSummary, bulk: Any | None) -> bool:
     """True if the plan is where the diff left it: in the plan file, or still in the target's working tables."""
     if planned.bulk is None:
         return True

@@ -11,8 +11,8 @@ from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.runner.calls.record_calls import Answer
 from sync_pipelines.runner.calls.target_driver import TargetDriver, Work
-from sync_pipelines.runner.decide.stale_check import Known, VersionGuard
-from sync_pipelines.runner.write.conflict_check import PlanCheck
+from sync_pipelines.runner.decide.stale_check import Known, StaleCheck
+from sync_pipelines.runner.write.conflict_check import ConflictCheck
 from sync_pipelines.runner.write.record_history import Note, recovered
 
 _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Action.DELETE: Outcome.DELETED}
@@ -61,8 +61,8 @@ def apply_chunk(  # noqa: PLR0913 - what it works with
     *,
     verify: bool,
     result: ChunkResult | None = None,
-    guard: VersionGuard | None = None,
-    check: PlanCheck | None = None,
+    stale_check: StaleCheck | None = None,
+    check: ConflictCheck | None = None,
     in_doubt: bool = False,
 ) -> ChunkResult:
     """Writes a chunk: looks up what it needs, decides once more against what is there now, writes.
@@ -72,7 +72,7 @@ def apply_chunk(  # noqa: PLR0913 - what it works with
         entries: A chunk of the plan.
         verify: True if an earlier attempt may have written some of it: then creates are looked up as well.
         result: An empty one to fill as the work goes on, for a caller that must know what was done if it breaks off.
-        guard: Knows the versions of local records, for a job with `get_version`.
+        stale_check: Knows the versions of local records, for a job with `get_version`.
         check: Refuses what has changed since, for a plan that is older than the run.
         in_doubt: True if this very chunk is the one that an earlier attempt may have written.
 
@@ -83,25 +83,25 @@ def apply_chunk(  # noqa: PLR0913 - what it works with
     wanted = [each.external_id for each in entries if look_up_all or each.action is not Action.CREATE]
     found, broken = driver.find(wanted) if wanted else ({}, {})
     chunk = ChunkWriter(driver, entries, verify=verify, result=result, check=check, in_doubt=in_doubt)
-    known = guard.known(found, [each.external_id for each in entries]) if guard is not None else {}
+    known = stale_check.known(found, [each.external_id for each in entries]) if stale_check is not None else {}
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
             chunk.result.fail(number, entry, broken[entry.external_id])
-        elif guard is None or not _is_settled_as_stale(guard, known, number, entry, chunk):
+        elif stale_check is None or not _is_settled_as_stale(stale_check, known, number, entry, chunk):
             chunk.assign(number, found.get(entry.external_id))
     try:
         return chunk.write()
     finally:
-        if guard is not None:
-            guard.keep_written(entries, chunk.result.outcomes)
+        if stale_check is not None:
+            stale_check.keep_written(entries, chunk.result.outcomes)
 
 
 def _is_settled_as_stale(
-    guard: VersionGuard, known: Mapping[str, Known], number: int, entry: PlanEntry, chunk: ChunkWriter
+    stale_check: StaleCheck, known: Mapping[str, Known], number: int, entry: PlanEntry, chunk: ChunkWriter
 ) -> bool:
     """True if the entry is not to be written, because its local record has become newer or nobody can tell."""
     try:
-        is_stale = guard.is_stale(entry, known)
+        is_stale = stale_check.is_stale(entry, known)
     except Exception as error:  # noqa: BLE001 - one bad item never stops the others
         chunk.result.fail(number, entry, error)
         return True
@@ -129,7 +129,7 @@ class ChunkWriter:
         *,
         verify: bool = False,
         result: ChunkResult | None = None,
-        check: PlanCheck | None = None,
+        check: ConflictCheck | None = None,
         in_doubt: bool = False,
     ) -> None:
         self.result = result if result is not None else ChunkResult()

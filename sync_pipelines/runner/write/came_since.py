@@ -8,13 +8,13 @@ from typing import Any
 
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.run_queries import RunHistory, took_all_items
+from sync_pipelines.database.run_queries import RunQueries, took_all_items
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.errors import SyncPipelinesError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.duplicates import IdIndex
+from sync_pipelines.runner.decide.duplicates import DuplicateIndex
 from sync_pipelines.runner.decide.page_diff import canonical_or_error
 from sync_pipelines.runner.plans.plan_file import files_of_plan
 from sync_pipelines.snapshots.files import read_pages
@@ -53,13 +53,13 @@ def came_since(job: SyncJob[Any, Any], workspace: Workspace, plan: PlanRow, driv
     """
     if not plan.counts.get(Action.DELETE.value):
         return CameSince()
-    history = RunHistory(workspace.ledger)
+    history = RunQueries(workspace.ledger)
     found = history.came_since(job.name, plan.created_at, by_asking=job.fetch_one is not None)
     later = history.fetched_since(job.name, plan.created_at)
     if not later:
         return CameSince(found)
     files = files_of_plan(workspace, plan.id, plan.kind)
-    with files.working_file("deletes.sqlite") as path, IdIndex(path) as deletes:
+    with files.working_file("deletes.sqlite") as path, DuplicateIndex(path) as deletes:
         for rows in read_pages(files.plan, ["action", "external_id"]):
             deletes.add((row[1], 0) for row in rows if row[0] == Action.DELETE.value)
         for run in later:

@@ -19,7 +19,7 @@ _MISSING = object()
 _FIELDS_SHOWN = 5
 
 
-class PlanCheck:
+class ConflictCheck:
     """Refuses entries whose local record has changed since.
 
     Args:

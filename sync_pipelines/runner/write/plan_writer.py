@@ -14,11 +14,11 @@ from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.decide.stale_check import StaleCheck
 from sync_pipelines.runner.plans.plan_file import read_plan
-from sync_pipelines.runner.plans.plan_summary import PlannedRun
+from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
-from sync_pipelines.runner.write.conflict_check import PlanCheck
+from sync_pipelines.runner.write.conflict_check import ConflictCheck
 from sync_pipelines.runner.write.record_history import Recorder
 from sync_pipelines.snapshots.files import read_rows
 from sync_pipelines.snapshots.store import RunFiles
@@ -37,7 +37,7 @@ class ChunkPlaces:
     places: Collection[int]
 
 
-class PlanApplier:
+class PlanWriter:
     """Applies entries of one run's plan.
 
     Args:
@@ -46,7 +46,7 @@ class PlanApplier:
         driver: The opened target.
         report: The run log.
         verify: True if an earlier attempt may have written something.
-        guard: Knows the versions of local records, for a job with `get_version`.
+        stale_check: Knows the versions of local records, for a job with `get_version`.
         check: Refuses what has changed since, for a plan that is older than the run.
     """
 
@@ -58,22 +58,22 @@ class PlanApplier:
         report: RunReport,
         *,
         verify: bool,
-        guard: VersionGuard | None = None,
-        check: PlanCheck | None = None,
+        stale_check: StaleCheck | None = None,
+        check: ConflictCheck | None = None,
     ) -> None:
         self._run_id = run_id
         self._ledger, self._clock = workspace.ledger, workspace.clock
         self._driver = driver
         self.report = report
         self._verify = verify
-        self._guard = guard
+        self._stale_check = stale_check
         self._check = check
         self.recorder = Recorder.of_run(workspace, run_id, driver)
         self._in_doubt = verify
         self._applied = self._ledger.chunks(run_id)
         self._unfinished = self._ledger.unfinished_chunks(run_id)
 
-    def apply_plan(self, files: RunFiles, planned: PlannedRun, first: int = 0) -> None:
+    def apply_plan(self, files: RunFiles, planned: PlanSummary, first: int = 0) -> None:
         """Applies what is left of the plan in the run's files.
 
         Args:
@@ -115,7 +115,7 @@ class PlanApplier:
                 left,
                 verify=self._verify,
                 result=result,
-                guard=self._guard,
+                stale_check=self._stale_check,
                 check=self._check,
                 in_doubt=self._in_doubt,
             )

@@ -11,8 +11,8 @@ from sync_pipelines.engine.results import Counts
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.staged_diff import LateRow, late_entries
-from sync_pipelines.runner.plans.plan_summary import PlannedRun
-from sync_pipelines.runner.write.plan_writer import PlanApplier
+from sync_pipelines.runner.plans.plan_summary import PlanSummary
+from sync_pipelines.runner.write.plan_writer import PlanWriter
 from sync_pipelines.snapshots.store import RunFiles
 
 SPANS = 0
@@ -23,7 +23,7 @@ _LATE = 1_000_000
 """Number in the ledger of the first chunk of refused rows."""
 
 
-class BulkApply:
+class StagedWriter:
     """Applies one run's plan.
 
     Args:
@@ -42,7 +42,7 @@ class BulkApply:
         workspace: Workspace,
         driver: TargetDriver,
         bulk: Any,
-        applier: PlanApplier,
+        applier: PlanWriter,
     ) -> None:
         self._run_id = run_id
         self._files = files
@@ -51,7 +51,7 @@ class BulkApply:
         self._bulk = bulk
         self._applier = applier
 
-    def run(self, planned: PlannedRun, *, verify: bool) -> None:
+    def run(self, planned: PlanSummary, *, verify: bool) -> None:
         """Applies what is not applied yet.
 
         Args:

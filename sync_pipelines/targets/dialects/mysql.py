@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.targets.dialects.mysql_collations import Collation
 from sync_pipelines.targets.dialects.mysql_types import MysqlColumn, build_mysql_codec, why_no_key, why_unwritable
-from sync_pipelines.targets.dialects.profile import Details, Habits
+from sync_pipelines.targets.dialects.profile import Details, DialectProfile
 from sync_pipelines.targets.types.choose_codec import build_declared_codec, has_python_values
 from sync_pipelines.targets.types.codec import ColumnCodec
 
@@ -171,4 +171,4 @@ def _why_no_key(columns: Mapping[str, MysqlColumn], collations: Mapping[str, Col
 
 
 # Drivers send updates and deletes one by one, and wait for each.
-MYSQL = Habits(read=_read, in_order=_in_order, rows_at_once=100)
+MYSQL = DialectProfile(read=_read, in_order=_in_order, rows_at_once=100)

@@ -14,7 +14,7 @@ from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.targets.db_errors import first_line
-from sync_pipelines.targets.dialects.profile import Details, Habits
+from sync_pipelines.targets.dialects.profile import Details, DialectProfile
 from sync_pipelines.targets.types.choose_codec import build_codec, build_declared_codec, has_python_values
 from sync_pipelines.targets.types.codec import ColumnCodec
 
@@ -23,10 +23,10 @@ _VALUES_PER_LOOKUP = 900
 _LOOK_ALIKE = (("a", "A"), ("a", "a "), ("a", "\u00e1"))
 
 
-def other_habits(database: sa.Engine) -> Habits:
+def other_profile(database: sa.Engine) -> DialectProfile:
     """How a database is worked with of which no more is known than SQLAlchemy knows."""
     name = database.dialect.name
-    return Habits(
+    return DialectProfile(
         read=_read,
         lists_in_pages=not database.dialect.supports_server_side_cursors,
         has_tuples=False,

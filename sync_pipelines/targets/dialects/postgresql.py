@@ -12,7 +12,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.targets.db_errors import passing_failures
-from sync_pipelines.targets.dialects.profile import Details, Habits
+from sync_pipelines.targets.dialects.profile import Details, DialectProfile
 from sync_pipelines.targets.types.choose_codec import build_codec, has_python_values
 from sync_pipelines.targets.types.codec import ColumnCodec
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
@@ -111,4 +111,4 @@ def _asked(database: sa.Engine, statement: sa.Select[Any], text: str) -> str:
         raise ValueError(str(error.orig).partition("\n")[0]) from error
 
 
-POSTGRESQL = Habits(read=_read, names_default_schema=True, has_bulk=True)
+POSTGRESQL = DialectProfile(read=_read, names_default_schema=True, has_bulk=True)

@@ -50,7 +50,7 @@ def _as_it_is(_connection: sa.Connection) -> AbstractContextManager[object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class DialectProfile:
     """How a database is worked with.
 
     Args:

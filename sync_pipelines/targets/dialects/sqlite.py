@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from sync_pipelines.targets.dialects.profile import Details, Habits
+from sync_pipelines.targets.dialects.profile import Details, DialectProfile
 from sync_pipelines.targets.types.choose_codec import build_codec, build_flexible_codec
 from sync_pipelines.targets.types.codec import ColumnCodec
 
@@ -67,4 +67,4 @@ def _without_blanks(text: str) -> str:
 
 _FOLDS: dict[str, Fold] = {"NOCASE": _lower_ascii, "RTRIM": _without_blanks}
 # On SQLite a half-read result would keep everybody from writing.
-SQLITE = Habits(read=_read, has_bulk=True, lists_in_pages=True)
+SQLITE = DialectProfile(read=_read, has_bulk=True, lists_in_pages=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipelines.targets.dialects.profile import Habits
+from sync_pipelines.targets.dialects.profile import DialectProfile
 from sync_pipelines.targets.staging.diff_sql import Planner, What
 from sync_pipelines.targets.staging.staging_tables import Span, WorkTables
 
@@ -23,14 +23,16 @@ class Sparing:
     Args:
         work: The working tables.
         planner: Has compared.
-        habits: How the database is worked with.
+        profile: How the database is worked with.
         id_of: Gives the external id of a key.
     """
 
-    def __init__(self, work: WorkTables, planner: Planner, habits: Habits, id_of: Callable[[Key], str]) -> None:
+    def __init__(
+        self, work: WorkTables, planner: Planner, profile: DialectProfile, id_of: Callable[[Key], str]
+    ) -> None:
         self._work = work
         self._planner = planner
-        self._habits = habits
+        self._profile = profile
         self._id_of = id_of
 
     def keep_only(self, due: Callable[[Sequence[str]], Collection[str]]) -> int:
@@ -60,7 +62,7 @@ class Sparing:
                 connection.execute(sa.delete(diffs).where(condition))
                 return len(spared)
             for start in range(0, len(spared), _KEYS_AT_ONCE):
-                among = self._habits.among(keys, spared[start : start + _KEYS_AT_ONCE])
+                among = self._profile.among(keys, spared[start : start + _KEYS_AT_ONCE])
                 connection.execute(sa.delete(diffs).where(condition, among))
         return len(spared)
 

@@ -234,7 +234,7 @@ class BulkComparison:
         Args:
             due: Called with external ids, some thousands at a time; gives those that are to be deleted.
         """
-        return Sparing(self.work, self.planner, self._target.reflected.habits, self._id_of).keep_only(due)
+        return Sparing(self.work, self.planner, self._target.reflected.profile, self._id_of).keep_only(due)
 
     def positions_of_updates(self) -> Iterator[int]:
         """Places in the fetch of the items whose records are to be updated, ascending."""

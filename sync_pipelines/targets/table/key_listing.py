@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_pipelines.engine.pages import batches
-from sync_pipelines.targets.dialects.profile import Habits
+from sync_pipelines.targets.dialects.profile import DialectProfile
 from sync_pipelines.targets.table.soft_delete_and_scope import Mark, Scope
 from sync_pipelines.targets.table.transactions import Transactions
 from sync_pipelines.targets.types.codec import ColumnCodec
@@ -27,7 +27,7 @@ class KeyLister:
         mark: The column that marks deleted rows, if there is one.
         scope: The rows that the sync answers for.
         transactions: Give connections.
-        habits: How the database is worked with.
+        profile: How the database is worked with.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
@@ -37,14 +37,14 @@ class KeyLister:
         mark: Mark | None,
         scope: Scope,
         transactions: Transactions,
-        habits: Habits,
+        profile: DialectProfile,
     ) -> None:
         self._key = key
         self._mark = mark
         self._scope = scope
         self._transactions = transactions
-        self._in_pages = habits.lists_in_pages
-        self._habits = habits
+        self._in_pages = profile.lists_in_pages
+        self._profile = profile
         self._key_columns = [table.c[codec.name] for codec in key]
         self._judged = [] if mark is None else [mark.codec]
         self._judged += [each.codec for each in scope.columns]
@@ -92,7 +92,7 @@ class KeyLister:
         page: Sequence[Sequence[Any]] = self._page(statement)
         while page:
             yield from (row[:size] for row in page)
-            page = self._page(statement.where(self._habits.after(bare, page[-1][size:])))
+            page = self._page(statement.where(self._profile.after(bare, page[-1][size:])))
 
     def _page(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
         with self._transactions.reading() as connection:

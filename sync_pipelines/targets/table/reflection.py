@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.targets.db_errors import database_name, first_line, is_passing, passing_failures
-from sync_pipelines.targets.dialects.profile import Habits
-from sync_pipelines.targets.dialects.select import habits_of
+from sync_pipelines.targets.dialects.profile import DialectProfile
+from sync_pipelines.targets.dialects.select import profile_of
 from sync_pipelines.targets.types.codec import ColumnCodec
 
 
@@ -31,7 +31,7 @@ class ReflectedTable:
         loose: Columns that find different texts equal, in a way that only the database knows.
         unique_keys: Sets of columns each of which identifies a row.
         label: The table's name with its schema, for people.
-        habits: How its database is worked with.
+        profile: How its database is worked with.
         has_addresses: True if its rows have addresses: it is a plain table of PostgreSQL.
         unwritable: Column -> why no sync can write it.
         why_no_key: Column -> why it can't be a key column; None if it can.
@@ -44,7 +44,7 @@ class ReflectedTable:
     loose: frozenset[str]
     unique_keys: tuple[frozenset[str], ...]
     label: str
-    habits: Habits
+    profile: DialectProfile
     has_addresses: bool
     unwritable: Mapping[str, str]
     why_no_key: Callable[[str], str | None]
@@ -112,8 +112,8 @@ def _close(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared: sa.Table | str) -> ReflectedTable:
-    habits = habits_of(database)
-    details = habits.read(database, bare)
+    profile = profile_of(database)
+    details = profile.read(database, bare)
     with warnings.catch_warnings():
         # Types that SQLAlchemy doesn't know are expected here, and handled.
         warnings.filterwarnings("ignore", message="Did not recognize type", category=sa.exc.SAWarning)
@@ -132,8 +132,8 @@ def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared
         generated=details.generated.union(column["name"] for column in columns if _is_generated(column)),
         loose=details.loose,
         unique_keys=details.unique_keys,
-        label=_label(inspector, habits, bare),
-        habits=habits,
+        label=_label(inspector, profile, bare),
+        profile=profile,
         has_addresses=details.has_addresses,
         unwritable=details.unwritable,
         why_no_key=details.why_no_key,
@@ -141,8 +141,8 @@ def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared
     )
 
 
-def _label(inspector: Inspector, habits: Habits, table: sa.Table) -> str:
-    schema = table.schema or (inspector.default_schema_name if habits.names_default_schema else None)
+def _label(inspector: Inspector, profile: DialectProfile, table: sa.Table) -> str:
+    schema = table.schema or (inspector.default_schema_name if profile.names_default_schema else None)
     return f"{schema}.{table.name}" if schema else table.name
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipelines.targets.dialects.profile import Habits
+from sync_pipelines.targets.dialects.profile import DialectProfile
 
 ChangedRow = dict[str, Any]
 """Key values as `key_0`, `key_1`, ... and new values as `new_0`, `new_1`, ..."""
@@ -24,16 +24,16 @@ class RowChanges:
     Args:
         table: The table.
         key_columns: Its key columns.
-        habits: How its database is worked with.
+        profile: How its database is worked with.
         counts_many: True if the driver counts the rows of many statements.
     """
 
     def __init__(
-        self, table: sa.Table, key_columns: Sequence[sa.Column[Any]], habits: Habits, *, counts_many: bool
+        self, table: sa.Table, key_columns: Sequence[sa.Column[Any]], profile: DialectProfile, *, counts_many: bool
     ) -> None:
         self._table = table
         self._key_columns = key_columns
-        self._habits = habits
+        self._profile = profile
         self._counts_many = counts_many
         self._updates_of_many = lru_cache(maxsize=_STATEMENTS_KEPT)(self._update_many)
         self._deletes_of_many = lru_cache(maxsize=1)(self._delete_many)
@@ -51,7 +51,7 @@ class RowChanges:
     def _execute(
         self, connection: sa.Connection, rows: Sequence[ChangedRow], one: Any, of_many: Callable[[], Any]
     ) -> int:
-        size, hit, done = self._habits.rows_at_once, 0, 0
+        size, hit, done = self._profile.rows_at_once, 0, 0
         while size and len(rows) - done >= size:
             some = rows[done : done + size]
             if sum(map(_length, some)) > _CHARACTERS_AT_ONCE:
@@ -79,13 +79,13 @@ class RowChanges:
     def _is_any(self) -> sa.ColumnElement[bool]:
         keys = [
             [self._bound(f"key_{number}_{row}", column.name) for number, column in enumerate(self._key_columns)]
-            for row in range(self._habits.rows_at_once)
+            for row in range(self._profile.rows_at_once)
         ]
-        return self._habits.among(self._key_columns, keys)
+        return self._profile.among(self._key_columns, keys)
 
     def _update_many(self, columns: tuple[str, ...]) -> Any:
         """One UPDATE that looks up the new values of each of its rows in a CASE."""
-        rows = range(self._habits.rows_at_once)
+        rows = range(self._profile.rows_at_once)
         new = {
             column: sa.case(*((self._is_row(f"_{row}"), self._bound(f"new_{number}_{row}", column)) for row in rows))
             for number, column in enumerate(columns)

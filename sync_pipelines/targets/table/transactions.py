@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.errors import RetryableError, TargetError
 from sync_pipelines.targets.db_errors import passing_failures
-from sync_pipelines.targets.dialects.profile import Habits
+from sync_pipelines.targets.dialects.profile import DialectProfile
 
 
 def commits_by_itself(connection: sa.Connection) -> bool:
@@ -24,13 +24,13 @@ class Transactions:
 
     Args:
         database: Where the table is.
-        habits: What is done to a connection before it is used.
+        profile: What is done to a connection before it is used.
     """
 
-    def __init__(self, database: sa.Engine, habits: Habits) -> None:
+    def __init__(self, database: sa.Engine, profile: DialectProfile) -> None:
         self.fence: Callable[[sa.Connection], object] | None = None
         self._database = database
-        self._habits = habits
+        self._profile = profile
         self._shared: sa.Connection | None = None
 
     @contextmanager
@@ -43,7 +43,7 @@ class Transactions:
         with (
             passing_failures(self._database),
             self._database.connect() as connection,
-            self._habits.in_order(connection),
+            self._profile.in_order(connection),
         ):
             yield connection
 
@@ -89,7 +89,7 @@ class Transactions:
         with (
             passing_failures(self._database),
             self._database.begin() as connection,
-            self._habits.in_order(connection),
+            self._profile.in_order(connection),
         ):
             yield connection
 

@@ -27,7 +27,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.errors import ItemError, LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN
-from sync_pipelines.runner.calls.rate_limit import Pace
+from sync_pipelines.runner.calls.rate_limit import RateLimit
 from sync_pipelines.runner.calls.target_driver import TargetDriver, Work, open_target
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.changes.single_item import sync_single_item
@@ -269,7 +269,7 @@ def test_one_that_is_told_to_wait_holds_back_the_others() -> None:
     lock = threading.Lock()
     now_s, called_s, answered, paused = [0.0], [], [], threading.Event()
 
-    class Told(Pace):
+    class Told(RateLimit):
         def pause(self, seconds: float) -> None:
             super().pause(seconds)
             paused.set()

@@ -8,7 +8,7 @@ import pytest
 
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.runner.calls.backoff import ATTEMPTS, retrying
-from sync_pipelines.runner.calls.rate_limit import Pace
+from sync_pipelines.runner.calls.rate_limit import RateLimit
 
 
 class Time:
@@ -31,8 +31,8 @@ def time() -> Time:
     return Time()
 
 
-def pace_of(time: Time, max_calls_per_s: float | None = None) -> Pace:
-    return Pace(max_calls_per_s, time.sleep, time.elapsed_s)
+def pace_of(time: Time, max_calls_per_s: float | None = None) -> RateLimit:
+    return RateLimit(max_calls_per_s, time.sleep, time.elapsed_s)
 
 
 def test_without_a_limit_nobody_waits(time: Time) -> None:
@@ -84,7 +84,7 @@ def test_a_pause_that_begins_while_somebody_waits_holds_back_that_one_too(time: 
         if begins:
             pace.pause(begins.pop())
 
-    pace = Pace(2, sleep, time.elapsed_s)
+    pace = RateLimit(2, sleep, time.elapsed_s)
     pace.wait_for_turn()
     pace.wait_for_turn()
     assert time.slept_s == [0.5, 5]
@@ -99,7 +99,7 @@ def test_many_threads_keep_one_limit(time: Time) -> None:
         with lock:
             turns_s.append(round(seconds, 6))
 
-    pace = Pace(10, sleep, time.elapsed_s)  # the clock stands still, each thread is told when its turn is
+    pace = RateLimit(10, sleep, time.elapsed_s)  # the clock stands still, each thread is told when its turn is
     threads = [threading.Thread(target=lambda: [pace.wait_for_turn() for _ in range(5)]) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -23,7 +23,7 @@ from sync_pipelines.errors import FetchError, RetryableError, TargetError
 from sync_pipelines.runner.changes.drain import Drain
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
-from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.decide.stale_check import StaleCheck
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
@@ -73,7 +73,7 @@ def killed_some_time(rng: random.Random) -> Iterator[None]:
         (MemoryTarget, "create_many"),
         (MemoryTarget, "update_many"),
         (MemoryTarget, "delete_many"),
-        (VersionGuard, "keep_written"),
+        (StaleCheck, "keep_written"),
         (Inbox, "settle"),
         (Ledger, "save_chunk"),
         (Ledger, "finish_run"),

@@ -19,7 +19,7 @@ from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
 from sync_pipelines.runner.context.lease import HeldLease
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
-from sync_pipelines.runner.decide.stale_check import VersionGuard
+from sync_pipelines.runner.decide.stale_check import StaleCheck
 from sync_pipelines.runner.write.batch_writer import ChunkWriter
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.open_table import OpenedSqlTable
@@ -159,7 +159,7 @@ class KilledError(BaseException):
     """Stands for a process that ends there and then."""
 
 
-@pytest.mark.parametrize("at", [(Inbox, "settle"), (Ledger, "save_chunk"), (VersionGuard, "keep_written")])
+@pytest.mark.parametrize("at", [(Inbox, "settle"), (Ledger, "save_chunk"), (StaleCheck, "keep_written")])
 def test_what_breaks_off_before_the_commit_leaves_nothing_behind(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch, at: tuple[type, str]
 ) -> None:
@@ -179,7 +179,7 @@ def test_what_breaks_off_before_the_commit_leaves_nothing_behind(
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(
     "at",
-    [(Inbox, "settle"), (Ledger, "save_chunk"), (VersionGuard, "keep_written"), (ChunkWriter, "write")],
+    [(Inbox, "settle"), (Ledger, "save_chunk"), (StaleCheck, "keep_written"), (ChunkWriter, "write")],
 )
 def test_a_connection_lost_on_the_way_has_the_whole_batch_written_again_and_blames_nobody(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch, at: tuple[type, str]

@@ -69,7 +69,7 @@ def test_an_older_run_that_is_diffed_late_does_not_count(
     give_back_the_lease(workspace)
     assert older.diff(snapshot).writes == 0
     assert older.diff(snapshot).writes == 0
-    assert workspace.misses.known("graced", 2, ["B"]) == {"B": 2}
+    assert workspace.missed_fetches.known("graced", 2, ["B"]) == {"B": 2}
 
 
 def give_back_the_lease(workspace: Workspace) -> None:
@@ -80,28 +80,28 @@ def give_back_the_lease(workspace: Workspace) -> None:
 
 
 def test_a_fetch_that_was_not_counted_breaks_the_row(workspace: Workspace) -> None:
-    misses = workspace.misses
+    missed_fetches = workspace.missed_fetches
     fetches = [CountedFetch(number, f"run-{number}", NOON + timedelta(hours=number)) for number in (1, 2, 3)]
-    assert misses.count("graced", fetches[0], ["A", "B"]) == {"A": 1, "B": 1}
-    assert misses.count("graced", fetches[1], ["A"]) == {"A": 2}
-    assert misses.count("graced", fetches[1], ["A"]) == {"A": 2}
-    assert misses.count("graced", fetches[2], ["B", "A"]) == {"A": 3, "B": 1}
-    assert misses.known("graced", 3, ["A", "B", "C"]) == {"A": 3, "B": 1}
-    assert misses.known("other", 3, ["A"]) == {}
+    assert missed_fetches.count("graced", fetches[0], ["A", "B"]) == {"A": 1, "B": 1}
+    assert missed_fetches.count("graced", fetches[1], ["A"]) == {"A": 2}
+    assert missed_fetches.count("graced", fetches[1], ["A"]) == {"A": 2}
+    assert missed_fetches.count("graced", fetches[2], ["B", "A"]) == {"A": 3, "B": 1}
+    assert missed_fetches.known("graced", 3, ["A", "B", "C"]) == {"A": 3, "B": 1}
+    assert missed_fetches.known("other", 3, ["A"]) == {}
 
 
 def test_ids_too_long_for_an_index_are_counted_too(workspace: Workspace) -> None:
     fetch = CountedFetch(1, "run", NOON)
     long = ["x" * 5_000 + str(number) for number in range(2)]
-    assert workspace.misses.count("graced", fetch, long) == dict.fromkeys(long, 1)
-    assert workspace.misses.known("graced", 1, long) == dict.fromkeys(long, 1)
+    assert workspace.missed_fetches.count("graced", fetch, long) == dict.fromkeys(long, 1)
+    assert workspace.missed_fetches.known("graced", 1, long) == dict.fromkeys(long, 1)
 
 
 def test_many_misses_at_once_are_all_told(workspace: Workspace) -> None:
     ids = [f"A-{number}" for number in range(12_000)]
     fetch = CountedFetch(1, "run", NOON)
-    assert workspace.misses.count("graced", fetch, ids) == dict.fromkeys(ids, 1)
-    workspace.misses.begin("graced", CountedFetch(2, "next", NOON))
-    workspace.misses.end("graced", 2)
-    assert workspace.misses.known("graced", 1, ids[:3]) == {}
-    assert workspace.misses.latest("graced") == CountedFetch(2, "next", NOON)
+    assert workspace.missed_fetches.count("graced", fetch, ids) == dict.fromkeys(ids, 1)
+    workspace.missed_fetches.begin("graced", CountedFetch(2, "next", NOON))
+    workspace.missed_fetches.end("graced", 2)
+    assert workspace.missed_fetches.known("graced", 1, ids[:3]) == {}
+    assert workspace.missed_fetches.latest("graced") == CountedFetch(2, "next", NOON)

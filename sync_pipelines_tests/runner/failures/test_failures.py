@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.errors import ConfigurationError, FetchError, HookError, RunError, TooManyFailedError
@@ -388,7 +388,7 @@ class TestGuards:
         with pytest.raises(TooManyFailedError):
             shop.run()
         assert shop.states() == {"A": "resolved", "B": "open", "C": "open"}
-        assert RunHistory(shop.workspace.ledger).in_doubt_until("stock") is None
+        assert RunQueries(shop.workspace.ledger).in_doubt_until("stock") is None
 
 
 class TestSingleItems:

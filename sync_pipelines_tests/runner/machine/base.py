@@ -9,12 +9,12 @@ from unittest.mock import patch
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
+from sync_pipelines_tests.runner.machine.missed_fetches import MissedFetches
 
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.runner.runs.full_run import SyncRun
-from sync_pipelines_tests.runner.machine.misses import Misses
 from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model, State
 from sync_pipelines_tests.runner.machine.world import World
 
@@ -80,7 +80,7 @@ class Machine(RuleBasedStateMachine):
             marks=kind == "marks",
             versions=kind == "versions",
             holds_version=holds_version,
-            misses=Misses() if kind == "grace" else None,
+            missed_fetches=MissedFetches() if kind == "grace" else None,
         )
         self.others_write({**rows, "others": 5} if self.world.is_scoped else rows, {*outside, "others"})
 
@@ -111,8 +111,8 @@ class Machine(RuleBasedStateMachine):
         self.before = dict(model.rows)
         if self.world.is_scoped:
             assert self.world.outside() == model.outside
-        if model.misses is not None:
-            assert self.world.misses() == (model.misses.number, model.misses.counted)
+        if model.missed_fetches is not None:
+            assert self.world.missed_fetches() == (model.missed_fetches.number, model.missed_fetches.counted)
         if model.versions:
             self.look_at_versions(self.world.newest())
 

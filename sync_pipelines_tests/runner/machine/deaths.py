@@ -10,7 +10,7 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from sync_pipelines.database.run_queries import RunHistory
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.runs.apply_plan import PlanRun
@@ -101,8 +101,8 @@ class Deaths(Remembered, Failures, Plans):
         for sku in {*before.rows, *found, *model.rows}:
             assert found.get(sku) in {before.rows.get(sku), model.rows.get(sku)}
         model.rows = found
-        if model.misses is not None and before.misses is not None:
-            model.misses = model.misses.found(*self.world.misses(), before.misses)
+        if model.missed_fetches is not None and before.missed_fetches is not None:
+            model.missed_fetches = model.missed_fetches.found(*self.world.missed_fetches(), before.missed_fetches)
         model.unsure |= {*before.newest, *model.newest}
         model.newest = {sku: max(known.get(sku, 0) for known in (before.newest, model.newest)) for sku in model.unsure}
 
@@ -162,7 +162,7 @@ class Deaths(Remembered, Failures, Plans):
             self.drain_now()
         self.model.drain(self.waiting)
         # of a delete that was in doubt nobody can tell whether it was the one that deleted
-        self.model.arrivals.singles += RunHistory(self.world.ledger.ledger).items_since(self.world.name, began_at)
+        self.model.arrivals.singles += RunQueries(self.world.ledger.ledger).items_since(self.world.name, began_at)
         self.nothing_waits()
 
     @rule(item=readable_items, instant=st.integers(0, 3))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, NamedTuple
 
-from sync_pipelines_tests.runner.machine.misses import Misses
+from sync_pipelines_tests.runner.machine.missed_fetches import MissedFetches
 
 Item = dict[str, Any]
 
@@ -149,7 +149,7 @@ class Model:
         marks: True if a delete marks a record instead of removing it.
         versions: True if an older item is skipped.
         holds_version: True if a record holds its item's version.
-        misses: What is known of missing records; None if they are deleted at once.
+        missed_fetches: What is known of missing records; None if they are deleted at once.
         rows: Id -> record.
         outside: The records that are not the sync's own.
         newest: Id -> the version that a record has come to.
@@ -163,7 +163,7 @@ class Model:
     marks: bool = False
     versions: bool = False
     holds_version: bool = False
-    misses: Misses | None = None
+    missed_fetches: MissedFetches | None = None
     rows: dict[str, State] = field(default_factory=dict)
     outside: set[str] = field(default_factory=set)
     newest: dict[str, int] = field(default_factory=dict)
@@ -249,10 +249,10 @@ class Model:
     def plan(self, items: Sequence[Item], *, deletes: bool) -> Diff:
         """What a dry run says: what the next run would do, if it were not guarded."""
         diff = self.diff(items, deletes=deletes)
-        if not deletes or self.misses is None:
+        if not deletes or self.missed_fetches is None:
             return diff
         ahead = 0 if self.has_shrunk(len(items)) else 1
-        return _only_due(diff, self.misses.due(self.missing(items), came=self._came(), ahead=ahead))
+        return _only_due(diff, self.missed_fetches.due(self.missing(items), came=self._came(), ahead=ahead))
 
     def sync(self, items: Sequence[Item], *, deletes: bool) -> tuple[Expected, Diff | None]:
         """What a whole run does, and what guards withhold of it."""
@@ -266,22 +266,22 @@ class Model:
         return expected, Diff(Expected(), gone) if is_guarded else None
 
     def _with_grace(self, diff: Diff, items: Sequence[Item], *, deletes: bool) -> Diff:
-        if self.misses is None:
+        if self.missed_fetches is None:
             return diff
         if not deletes:
-            self.misses = Misses()
+            self.missed_fetches = MissedFetches()
             return diff
         if None in map(id_of, items):
             return diff
         missing, came = self.missing(items), self._came()
         if self.has_shrunk(len(items)):
-            return _only_due(diff, self.misses.due(missing, came=came))
-        self.misses = self.misses.fetched(missing, came, len(self.arrivals.singles))
-        return _only_due(diff, self.misses.due(missing))
+            return _only_due(diff, self.missed_fetches.due(missing, came=came))
+        self.missed_fetches = self.missed_fetches.fetched(missing, came, len(self.arrivals.singles))
+        return _only_due(diff, self.missed_fetches.due(missing))
 
     def _came(self) -> set[str]:
         """Whose items have come by themselves since the fetch that was counted last."""
-        return set(self.arrivals.singles[self.misses.singles :]) if self.misses is not None else set()
+        return set(self.arrivals.singles[self.missed_fetches.singles :]) if self.missed_fetches is not None else set()
 
     def has_shrunk(self, fetched: int) -> bool:
         """True if a fetch is empty, or has shrunken by half."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
+from sync_pipelines_tests.runner.machine.missed_fetches import DELETE_AFTER
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
@@ -21,7 +22,6 @@ from sync_pipelines.runner.changes.single_item import apply_change, sync_single_
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
-from sync_pipelines_tests.runner.machine.misses import DELETE_AFTER
 from sync_pipelines_tests.runner.machine.model import FEW, SHARE, Item, Marked, State, Versioned
 
 _TABLE = (
@@ -112,12 +112,12 @@ class World:
         with self.ledger.ledger.transaction() as connection:
             return int(connection.scalar(rows) or 0) + int(connection.scalar(blocks) or 0)
 
-    def misses(self) -> tuple[int, dict[str, tuple[int, int]]]:
+    def missed_fetches(self) -> tuple[int, dict[str, tuple[int, int]]]:
         """Which fetch was counted last, and for each record which one was without it last, and how many in a row."""
-        table = self.ledger.ledger.tables.misses
-        query = sa.select(table.c.external_id, table.c.fetch, table.c.misses).where(table.c.job == self.name)
+        table = self.ledger.ledger.tables.missed_fetches
+        query = sa.select(table.c.external_id, table.c.fetch, table.c.missed_fetches).where(table.c.job == self.name)
         with self.ledger.ledger.transaction() as connection:
-            found = {sku: (fetch, misses) for sku, fetch, misses in connection.execute(query)}
+            found = {sku: (fetch, missed_fetches) for sku, fetch, missed_fetches in connection.execute(query)}
         return found.pop("", (0, 0))[0], found
 
     def write(self, sku: str, quantity: int | None, *, outside: bool = False) -> State | None:

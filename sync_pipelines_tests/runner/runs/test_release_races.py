@@ -16,7 +16,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import LeaseLostError, PlanError, SyncBusyError
 from sync_pipelines.runner.runs import full_run as sync_run
 from sync_pipelines.runner.runs.full_run import SyncRun
-from sync_pipelines.runner.write.plan_writer import PlanApplier
+from sync_pipelines.runner.write.plan_writer import PlanWriter
 from sync_pipelines_tests.runner.desk import Clock
 from sync_pipelines_tests.runner.instants import (
     APPLIED_BEFORE,
@@ -162,15 +162,15 @@ def test_a_plan_that_expires_while_it_is_applied_keeps_its_files_and_is_applied_
 def test_a_release_that_stalled_does_not_undo_what_is_told_of_the_one_that_went_on(
     stage: Stage, guarded: SyncResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = PlanApplier.apply_plan
+    real = PlanWriter.apply_plan
 
     def stall(*given: Any) -> None:
-        monkeypatch.setattr(PlanApplier, "apply_plan", real)
+        monkeypatch.setattr(PlanWriter, "apply_plan", real)
         stage.bury()
         assert stage.release(guarded.plan_id).outcome == "clean"
         real(*given)
 
-    monkeypatch.setattr(PlanApplier, "apply_plan", stall)
+    monkeypatch.setattr(PlanWriter, "apply_plan", stall)
     with pytest.raises((LeaseLostError, IntegrityError)):  # its write is refused, or the note that it has written
         stage.release(guarded.plan_id)
     assert stage.rows() == NEW

@@ -223,7 +223,7 @@ def test_rows_that_somebody_else_has_changed_since_the_diff_say_what_was_replace
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.sync(("A", 1, "a"), ("B", 1, "b"), ("C", 1, "c"))
-    spans = bulk.BulkDiff.run
+    spans = bulk.StagedDiff.run
 
     def interfere(self: Any) -> Any:
         planned = spans(self)
@@ -231,7 +231,7 @@ def test_rows_that_somebody_else_has_changed_since_the_diff_say_what_was_replace
         shop.execute("UPDATE things SET stock = 2 WHERE sku = 'B'")
         return planned
 
-    monkeypatch.setattr(bulk.BulkDiff, "run", interfere)
+    monkeypatch.setattr(bulk.StagedDiff, "run", interfere)
     shop.sync(("A", 2, "a"), ("B", 2, "b"), ("C", 2, "c"))
     assert shop.told("A")[1:] == [("updated", {"stock": (7, 2)})]
     assert shop.told("C")[1:] == [("updated", {"stock": (1, 2)})]

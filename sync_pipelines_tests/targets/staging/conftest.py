@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.runner.decide.staged_diff import BulkDiff
+from sync_pipelines.runner.decide.staged_diff import StagedDiff
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.runner.runs import full_run as sync_run
 from sync_pipelines.settings.model import Settings
@@ -57,15 +57,15 @@ class Paths:
 def paths(monkeypatch: pytest.MonkeyPatch) -> Paths:
     """Lets every run try the bulk path, and notes which path it took."""
     taken = Paths()
-    run = BulkDiff.run
+    run = StagedDiff.run
 
-    def noted(self: BulkDiff) -> Any:
+    def noted(self: StagedDiff) -> Any:
         planned = run(self)
         taken.answers.append(planned if isinstance(planned, str) else None)
         return planned
 
     monkeypatch.setattr(sync_run, "FROM_ITEMS", 0)
-    monkeypatch.setattr(BulkDiff, "run", noted)
+    monkeypatch.setattr(StagedDiff, "run", noted)
     return taken
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.write.staged_writer import BulkApply
+from sync_pipelines.runner.write.staged_writer import StagedWriter
 from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.targets.staging.conftest import Item, Syncs, counts
 
@@ -78,7 +78,7 @@ def test_leftovers_of_a_dead_run_go_with_the_next(postgres_sync: Syncs, monkeypa
         raise BrokeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(BulkApply, "run", die)
+        patch.setattr(StagedWriter, "run", die)
         with pytest.raises(BrokeError):
             postgres_sync(ITEMS, columns=["n"])
     assert len(relations(postgres_sync)) > 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync_pipelines.runner.write.staged_writer import BulkApply
+from sync_pipelines.runner.write.staged_writer import StagedWriter
 from sync_pipelines.targets.staging.staged_table import BulkTable
 from sync_pipelines_tests.targets.staging.conftest import Item, Syncs, counts
 
@@ -18,14 +18,14 @@ TABLE = "CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, n INTEGER, note TEXT)"
 @pytest.fixture
 def between(monkeypatch: pytest.MonkeyPatch, sync: Syncs) -> Any:
     """Lets somebody else execute statements after the diff and before the apply."""
-    run = BulkApply.run
+    run = StagedWriter.run
 
     def prepare(*statements: str) -> None:
-        def after_others(self: BulkApply, *args: Any, **options: Any) -> None:
+        def after_others(self: StagedWriter, *args: Any, **options: Any) -> None:
             sync.execute(*statements)
             run(self, *args, **options)
 
-        monkeypatch.setattr(BulkApply, "run", after_others)
+        monkeypatch.setattr(StagedWriter, "run", after_others)
 
     return prepare
 

@@ -366,7 +366,7 @@ def test_the_history_says_when_a_row_was_marked(desk: Desk) -> None:
     assert change.new == (moment if desk.in_bulk else "the moment of the delete")
 
 
-# Grace
+# DeleteDelay
 
 
 def test_a_record_is_deleted_after_so_many_fetches_without_it(desk: Desk) -> None:

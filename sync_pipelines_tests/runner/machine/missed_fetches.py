@@ -10,7 +10,7 @@ DELETE_AFTER = 2
 
 
 @dataclass(frozen=True)
-class Misses:
+class MissedFetches:
     """Which records the fetches have been without.
 
     Args:
@@ -23,7 +23,7 @@ class Misses:
     counted: dict[str, tuple[int, int]] = field(default_factory=dict)
     singles: int = 0
 
-    def fetched(self, missing: Collection[str], came: Collection[str], singles: int) -> Misses:
+    def fetched(self, missing: Collection[str], came: Collection[str], singles: int) -> MissedFetches:
         """After a fetch that counts.
 
         Args:
@@ -34,7 +34,7 @@ class Misses:
         before = {sku: count for sku, (fetch, count) in self.counted.items() if fetch == self.number}
         known = {sku: count for sku, count in before.items() if sku not in came}
         number = self.number + 1
-        return Misses(number, {sku: (number, known.get(sku, 0) + 1) for sku in missing}, singles)
+        return MissedFetches(number, {sku: (number, known.get(sku, 0) + 1) for sku in missing}, singles)
 
     def due(self, missing: Collection[str], *, came: Collection[str] = (), ahead: int = 0) -> set[str]:
         """Which of the missing records are to be deleted.
@@ -47,7 +47,7 @@ class Misses:
         known = {sku: count for sku, (fetch, count) in self.counted.items() if fetch == self.number and sku not in came}
         return {sku for sku in missing if known.get(sku, 0) + ahead >= DELETE_AFTER}
 
-    def found(self, number: int, counted: dict[str, tuple[int, int]], before: Misses) -> Misses:
+    def found(self, number: int, counted: dict[str, tuple[int, int]], before: MissedFetches) -> MissedFetches:
         """What a fetch that was killed while it was counted has left. Records are kept longer by it, never shorter.
 
         Args:
