@@ -114,8 +114,8 @@ class World:
 
     def missed_fetches(self) -> tuple[int, dict[str, tuple[int, int]]]:
         """Which fetch was counted last, and for each record which one was without it last, and how many in a row."""
-        table = self.ledger.ledger.tables.missed_fetches
-        query = sa.select(table.c.external_id, table.c.fetch, table.c.missed_fetches).where(table.c.job == self.name)
+        table = self.ledger.ledger.tables.misses
+        query = sa.select(table.c.external_id, table.c.fetch, table.c.misses).where(table.c.job == self.name)
         with self.ledger.ledger.transaction() as connection:
             found = {sku: (fetch, missed_fetches) for sku, fetch, missed_fetches in connection.execute(query)}
         return found.pop("", (0, 0))[0], found
