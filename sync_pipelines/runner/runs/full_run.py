@@ -18,14 +18,14 @@ from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import HookError, RunError
-from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease, renewing, take_lease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.limits import note_withheld
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, bulk_request, open_bulk
+from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, open_staged, staging_request
 from sync_pipelines.runner.failures.reconcile import note_run
 from sync_pipelines.runner.fetch.fetch import Selection, fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
@@ -34,7 +34,7 @@ from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.results import finish_run
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.runner.write.record_history import forget_old_history, move_left
-from sync_pipelines.runner.write.staged_writer import APPLIED, SPANS, StagedWriter
+from sync_pipelines.runner.write.staged_writer import APPLIED, BATCHES, StagedWriter
 from sync_pipelines.snapshots.files import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
@@ -149,27 +149,27 @@ class SyncRun:
             self._require_newest(snapshot.run_id, held)
             if self._ledger.chunks(snapshot.run_id):
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
-            with self._opened(files, snapshot.run_id) as (driver, bulk):
+            with self._opened(files, snapshot.run_id) as (driver, staged):
                 notes.extend(driver.notes())
-                planned = self._diff(snapshot.run_id, files, driver, bulk)
+                planned = self._diff(snapshot.run_id, files, driver, staged)
             notes.extend(planned.notes)
         return PlanRef(snapshot.run_id, planned.writes)
 
     @contextmanager
     def _opened(
         self, files: RunFiles, run_id: str, held: HeldLease | None = None
-    ) -> Iterator[tuple[TargetDriver, Any | None]]:
+    ) -> Iterator[tuple[TargetDriver, Staged | None]]:
         """The target, and what it offers for many items at once."""
-        request = bulk_request(self.job, self._workspace, files, run_id)
-        with open_target(self.job, held) as driver, open_bulk(driver, request) as bulk:
-            yield driver, bulk
+        request = staging_request(self.job, self._workspace, files, run_id, is_dry=not self.applies)
+        with open_target(self.job, held) as driver, open_staged(driver, request) as staged:
+            yield driver, staged
 
-    def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlanSummary:
+    def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None) -> PlanSummary:
         noted = self._ledger.chunks(run_id)
         self._ledger.forget_chunks(run_id)
-        if bulk is not None:
-            move_left(self._workspace, run_id, driver, bulk)
-        planned = self._compare(run_id, files, driver, bulk, noted)
+        if staged is not None and self.applies:
+            move_left(self._workspace, run_id, driver, staged)
+        planned = self._compare(run_id, files, driver, staged, noted)
         planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
         settled = planned.settled
@@ -180,30 +180,35 @@ class SyncRun:
         return planned
 
     def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+        self,
+        run_id: str,
+        files: RunFiles,
+        driver: TargetDriver,
+        staged: Staged | None,
+        noted: Mapping[int, dict[str, int]],
     ) -> PlanSummary:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
         rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
-            self._workspace, run_id, files
+            self._workspace, run_id, files, is_dry=not self.applies
         )
-        if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(StagedDiff(rules, files, bulk, self._report).run)
+        if staged is not None and self._is_worth_it(files):
+            found = driver.at_once(StagedDiff(rules, files, staged, self._report, durable=not self.applies).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
-                self._tell_recovered(run_id, bulk, noted)
+                self._tell_recovered(run_id, staged, noted)
                 if not found.writes:
-                    driver.at_once(bulk.drop)  # nobody will apply anything
+                    driver.at_once(staged.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(rules, files, self._report)
+        return diff_snapshot(rules, files, self._report, durable=not self.applies)
 
     def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
         """Keeps what guards withhold as a plan; gives what a person should know of it."""
         return note_withheld(self.job, self._workspace, run_id, planned)
 
-    def _tell_recovered(self, run_id: str, bulk: Any, noted: Mapping[int, Mapping[str, int]]) -> None:
+    def _tell_recovered(self, run_id: str, staged: Staged, noted: Mapping[int, Mapping[str, int]]) -> None:
         """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""
-        unnoted = bulk.recovered - written_in(noted.get(SPANS, {}))
+        unnoted = staged.recovered - written_in(noted.get(BATCHES, {}))
         if unnoted > 0:
             recovered = unnoted + sum(map(written_in, noted.values()))
             self._ledger.replace_chunk(run_id, GIVEN_UP, {"recovered": recovered}, self._workspace.clock())
@@ -290,27 +295,28 @@ class SyncRun:
             self._report.line("apply: going on after an attempt that broke off")
         if planned.writes:
             self._report.line(f"apply: writing {planned.writes:,} records")
-        is_applied = planned.bulk is not None and APPLIED in self._ledger.chunks(run_id)
-        with self._opened(files, run_id, held) as (driver, bulk):
+        is_applied = planned.staged is not None and APPLIED in self._ledger.chunks(run_id)
+        with self._opened(files, run_id, held) as (driver, staged):
             if is_applied:
-                driver.at_once(lambda: _is_ready(planned, bulk) and bulk is not None and bulk.drop())
+                if staged is not None and driver.at_once(lambda: _is_ready(planned, staged)):
+                    driver.at_once(staged.drop)
                 return
-            if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
-                planned = self._diff_again(run_id, files, driver, bulk, planned)
+            if planned.writes and not driver.at_once(lambda: _is_ready(planned, staged)):
+                planned = self._diff_again(run_id, files, driver, staged, planned)
             rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
             applier = PlanWriter(run_id, self._workspace, rules, self._report, verify=verify)
-            if planned.bulk is None:
+            if planned.staged is None:
                 applier.apply_plan(files, planned)
-            elif planned.writes:
-                StagedWriter(run_id, files, self._workspace, driver, bulk, applier).run(planned, verify=verify)
+            elif planned.writes and staged is not None:
+                StagedWriter(run_id, files, self._workspace, driver, staged, applier).run(planned, verify=verify)
 
     def _diff_again(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any, planned: PlanSummary
+        self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, planned: PlanSummary
     ) -> PlanSummary:
         """Makes the plan again where the working tables that held it have gone: they are caches of the snapshot."""
-        if planned.bulk is not None and not planned.bulk["temporary"]:
+        if planned.staged is not None and not planned.staged.temporary:
             self._report.warning("apply: the working tables of the plan are gone; it is made again from the snapshot")
-        return self._diff(run_id, files, driver, bulk)
+        return self._diff(run_id, files, driver, staged)
 
     @contextmanager
     def _phase(self, run_id: str, phase: str, begin: Selection | None = None) -> Iterator[list[str]]:
@@ -375,19 +381,19 @@ class SyncRun:
             self._report.warning(f"on_complete failed as well: {_told(error)}")
 
 
-def _is_ready(planned: PlanSummary, bulk: Any | None) -> bool:
+def _is_ready(planned: PlanSummary, staged: Staged | None) -> bool:
     """True if the plan is where the diff left it: in the plan file, or still in the target's working tables."""
-    if planned.bulk is None:
+    if planned.staged is None:
         return True
-    found = planned.bulk
-    if bulk is None or found["temporary"]:
+    plan = planned.staged
+    if staged is None or plan.temporary:
         return False
-    if bulk.made_for(found["written"]) != found["made_for"]:
+    if staged.fingerprint(plan.written) != plan.fingerprint:
         raise RunError(
             "the table or its declaration has changed since this run compared them, and its plan may say something "
             "else now; nothing more was written. Start a new run instead of re-executing this one."
         )
-    return bulk.begin(found["written"], anew=False) is None and bulk.is_there()
+    return staged.resume(plan)
 
 
 def _told(error: Exception) -> str:

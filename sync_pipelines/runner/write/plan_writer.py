@@ -70,7 +70,7 @@ class PlanWriter:
             TargetError: The target does not answer; what was done is in the ledger.
         """
         whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
-        done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
+        done = 0 if planned.staged is None else planned.writes - read_rows(files.plan)
         fields = self._check is not None or (self._in_doubt and self.recorder is not None)
         for page in read_plan(files, whole, fields=fields, without=planned.verdict.withheld):
             if page.entries:
