@@ -54,9 +54,14 @@ def _values(items: Iterable[pytest.Function]) -> dict[pytest.Function, list[obje
     for name in {name for item in items for name in item.callspec.params}:
         columns[tuple(item.callspec.indices.get(name, -1) for item in items)].append(name)
     return {
-        item: [(names[0], *(repr(item.callspec.params.get(name)) for name in names)) for names in columns.values()]
+        item: [(names[0], *(_identity(item.callspec.params.get(name)) for name in names)) for names in columns.values()]
         for item in items
     }
+
+
+def _identity(value: object) -> object:
+    """The value where it is plain; else which object it is, for some can neither be hashed nor shown."""
+    return (type(value), value) if isinstance(value, str | int | float) else id(value)
 
 
 def _room(item: pytest.Item) -> str:
