@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-COMBINED = ("benchmarks", "delivery", "orchestration", "promises", "runner", "targets", "testing", "webhooks")
+COMBINED = ("benchmarks", "delivery", "orchestration", "runner", "targets", "testing", "webhooks")
 """Where a case costs a table, a ledger or a process, so that not all combinations of parameters are quick."""
 SEMANTICS = ("delivery", "runner")
 """What is the same on each kind of database, unless a test is marked `each_database`."""
@@ -37,7 +37,7 @@ def _left_out(items: Iterable[pytest.Function]) -> list[pytest.Function]:
     that one has, so that of two databases each gets its half.
     """
     left = [item for item in items if getattr(item, "callspec", None) is not None]
-    values = _values(left)
+    values = {item: _values(item) for item in left}
     seen: Counter[object] = Counter()
     while left:
         chosen = max(left, key=lambda item: [sum(seen[each] == count for each in values[item]) for count in range(5)])
@@ -48,15 +48,16 @@ def _left_out(items: Iterable[pytest.Function]) -> list[pytest.Function]:
     return left
 
 
-def _values(items: Iterable[pytest.Function]) -> dict[pytest.Function, list[object]]:
-    """The values of a test's parameters, case by case; those of parameters that come as rows are one value."""
-    columns: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for name in {name for item in items for name in item.callspec.params}:
-        columns[tuple(item.callspec.indices.get(name, -1) for item in items)].append(name)
-    return {
-        item: [(names[0], *(_identity(item.callspec.params.get(name)) for name in names)) for names in columns.values()]
-        for item in items
-    }
+def _values(item: pytest.Function) -> list[object]:
+    """The values of the parameters of a case; what one `parametrize` gives together is one value."""
+    given = {name: _identity(value) for name, value in item.callspec.params.items()}
+    rows = [_names(mark.args[0]) for mark in item.iter_markers("parametrize")]
+    alone = [(name,) for name in given if not any(name in row for row in rows)]
+    return [(row, tuple(given.get(name) for name in row)) for row in (*rows, *alone)]
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else tuple(given)
 
 
 def _identity(value: object) -> object:
