@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.run_queries import RunQueries
@@ -205,7 +206,7 @@ class Drain(ItemsRun):
 
     def _committed(self, run_id: str, number: int, batch: DrainBatch) -> BatchResult | None:
         """What an attempt has done whose commit came through, but not the answer to it; None if there was none."""
-        if batch.written is None or number not in self._workspace.ledger.chunks(run_id):
+        if batch.written is None or BatchKey(number=number) not in self._workspace.batches.of_run(run_id):
             return None
         return batch.written
 
@@ -217,7 +218,8 @@ class Drain(ItemsRun):
         counts = {**result.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
         recorder = Recorder(self._workspace, Writer(self.job.name, run_id, DRAIN))
         also = partial(recorder.keep, result.written)
-        self._workspace.ledger.save_chunk(run_id, number, counts, map(error_row, errors), now, within=within, also=also)
+        rows, key = map(error_row, errors), BatchKey(number=number)
+        self._workspace.batches.save(run_id, key, counts, rows, now, within=within, also=also)
 
     def _settled(self, result: BatchResult, now: datetime) -> list[Settled]:
         settled: list[Settled] = []

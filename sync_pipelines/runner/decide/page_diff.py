@@ -35,9 +35,6 @@ from sync_pipelines.snapshots.files import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
 
-NO_DELETES = "no deletes: "
-"""How the note begins that says why deletes are withheld."""
-
 
 class FindsPositions(Protocol):
     """Says where in the fetch the last item of an id is."""
@@ -123,7 +120,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
         if rules.limits is not None:
             verdict = rules.limits.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
         notes = notes_of(reason, stale, rules.delete_delay)
-        planned = PlanSummary(total, settled, plan.rows, notes, None, entries.counts(), verdict)
+        planned = PlanSummary(total, settled, plan.rows, notes, None, entries.counts(), verdict, reason is not None)
         whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
         planned = whole if durable else planned.without_withheld(entries.counts())
         findings.finish({})
@@ -145,7 +142,7 @@ def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay |
         stale: How many items were older than their local records.
         delete_delay: Says which missing records are kept for now.
     """
-    notes = [f"{NO_DELETES}{why_no_deletes}"] if why_no_deletes is not None else []
+    notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []
     notes += delete_delay.notes() if delete_delay is not None else []
     return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
 

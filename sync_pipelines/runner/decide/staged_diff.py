@@ -225,7 +225,8 @@ class StagedDiff:
         self._require_explained(settled, writes)
         verdict = self._judge(writes, settled.unchanged)
         notes = notes_of(reason, found.stale + stale, self._delete_delay)
-        planned = PlanSummary(self._total, settled, writes.writes, notes, None, None, verdict).without_withheld(writes)
+        planned = PlanSummary(self._total, settled, writes.writes, notes, None, None, verdict, reason is not None)
+        planned = planned.without_withheld(writes)
         return replace(planned, bulk=self._make_plan(found.without(verdict.withheld), verdict))
 
     def _require_explained(self, settled: Counts, writes: PlanCounts) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.plan import PlanCounts
@@ -39,7 +40,7 @@ class DryRun(SyncRun):
             yield driver, None  # in bulk, working tables would hold the plan, which nobody could look at
 
     def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: WrittenBatches
     ) -> PlanSummary:
         del bulk, noted
         rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
@@ -71,7 +72,7 @@ class DryRun(SyncRun):
         """
         with self._phase(plan.run_id, "plan"):
             require_balance(self.job, self._workspace, plan.run_id)
-        results = self._finish(plan.run_id, None)
+        results = self._finish(plan.run_id, None, applied_all=False)
         for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
             self._report.line(f"plan: {entry_line(entry)}")
         if results.planned is not None and results.planned.writes > _LINES_SHOWN:

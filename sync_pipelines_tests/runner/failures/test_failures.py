@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.guards import Guards
@@ -167,7 +168,8 @@ def test_a_run_that_breaks_off_notes_what_it_knows_and_resolves_nothing(shop: Fa
     shop.refuse("D")
     run = SyncRun(shop.job, shop.workspace)
     planned = run.diff(run.fetch())
-    shop.workspace.ledger.save_chunk(planned.run_id, 99, {"created": 1}, [], shop.clock())  # its accounts won't balance
+    # its accounts won't balance
+    shop.workspace.batches.save(planned.run_id, BatchKey(number=99), {"created": 1}, [], shop.clock())
     with pytest.raises(RunError):
         run.apply(planned)
     assert shop.states() == {"A": "open", "B": "open", "D": "open"}
@@ -202,7 +204,7 @@ def test_finishing_twice_counts_once(shop: FailingShop) -> None:
     assert shop.states() == {"A": "open", "B": "resolved"}
     assert shop.failure("A").attempts == 2
     run_id = raised.value.results.run_id
-    note_run(shop.workspace, shop.job, run_id, None)
+    note_run(shop.workspace, shop.job, run_id, None, applied_all=True)
     assert shop.failure("A").attempts == 2
 
 
@@ -212,8 +214,8 @@ def test_an_old_run_that_is_finished_again_does_not_bring_back_what_went_through
     old = shop.run()
     shop.accept("A")
     shop.run()
-    note_run(shop.workspace, shop.job, old.run_id, None)
-    finish_run(shop.workspace, old.run_id, None)
+    note_run(shop.workspace, shop.job, old.run_id, None, applied_all=True)
+    finish_run(shop.workspace, old.run_id, None, applied_all=True)
     assert shop.states() == {"A": "resolved"}
 
 

@@ -142,7 +142,7 @@ def test_a_run_that_was_killed_is_not_shown_as_finished(folder: Path) -> None:
     with open_workspace(Settings(data_dir=folder)) as workspace:
         [run] = workspace.ledger.latest_runs("crashing")
         assert (run.outcome, run.completed_at) == (None, None)
-        assert len(workspace.ledger.chunks(run.id)) == 2
+        assert len(workspace.batches.of_run(run.id)) == 2
 
 
 def test_a_kill_in_the_fetch_leaves_no_snapshot_that_looks_complete(folder: Path) -> None:

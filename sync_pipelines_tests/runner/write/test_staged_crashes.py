@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipelines import SyncResults, run_sync
+from sync_pipelines.database.batches import STAGED, BatchKey
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
@@ -172,9 +173,9 @@ def test_a_run_that_was_killed_is_not_shown_as_finished(place: Place) -> None:
     with open_workspace(place.settings) as workspace:
         [run] = workspace.ledger.latest_runs(child.NAME)
         assert (run.outcome, run.completed_at) == (None, None)
-        noted = workspace.ledger.chunks(run.id)
+        noted = workspace.batches.of_run(run.id)
     [(written,)] = place.query("SELECT count(*) FROM written")
-    assert sum(noted[0][name] for name in ("created", "updated", "deleted")) == written > 0
+    assert sum(noted[BatchKey(STAGED)].counts[name] for name in ("created", "updated", "deleted")) == written > 0
 
 
 def test_a_kill_in_the_fetch_leaves_no_snapshot_that_looks_complete(tmp_path: Path, sqlite_url: str) -> None:
