@@ -24,6 +24,7 @@ from sync_pipelines.database.migrate import HEAD
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import ledger_tables
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines_tests.database.migrating import take_back
 
 REPOSITORY = Path(__file__).parents[2]
 AT = datetime(2024, 5, 6, 12, 30, tzinfo=UTC)
@@ -128,22 +129,9 @@ class TestMigrations:
             open_ledger(database_url).__enter__()
 
     def test_a_migration_may_be_taken_back(self, database_url: str, database: sa.Engine) -> None:
-        from alembic import command
-
         with open_ledger(database_url) as ledger:
             schema = ledger.tables.metadata.schema
-        sqlite = schema is None
-        config = Config()
-        config.set_main_option("script_location", str(REPOSITORY / "sync_pipelines" / "database" / "migrations"))
-        config.set_main_option("path_separator", "os")
-        with database.begin() as connection:
-            config.attributes.update(
-                connection=connection,
-                prefix="sync_" if sqlite else "",
-                schema=schema,
-                version_table="sync_alembic_version" if sqlite else "alembic_version",
-            )
-            command.downgrade(config, "base")
+            take_back(ledger, "base")
         left = sa.inspect(database).get_table_names(schema=schema)
         assert [name for name in left if "alembic" not in name] == []
 

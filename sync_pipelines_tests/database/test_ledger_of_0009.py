@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
 from sync_pipelines.database.batches import BATCH, COMPLETE, EARLIER, REFUSED, STAGED, Batches, BatchKey
 from sync_pipelines.database.connections import create_database
@@ -25,24 +23,10 @@ from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.database.plans import Plans
 from sync_pipelines.database.run_queries import RunQueries
+from sync_pipelines_tests.database.migrating import migrate_to, take_back
 
 OLD = Path(__file__).parent / "ledgers" / "0009.sqlite"
-MIGRATIONS = Path(__file__).parents[2] / "sync_pipelines" / "database" / "migrations"
 UNSORTED = "unsorted"
-
-
-def alembic(connection: sa.Connection, revision: str) -> None:
-    """Brings a ledger to a revision, up or down."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    on_sqlite = connection.dialect.name == "sqlite"
-    prefix, schema = ("sync_", None) if on_sqlite else ("", "sync_pipelines")
-    config.attributes.update(
-        connection=connection, prefix=prefix, schema=schema, version_table=f"{prefix}alembic_version"
-    )
-    now = sa.inspect(connection).has_table(f"{prefix}alembic_version", schema=schema)
-    (command.upgrade if not now else command.downgrade)(config, revision)
 
 
 def copy_to_postgresql(url: str) -> None:
@@ -50,7 +34,7 @@ def copy_to_postgresql(url: str) -> None:
     database = create_database(url)
     with sqlite3.connect(OLD) as old, database.begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA sync_pipelines")
-        alembic(connection, "0009")
+        migrate_to(connection, "0009")
         tables = sa.MetaData()
         tables.reflect(connection, schema="sync_pipelines")
         for table in tables.sorted_tables:
@@ -176,8 +160,7 @@ def test_taken_back_and_made_again_it_is_the_same(ledger: Ledger) -> None:
             return list(connection.execute(sa.select(table).order_by(table.c.run_id, table.c.part, table.c.number)))
 
     before = batches()
-    with ledger.database.begin() as connection:
-        alembic(connection, "0009")
+    take_back(ledger, "0009")
     url = ledger.database.url.render_as_string(hide_password=False)
     with open_ledger(url.replace("+psycopg", "")):
         assert batches() == before

@@ -74,9 +74,9 @@ class DryRun(SyncRun):
             require_balance(self.job, self._workspace, plan.run_id)
         results = self._finish(plan.run_id, None, applied_all=False)
         for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
-            self._report.line(f"plan: {entry_line(entry)}")
+            self._report.result(f"plan: {entry_line(entry)}")
         if results.planned is not None and results.planned.writes > _LINES_SHOWN:
-            self._report.line(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
-        self._report.line(f"plan: nothing was written; the plan is {plan.run_id}")
+            self._report.result(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
+        self._report.result(f"plan: nothing was written; the plan is {plan.run_id}")
         self._report.finished(results)
         return results

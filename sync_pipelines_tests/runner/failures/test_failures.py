@@ -22,8 +22,16 @@ from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.runner.runs.results import finish_run, results_of_run
 from sync_pipelines.settings.model import Settings
+from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import Clock, Desk
 from sync_pipelines_tests.runner.failing_shop import FailingShop
+
+
+class TellsOfDeletes(MemoryTarget):
+    """Has a note of its own."""
+
+    def notes(self) -> list[str]:
+        return ["no deletes: the archive keeps everything"]
 
 
 @pytest.fixture
@@ -269,6 +277,21 @@ def test_a_delete_that_was_withheld_this_time_is_not_over(shop: FailingShop) -> 
     shop.items["?"] = {"sku": None, "stock": 1}
     shop.run()
     assert shop.states() == {"B": "open", None: "open"}
+
+
+def test_what_a_target_says_of_deletes_decides_nothing(shop: FailingShop) -> None:
+    """Its own notes may begin as ours do."""
+    shop.target = TellsOfDeletes()
+    shop.fields["deletes"] = "hard"
+    shop.put("A", "B")
+    shop.run()
+    del shop.items["B"]
+    shop.refuse("B")
+    shop.run()
+    assert shop.states() == {"B": "open"}
+    shop.accept("B")
+    assert shop.run().deleted == 1
+    assert shop.states() == {"B": "resolved"}
 
 
 def test_an_item_that_fails_to_be_deleted_after_it_failed_to_be_written_begins_anew(shop: FailingShop) -> None:

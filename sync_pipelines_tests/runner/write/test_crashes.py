@@ -20,6 +20,7 @@ from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.snapshots.snapshot import Snapshot
+from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner.crashing import CHILD, REPOSITORY, child
 
 # 92 creates, 2 updates and 2 deletes make 10 chunks of 10; A001 is unchanged.
@@ -119,6 +120,17 @@ def test_going_on_with_the_same_plan_counts_each_item_once(
     # of a delete in doubt nobody can say whether it was ours: what is gone is gone
     lost = 2 if (instant, number) == ("before progress", 10) else 0
     assert results.created + results.updated + results.deleted + recovered == WRITES - lost
+    assert_in_step(folder)
+
+
+def test_going_on_after_an_upgrade_counts_each_item_once(folder: Path) -> None:
+    """The version before 0010 noted no more of a batch than its number."""
+    kill_at(folder, "after progress", 4)
+    with open_workspace(Settings(data_dir=folder)) as workspace:
+        take_back(workspace.ledger, "0009")
+    results = resume(folder, child.table_job(folder))
+    assert (results.outcome, results.recovered) == ("clean", 0)
+    assert results.created + results.updated + results.deleted == WRITES
     assert_in_step(folder)
 
 

@@ -20,6 +20,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
+from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner import bulk_child as child
 
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -165,6 +166,18 @@ def test_a_span_in_doubt_is_reported_as_recovered_where_progress_is_noted_after_
     results = place.go_on()
     assert results.recovered > 0
     assert results.unchanged == child.UNCHANGED + results.recovered
+    place.assert_in_step()
+
+
+@pytest.mark.parametrize("instant", ["after ledger", "after chunk", "before drop"])
+def test_going_on_after_an_upgrade_counts_each_item_once(place: Place, instant: str) -> None:
+    """The version before 0010 noted no more of a batch than its number."""
+    place.kill_at(instant)
+    with open_workspace(place.settings) as workspace:
+        take_back(workspace.ledger, "0009")
+    results = place.go_on()
+    assert_whole(results)
+    assert results.recovered == 0
     place.assert_in_step()
 
 
