@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from sync_pipelines.cli.formats import local_time
 from sync_pipelines.cli.output import remark, show_facts, show_json, show_line, show_table
 from sync_pipelines.cli.program import exit_code_of
+from sync_pipelines.cli.run import cause_document, show_results, showing_what_is_known
 from sync_pipelines.cli.run_progress import watch_run
-from sync_pipelines.cli.running import cause_document, show_results, showing_what_is_known
-from sync_pipelines.cli.wording import local_time
 from sync_pipelines.database.failure_rows import STATES, UNRESOLVED, FailureGroup, FailureRow
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.inbox import FAILED, Inbox

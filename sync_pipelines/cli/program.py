@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sync_pipelines.cli.output import keep_stdout_for_results, one_line, show_json
-from sync_pipelines.cli.stopping import Stopped, is_stop, stop_on_signals
+from sync_pipelines.cli.stop_signals import Stopped, is_stop, stop_on_signals
 from sync_pipelines.engine.redaction import exception_type, message_of, redact
 from sync_pipelines.errors import ConfigurationError, ItemError, SyncPipelinesError
 

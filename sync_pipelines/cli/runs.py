@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json, show_line, show_table
-from sync_pipelines.cli.wording import (
+from sync_pipelines.cli.formats import (
     UNFINISHED,
     counts_text,
     duration,
@@ -16,6 +15,7 @@ from sync_pipelines.cli.wording import (
     run_duration_ms,
     short_id,
 )
+from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json, show_line, show_table
 from sync_pipelines.database.ledger import ErrorRow, Ledger, RunRow, open_ledger
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.errors import ConfigurationError

@@ -49,8 +49,8 @@ def _make(
     _debug: Debug = False,
 ) -> None:
     """Fetch and compare, and keep the plan; nothing is written to the target. The word `make` may be left out."""
-    from sync_pipelines.cli.planning import make_plan
-    from sync_pipelines.cli.running import Choice
+    from sync_pipelines.cli.plans import make_plan
+    from sync_pipelines.cli.run import Choice
 
     raise typer.Exit(make_plan(name, Choice(limit, only or [], wait), as_json=as_json))
 
@@ -67,6 +67,6 @@ def _show(  # noqa: PLR0913 - the options of the command
     _debug: Debug = False,
 ) -> None:
     """Show a plan whole, with the fields' old and new values."""
-    from sync_pipelines.cli.planning import Filters, show_plan
+    from sync_pipelines.cli.plans import Filters, show_plan
 
     show_plan(plan, Filters(action, field, limit), as_json=as_json, as_csv=as_csv)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sync_pipelines.cli.job_file import job_file_text, module_name
+from sync_pipelines.cli.job_sketch import read_sample, read_table, sketch_sync
 from sync_pipelines.cli.output import remark, show_json, show_line
-from sync_pipelines.cli.sketching import read_sample, read_table, sketch_sync
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_jobs

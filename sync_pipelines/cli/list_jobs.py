@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sync_pipelines.cli.formats import UNFINISHED, local_time, run_document, source_text, target_text
 from sync_pipelines.cli.output import remark, show_json, show_table
-from sync_pipelines.cli.wording import UNFINISHED, local_time, run_document, source_text, target_text
 from sync_pipelines.database.ledger import RunRow, open_ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.registry.registry import find_jobs

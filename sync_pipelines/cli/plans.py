@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from sync_pipelines.cli.formats import local_time, short_id
 from sync_pipelines.cli.output import (
     is_terminal,
     remark,
@@ -16,9 +17,8 @@ from sync_pipelines.cli.output import (
     show_table,
 )
 from sync_pipelines.cli.program import CLEAN, FAILED, GUARDED, exit_code_of
+from sync_pipelines.cli.run import Choice, results_document, show_results, showing_what_is_known
 from sync_pipelines.cli.run_progress import watch_run
-from sync_pipelines.cli.running import Choice, results_document, show_results, showing_what_is_known
-from sync_pipelines.cli.wording import local_time, short_id
 from sync_pipelines.database.plans import SUPERSEDED
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.results import SyncResults

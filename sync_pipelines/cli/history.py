@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sync_pipelines.cli.formats import local_time, short_id
 from sync_pipelines.cli.output import remark, show_json, show_table
 from sync_pipelines.cli.program import CLEAN, FAILED
-from sync_pipelines.cli.wording import local_time, short_id
 from sync_pipelines.engine.history import HistoryEvent
 from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.showing import shown_text, shown_value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sync_pipelines.cli.formats import counts_text, duration
 from sync_pipelines.cli.output import one_line
-from sync_pipelines.cli.wording import counts_text, duration
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from sync_pipelines.cli.output import remark, show_table
-from sync_pipelines.cli.stopping import Stopped
+from sync_pipelines.cli.stop_signals import Stopped
 from sync_pipelines.delivery.webhook_app import applied_by, one_at_a_time, served_hooks
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.model import load_settings

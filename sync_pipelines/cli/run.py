@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sync_pipelines.cli.formats import counts_text, duration, error_document, short_id
 from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json, show_line
 from sync_pipelines.cli.program import exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
-from sync_pipelines.cli.wording import counts_text, duration, error_document, short_id
 from sync_pipelines.engine.causes import Cause
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sync_pipelines.cli.formats import target_text
 from sync_pipelines.cli.output import remark, show_json, show_line, show_table
 from sync_pipelines.cli.program import CLEAN, WRONG
-from sync_pipelines.cli.wording import target_text
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import exception_type, message_of

@@ -10,8 +10,8 @@ from typing import Any
 
 import typer
 
+from sync_pipelines.cli.formats import local_time
 from sync_pipelines.cli.output import remark, show_facts, show_json, show_line, show_table
-from sync_pipelines.cli.wording import local_time
 from sync_pipelines.database.inbox import STATES, Delivery, Inbox
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.errors import ConfigurationError

@@ -34,7 +34,7 @@ def _serve(
 ) -> None:
     """Receive webhooks until Ctrl-C or TERM. What was accepted is finished first."""
     try:
-        from sync_pipelines.cli.serving import serve
+        from sync_pipelines.cli.serve import serve
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"the receiver needs {error.name}; install it: pip install 'sync-pipelines[webhooks]'"
@@ -53,7 +53,7 @@ def _list(
     _debug: Debug = False,
 ) -> None:
     """List deliveries, the newest first."""
-    from sync_pipelines.cli.deliveries import list_deliveries
+    from sync_pipelines.cli.webhooks import list_deliveries
 
     list_deliveries(name, every=every, state=state, limit=limit, as_json=as_json)
 
@@ -66,7 +66,7 @@ def _show(
     _debug: Debug = False,
 ) -> None:
     """Show a delivery: what was sent, what became of it, why it failed."""
-    from sync_pipelines.cli.deliveries import show_delivery
+    from sync_pipelines.cli.webhooks import show_delivery
 
     show_delivery(delivery, as_json=as_json)
 
@@ -82,7 +82,7 @@ def _replay(
     _debug: Debug = False,
 ) -> None:
     """Have deliveries wait to be applied again, as if they had just come."""
-    from sync_pipelines.cli.deliveries import replay
+    from sync_pipelines.cli.webhooks import replay
 
     replay(ids or [], failed=failed, as_json=as_json)
 
@@ -96,6 +96,6 @@ def _drop(
     _debug: Debug = False,
 ) -> None:
     """Remove deliveries. What waits is then never applied."""
-    from sync_pipelines.cli.deliveries import drop
+    from sync_pipelines.cli.webhooks import drop
 
     drop(ids, sure=yes, as_json=as_json)
