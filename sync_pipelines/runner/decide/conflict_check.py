@@ -12,8 +12,8 @@ from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
 from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.errors import StalePlanError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.decide.came_since import CameSince
 from sync_pipelines.runner.plans.plan_file import readable_fields
-from sync_pipelines.runner.write.came_since import CameSince
 
 _MISSING = object()
 _FIELDS_SHOWN = 5

@@ -15,7 +15,6 @@ from sync_pipelines.errors import SyncPipelinesError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.duplicates import DuplicateIndex
-from sync_pipelines.runner.decide.page_diff import canonical_or_error
 from sync_pipelines.runner.plans.plan_file import files_of_plan
 from sync_pipelines.snapshots.files import read_pages
 from sync_pipelines.snapshots.snapshot import Snapshot
@@ -85,4 +84,4 @@ def _ids_of_run(workspace: Workspace, run: RunRow) -> Iterator[Collection[str | 
 def _canonical(driver: TargetDriver, given: Collection[str | None]) -> list[str]:
     known = [each for each in given if each is not None]
     driver.expect(known)
-    return [each for each in (canonical_or_error(driver, one) for one in known) if isinstance(each, str)]
+    return [each for each in (driver.canonical_or_error(one) for one in known) if isinstance(each, str)]
