@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from sync_pipelines.cli.columns import Column, document, show_rows
 from sync_pipelines.cli.formats import target_text
-from sync_pipelines.cli.output import remark, show_json, show_line, show_table
+from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, WRONG
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.engine.declaration import SyncJob
@@ -46,6 +47,14 @@ class Finding:
     to_do: str = ""
 
 
+_COLUMNS: Sequence[Column[Finding]] = (
+    Column("subject", "what"),
+    Column("ok", "state", cell=lambda ok: "ok" if ok else "problem"),
+    Column("message", "found"),
+    Column("to_do"),
+)
+
+
 def check(names: Sequence[str], *, as_json: bool) -> int:
     """Shows what is in order and what is not, and gives the exit code.
 
@@ -56,7 +65,7 @@ def check(names: Sequence[str], *, as_json: bool) -> int:
     findings = list(_findings(names))
     problems = sum(not finding.ok for finding in findings)
     if as_json:
-        show_json({"ok": not problems, "findings": [asdict(finding) for finding in findings]})
+        show_json({"ok": not problems, "findings": [document(_COLUMNS, finding) for finding in findings]})
     else:
         _show(findings)
         remark(f"{problems} to mend" if problems else _ALL_WELL)
@@ -64,10 +73,7 @@ def check(names: Sequence[str], *, as_json: bool) -> int:
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    show_table(
-        ["what", "state", "found"],
-        [[each.subject, "ok" if each.ok else "problem", each.message] for each in findings],
-    )
+    show_rows(_COLUMNS, findings)
     for each in findings:
         if not each.ok:
             show_line(f"to do: {each.subject}: {each.to_do}")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sync_pipelines.engine.declaration import SyncJob
-
-if TYPE_CHECKING:
-    from sync_pipelines.database.ledger import ErrorRow, RunRow
-    from sync_pipelines.engine.results import SyncError
 
 UNFINISHED = "unfinished"
 """Shown of a run that has no outcome: it is at work, or its process died."""
@@ -50,42 +46,6 @@ def counts_text(counts: Mapping[str, int]) -> str:
 def short_id(run_id: str | None) -> str:
     """The beginning of an id, which `show` takes as well."""
     return (run_id or "")[:_ID_CHARS]
-
-
-def run_duration_ms(run: RunRow) -> int | None:
-    """From start to end in milliseconds, None for a run that has not ended."""
-    if run.completed_at is None:
-        return None
-    return round((run.completed_at - run.started_at).total_seconds() * 1000)
-
-
-def run_document(run: RunRow) -> dict[str, Any]:
-    """A run of the ledger for machines."""
-    return {
-        "id": run.id,
-        "job": run.job,
-        "kind": run.kind,
-        "outcome": run.outcome,
-        "started_at": run.started_at.isoformat(),
-        "completed_at": run.completed_at.isoformat() if run.completed_at else None,
-        "duration_ms": run_duration_ms(run),
-        "counts": dict(run.counts),
-        "phase_ms": dict(run.phase_ms),
-        "options": dict(run.options),
-        "notes": list(run.notes),
-        "failure": run.failure,
-        "dagster_run_id": run.dagster_run_id,
-    }
-
-
-def error_document(error: ErrorRow | SyncError) -> dict[str, Any]:
-    """A failed item for machines."""
-    return {
-        "position": error.position,
-        "external_id": error.external_id,
-        "exception_type": error.exception_type,
-        "message": error.message,
-    }
 
 
 def source_text(job: SyncJob[Any, Any]) -> str:

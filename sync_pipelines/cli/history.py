@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sync_pipelines.cli.formats import local_time, short_id
-from sync_pipelines.cli.output import remark, show_json, show_table
+from sync_pipelines.cli.columns import Column, document, show_rows
+from sync_pipelines.cli.formats import short_id
+from sync_pipelines.cli.output import remark, show_json
 from sync_pipelines.cli.program import CLEAN, FAILED
 from sync_pipelines.engine.history import HistoryEvent
 from sync_pipelines.engine.redaction import redact
@@ -25,10 +27,9 @@ def show_history(name: str, external_id: str, *, limit: int, as_json: bool) -> i
     """
     events = record_history(name, external_id, limit=limit)
     if as_json:
-        show_json({"job": name, "external_id": external_id, "events": [_document(each) for each in events]})
+        show_json({"job": name, "external_id": external_id, "events": [document(_COLUMNS, each) for each in events]})
     elif events:
-        rows = [_row(each) for each in events]
-        show_table(["time", "what", "changes", "how", "run"], rows)
+        show_rows(_COLUMNS, events)
         if len(events) == limit:
             remark(f"the newest {limit:,} events are shown; --limit shows more")
     if not events:
@@ -48,10 +49,6 @@ def _why_nothing(name: str, external_id: str) -> str:
         f"{told}: no run has written it in the last {days} days (keep_history_days), or the id is written otherwise; "
         "what was there before the first sync, and has not changed since, has no history"
     )
-
-
-def _row(event: HistoryEvent) -> list[str]:
-    return [local_time(event.at), event.kind, _told(event), _how(event), short_id(event.run_id)]
 
 
 def _how(event: HistoryEvent) -> str:
@@ -79,23 +76,27 @@ def _change(event: HistoryEvent, name: str) -> str:
     return f"{name} {new if event.kind == 'created' else old}"
 
 
-def _document(event: HistoryEvent) -> dict[str, Any]:
-    changes = event.changes
+def _changes_document(event: HistoryEvent) -> dict[str, Any] | None:
+    if event.changes is None:
+        return None
     return {
-        "at": event.at.isoformat(),
-        "kind": event.kind,
-        "external_id": event.external_id,
-        "run_id": event.run_id,
-        "via": event.via,
-        "changes": None
-        if changes is None
-        else {
-            name: {"old": shown_value(name, each.old), "new": shown_value(name, each.new)}
-            for name, each in changes.items()
-        },
-        "message": redact(event.message) if event.message else None,
-        "delivery": event.delivery,
-        "delivery_id": event.delivery_id,
-        "state": event.state,
-        "action": event.action,
+        name: {"old": shown_value(name, change.old), "new": shown_value(name, change.new)}
+        for name, change in event.changes.items()
     }
+
+
+_COLUMNS: Sequence[Column[HistoryEvent]] = (
+    Column("at", "time"),
+    Column("kind", "what"),
+    Column(None, "changes", _told),
+    Column(None, "how", _how),
+    Column("run_id", "run", cell=short_id),
+    Column("external_id"),
+    Column("via"),
+    Column("changes", value=_changes_document),
+    Column("message", value=lambda event: redact(event.message) if event.message else None),
+    Column("delivery"),
+    Column("delivery_id"),
+    Column("state"),
+    Column("action"),
+)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TextIO
 
 _STYLES = {
@@ -68,7 +69,13 @@ def _stdout() -> TextIO:
 
 def show_json(document: Mapping[str, Any]) -> None:
     """Writes the one document of a command."""
-    _stdout().write(json.dumps(document, indent=2, default=str) + "\n")
+    _stdout().write(json.dumps(document, indent=2, default=_as_json) + "\n")
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def show_line(text: str) -> None:

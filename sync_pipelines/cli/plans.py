@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from sync_pipelines.cli.columns import Column, show_rows, shown_id
 from sync_pipelines.cli.formats import local_time, short_id
 from sync_pipelines.cli.output import (
-    is_terminal,
     remark,
     result_stream,
     show_facts,
     show_json,
     show_line,
-    show_table,
 )
 from sync_pipelines.cli.program import CLEAN, FAILED, GUARDED, exit_code_of
 from sync_pipelines.cli.run import Choice, results_document, show_results, showing_what_is_known
@@ -29,6 +28,22 @@ from sync_pipelines.runner.plans.plan_view import Plan, entry_document, entry_li
 from sync_pipelines.runner.run_sync import run_sync
 
 _ENTRIES_SHOWN = 20
+
+
+def _records(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} to {action}" for action, count in counts.items() if count) or "nothing"
+
+
+_COLUMNS: Sequence[Column[Plan]] = (  # JSON is the plan's own document, as in `plan show`
+    Column(None, "plan", lambda plan: plan.id, shown_id),
+    Column(None, "sync", lambda plan: plan.job),
+    Column(None, "kind", lambda plan: plan.kind),
+    Column(None, "made", lambda plan: plan.created_at),
+    Column(None, "expires", lambda plan: plan.expires_at),
+    Column(None, "state", lambda plan: plan.state),
+    Column(None, "records", lambda plan: plan.counts.to_dict(), _records),
+    Column(None, "applied by", lambda plan: plan.applied_by if plan.state != SUPERSEDED else None, shown_id),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,28 +161,9 @@ def show_plans(name: str | None, *, limit: int, as_json: bool) -> None:
     if as_json:
         show_json({"plans": [plan.document() for plan in plans]})
     elif plans:
-        _show_table(plans)
+        show_rows(_COLUMNS, plans)
     else:
         remark(f"no plans{f' of {name}' if name else ''} yet; sync-pipelines plan NAME makes one")
-
-
-def _show_table(plans: list[Plan]) -> None:
-    shorten = short_id if is_terminal() else str
-    rows = [
-        [
-            shorten(plan.id),
-            plan.job,
-            plan.kind,
-            local_time(plan.created_at),
-            local_time(plan.expires_at),
-            plan.state,
-            ", ".join(f"{count:,} to {action}" for action, count in plan.counts.to_dict().items() if count)
-            or "nothing",
-            shorten(plan.applied_by or "") if plan.state != SUPERSEDED else "",
-        ]
-        for plan in plans
-    ]
-    show_table(["plan", "sync", "kind", "made", "expires", "state", "records", "applied by"], rows)
 
 
 def apply(given: str, *, reason: str | None, released_by: str | None, wait_s: float, as_json: bool) -> int:

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sync_pipelines.cli.formats import counts_text, duration, error_document, short_id
+from sync_pipelines.cli.columns import document
+from sync_pipelines.cli.formats import counts_text, duration, short_id
 from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json, show_line
 from sync_pipelines.cli.program import exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
+from sync_pipelines.cli.runs import ERROR_COLUMNS
 from sync_pipelines.engine.causes import Cause
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
@@ -109,7 +111,7 @@ def results_document(results: SyncResults) -> dict[str, Any]:
         "notes": list(results.notes),
         "failure": results.failure,
         "error_count": results.error_count,
-        "errors": [error_document(error) for error in results.errors],
+        "errors": [document(ERROR_COLUMNS, error) for error in results.errors],
         "causes": [cause_document(cause) for cause in results.causes],
         "gone_causes": [cause_document(cause) for cause in results.gone_causes],
     }

@@ -5,24 +5,48 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sync_pipelines.cli.formats import (
-    UNFINISHED,
-    counts_text,
-    duration,
-    error_document,
-    local_time,
-    run_document,
-    run_duration_ms,
-    short_id,
-)
-from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json, show_line, show_table
+from sync_pipelines.cli.columns import Column, document, show_rows, shown_id
+from sync_pipelines.cli.formats import UNFINISHED, counts_text, duration, local_time
+from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
 from sync_pipelines.database.ledger import ErrorRow, Ledger, RunRow, open_ledger
 from sync_pipelines.database.run_queries import RunQueries
+from sync_pipelines.engine.results import SyncError
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.settings.model import load_settings
 
 _CANDIDATES = 5
+
+
+def _duration_ms(run: RunRow) -> int | None:
+    if run.completed_at is None:
+        return None
+    return round((run.completed_at - run.started_at).total_seconds() * 1000)
+
+
+RUN_COLUMNS: Sequence[Column[RunRow]] = (
+    Column("id", "run", cell=shown_id),
+    Column("job", "sync"),
+    Column("started_at", "started"),
+    Column("completed_at"),
+    Column("kind", "kind"),
+    Column("outcome", "outcome", cell=lambda outcome: outcome or UNFINISHED),
+    Column("counts", "items", cell=counts_text),
+    Column("duration_ms", "duration", _duration_ms, duration, is_number=True),
+    Column("phase_ms"),
+    Column("options"),
+    Column("notes"),
+    Column("failure"),
+    Column("dagster_run_id", "Dagster run", cell=shown_id),
+)
+ERROR_COLUMNS: Sequence[Column[ErrorRow | SyncError]] = (
+    Column(
+        "position", "item", cell=lambda place: str(place) if place >= 0 else "", is_number=True
+    ),  # no delete has one
+    Column("external_id", "external id"),
+    Column("exception_type", "error"),
+    Column("message", "message"),
+)
 
 
 def list_runs(name: str | None, *, limit: int, as_json: bool) -> None:
@@ -36,9 +60,9 @@ def list_runs(name: str | None, *, limit: int, as_json: bool) -> None:
     if not runs and name is not None:
         find_job(name)
     if as_json:
-        show_json({"runs": [run_document(run) for run in runs]})
+        show_json({"runs": [document(RUN_COLUMNS, run) for run in runs]})
     elif runs:
-        _show_runs(runs)
+        show_rows(RUN_COLUMNS, runs)
     else:
         remark(f"no runs{f' of {name}' if name else ''} yet")
 
@@ -58,8 +82,8 @@ def show_run(given: str, *, errors: int, as_json: bool) -> None:
         run = _find_run(ledger, given)
         failed, count = ledger.errors(run.id, limit=errors), ledger.count_errors(run.id)
     if as_json:
-        found = [error_document(error) for error in failed]
-        show_json({**run_document(run), "error_count": count, "errors": found})
+        found = [document(ERROR_COLUMNS, error) for error in failed]
+        show_json({**document(RUN_COLUMNS, run), "error_count": count, "errors": found})
     else:
         _show_run(run)
         _show_errors(failed, count)
@@ -77,25 +101,6 @@ def _find_run(ledger: Ledger, given: str) -> RunRow:
     return run
 
 
-def _show_runs(runs: Sequence[RunRow]) -> None:
-    shorten = short_id if is_terminal() else str
-    rows = [
-        [
-            shorten(run.id),
-            run.job,
-            local_time(run.started_at),
-            run.kind,
-            run.outcome or UNFINISHED,
-            counts_text(run.counts),
-            duration(run_duration_ms(run)),
-            shorten(run.dagster_run_id or ""),
-        ]
-        for run in runs
-    ]
-    titles = ["run", "sync", "started", "kind", "outcome", "items", "duration", "Dagster run"]
-    show_table(titles, rows, numbers={"duration"})
-
-
 def _show_run(run: RunRow) -> None:
     facts = {
         "run": run.id,
@@ -105,7 +110,7 @@ def _show_run(run: RunRow) -> None:
         "failure": run.failure or "",
         "started": local_time(run.started_at),
         "completed": local_time(run.completed_at) if run.completed_at else "",
-        "duration": duration(run_duration_ms(run)),
+        "duration": duration(_duration_ms(run)),
         "Dagster run": run.dagster_run_id or "",
     }
     facts |= {f"option {name}": json.dumps(value) for name, value in run.options.items() if value}
@@ -117,12 +122,7 @@ def _show_run(run: RunRow) -> None:
 
 def _show_errors(failed: Sequence[ErrorRow], count: int) -> None:
     if failed:
-        rows = [[_position(each), each.external_id or "", each.exception_type, each.message] for each in failed]
         show_line("")
-        show_table(["item", "external id", "error", "message"], rows, numbers={"item"})
+        show_rows(ERROR_COLUMNS, failed)
     if count > len(failed):
         remark(f"{len(failed):,} of {count:,} failed items are shown; --errors {count} shows all")
-
-
-def _position(error: ErrorRow) -> str:
-    return str(error.position) if error.position >= 0 else ""  # a delete has no place in the fetch

@@ -6,12 +6,12 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import typer
 
+from sync_pipelines.cli.columns import Column, document, show_rows
 from sync_pipelines.cli.formats import local_time
-from sync_pipelines.cli.output import remark, show_facts, show_json, show_line, show_table
+from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
 from sync_pipelines.database.inbox import STATES, Delivery, Inbox
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.errors import ConfigurationError
@@ -19,6 +19,24 @@ from sync_pipelines.registry.registry import find_job
 from sync_pipelines.settings.model import load_settings
 
 _LARGEST_ID = 2**63 - 1
+_COLUMNS: Sequence[Column[Delivery]] = (
+    Column("id", "delivery", is_number=True),
+    Column("job", "sync"),
+    Column("received_at", "received"),
+    Column("kind", "kind"),
+    Column("external_id", "external id"),
+    Column("state", "state"),
+    Column("attempts", "attempts", is_number=True),
+    Column(None, "became", lambda delivery: delivery.action or delivery.message),
+    Column("action"),
+    Column("message"),
+    Column("next_try_at"),
+    Column("finished_at"),
+    Column("delivery_id"),
+    Column("headers"),
+    Column("item", value=lambda delivery: json.loads(delivery.item) if delivery.item is not None else None),
+    Column("payload"),
+)
 
 
 def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: int, as_json: bool) -> None:
@@ -36,10 +54,9 @@ def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: 
     if not found and name is not None:
         find_job(name)
     if as_json:
-        show_json({"deliveries": [_document(each) for each in found]})
+        show_json({"deliveries": [document(_COLUMNS, each) for each in found]})
     elif found:
-        titles = ["delivery", "sync", "received", "kind", "external id", "state", "attempts", "became"]
-        show_table(titles, [_row(each) for each in found], numbers={"delivery", "attempts"})
+        show_rows(_COLUMNS, found)
     else:
         remark(f"no {f'{state} ' if state else ''}deliveries{f' of {name}' if name else ''}")
 
@@ -55,7 +72,7 @@ def show_delivery(number: int, *, as_json: bool) -> None:
     if found is None:
         raise ConfigurationError(_unknown([number]))
     if as_json:
-        show_json(_document(found))
+        show_json(document(_COLUMNS, found))
         return
     show_facts(_facts(found))
     for text in (found.payload, found.item):
@@ -126,19 +143,6 @@ def _count(deliveries: Collection[int]) -> str:
     return f"{len(deliveries):,} {'delivery' if len(deliveries) == 1 else 'deliveries'}"
 
 
-def _row(delivery: Delivery) -> list[str]:
-    return [
-        str(delivery.id),
-        delivery.job,
-        local_time(delivery.received_at),
-        delivery.kind,
-        delivery.external_id or "",
-        delivery.state,
-        str(delivery.attempts),
-        delivery.action or delivery.message or "",
-    ]
-
-
 def _facts(delivery: Delivery) -> dict[str, str]:
     facts = {
         "delivery": str(delivery.id),
@@ -162,26 +166,3 @@ def _waited(delivery: Delivery) -> str:
     if delivery.state != "waiting":
         return ""
     return f"{max(0, round((datetime.now(UTC) - delivery.received_at).total_seconds())):,} s"
-
-
-def _document(delivery: Delivery) -> dict[str, Any]:
-    def moment(value: datetime | None) -> str | None:
-        return value.isoformat() if value is not None else None
-
-    return {
-        "id": delivery.id,
-        "job": delivery.job,
-        "kind": delivery.kind,
-        "external_id": delivery.external_id,
-        "state": delivery.state,
-        "action": delivery.action,
-        "message": delivery.message,
-        "attempts": delivery.attempts,
-        "received_at": moment(delivery.received_at),
-        "next_try_at": moment(delivery.next_try_at),
-        "finished_at": moment(delivery.finished_at),
-        "delivery_id": delivery.delivery_id,
-        "headers": delivery.headers,
-        "item": json.loads(delivery.item) if delivery.item is not None else None,
-        "payload": delivery.payload,
-    }
