@@ -12,45 +12,36 @@ _STATES_WITH_ROWS = frozenset({"23502", "23514", "44000"})  # NOT NULL, CHECK, W
 _LONGEST_CHAIN = 10
 _MEMBERS_SHOWN = 5
 
+HIDDEN = "***"
+"""Stands where a secret was."""
+SENSITIVE_NAMES = r"password|passwd|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key"
+"""What announces a secret in the name of a field, a column or a parameter; URLs and headers have more such words."""
+
 _PATTERNS = (  # none begins with a repetition: looking for it in a text of megabytes would take hours
     # the password in scheme://user:password@host
-    (re.compile(r"(?P<keep>(?<=[A-Za-z0-9+.-])://[^\s:/@]*:)(?:[^\s/]+|[^\s@]+)(?=@)"), r"\g<keep>***"),
+    re.compile(r"(?P<keep>(?<=[A-Za-z0-9+.-])://[^\s:/@]*:)(?:[^\s/]+|[^\s@]+)(?=@)"),
     # a token in https://token@host
-    (re.compile(r"(?P<keep>\bhttps?://)[^\s:/@]{8,}(?=@)"), r"\g<keep>***"),
+    re.compile(r"(?P<keep>\bhttps?://)[^\s:/@]{8,}(?=@)"),
     # Authorization: Bearer ..., Basic ..., Session ...
-    (re.compile(r"(?P<keep>\b(?:bearer|basic|session|token)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\g<keep>***"),
+    re.compile(r"(?P<keep>\b(?:bearer|basic|session|token)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
     # password=..., "token": "...", api_key: ...
-    (
-        re.compile(
-            r"(?P<keep>(?:password|passwd|pwd|secret|token|api[_-]?key)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}]+",
-            re.IGNORECASE,
-        ),
-        r"\g<keep>***",
-    ),
+    re.compile(rf"(?P<keep>(?:{SENSITIVE_NAMES})['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}}]+", re.IGNORECASE),
     # PostgreSQL: Key (id, api_token)=(7, ...) already exists. In whatever language, values may have parentheses.
-    (
-        re.compile(
-            r"(?P<keep>\([^()\n]{0,300}(?:password|passwd|pwd|secret|token|api[_-]?key)[^()\n]{0,300}\)=\().{1,2000}(?=\))",
-            re.IGNORECASE,
-        ),
-        r"\g<keep>***",
+    re.compile(
+        rf"(?P<keep>\([^()\n]{{0,300}}(?:{SENSITIVE_NAMES})[^()\n]{{0,300}}\)=\().{{1,2000}}(?=\))", re.IGNORECASE
     ),
     # MySQL: Duplicate entry '...' for key 'users.api_token'
-    (
-        re.compile(
-            r"(?P<keep>\bentry ').{1,300}?"
-            r"(?=' for key '[^'\n]{0,300}(?:password|passwd|pwd|secret|token|api[_-]?key)[^'\n]{0,300}')",
-            re.IGNORECASE,
-        ),
-        r"\g<keep>***",
+    re.compile(
+        rf"(?P<keep>\bentry ').{{1,300}}?(?=' for key '[^'\n]{{0,300}}(?:{SENSITIVE_NAMES})[^'\n]{{0,300}}')",
+        re.IGNORECASE,
     ),
 )
 
 
 def redact(text: str) -> str:
-    """Blots out passwords in URLs, authorization values and `password=`-like pairs."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+    """Replaces passwords in URLs, authorization values and `password=`-like pairs by `***`."""
+    for pattern in _PATTERNS:
+        text = pattern.sub(rf"\g<keep>{HIDDEN}", text)
     return text
 
 

@@ -10,16 +10,15 @@ from datetime import date, time
 from typing import Any
 
 from sync_pipelines.engine.items import field_names, read_field
-from sync_pipelines.engine.redaction import redact
+from sync_pipelines.engine.redaction import HIDDEN, SENSITIVE_NAMES, redact
 
-_SECRET = re.compile(r"password|passwd|passphrase|(pwd|secret|token|api[_-]?key|private[_-]?key)$", re.IGNORECASE)
-_HIDDEN = "***"
+_SECRET = re.compile(rf"password|passwd|passphrase|({SENSITIVE_NAMES})$", re.IGNORECASE)
 _CONTAINERS = (list, tuple, set, frozenset)
 _SHOWN_CHARS = 80
 
 
 def shown_value(name: str, value: Any) -> Any:
-    """The value of a field as JSON can hold it: numbers, text, lists and objects; secrets blotted out.
+    """The value of a field as JSON can hold it: numbers, text, lists and objects; secrets redacted.
 
     Args:
         name: The field's name; what is called a password, a token or the like is not shown at all.
@@ -28,7 +27,7 @@ def shown_value(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if _SECRET.search(name):
-        return _HIDDEN
+        return HIDDEN
     if isinstance(value, int | float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):

@@ -11,15 +11,14 @@ from urllib.parse import quote, quote_plus
 
 import httpx
 
-from sync_pipelines.engine.redaction import redact
+from sync_pipelines.engine.redaction import HIDDEN, SENSITIVE_NAMES, redact
 
-_HIDDEN = "***"
 _LONGEST_TEXT = 300
 _LOOKED_AT = 4_000
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
 # Query parameters that hold secrets by their names, such as the signatures of next links.
 _SECRET_PARAMETER = re.compile(
-    r"(?P<name>[?&][^=&\s]*(?:key|token|secret|password|pwd|auth|sig|signature|credentials?|session)=)[^&\s'\"<>]+",
+    rf"(?P<name>[?&][^=&\s]*(?:{SENSITIVE_NAMES}|key|auth|sig|signature|credentials?|session)=)[^&\s'\"<>]+",
     re.IGNORECASE,
 )
 
@@ -36,17 +35,17 @@ class Secrets:
             self._forms |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
             self._forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
 
-    def blot_out(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Replaces every secret in the text, the longest first since one may hold another; and what looks like one."""
         for form in sorted(self._forms, key=len, reverse=True):
-            text = text.replace(form, _HIDDEN)
-        return _SECRET_PARAMETER.sub(rf"\g<name>{_HIDDEN}", text)
+            text = text.replace(form, HIDDEN)
+        return _SECRET_PARAMETER.sub(rf"\g<name>{HIDDEN}", text)
 
     def excerpt(self, text: str) -> str:
         """What may be shown of a text from outside: on one line, without secrets, at most 300 characters."""
-        # Blotted out before it is cut, since half a secret would not be known as one. Of megabytes the beginning will
+        # Redacted before it is cut, since half a secret would not be known as one. Of megabytes the beginning will
         # do; what of a secret lies across the first cut goes with the second.
-        text = self.blot_out(text[: 2 * _LOOKED_AT])[:_LOOKED_AT]
+        text = self.redact(text[: 2 * _LOOKED_AT])[:_LOOKED_AT]
         text = " ".join(redact(text).split())
         return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
@@ -56,7 +55,7 @@ class Secrets:
 
     @contextmanager
     def kept_out_of_logs(self) -> Iterator[None]:
-        """Blots out secrets in what the HTTP client logs, which is every URL with its query, while the block runs."""
+        """Redacts secrets in what the HTTP client logs, which is every URL with its query, while the block runs."""
         hiding = _Hiding(self)
         loggers = [logging.getLogger(name) for name in _LOGGERS]
         for logger in loggers:
@@ -75,7 +74,7 @@ class _Hiding(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        hidden = self._secrets.blot_out(text)
+        hidden = self._secrets.redact(text)
         if hidden != text:
             record.msg, record.args = hidden, ()
         return True

@@ -14,7 +14,7 @@ from typing import Any
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
-from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.redaction import SENSITIVE_NAMES, exception_type, message_of
 from sync_pipelines.engine.webhooks import (
     Change,
     Delete,
@@ -32,7 +32,9 @@ from sync_pipelines.webhooks.problems import log_problem, told
 AnyJob = SyncJob[Any, Any]
 
 _KEPT = re.compile(r"content-type|(webhook|svix)-(id|timestamp)|x-[a-z0-9-]+")
-_SECRET = re.compile(r"signature|hmac|auth|token|secret|cookie|key|passw|session|forwarded|real-ip|client-ip|cert|csrf")
+_SECRET = re.compile(
+    rf"{SENSITIVE_NAMES}|signature|hmac|auth|cookie|key|passw|session|forwarded|real-ip|client-ip|cert|csrf"
+)
 _MAX_HEADERS = 30
 _MAX_HEADER_CHARS = 1_000
 _MAX_NAME_CHARS = 200
