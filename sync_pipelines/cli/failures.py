@@ -20,8 +20,8 @@ from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.engine.causes import MAX_SAMPLES, Cause
 from sync_pipelines.engine.codec import decode
+from sync_pipelines.engine.display import shown_text, shown_value
 from sync_pipelines.engine.redaction import redact
-from sync_pipelines.engine.showing import shown_text, shown_value
 from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.changes.retry_failures import retry_failures

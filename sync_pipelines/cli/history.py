@@ -9,9 +9,9 @@ from sync_pipelines.cli.columns import Column, document, show_rows
 from sync_pipelines.cli.formats import short_id
 from sync_pipelines.cli.output import remark, show_json
 from sync_pipelines.cli.program import CLEAN, FAILED
+from sync_pipelines.engine.display import shown_text, shown_value
 from sync_pipelines.engine.history import HistoryEvent
 from sync_pipelines.engine.redaction import redact
-from sync_pipelines.engine.showing import shown_text, shown_value
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.history import record_history
 from sync_pipelines.registry.registry import find_job

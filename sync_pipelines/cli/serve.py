@@ -71,7 +71,7 @@ def _reporter(hooks: Mapping[str, Hook]) -> Report | None:
     if not any(hook.webhook.mode == "inline" for hook in hooks.values()):
         return None
     try:
-        from sync_pipelines.orchestration.reporting import dagster_reporter  # noqa: PLC0415
+        from sync_pipelines.orchestration.asset_events import dagster_reporter  # noqa: PLC0415
     except ImportError:  # the receiver needs no Dagster
         return None
     return dagster_reporter()

@@ -10,9 +10,9 @@ from dagster import (
 )
 
 from sync_pipelines.database.inbox import Depth
+from sync_pipelines.engine.display import shown_text
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.runner.changes.drain import Applied
 from sync_pipelines.runner.plans.plan_view import FieldRow, Plan, field_rows

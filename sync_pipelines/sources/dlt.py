@@ -13,7 +13,7 @@ from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
-from sync_pipelines.sources.unreadable import UnreadableItem
+from sync_pipelines.sources.unreadable_item import UnreadableItem
 
 
 def dlt_resource(resource: Any, *, page_size: int = PAGE_SIZE) -> Fetch:

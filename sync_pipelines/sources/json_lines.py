@@ -16,7 +16,7 @@ from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
 from sync_pipelines.sources.json_text import Pairs, parse_json
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
-from sync_pipelines.sources.unreadable import UnreadableItem
+from sync_pipelines.sources.unreadable_item import UnreadableItem
 
 _LONGEST_LINE_BYTES = 1 << 26
 _LINE_BREAK = b"\n"

@@ -15,9 +15,9 @@ from sync_pipelines.sources.pages import Page
 from sync_pipelines.sources.rest_auth import RestAuth
 from sync_pipelines.sources.rest_connection import RestConnection
 from sync_pipelines.sources.rest_paging import Answer, NoPaging, Paging, Path, look_up, path_names
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import checked_url
-from sync_pipelines.sources.unreadable import UnreadableItem
+from sync_pipelines.sources.unreadable_item import UnreadableItem
 
 _PRINTABLE = re.compile(r"[\x20-\x7e\t]*")
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie"}

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.secrets import Secret, check_secret, read_secret
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 

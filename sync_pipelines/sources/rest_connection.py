@@ -15,7 +15,7 @@ from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, retry_after_s
 from sync_pipelines.sources.json_text import parse_json
 from sync_pipelines.sources.rest_auth import RestAuth
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import bare, within_server
 
 _MAX_REDIRECTS = 5

@@ -17,7 +17,7 @@ from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.settings.secrets import Secret, check_secret, read_secret
 from sync_pipelines.sources.http_retries import asks_to_come_back, retry_after_s
 from sync_pipelines.sources.rest_auth import AuthFlow
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import checked_url
 
 _USED_FOR = "OAuthClientCredentials(client_secret=...)"

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from sync_pipelines.webhooks.delivery_writer import DeliveryWriter
 from sync_pipelines.webhooks.inline import Apply, InlineApplier, Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.metrics import CONTENT_TYPE, Metrics
 from sync_pipelines.webhooks.receiver import Hook, Receiver
-from sync_pipelines.webhooks.storing import DeliveryWriter
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from starlette.types import Receive
 
-from sync_pipelines.webhooks.answers import RefusedError, refused
+from sync_pipelines.webhooks.responses import RefusedError, refused
 
 BODY_TIMEOUT_S = 30.0
 _DISCARDED_BYTES = 8_000_000

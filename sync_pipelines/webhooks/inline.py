@@ -15,8 +15,8 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change
 from sync_pipelines.errors import ItemError, SyncBusyError
-from sync_pipelines.webhooks.answers import RETRY_AFTER_S, Answer, error, refused
-from sync_pipelines.webhooks.problems import log_problem
+from sync_pipelines.webhooks.error_log import log_problem
+from sync_pipelines.webhooks.responses import RETRY_AFTER_S, Answer, error, refused
 
 AnyJob = SyncJob[Any, Any]
 Apply = Callable[[AnyJob, Change], ItemResult]

@@ -16,15 +16,15 @@ from sync_pipelines.database.inbox_storing import NewDelivery, Stored
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.webhooks import Ignore, Webhook, decode_body
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
-from sync_pipelines.webhooks.answers import RETRY_AFTER_S, Answer, RefusedError, error, refused
 from sync_pipelines.webhooks.bodies import Body, DisconnectedError, Memory, check_length
-from sync_pipelines.webhooks.deliveries import AnyJob, Interpreter, headers_of
+from sync_pipelines.webhooks.delivery_writer import DeliveryWriter, NotStoredError
+from sync_pipelines.webhooks.error_log import log_problem, logger
 from sync_pipelines.webhooks.inline import InlineApplier
+from sync_pipelines.webhooks.interpreter import AnyJob, Interpreter, headers_of
 from sync_pipelines.webhooks.metrics import Metrics
-from sync_pipelines.webhooks.problems import log_problem, logger
-from sync_pipelines.webhooks.rates import Rate
+from sync_pipelines.webhooks.rate_limit import Rate
+from sync_pipelines.webhooks.responses import RETRY_AFTER_S, Answer, RefusedError, error, refused
 from sync_pipelines.webhooks.signatures import Verify, verifier_of
-from sync_pipelines.webhooks.storing import DeliveryWriter, NotStoredError
 
 MAX_MEMORY_BYTES = 128_000_000
 """What all bodies that are being read or stored may take together."""

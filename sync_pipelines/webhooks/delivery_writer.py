@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
 from sync_pipelines.errors import SyncPipelinesError
-from sync_pipelines.webhooks.problems import log_problem, logger, told
+from sync_pipelines.webhooks.error_log import log_problem, logger, told
 
 STORE_TIMEOUT_S = 5.0
 MAX_BATCH = 500

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from sync_pipelines.engine.showing import shown_text, shown_value
+from sync_pipelines.engine.display import shown_text, shown_value
 
 
 @dataclass

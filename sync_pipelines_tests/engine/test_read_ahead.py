@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync_pipelines.engine.overlap import Background, ahead
+from sync_pipelines.engine.read_ahead import Background, ahead
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
 from sync_pipelines.errors import RunError
-from sync_pipelines.webhooks.storing import MAX_BATCH, DeliveryWriter, NotStoredError
+from sync_pipelines.webhooks.delivery_writer import MAX_BATCH, DeliveryWriter, NotStoredError
 
 AT = datetime(2024, 5, 6, tzinfo=UTC)
 

@@ -27,7 +27,7 @@ from sync_pipelines.engine.webhooks import (
     body_as_item,
 )
 from sync_pipelines.errors import ConfigurationError, ItemError, WebhookRejectedError
-from sync_pipelines.webhooks.problems import log_problem, told
+from sync_pipelines.webhooks.error_log import log_problem, told
 
 AnyJob = SyncJob[Any, Any]
 

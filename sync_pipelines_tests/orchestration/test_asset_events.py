@@ -4,7 +4,7 @@ import pytest
 from dagster import AssetKey, DagsterInstance
 
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.orchestration.reporting import dagster_reporter, reporter_to
+from sync_pipelines.orchestration.asset_events import dagster_reporter, reporter_to
 from sync_pipelines_tests.orchestration.shop import Shop
 
 
