@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fsspec import get_filesystem_class
 from fsspec.utils import get_protocol
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from upath import UPath
 
 from sync_pipelines.errors import ConfigurationError
 
 _NUMBER = re.compile(r"[-+]?[0-9.]{1,12}")
+_IDLE_WAIT, _IDLE_WAIT_BEFORE = "SYNC_PIPELINES_IDLE_WAIT_S", "SYNC_PIPELINES_LINGER_S"
 _LOCAL = frozenset({"", "file", "local"})
 
 
 class Settings(BaseSettings):
     """The settings of one process. Every field is the environment variable `SYNC_PIPELINES_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="SYNC_PIPELINES_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SYNC_PIPELINES_", frozen=True, extra="ignore", populate_by_name=True)
 
     data_dir: Path = Field(
         default=Path(".sync_pipelines"),
@@ -54,11 +55,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that a run started by Dagster waits at most for another run of the same sync.",
     )
-    linger_s: float = Field(
+    idle_wait_s: float = Field(
         default=5,
         ge=0,
         le=60,
-        description="Seconds that a run which applies single items waits for late arrivals once the inbox is empty.",
+        validation_alias=AliasChoices(_IDLE_WAIT, _IDLE_WAIT_BEFORE),
+        description="Seconds that a drain waits for late arrivals once the inbox is empty. Earlier name: `linger_s`.",
     )
     delivery_attempts: int = Field(
         default=6,
@@ -107,6 +109,16 @@ class Settings(BaseSettings):
         gt=0,
         description="Days after which a delivery that was applied, or has failed for good, is removed from the inbox.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_earlier_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {_IDLE_WAIT if name == "linger_s" else name: value for name, value in values.items()}
+
+    @property
+    def linger_s(self) -> float:
+        """The earlier name of `idle_wait_s`."""
+        return self.idle_wait_s
 
     @field_validator("jobs", mode="before")
     @classmethod
@@ -163,9 +175,9 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = "_".join(str(part) for part in first["loc"][:1])
-        # only of numbers the value is told: a URL, or what is pasted into the wrong variable, may be a secret
-        given = f"; it is {first['input']!r}" if _NUMBER.fullmatch(str(first["input"])) else ""
-        raise ConfigurationError(
-            f"the environment variable SYNC_PIPELINES_{field.upper()} is wrong: {first['msg']}{given}"
-        ) from None
+        name = f"SYNC_PIPELINES_{str(first['loc'][0]).upper().removeprefix('SYNC_PIPELINES_')}"
+        if name == _IDLE_WAIT:
+            name += f" (or {_IDLE_WAIT_BEFORE}, its earlier name)"
+        # only numbers are shown: a URL, or what is pasted into the wrong variable, may be a secret
+        value = f"; it is {first['input']!r}" if _NUMBER.fullmatch(str(first["input"])) else ""
+        raise ConfigurationError(f"the environment variable {name} is wrong: {first['msg']}{value}") from None
