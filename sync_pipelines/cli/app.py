@@ -33,7 +33,7 @@ app.add_typer(webhooks_app)
 
 
 def main() -> None:
-    """The entry point of the command `sync-pipelines`."""
+    """Runs the command `sync-pipelines`."""
     # an installed command does not see the current folder, where a company's jobs package is; `python -m` does
     sys.path.insert(0, str(Path.cwd()))
     end(lambda: app(prog_name="sync-pipelines"))
@@ -144,7 +144,7 @@ def _failures(  # noqa: PLR0913 - the options of the command
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Show the items that failed and have not gone through since: of a sync by cause or one by one, of all counted."""
+    """Show the items that failed and have not succeeded since: of a sync by cause or one by one, of all counted."""
     from sync_pipelines.cli.failures import Wanted, show_counts, show_failure, show_failures
     from sync_pipelines.errors import ConfigurationError
 

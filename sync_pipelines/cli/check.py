@@ -114,7 +114,7 @@ def _check_snapshots(settings: Settings) -> Finding:
 
 
 def _jobs(settings: Settings) -> tuple[Mapping[str, AnyJob], list[Finding]]:
-    """The jobs of all packages; if some package can't be read, those of the others, and why."""
+    """Finds the jobs of all packages; if one package can't be read, those of the others, and why."""
     try:
         return find_jobs(settings.jobs), []
     except ConfigurationError as error:

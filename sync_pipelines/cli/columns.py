@@ -14,14 +14,14 @@ Row = TypeVar("Row")
 
 
 def shown(value: Any) -> str:
-    """The value as a cell: times in the machine's time zone, nothing for None."""
+    """Writes a value as a cell: times in the machine's time zone, nothing for None."""
     if value is None:
         return ""
     return local_time(value) if isinstance(value, datetime) else str(value)
 
 
 def shown_id(value: str | None) -> str:
-    """An id as a cell: on a terminal only its beginning, which commands take as well."""
+    """Writes an id as a cell: on a terminal only its beginning, which commands take as well."""
     return short_id(value) if is_terminal() else value or ""
 
 
@@ -44,12 +44,12 @@ class Column(Generic[Row]):
     is_number: bool = False
 
     def of(self, row: Row) -> Any:
-        """The value of a row."""
+        """Returns the value of a row."""
         return self.value(row) if self.value is not None else getattr(row, self.key or "")
 
 
 def document(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
-    """A row as JSON has it."""
+    """Returns a row as JSON has it."""
     return {column.key: column.of(row) for column in columns if column.key is not None}
 
 

@@ -241,7 +241,7 @@ _FAILURE_COLUMNS: Sequence[Column[FailureRow]] = (
 
 
 def _group_columns(new: Collection[str]) -> Sequence[Column[FailureGroup]]:
-    """The columns of causes.
+    """Returns the columns of causes.
 
     Args:
         new: Fingerprints of those that the last run met for the first time.

@@ -17,12 +17,12 @@ _ID_CHARS = 8
 
 
 def local_time(moment: datetime) -> str:
-    """The moment in the machine's time zone, to the second."""
+    """Writes a time in the machine's time zone, to the second."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def duration(milliseconds: int | None) -> str:
-    """A duration in the unit a person would choose; empty if it is unknown."""
+    """Writes a duration in a fitting unit; empty if it is unknown."""
     if milliseconds is None:
         return ""
     seconds = milliseconds / 1000
@@ -36,7 +36,7 @@ def duration(milliseconds: int | None) -> str:
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
-    """The counts that are not zero: "498 fetched: 6 created, 492 unchanged"."""
+    """Writes the counts that are not zero: "498 fetched: 6 created, 492 unchanged"."""
     if not counts:
         return ""
     told = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if name != "fetched" and count]
@@ -44,12 +44,12 @@ def counts_text(counts: Mapping[str, int]) -> str:
 
 
 def short_id(run_id: str | None) -> str:
-    """The beginning of an id, which `show` takes as well."""
+    """Cuts an id to its beginning, which `show` takes as well."""
     return (run_id or "")[:_ID_CHARS]
 
 
 def source_text(job: SyncJob[Any, Any]) -> str:
-    """Where the items come from: the declared asset, else the function that fetches them."""
+    """Names where the items come from: the declared asset, else the function that fetches them."""
     if job.source_asset is not None:
         return job.source_asset
     function = getattr(job.fetch_external, "__qualname__", type(job.fetch_external).__name__)
@@ -60,7 +60,7 @@ def source_text(job: SyncJob[Any, Any]) -> str:
 
 
 def target_text(job: SyncJob[Any, Any]) -> str:
-    """Where the local records live: a table's name, a target's class, or functions."""
+    """Names where the local records live: a table's name, a target's class, or functions."""
     if job.target is None:
         return "functions of the job"
     table = getattr(job.target, "table", None)

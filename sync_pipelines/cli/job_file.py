@@ -55,12 +55,12 @@ def job_file_text(sketch: Sketch) -> str:
 
 
 def module_name(job_name: str) -> str:
-    """The file's name without its ending: `erp_inventory`."""
+    """Returns the file's name without its ending: `erp_inventory`."""
     return job_name.replace("-", "_")
 
 
 def quoted(text: str) -> str:
-    """The text as a literal, in the quotes that a formatter would choose."""
+    """Writes the text as a literal, in the quotes that a formatter would use."""
     literal = repr(text)
     if literal.startswith('"') or '"' in text:
         return literal
@@ -85,7 +85,7 @@ def _has_optional(sketch: Sketch) -> bool:
 
 
 def _is_class(sketch: Sketch) -> bool:
-    """True if the fields' names allow a class."""
+    """Returns True if the fields' names allow a class."""
     return bool(sketch.fields) and all(
         name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("__") for name in sketch.fields
     )

@@ -109,7 +109,7 @@ def _is_required(column: Mapping[str, Any]) -> bool:
 
 
 def _unique_keys(reflected: ReflectedTable, order: Sequence[str]) -> list[list[str]]:
-    """Natural keys before a bare serial number, few columns before many."""
+    """Lists natural keys before a bare serial number, few columns before many."""
     keys = [sorted(key, key=order.index) for key in reflected.unique_keys if key and key <= set(order)]
     keys = [key for key in keys if not set(key) & reflected.loose]
     if not keys:
@@ -121,7 +121,7 @@ def _unique_keys(reflected: ReflectedTable, order: Sequence[str]) -> list[list[s
 
 
 def _mapped(table: LocalTable, key: Sequence[str], fields: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Column -> field, and what the reader should know about what is left."""
+    """Maps columns to fields, and remarks what the reader should know about the rest."""
     by_plain = {_plain(each): each for each in reversed(list(fields))}
     columns: dict[str, str] = {}
     left: list[Column] = []
@@ -163,7 +163,7 @@ def _plain(name: str) -> str:
 
 
 def _annotations(items: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Field -> annotation, from all sample items."""
+    """Derives field -> annotation from all sample items."""
     names = dict.fromkeys(name for item in items for name in item)
     return {name: _annotation([item[name] for item in items if name in item], len(items)) for name in names}
 

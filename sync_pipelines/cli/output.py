@@ -50,12 +50,12 @@ def keep_stdout_for_results() -> Iterator[Results]:
 
 
 def is_terminal() -> bool:
-    """True if a person reads the result as it comes."""
+    """Returns True if a person reads the result as it comes."""
     return result_stream().isatty()
 
 
 def result_stream() -> TextIO:
-    """Where a command that writes a long result writes it, piece by piece."""
+    """Returns where a command that writes a long result writes it, piece by piece."""
     results = _results.get()
     return results.stream if results is not None else sys.stdout
 
@@ -118,7 +118,7 @@ def show_facts(facts: Mapping[str, str]) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text on one line, without what would steer a terminal."""
+    """Puts the text on one line, without what would steer a terminal."""
     return "".join(each if each.isprintable() else "�" for each in " ".join(text.split()))
 
 
@@ -141,7 +141,7 @@ def _show_rich(titles: Sequence[str], cells: Sequence[Sequence[str]], numbers: C
 
 
 def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """How wide the columns of a table are: no word is broken and few cells need many lines, as far as there is room.
+    """Decides how wide columns are: no word is broken and few cells need many lines, as far as there is room.
 
     Args:
         columns: The cells of each column, title included.

@@ -69,7 +69,7 @@ def remember_debug(context: typer.Context, value: bool) -> bool:  # noqa: FBT001
 
 
 def exit_code_of(outcome: str) -> int:
-    """The exit code of a run: 0 clean, 1 partial or failed, 3 guarded."""
+    """Returns the exit code of a run: 0 clean, 1 partial or failed, 3 guarded."""
     return _OUTCOMES.get(outcome, FAILED)
 
 

@@ -93,7 +93,7 @@ def _show_facts(results: SyncResults) -> None:
 
 
 def results_document(results: SyncResults) -> dict[str, Any]:
-    """The results of a run for machines."""
+    """Returns the results of a run as JSON has them."""
     return {
         "job": results.name,
         "run_id": results.run_id,
@@ -118,7 +118,7 @@ def results_document(results: SyncResults) -> dict[str, Any]:
 
 
 def cause_document(cause: Cause) -> dict[str, Any]:
-    """A cause of errors for machines."""
+    """Returns a cause of errors as JSON has it."""
     return {
         "exception_type": cause.exception_type,
         "template": cause.template,

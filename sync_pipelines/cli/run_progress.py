@@ -62,7 +62,7 @@ class _ItemsColumn(ProgressColumn):
     """How many items, of how many."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         of_total = f" of {task.total:,.0f}" if task.total is not None else ""
         return Text(f"{task.completed:,.0f}{of_total} items")
 
@@ -71,7 +71,7 @@ class _RateColumn(ProgressColumn):
     """How many items a second, of late."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         rate = task.finished_speed or task.speed
         return Text(f"{rate:,.0f}/s" if rate is not None else "-/s")
 
@@ -80,7 +80,7 @@ class _TimeLeftColumn(TimeRemainingColumn):
     """How long the phase will take yet, as soon as that can be told."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         return Text.assemble(super().render(task), " left") if task.total is not None else Text()
 
 

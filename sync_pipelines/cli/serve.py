@@ -67,7 +67,7 @@ def serve(host: str, port: int) -> None:
 
 
 def _reporter(hooks: Mapping[str, Hook]) -> Report | None:
-    """What tells Dagster of items that are applied at once; it takes seconds to load, so only where there are such."""
+    """Returns what reports inline items to Dagster; it takes seconds to load, so only where there are such."""
     if not any(hook.webhook.mode == "inline" for hook in hooks.values()):
         return None
     try:
@@ -96,7 +96,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, before[number])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first wish stops cleanly; a second Ctrl-C waits for nothing."""
+        """Stops cleanly at the first signal; a second Ctrl-C waits for nothing."""
         if self.stopped_by is None:
             self.stopped_by = sig
         super().handle_exit(sig, frame)
@@ -104,7 +104,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """The socket, bound: whoever looks whether a port is free may be wrong a moment later."""
+    """Binds the socket: a port that was free a moment ago may be taken now."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

@@ -53,7 +53,7 @@ class _Handler:
         self._first_at_s: float | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Stops; a second wish, later, gets the system's own way, which waits for nothing."""
+        """Stops; a second signal, later, gets the system's own way, which waits for nothing."""
         if self._first_at_s is None:
             self._first_at_s = time.monotonic()
             # not through sys.stderr, in the middle of whose write we may be
@@ -65,5 +65,5 @@ class _Handler:
 
 
 def is_stop(exit_code: object) -> bool:
-    """True for the exit codes of a command that was stopped."""
+    """Returns True for the exit codes of a command that was stopped."""
     return exit_code in _ENDINGS

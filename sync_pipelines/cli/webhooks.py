@@ -121,7 +121,7 @@ def _inbox() -> Iterator[Inbox]:
 
 
 def _require(inbox: Inbox, numbers: Sequence[int]) -> None:
-    """All or nothing: whoever mistypes one number wants to look again."""
+    """Refuses all numbers if one is unknown: whoever mistypes one wants to look again."""
     missing = [each for each in numbers if abs(each) > _LARGEST_ID or inbox.show(each) is None]
     if missing:
         raise ConfigurationError(f"{_unknown(missing)}; nothing was done")

@@ -70,7 +70,7 @@ class Cause:
         return fingerprint(self.exception_type, self.template)
 
     def line(self) -> str:
-        """One line for logs and terminals."""
+        """Returns one line for logs and terminals."""
         told = f"{self.count:,} x {self.exception_type}: {self.template}" if self.exception_type else (
             f"{self.count:,} x {self.template}"
         )  # fmt: skip
@@ -79,7 +79,7 @@ class Cause:
 
 
 def template_of(exception_type: str, message: str, external_id: str | None = None) -> str:
-    """What is left of an error's message without its values.
+    """Returns what is left of an error's message without its values.
 
     Args:
         exception_type: Name of the exception's class.
@@ -93,7 +93,7 @@ def template_of(exception_type: str, message: str, external_id: str | None = Non
 
 
 def _without_word(text: str, word: str) -> str:
-    """The text without a word, where it stands alone. A pattern of its own for each id would take long to compile."""
+    """Removes a word where it stands alone. A pattern of its own for each id would take long to compile."""
     parts = text.split(word)
     kept = parts[0]
     for part in parts[1:]:
@@ -121,7 +121,7 @@ def _template(text: str, *, keeps_names: bool) -> str:
 
 
 def _without_value(found: re.Match[str], *, keeps_names: bool) -> str:
-    """A quoted text; kept if it names a constraint, a column or the like."""
+    """Replaces a quoted text, unless it names a constraint, a column or the like."""
     named, quoted = found["named"] or "", found["text"]
     if (named or keeps_names) and _IDENTIFIER.fullmatch(quoted[1:-1]):
         return f"{named}{quoted}"
@@ -129,7 +129,7 @@ def _without_value(found: re.Match[str], *, keeps_names: bool) -> str:
 
 
 def fingerprint(exception_type: str, template: str) -> str:
-    """A short text that is the same for errors of one cause."""
+    """Returns a short text that is the same for errors of one cause."""
     return sha256(f"{exception_type}\n{template}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -166,7 +166,7 @@ class CauseCounter:
         return key
 
     def causes(self) -> list[Cause]:
-        """The most frequent causes, the most frequent first; whatever else there was is counted as one."""
+        """Returns the most frequent causes, the most frequent first; whatever else there was is counted as one."""
         found = sorted(self._tallies.values(), key=lambda tally: -tally.count)
         causes = [
             Cause(each.exception_type, each.template, each.count, tuple(each.sample_ids)) for each in found[:MAX_CAUSES]
@@ -176,7 +176,7 @@ class CauseCounter:
 
 
 def compared(now: Sequence[Cause], before: Iterable[Cause]) -> tuple[list[Cause], list[Cause]]:
-    """The causes of a run, marked as far as they are new; and those of the run before that are gone.
+    """Marks the causes of a run as far as they are new, and finds those of the run before that are gone.
 
     Where a run has more causes than are kept, nobody can say that one which is not among them is new or gone.
 

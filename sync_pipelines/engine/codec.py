@@ -55,7 +55,7 @@ def decode(text: str) -> Any:
 
 
 def encodable(value: Any) -> Any:
-    """The value, or the name of its type if JSON can't hold it."""
+    """Returns the value, or the name of its type if JSON can't hold it."""
     try:
         encode(value)
     except Exception:  # noqa: BLE001 - whatever a local value raises, it is only shown
@@ -133,7 +133,7 @@ def _tagged_other(value: Any, place: str) -> Any:
 
 
 def _added(value: Any, given: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """What `__post_init__` or a cached property put beside a dataclass's fields, as far as it can be kept."""
+    """Returns what `__post_init__` or a cached property put beside a dataclass's fields, as far as it can be kept."""
     added: dict[str, Any] = {}
     for name, each in getattr(value, "__dict__", {}).items():
         if name not in given:
@@ -143,7 +143,7 @@ def _added(value: Any, given: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 
 def _tagged_numpy(value: Any, place: str) -> Any:
-    """A number, moment or array of numpy's; in nanoseconds, its own `tolist` would give a number for a moment."""
+    """Converts a number, time or array of numpy's; in nanoseconds, its own `tolist` would make a time a number."""
     if value.dtype.kind in "mM":
         value = value.astype(f"{value.dtype.kind}8[us]")
     return _tagged(value.tolist(), place)
@@ -232,14 +232,14 @@ def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
 
 
 def remember_class(kind: type) -> str:
-    """The name by which `class_named` finds the class again."""
+    """Registers a class and returns the name by which `class_named` finds it again."""
     name = f"{kind.__module__}:{kind.__qualname__}"
     _classes[name] = kind
     return name
 
 
 def class_named(name: str) -> type:
-    """The class of that name.
+    """Imports the class of that name.
 
     Raises:
         ConfigurationError: It can't be imported in this process.

@@ -136,11 +136,11 @@ class SyncJob(Generic[Item, Local]):
             return super().__new__(cls)
 
     def __copy__(self) -> Self:
-        """A declaration never changes."""
+        """Returns the declaration itself, which never changes."""
         return self
 
     def __deepcopy__(self, _memo: object) -> Self:
-        """A declaration never changes."""
+        """Returns the declaration itself, which never changes."""
         return self
 
     def __post_init__(self) -> None:

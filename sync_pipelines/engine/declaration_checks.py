@@ -246,7 +246,7 @@ def _check_history(job: Unchecked) -> None:
 
 
 def _is_key(key: object) -> bool:
-    """One word alone would be the name of a graph in Dagster, where jobs have their names too."""
+    """Returns True for two words or more: one alone would be a graph's name in Dagster, where jobs have theirs too."""
     parts = key.split("/") if isinstance(key, str) else []
     return len(parts) > 1 and all(_KEY_PART.fullmatch(part) for part in parts)
 

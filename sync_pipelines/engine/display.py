@@ -18,7 +18,7 @@ _SHOWN_CHARS = 80
 
 
 def shown_value(name: str, value: Any) -> Any:
-    """The value of a field as JSON can hold it: numbers, text, lists and objects; secrets redacted.
+    """Converts the value of a field to what JSON can hold: numbers, text, lists and objects; secrets redacted.
 
     Args:
         name: The field's name; what is called a password, a token or the like is not shown at all.
@@ -50,7 +50,7 @@ def _shown_other(value: Any) -> Any:
 
 
 def shown_text(name: str, value: Any, most_chars: int | None = _SHOWN_CHARS) -> str:
-    """The value of a field on a line, for people.
+    """Writes the value of a field on a line, for people.
 
     Args:
         name: The field's name.

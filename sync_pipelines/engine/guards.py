@@ -90,11 +90,11 @@ class Verdict:
     withheld: frozenset[Action] = frozenset()
 
     def __bool__(self) -> bool:
-        """True if something is suspicious."""
+        """Returns True if something is suspicious."""
         return bool(self.reasons)
 
     def joined_with(self, later: Verdict) -> Verdict:
-        """This one, and what a later one withholds besides."""
+        """Adds what a later verdict withholds besides."""
         if not self or not later.withheld <= self.withheld:
             return Verdict(tuple(dict.fromkeys((*self.reasons, *later.reasons))), self.withheld | later.withheld)
         return self
@@ -113,7 +113,7 @@ def judge(guards: Guards, found: Found) -> Verdict:
 
 
 def why_fetch(guards: Guards, fetched: int, last_fetched: Sequence[int]) -> Iterator[str]:
-    """Why a fetch is suspicious: it has none, or far fewer items than the last good ones."""
+    """Yields why a fetch is suspicious: it has no items, or far fewer than the last good ones."""
     usual = median(last_fetched) if last_fetched else 0
     lacking = usual - fetched
     if not usual or lacking <= 0:

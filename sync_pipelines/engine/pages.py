@@ -74,7 +74,7 @@ def stream_pages(
 
 
 def _own(item: Any) -> Any:
-    """A copy of an item that came by itself: the source may fill the same object anew for the next one."""
+    """Copies an item that came by itself: the source may fill the same object anew for the next one."""
     if type(item) is dict:
         if _PLAIN.issuperset(map(type, item.values())):
             return item.copy()
@@ -83,7 +83,7 @@ def _own(item: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of all of it; what can't be copied stands for itself."""
+    """Copies all of it; what can't be copied stands for itself."""
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 - an object of whatever kind; the snapshot says so if it can't keep it

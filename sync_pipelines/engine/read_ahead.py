@@ -28,7 +28,7 @@ class Background(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=f"background of {work.__qualname__}", daemon=True)
 
     def __enter__(self) -> Self:
-        """Begins."""
+        """Starts the thread."""
         self._thread.start()
         return self
 

@@ -46,12 +46,12 @@ def redact(text: str) -> str:
 
 
 def exception_type(error: BaseException) -> str:
-    """The name of the exception that a person should see: the database's own below SQLAlchemy's."""
+    """Returns the name of the exception that a person should see: the database's own below SQLAlchemy's."""
     return type(_innermost(error)).__name__
 
 
 def message_of(error: BaseException) -> str:
-    """The exception's own message, redacted and at most 2,000 characters.
+    """Returns the exception's own message, redacted and at most 2,000 characters.
 
     Of a database error this is what the database said, without the statement, its parameters and the row that it
     refused, which may hold personal data.
@@ -65,7 +65,7 @@ def message_of(error: BaseException) -> str:
 
 
 def trace_of(error: BaseException) -> str:
-    """Where the exception and its causes came from, each with its own redacted message; no source of secrets."""
+    """Describes where the exception and its causes came from, each with its own redacted message."""
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < _LONGEST_CHAIN:
@@ -102,7 +102,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def _without_row(error: BaseException) -> str | None:
-    """What PostgreSQL says of a row that it refuses, without the row; None of any other error.
+    """Returns what PostgreSQL says of a row that it refuses, without the row; None for any other error.
 
     It tells the values of all columns, and no names by which a secret could be known among them.
     """

@@ -36,7 +36,7 @@ class SyncError:
 
     @classmethod
     def of(cls, error: Exception, external_id: str | None, position: int) -> SyncError:
-        """What is kept of an exception, which itself lets go of all it holds on to.
+        """Keeps the message of an exception, which itself lets go of all it holds on to.
 
         An exception has the frames that it came through, theirs and those of their callers, and with them the page
         that they work on; which has the exception. Thousands of those would wait for the garbage collector.
@@ -88,11 +88,11 @@ class Counts:
         return Counts(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
 
     def items(self) -> int:
-        """How many fetched items these counts explain."""
+        """Returns how many fetched items these counts explain."""
         return self.created + self.updated + self.unchanged + self.skipped + self.failed + self.duplicate
 
     def to_dict(self) -> dict[str, int]:
-        """The counts by name."""
+        """Returns the counts by name."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @staticmethod
@@ -194,7 +194,7 @@ class SyncResults:
         return explained == self.fetched
 
     def exceeds(self, fail_above: float | None) -> bool:
-        """True if more items failed than a job's `fail_above` allows: a share of the fetched below 1, or a number."""
+        """Returns True if more items failed than `fail_above` allows: a share of the fetched below 1, or a number."""
         if fail_above is None:
             return False
         return self.error_count > (fail_above * self.fetched if fail_above < 1 else fail_above)
@@ -206,7 +206,7 @@ class SyncResults:
         return self.fetched / (worked_ms / 1000) if worked_ms else float(self.fetched)
 
     def counts(self) -> dict[str, int]:
-        """The counts by name, for tables and metadata; of a dry run with `to_create`, `to_update`, `to_delete`."""
+        """Returns the counts by name; of a dry run with `to_create`, `to_update`, `to_delete`."""
         planned = self.planned.to_dict() if self.planned is not None else {}
         return {
             "fetched": self.fetched,
@@ -221,7 +221,7 @@ class SyncResults:
         }
 
     def summary(self) -> str:
-        """One line for logs and terminals."""
+        """Returns one line for logs and terminals."""
         told = [
             f"{count:,} {what.replace('_', ' ')}"
             for what, count in self.counts().items()
@@ -238,7 +238,7 @@ class SyncResults:
         return f"{text}: {self.failure}" if self.failure else text
 
     def to_frame(self) -> pd.DataFrame:
-        """The listed errors and duplicates as a pandas DataFrame, one row per item, in the order of the fetch.
+        """Returns the listed errors and duplicates as a pandas DataFrame, one row per item, in the order of the fetch.
 
         Columns: `outcome` (`failed` or `duplicate`), `external_id`, `position`, `message`, `exception_type`.
         """

@@ -54,7 +54,7 @@ class StandardWebhooks:
         return _standard_id
 
     def problems(self) -> list[str]:
-        """What is wrong with the declaration."""
+        """Lists what is wrong with the declaration."""
         return _problems_of_secrets(self.secrets)
 
 
@@ -94,7 +94,7 @@ class HmacSignature:
 
     @classmethod
     def github(cls, secrets: Secrets) -> Self:
-        """GitHub's: `X-Hub-Signature-256: sha256=...`.
+        """Declares GitHub's scheme: `X-Hub-Signature-256: sha256=...`.
 
         Source:
             https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
@@ -103,7 +103,7 @@ class HmacSignature:
 
     @classmethod
     def shopify(cls, secrets: Secrets) -> Self:
-        """Shopify's: `X-Shopify-Hmac-Sha256` in base64.
+        """Declares Shopify's scheme: `X-Shopify-Hmac-Sha256` in base64.
 
         Source:
             https://shopify.dev/docs/apps/build/webhooks/subscribe/https
@@ -113,7 +113,7 @@ class HmacSignature:
 
     @classmethod
     def stripe(cls, secrets: Secrets, *, tolerance_s: float = 300) -> Self:
-        """Stripe's: `Stripe-Signature: t=...,v1=...` over time, a dot and the body; events have an `id`.
+        """Declares Stripe's scheme: `Stripe-Signature: t=...,v1=...` over time, dot and body; events have an `id`.
 
         Source:
             https://docs.stripe.com/webhooks/signatures
@@ -139,7 +139,7 @@ class HmacSignature:
         return (self.header.lower(),)
 
     def problems(self) -> list[str]:
-        """What is wrong with the declaration."""
+        """Lists what is wrong with the declaration."""
         return [
             *_problems_of_secrets(self.secrets),
             *self._problems_of_text(),
@@ -215,7 +215,7 @@ class BearerToken:
         return None
 
     def problems(self) -> list[str]:
-        """What is wrong with the declaration."""
+        """Lists what is wrong with the declaration."""
         return _problems_of_secrets(self.secrets)
 
 
@@ -242,7 +242,7 @@ class Unsigned:
         return None
 
     def problems(self) -> list[str]:
-        """What is wrong with the declaration."""
+        """Lists what is wrong with the declaration."""
         return []
 
 
@@ -252,29 +252,29 @@ SIGNATURES = (StandardWebhooks, HmacSignature, BearerToken, Unsigned)
 
 
 def names_of(secrets: Secrets) -> tuple[str, ...]:
-    """The environment variables, one or several."""
+    """Returns the names of the environment variables, one or several."""
     return (secrets,) if isinstance(secrets, str) else tuple(secrets)
 
 
 def is_header(value: object) -> bool:
-    """True for what may be the name of a header."""
+    """Returns True for what may be the name of a header."""
     return isinstance(value, str) and _HEADER.fullmatch(value) is not None
 
 
 def is_number(value: object) -> bool:
-    """True for a number that is no truth value."""
+    """Returns True for a number that is no truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def problems_of_delivery_id(value: object) -> list[str]:
-    """What is wrong with a `delivery_id`."""
+    """Lists what is wrong with a `delivery_id`."""
     if value is None or callable(value) or is_header(value):
         return []
     return [f"delivery_id: {value!r} is neither the name of a header nor a function of the event"]
 
 
 def _problems_of_secrets(secrets: object) -> list[str]:
-    """What was given is not shown: it may be the secret itself."""
+    """Lists what is wrong, without the value: it may be the secret itself."""
     given = (secrets,) if isinstance(secrets, str) else secrets
     if isinstance(given, (list, tuple)) and given and all(map(_is_variable, given)):
         return []

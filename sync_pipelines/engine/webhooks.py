@@ -152,7 +152,7 @@ def check_webhook(webhook: object) -> Webhook:
 
 
 def parse_event(webhook: Webhook, event: WebhookEvent) -> Change:
-    """What an event means.
+    """Decides what an event means.
 
     Raises:
         WebhookRejectedError: `parse` rejects it; or there is no `parse` and the body is no object.
@@ -161,7 +161,7 @@ def parse_event(webhook: Webhook, event: WebhookEvent) -> Change:
 
 
 def body_as_item(event: WebhookEvent) -> Change:
-    """The meaning of an event without a `parse`.
+    """Decides what an event without a `parse` means.
 
     Raises:
         WebhookRejectedError: The body is no object.
@@ -172,7 +172,7 @@ def body_as_item(event: WebhookEvent) -> Change:
 
 
 def as_change(value: Any) -> Change:
-    """What `parse` gave as a change: a bare item is an upsert, None is ignored."""
+    """Turns what `parse` returned into a change: a bare item is an upsert, None is ignored."""
     if isinstance(value, (Upsert, Delete, Refetch, Ignore)):
         return value
     return Ignore() if value is None else Upsert(value)

@@ -12,7 +12,7 @@ from sync_pipelines.settings.dagster import has_dagster_home
 
 
 def dagster_reporter() -> Callable[[SyncJob[Any, Any], ItemResult], object] | None:
-    """What tells the Dagster of `DAGSTER_HOME`; None where that is not set, and so there is none to tell."""
+    """Returns what reports to the Dagster of `DAGSTER_HOME`; None where that is not set."""
     return reporter_to(DagsterInstance.get()) if has_dagster_home() else None
 
 

@@ -87,7 +87,7 @@ RESULT_CHECKS = (ACCOUNTS_BALANCE, ITEMS_FAILED, CHANGES_WITHHELD)
 
 
 def build_checks(job: AnyJob) -> AssetChecksDefinition:
-    """The checks of a sync's asset, in one step after it. They never fail the run."""
+    """Yields the checks of a sync's asset, in one step after it. They never fail the run."""
     key = asset_key(job)
     specs = [AssetCheckSpec(each.name, asset=key, description=each.description) for each in RESULT_CHECKS]
     if job.fresh_after is not None:
@@ -119,13 +119,13 @@ def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None, left: 
 def _looked_at(
     check: ResultCheck, job: AnyJob, workspace: Workspace, results: SyncResults | None
 ) -> SyncResults | None:
-    """The results that a check is about: what is withheld stays so, whatever has run since, until it is released."""
+    """Returns the results that a check is about: what is withheld stays so until it is released."""
     held = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
     return results if held is None else results_of_run(workspace, held.id)
 
 
 def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iterator[AssetCheckEvaluation]:
-    """All checks, after a run that applied single items: Dagster shows none that is older than what was written.
+    """Yields all checks, after a run that applied single items: Dagster shows none that is older than what was written.
 
     Args:
         job: The sync job.
@@ -140,7 +140,7 @@ def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iter
 
 
 def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults, left: int = 0) -> AssetCheckEvaluation:
-    """The same check, to be reported where it is no step of the run: by a drain, or by a run that fails.
+    """Evaluates the same check, to be reported where it is no step of the run: by a drain, or by a run that fails.
 
     Args:
         check: The check.
@@ -152,7 +152,7 @@ def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults, left: int 
 
 
 def items_left(job: AnyJob, workspace: Workspace) -> int:
-    """How many items of a sync have failed and not gone through since: a run of a few must not hide the others."""
+    """Counts the unresolved failures of a sync: a run of a few items must not hide the others."""
     return workspace.failures.count(job.name, UNRESOLVED)
 
 
@@ -170,7 +170,7 @@ def _found(check: ResultCheck, job: AnyJob, results: SyncResults, left: int) -> 
 
 
 def freshness_evaluation(job: AnyJob, workspace: Workspace) -> AssetCheckEvaluation:
-    """Whether the last good run of a sync is young enough, to be reported outside of any run."""
+    """Evaluates whether the last good run of a sync is young enough, to be reported outside of any run."""
     return AssetCheckEvaluation(**_freshness(job, workspace))
 
 
@@ -196,7 +196,7 @@ def _told(good_at: datetime | None) -> str:
 
 
 def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncResults | None:
-    """The results of the Dagster run; of a run that only checks, those of the sync's last run."""
+    """Returns the results of the Dagster run; of a run that only checks, those of the sync's last run."""
     run = workspace.ledger.run_of_dagster(dagster_run_id, job.name)
     if run is None:
         runs = workspace.ledger.latest_runs(job.name, limit=_LOOK_BACK)

@@ -22,7 +22,7 @@ LOOK_EVERY_S = 60
 
 
 def build_freshness_sensor(jobs: Sequence[AnyJob]) -> SensorDefinition | None:
-    """The sensor for all syncs that have such a check, running from the start; None if there are none."""
+    """Builds the sensor for all syncs that have such a check, running from the start; None if there are none."""
     watched = [job for job in jobs if job.fresh_after is not None]
     if not watched:
         return None

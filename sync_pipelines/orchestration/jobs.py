@@ -38,7 +38,7 @@ Event = AssetMaterialization | AssetCheckEvaluation | Output[None]
 
 
 def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type of an unresolved asset job
-    """The Dagster job that fetches, diffs and applies everything, and checks the result."""
+    """Builds the Dagster job that fetches, diffs and applies everything, and checks the result."""
     key = asset_key(sync_job)
     node = "__".join(key.path)
     shown: dict[str, Any] = {
@@ -58,12 +58,12 @@ def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type
 
 
 def drain_job_name(sync_job: AnyJob) -> str:
-    """The name of the Dagster job that applies single items."""
+    """Returns the name of the Dagster job that applies single items."""
     return f"{sync_job.dagster_name}_items"
 
 
 def build_drain_job(sync_job: AnyJob) -> JobDefinition:
-    """The Dagster job that applies what waits in the inbox, in batches, until it is empty."""
+    """Yields the Dagster job that applies what waits in the inbox, in batches, until it is empty."""
 
     @op(
         name=op_name(sync_job, "drain"),
@@ -84,7 +84,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
 def job_of_one_op(
     op_definition: OpDefinition, alias: str, name: str, description: str, tags: Mapping[str, str]
 ) -> JobDefinition:
-    """A Dagster job whose only step is that op."""
+    """Builds a Dagster job whose only step is that op."""
 
     @job(name=name, description=description, executor_def=in_process_executor, tags=tags)
     def dagster_job() -> None:
@@ -122,7 +122,7 @@ def events_of(
 
 
 def _told(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Event]:
-    """What a drain did, for the history of the asset; nothing if it did nothing."""
+    """Yields what a drain did, for the history of the asset; nothing if it did nothing."""
     results = drained.results
     if results is None or not drained.applied:
         return

@@ -25,7 +25,7 @@ ROWS_SHOWN = 300
 
 
 def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
-    """What an operator sees of a run on the asset's page: the outcome first, then counts, times, errors, the table."""
+    """Builds what an operator sees of a run on the asset's page: outcome, counts, times, errors, table."""
     metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {name: MetadataValue.int(count) for name, count in results.counts().items()}
     metadata["duration (s)"] = MetadataValue.float(round(results.duration_ms / 1000, 3))
@@ -44,7 +44,7 @@ def drain_metadata(
     target: TargetDescription | None = None,
     depth: Depth | None = None,
 ) -> dict[str, MetadataValue]:
-    """What an operator sees of a drain, under names of its own: they would spoil the plots of full runs."""
+    """Builds what an operator sees of a drain, under names of its own: they would spoil the plots of full runs."""
     metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"single items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
     records = [
@@ -63,14 +63,14 @@ def drain_metadata(
 
 
 def retry_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
-    """What an operator sees of failed items that were tried again, under names of their own, as of a drain."""
+    """Builds what an operator sees of a retry, under names of its own, as of a drain."""
     metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"retried items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
     return metadata | _remarks(results) | {"more about it": more_about(results.run_id)} | target_metadata(target)
 
 
 def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, MetadataValue]:
-    """What an operator sees of the plan of a dry run.
+    """Builds what an operator sees of the plan of a dry run.
 
     Args:
         plan: The plan.
@@ -107,7 +107,7 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, Metadat
 
 
 def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
-    """What is left in the inbox, and what was given up."""
+    """Counts what is left in the inbox, and what was given up."""
     metadata: dict[str, MetadataValue] = {
         "inbox waiting": MetadataValue.int(depth.waiting),
         "inbox given up": MetadataValue.int(depth.failed),
@@ -118,18 +118,18 @@ def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
 
 
 def failure_metadata(results: SyncResults | None) -> dict[str, MetadataValue]:
-    """What is known of a run that failed as a whole."""
+    """Builds what is known of a run that failed as a whole."""
     return {} if results is None else result_metadata(results)
 
 
 def balance_metadata(results: SyncResults) -> dict[str, MetadataValue]:
-    """What the check on the accounts shows."""
+    """Builds what the check on the accounts shows."""
     counts = {name: MetadataValue.int(count) for name, count in results.counts().items()}
     return {**counts, "more about it": more_about(results.run_id)}
 
 
 def withheld_metadata(results: SyncResults) -> dict[str, MetadataValue]:
-    """What the check on what guards withhold shows."""
+    """Builds what the check on withheld changes shows."""
     if not results.guarded:
         return {}
     metadata: dict[str, MetadataValue] = {
@@ -139,7 +139,7 @@ def withheld_metadata(results: SyncResults) -> dict[str, MetadataValue]:
 
 
 def failed_metadata(results: SyncResults) -> dict[str, MetadataValue]:
-    """What the check on failed items shows."""
+    """Builds what the check on failed items shows."""
     metadata: dict[str, MetadataValue] = {
         "failed": MetadataValue.int(results.error_count),
         "fetched": MetadataValue.int(results.fetched),
@@ -149,12 +149,12 @@ def failed_metadata(results: SyncResults) -> dict[str, MetadataValue]:
 
 
 def more_about(run_id: str) -> MetadataValue:
-    """The command that shows everything the ledger has of a run."""
+    """Returns the command that shows everything the ledger has of a run."""
     return MetadataValue.text(f"sync-pipelines show {run_id[:8]}")
 
 
 def causes_table(results: SyncResults) -> MetadataValue:
-    """The errors by cause, and the causes that are gone, as a table."""
+    """Builds the table of errors by cause, and of the causes that are gone."""
     causes = [("new" if each.is_new else "", each) for each in results.causes]
     causes += [("gone", each) for each in results.gone_causes]
     records = [
@@ -174,7 +174,7 @@ def causes_table(results: SyncResults) -> MetadataValue:
 
 
 def errors_table(results: SyncResults) -> MetadataValue:
-    """The first errors as a table."""
+    """Builds the table of the first errors."""
     records = [
         TableRecord(
             {
@@ -191,7 +191,7 @@ def errors_table(results: SyncResults) -> MetadataValue:
 
 
 def target_metadata(target: TargetDescription | None) -> dict[str, MetadataValue]:
-    """Table name, number of rows and columns, under the names that Dagster shows in their own places."""
+    """Builds table name, number of rows and columns, under the names that Dagster shows in their own places."""
     if target is None:
         return {}
     metadata: dict[str, MetadataValue] = {"dagster/table_name": MetadataValue.text(target.table_name)}
@@ -225,12 +225,12 @@ def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
 
 
 def withheld_counts(results: SyncResults) -> list[tuple[str, int]]:
-    """What guards have withheld, by action."""
+    """Counts what guards have withheld, by action."""
     return [(action, count) for action, count in results.withheld.to_dict().items() if count]
 
 
 def how_to_release(results: SyncResults) -> str:
-    """How to look at what guards have withheld, and how to apply it."""
+    """Says how to look at what guards have withheld, and how to apply it."""
     plan = results.plan_id or ""
     return (
         f"sync-pipelines plan show {plan[:8]}, then sync-pipelines apply {plan[:8]} --reason '...', or launch with "

@@ -28,7 +28,7 @@ _START_UP = timedelta(minutes=5)
 
 
 def build_recovery_sensor() -> SensorDefinition:
-    """The sensor for all syncs, running from the start."""
+    """Builds the sensor for all syncs, running from the start."""
     return SensorDefinition(
         name="sync_recovery_sensor",
         evaluation_fn=_recover,

@@ -38,7 +38,7 @@ LOOK_EVERY_S = 30
 
 
 def retry_job_name(sync_job: AnyJob) -> str:
-    """The name of the Dagster job that tries failed items again."""
+    """Returns the name of the Dagster job that tries failed items again."""
     return f"{sync_job.dagster_name}_retry"
 
 
@@ -52,7 +52,7 @@ class RetryConfig(Config):
 
 
 def build_retry_job(sync_job: AnyJob) -> JobDefinition:
-    """The Dagster job that tries the failed items of a sync again that are due."""
+    """Yields the Dagster job that tries the failed items of a sync again that are due."""
 
     @op(
         name=op_name(sync_job, "retry"),
@@ -71,7 +71,7 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
 
 
 def _told(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:
-    """What a retry did, for the history of the asset; nothing if it tried nothing."""
+    """Yields what a retry did, for the history of the asset; nothing if it tried nothing."""
     results = run.results
     if results is None or not results.fetched:
         return
@@ -81,7 +81,7 @@ def _told(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Eve
 
 
 def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:
-    """The sensor of a sync's retries, running from the start."""
+    """Builds the sensor of a sync's retries, running from the start."""
     name = retry_job_name(sync_job)
     return SensorDefinition(
         name=f"{name}_sensor",

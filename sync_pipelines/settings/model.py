@@ -140,25 +140,25 @@ class Settings(BaseSettings):
         return value
 
     def local_url(self) -> str:
-        """The URL of the database with the local records."""
+        """Returns the URL of the database with the local records."""
         return self.database_url.get_secret_value() if self.database_url else self._embedded("local")
 
     def ledger_database_url(self) -> str:
-        """The URL of the database with the ledger."""
+        """Returns the URL of the database with the ledger."""
         if self.ledger_url:
             return self.ledger_url.get_secret_value()
         local = self.local_url()
         return local if local.startswith("postgres") else self._embedded("ledger")
 
     def snapshot_dir(self) -> UPath:
-        """The folder of snapshots and plans: absolute, or in an object store."""
+        """Returns the folder of snapshots and plans: absolute, or in an object store."""
         if not self.snapshot_url:
             return UPath(self.data_dir.resolve() / "snapshots")
         given = UPath(self.snapshot_url)
         return UPath(Path(given.path).resolve()) if given.protocol in _LOCAL else given
 
     def work_dir(self) -> Path:
-        """The folder of working files, on this machine."""
+        """Returns the folder of working files, on this machine."""
         return self.data_dir.resolve() / "work"
 
     def _embedded(self, name: str) -> str:

@@ -119,7 +119,7 @@ def _python_values(column: pd.Series[Any]) -> list[Any]:
 
 
 def _plain_value(value: Any) -> Any:
-    """One value of a column that holds objects, whatever they are."""
+    """Converts one value of a column that holds objects, whatever they are."""
     if isinstance(value, dict):
         return {key: _plain_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -110,7 +110,7 @@ def _object_of_pairs(pairs: Pairs) -> dict[str, Any]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of the file. Of one that is too long only so much comes that this can be seen."""
+    """Yields the lines of the file; of one that is too long, only enough to see that."""
     while line := file.readline(_LONGEST_LINE_BYTES + 1):
         rest = line
         while len(rest) > _LONGEST_LINE_BYTES and not rest.endswith(_LINE_BREAK):

@@ -56,7 +56,7 @@ class Answer:
         return found
 
     def wrong(self, path: Path, found: Any, expected: str) -> ConfigurationError:
-        """The error of something else at a path."""
+        """Builds the error of something else at a path."""
         has = "nothing" if found is _MISSING else "null" if found is None else f"a {type(found).__name__}"
         place = f"at {shown_path(path)!r}" if path else "at the top"
         return ConfigurationError(f"{self.shown_url}: the answer has {has} {place} instead of {expected}")
@@ -81,7 +81,7 @@ class NoPaging:
         return url
 
     def next(self, url: httpx.URL, answer: Answer) -> None:
-        """There is no next page."""
+        """Returns None: there is no next page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ def look_up(value: Any, path: Path) -> Any:
 
 
 def path_names(path: Path) -> list[str]:
-    """The names of a path.
+    """Splits a path into its names.
 
     Raises:
         ConfigurationError: One is empty, or no text.
@@ -259,5 +259,5 @@ def path_names(path: Path) -> list[str]:
 
 
 def shown_path(path: Path) -> str:
-    """The path as people write it."""
+    """Writes the path as people write it."""
     return path if isinstance(path, str) else ".".join(path)

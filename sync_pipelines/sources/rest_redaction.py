@@ -42,7 +42,7 @@ class Secrets:
         return _SECRET_PARAMETER.sub(rf"\g<name>{HIDDEN}", text)
 
     def excerpt(self, text: str) -> str:
-        """What may be shown of a text from outside: on one line, without secrets, at most 300 characters."""
+        """Cuts a text from outside to what may be shown: on one line, without secrets, at most 300 characters."""
         # Redacted before it is cut, since half a secret would not be known as one. Of megabytes the beginning will
         # do; what of a secret lies across the first cut goes with the second.
         text = self.redact(text[: 2 * _LOOKED_AT])[:_LOOKED_AT]
@@ -50,7 +50,7 @@ class Secrets:
         return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
     def shown(self, url: httpx.URL) -> str:
-        """What may be shown of a URL."""
+        """Returns what may be shown of a URL."""
         return self.excerpt(str(url.copy_with(userinfo=b"", fragment=None)))
 
     @contextmanager

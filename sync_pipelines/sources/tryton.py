@@ -248,7 +248,7 @@ def _is_per_location(model: str, name: str) -> bool:
 
 
 def _ids(rows: Any, model: str, after: int) -> list[int]:
-    """The ids of a page, after making sure that it is the page we asked for (or paging might never end)."""
+    """Reads the ids of a page, after making sure that it is the page we asked for (or paging might never end)."""
     found = [row.get("id") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else [None]
     ids = [number for number in found if isinstance(number, int) and number > after]
     if len(ids) < len(found) or any(first >= second for first, second in pairwise(ids)):

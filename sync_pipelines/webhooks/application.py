@@ -106,7 +106,7 @@ class _Health:
         self._asking: set[str] = set()
 
     async def alive(self, _request: Request) -> Response:
-        """The process lives."""
+        """Answers that the process lives."""
         return JSONResponse({"status": "alive"})
 
     async def ready(self, _request: Request) -> Response:
@@ -116,12 +116,12 @@ class _Health:
         return JSONResponse({"error": "the ledger does not answer, or has other tables"}, 503, {"Retry-After": "5"})
 
     async def metrics(self, _request: Request) -> Response:
-        """What Prometheus reads."""
+        """Answers with what Prometheus reads."""
         depths = await self._ask("depths", lambda: self._access.depths(self._jobs))
         return Response(self._metrics.render(depths, datetime.now(UTC)), media_type=CONTENT_TYPE)
 
     async def _ask(self, what: str, question: Callable[[], T]) -> T | None:
-        """The answer; None if there is none in time, or the last question of the kind is still open."""
+        """Returns the answer; None if there is none in time, or the last question of the kind is still open."""
         if what in self._asking:
             return None
         try:

@@ -56,7 +56,7 @@ def check_length(headers: Mapping[str, str], max_bytes: int) -> None:
 
 
 def too_large(max_bytes: int) -> RefusedError:
-    """The refusal of a large body. The connection ends with it, because the rest of the body is not read."""
+    """Refuses a large body. The connection ends with it, because the rest of the body is not read."""
     return refused(413, f"the body is larger than {max_bytes} bytes", connection="close")
 
 

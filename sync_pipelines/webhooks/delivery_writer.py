@@ -85,7 +85,7 @@ class DeliveryWriter:
                 self._tell(batch, self._store_batch([delivery for delivery, _, _ in batch]))
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
-        """What waits for at least one, as many as there are; whom nobody waits for any longer is left out."""
+        """Waits for a delivery and takes as many as there are, without those that nobody waits for any longer."""
         found = [self._queue.get()]
         with contextlib.suppress(Empty):
             while len(found) < MAX_BATCH and found[-1] is not None:

@@ -10,7 +10,7 @@ logger = logging.getLogger("sync_pipelines.webhooks")
 
 
 def told(error: Exception) -> str:
-    """The error's type and message, without secrets."""
+    """Returns the error's type and message, without secrets."""
     return f"{exception_type(error)}: {message_of(error)}"
 
 

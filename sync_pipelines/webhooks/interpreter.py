@@ -51,7 +51,7 @@ def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def kept_headers(headers: Mapping[str, str], secret: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The headers that the inbox keeps and `parse` gets: no signature, no token, no cookie."""
+    """Selects the headers that the inbox keeps and `parse` gets: no signature, no token, no cookie."""
     kept = [(name, value) for name, value in headers.items() if _is_kept(name) and name not in secret]
     return {name: value[:_MAX_HEADER_CHARS] for name, value in kept[:_MAX_HEADERS]}
 
@@ -89,7 +89,7 @@ class Interpreter:
         self._told: set[str] = set()
 
     def event(self, body: Any, headers: Mapping[str, str], received_at: datetime) -> WebhookEvent:
-        """The event, with what names it at the sender's."""
+        """Builds the event, with the sender's id for it."""
         kept = kept_headers(headers, self._secret)
         nameless = WebhookEvent(body, kept, received_at)
         by = self._webhook.names_deliveries_by
@@ -108,7 +108,7 @@ class Interpreter:
             return None
 
     async def meaning(self, event: WebhookEvent, raw: bytes) -> Meaning:
-        """What the event means.
+        """Decides what the event means.
 
         Raises:
             WebhookRejectedError: It is not valid.
@@ -160,7 +160,7 @@ class Interpreter:
         )
 
     def _tell_once(self, what: str, error: Exception, consequence: str) -> None:
-        """A sender may repeat what goes wrong a thousand times a minute."""
+        """Returns a sender may repeat what goes wrong a thousand times a minute."""
         key = f"{what} {exception_type(error)}"
         if key not in self._told:
             self._told.add(key)
@@ -168,7 +168,7 @@ class Interpreter:
 
 
 def delivery_name(value: Any) -> str | None:
-    """What names a delivery as text that any database can keep and index; None if nothing does."""
+    """Returns what names a delivery as text that any database can keep and index; None if nothing does."""
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         return None
     name = str(value).strip() if not isinstance(value, int) or abs(value) < 10**_MAX_NAME_CHARS else hex(value)

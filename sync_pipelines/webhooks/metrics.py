@@ -40,18 +40,18 @@ class Metrics:
         return Gauge(f"sync_pipelines_{name}", description, labels, registry=self._registry)
 
     def answered(self, webhook: str, status: int) -> None:
-        """A delivery was answered. A name that there is not is the empty one."""
+        """Counts a delivery that was answered. An unknown name is counted as the empty one."""
         counter = self._counters.get((webhook, status))
         if counter is None:
             counter = self._counters[webhook, status] = self._deliveries.labels(webhook, str(status))
         counter.inc()
 
     def stored(self, seconds: float) -> None:
-        """A delivery was stored."""
+        """Counts a delivery that was stored."""
         self._stored.observe(seconds)
 
     def render(self, depths: Sequence[Depth] | None, now: datetime) -> bytes:
-        """The page that Prometheus reads.
+        """Writes the page that Prometheus reads.
 
         Args:
             depths: How much is in the inbox, None if the ledger does not answer.

@@ -57,7 +57,7 @@ class Hook:
 
 
 def hooks_of(jobs: Iterable[AnyJob], clock: Callable[[], float] = time.time) -> dict[str, Hook]:
-    """The webhooks of the jobs by name, with their secrets.
+    """Returns the webhooks of the jobs by name, with their secrets.
 
     Raises:
         ConfigurationError: A secret is missing, or two webhooks have one name.
@@ -186,7 +186,7 @@ def _check_rate(hook: Hook) -> None:
 
 
 def _check_type(content_type: str) -> None:
-    """One that is not given is taken for JSON; the body must then be JSON anyway."""
+    """Checks the content type. Without one the body is taken for JSON; it must be JSON anyway."""
     if content_type and not (_is_json if len(content_type) <= _USUAL_TYPE_CHARS else _is_json.__wrapped__)(
         content_type
     ):

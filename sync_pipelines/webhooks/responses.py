@@ -38,7 +38,7 @@ class Answer:
 
 
 def error(status: int, message: str, *, retry_after_s: int | None = None, **headers: str) -> Answer:
-    """An answer that refuses, with the reason."""
+    """Builds an answer that refuses, with the reason."""
     if retry_after_s is not None:
         headers["retry-after"] = str(retry_after_s)
     return Answer(status, {"error": message}, headers)
@@ -57,5 +57,5 @@ class RefusedError(Exception):
 
 
 def refused(status: int, message: str, *, retry_after_s: int | None = None, **headers: str) -> RefusedError:
-    """The refusal of a delivery."""
+    """Builds the refusal of a delivery."""
     return RefusedError(error(status, message, retry_after_s=retry_after_s, **headers))

@@ -57,7 +57,7 @@ def verifier_of(signature: Signature, job: str, clock: Clock = time.time) -> Ver
 
 
 def read_secrets(names: Sequence[str], job: str) -> list[tuple[str, str]]:
-    """The secrets with the variables that hold them.
+    """Reads the secrets with the variables that hold them.
 
     Raises:
         ConfigurationError: A variable is not set, or holds none.
@@ -73,7 +73,7 @@ def read_secrets(names: Sequence[str], job: str) -> list[tuple[str, str]]:
 
 
 def _secrets_in(held: str) -> list[str]:
-    """One secret or several. What has short parts is one: each word of a pass phrase must not be a key of its own."""
+    """Splits one value into its secrets. One with short parts is a single secret: no word of a pass phrase is a key."""
     parts = [part for part in _SEPARATORS.split(held) if part]
     if len(parts) > 1 and min(map(len, parts)) < _SHORTEST_OF_SEVERAL:
         return [held]
@@ -133,7 +133,7 @@ class _Hmac:
         return any(hmac.compare_digest(mine, theirs) for mine in expected for theirs in given)
 
     def _parts(self, headers: Headers, held: str) -> tuple[str | None, list[str]]:
-        """The time ("" for a scheme without one, None if it is missing) and the signatures."""
+        """Returns the time ("" for a scheme without one, None if it is missing) and the signatures."""
         scheme = self._scheme
         fields = _fields(held) if scheme.signature_field is not None else {}
         texts = fields.get(scheme.signature_field, []) if scheme.signature_field is not None else [held]
@@ -168,7 +168,7 @@ class _Hmac:
 
 
 def _fields(held: str) -> dict[str, list[str]]:
-    """`t=1,v1=a,v1=b` -> its values by name."""
+    """Parses `t=1,v1=a,v1=b` to its values by name."""
     found: dict[str, list[str]] = {}
     for part in held.split(","):
         name, _, value = part.strip().partition("=")
