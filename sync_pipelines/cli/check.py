@@ -74,9 +74,9 @@ def check(names: Sequence[str], *, as_json: bool) -> int:
 
 def _show(findings: Sequence[Finding]) -> None:
     show_rows(_COLUMNS, findings)
-    for each in findings:
-        if not each.ok:
-            show_line(f"to do: {each.subject}: {each.to_do}")
+    for finding in findings:
+        if not finding.ok:
+            show_line(f"to do: {finding.subject}: {finding.to_do}")
 
 
 def _findings(names: Sequence[str]) -> Iterator[Finding]:
@@ -85,8 +85,8 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
     except ConfigurationError as error:
         yield _problem("settings", error, _CORRECT_VARIABLE)
         return
-    told = f"data in {settings.data_dir.resolve()}, jobs in {_listed(settings.jobs)}"
-    yield Finding("settings", ok=True, message=told)
+    summary = f"data in {settings.data_dir.resolve()}, jobs in {_listed(settings.jobs)}"
+    yield Finding("settings", ok=True, message=summary)
     yield _check_ledger(settings)
     yield _check_snapshots(settings)
     jobs, problems = _jobs(settings)

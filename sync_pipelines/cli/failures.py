@@ -61,23 +61,23 @@ class _Found:
     deliveries: int
 
 
-def show_failures(name: str, wanted: Wanted, *, as_json: bool) -> None:
+def show_failures(name: str, choice: Wanted, *, as_json: bool) -> None:
     """Shows the failures of a sync job.
 
     Raises:
         ConfigurationError: There is neither a failure nor a sync job of that name, or the state is none.
     """
-    states = _states(wanted.state)
+    states = _states(choice.state)
     with open_ledger(load_settings().ledger_database_url()) as ledger:
-        found = _found(ledger, name, states, wanted)
+        found = _found(ledger, name, states, choice)
     if not found.count:
         find_job(name)
     if as_json:
-        show_json(_document(name, found, one_by_one=wanted.one_by_one))
+        show_json(_document(name, found, one_by_one=choice.one_by_one))
         return
     if not found.count:
-        remark(f"no {wanted.state or 'open'} failures of {name}")
-    elif wanted.one_by_one:
+        remark(f"no {choice.state or 'open'} failures of {name}")
+    elif choice.one_by_one:
         show_rows(_FAILURE_COLUMNS, found.rows)
         for each in found.rows:
             if each.external_id is None:
@@ -86,7 +86,7 @@ def show_failures(name: str, wanted: Wanted, *, as_json: bool) -> None:
     else:
         show_rows(_group_columns(found.new), found.groups)
         _remark_rest(sum(each.count for each in found.groups), found.count)
-    for cause in found.gone if wanted.state is None else ():
+    for cause in found.gone if choice.state is None else ():
         remark(f"gone since the last run: {cause.line()}")
     if found.deliveries:
         remark(
@@ -100,7 +100,7 @@ def show_counts(*, as_json: bool) -> None:
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         counts = Failures(ledger).counts()
     if as_json:
-        show_json({"jobs": [document(_COUNT_COLUMNS, each) for each in counts]})
+        show_json({"jobs": [document(_COUNT_COLUMNS, count) for count in counts]})
     elif not counts:
         remark("no open failures of any sync")
     else:
@@ -108,13 +108,13 @@ def show_counts(*, as_json: bool) -> None:
         remark("by cause: sync-pipelines failures NAME")
 
 
-def _states(given: str | None) -> Sequence[str]:
-    if given is None:
+def _states(wanted: str | None) -> Sequence[str]:
+    if wanted is None:
         return UNRESOLVED
-    state = given.replace("-", " ")
+    state = wanted.replace("-", " ")
     if state not in STATES:
-        told = ", ".join(each.replace(" ", "-") for each in STATES)
-        raise ConfigurationError(f"--state {given!r} is none of {told}")
+        known = ", ".join(each.replace(" ", "-") for each in STATES)
+        raise ConfigurationError(f"--state {wanted!r} is none of {known}")
     return (state,)
 
 
@@ -148,7 +148,7 @@ def _next_try(failure: FailureRow) -> str:
 
 
 def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
-    """Shows all about one failure, with its item; what looks like a secret is blotted out.
+    """Shows all about one failure, with its item; what looks like a secret is redacted.
 
     Raises:
         ConfigurationError: The item has none.
@@ -197,7 +197,7 @@ def _shown_item(failure: FailureRow) -> Any:
 def _item_lines(item: Any) -> Iterable[str]:
     if item is None:
         return []
-    return [f"item {item}"] if not isinstance(item, dict) else [f"item {name}: {each}" for name, each in item.items()]
+    return [f"item {item}"] if not isinstance(item, dict) else [f"item {name}: {value}" for name, value in item.items()]
 
 
 def _document(name: str, found: _Found, *, one_by_one: bool) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def retry(name: str, again: Again, *, as_json: bool) -> int:
     if again.ids and again.everything:
         raise ConfigurationError("--id and --all exclude each other; give one of them")
     job = find_job(name)
-    stays = "What went through stays; what did not is tried again when it is due."
+    stays = "What succeeded stays; what did not is tried again when it is due."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
         results = retry_failures(
             job, external_ids=again.ids, everything=again.everything, on_progress=on_progress, wait_s=again.wait_s

@@ -39,8 +39,8 @@ def counts_text(counts: Mapping[str, int]) -> str:
     """Writes the counts that are not zero: "498 fetched: 6 created, 492 unchanged"."""
     if not counts:
         return ""
-    told = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if name != "fetched" and count]
-    return f"{counts.get('fetched', 0):,} fetched" + (f": {', '.join(told)}" if told else "")
+    parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if name != "fetched" and count]
+    return f"{counts.get('fetched', 0):,} fetched" + (f": {', '.join(parts)}" if parts else "")
 
 
 def short_id(run_id: str | None) -> str:

@@ -27,7 +27,7 @@ def show_history(name: str, external_id: str, *, limit: int, as_json: bool) -> i
     """
     events = record_history(name, external_id, limit=limit)
     if as_json:
-        show_json({"job": name, "external_id": external_id, "events": [document(_COLUMNS, each) for each in events]})
+        show_json({"job": name, "external_id": external_id, "events": [document(_COLUMNS, event) for event in events]})
     elif events:
         show_rows(_COLUMNS, events)
         if len(events) == limit:
@@ -38,15 +38,15 @@ def show_history(name: str, external_id: str, *, limit: int, as_json: bool) -> i
 
 
 def _why_nothing(name: str, external_id: str) -> str:
-    told = f"the ledger knows nothing of {external_id!r} in {name}"
+    what = f"the ledger knows nothing of {external_id!r} in {name}"
     try:
         days = find_job(name).keep_history_days
     except ConfigurationError:
-        return told
+        return what
     if not days:
-        return f"{told}: the job keeps no history (keep_history_days=0), nothing failed, and no webhook came"
+        return f"{what}: the job keeps no history (keep_history_days=0), nothing failed, and no webhook came"
     return (
-        f"{told}: no run has written it in the last {days} days (keep_history_days), or the id is written otherwise; "
+        f"{what}: no run has written it in the last {days} days (keep_history_days), or the id is written otherwise; "
         "what was there before the first sync, and has not changed since, has no history"
     )
 
@@ -57,7 +57,7 @@ def _how(event: HistoryEvent) -> str:
     return _HOW.get(event.via or "", event.via or "")
 
 
-def _told(event: HistoryEvent) -> str:
+def _changes_text(event: HistoryEvent) -> str:
     if event.kind == "webhook":
         became = f"{event.state}: {event.action}" if event.action else event.state or ""
         return f"{became}: {event.message}" if event.message else became
@@ -88,7 +88,7 @@ def _changes_document(event: HistoryEvent) -> dict[str, Any] | None:
 _COLUMNS: Sequence[Column[HistoryEvent]] = (
     Column("at", "time"),
     Column("kind", "what"),
-    Column(None, "changes", _told),
+    Column(None, "changes", _changes_text),
     Column(None, "how", _how),
     Column("run_id", "run", cell=short_id),
     Column("external_id"),

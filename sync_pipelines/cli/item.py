@@ -11,12 +11,12 @@ from sync_pipelines.delivery.single_items import STORED, apply_item
 from sync_pipelines.errors import ConfigurationError
 
 
-def apply_one(name: str, given: str, *, as_json: bool) -> None:
+def apply_one(name: str, text: str, *, as_json: bool) -> None:
     """Applies an item, notes it in the inbox and the history of its record, and shows what became of it.
 
     Args:
         name: The sync job's name.
-        given: The item as JSON text, or `-` for stdin.
+        text: The item as JSON text, or `-` for stdin.
         as_json: Show a document for machines.
 
     Raises:
@@ -24,7 +24,7 @@ def apply_one(name: str, given: str, *, as_json: bool) -> None:
         ItemError: The item failed.
         TargetError: The target does not answer.
     """
-    item = _item(sys.stdin.read() if given == "-" else given)
+    item = _item(sys.stdin.read() if text == "-" else text)
     result = apply_item(name, item)
     if as_json:
         show_json({"job": name, "action": result.action, "external_id": result.external_id})

@@ -107,7 +107,7 @@ def _item_class(sketch: Sketch) -> list[str]:
 def _fetch(sketch: Sketch) -> list[str]:
     return [
         f"def fetch() -> Iterator[{_item_type(sketch)}]:",
-        '    """Gives all items of the external system."""',
+        '    """Returns all items of the external system."""',
         "    # Ask the external system here, and yield items one by one or in pages (lists, DataFrames) as they come.",
         "    # The function may be async. If it raises half-way, nothing is applied.",
         f'    raise ConfigurationError("fetch is not written yet; write it in {module_name(sketch.name)}.py")',
@@ -128,7 +128,7 @@ def _declaration(sketch: Sketch) -> list[str]:
         "        columns={",
         *(f"            {quoted(column)}: {quoted(source)}," for column, source in sketch.columns.items()),
         "        },",
-        *(line for each in sketch.remarks for line in _comment(each)),
+        *(line for remark in sketch.remarks for line in _comment(remark)),
         "    ),",
         *_comment(_ADVICE, indent=4),
         '    description="What an operator should know about this sync.",',

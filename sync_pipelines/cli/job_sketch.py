@@ -49,10 +49,10 @@ def read_sample(path: Path) -> list[dict[str, Any]]:
         ConfigurationError: The file is no JSON, or holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        sample = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"the sample {path} can't be read as JSON: {error}") from error
-    items = found if isinstance(found, list) else [found]
+    items = sample if isinstance(sample, list) else [sample]
     if not items or not all(isinstance(item, dict) and item for item in items):
         raise ConfigurationError(f"the sample {path} must hold one item (a JSON object) or a list of items")
     return items
@@ -71,11 +71,13 @@ def read_table(url: str, name: str) -> LocalTable:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Did not recognize type", category=sa.exc.SAWarning)
             table = reflected.table
-            found = sa.inspect(database).get_columns(table.name, schema=table.schema)
+            described = sa.inspect(database).get_columns(table.name, schema=table.schema)
     finally:
         database.dispose()
-    columns = [Column(each["name"], _is_required(each)) for each in found if each["name"] not in reflected.generated]
-    return LocalTable(columns, _unique_keys(reflected, [column.name for column in columns]))
+    columns = [
+        Column(each["name"], _is_required(each)) for each in described if each["name"] not in reflected.generated
+    ]
+    return LocalTable(columns, _unique_keys(reflected, [each.name for each in columns]))
 
 
 def sketch_sync(name: str, table_name: str | None, table: LocalTable | None, items: Sequence[dict[str, Any]]) -> Sketch:
@@ -93,11 +95,11 @@ def sketch_sync(name: str, table_name: str | None, table: LocalTable | None, ite
         key = table.unique_keys[0]
         columns, remarks = _mapped(table, key, fields)
         return Sketch(name=name, table=local_name, key=key, columns=columns, fields=fields, remarks=remarks)
-    flat = [each for each in fields if "[" not in fields[each].removeprefix("NotRequired[")]
+    flat = [field for field in fields if "[" not in fields[field].removeprefix("NotRequired[")]
     remarks = [f"No table was given to `new`; the names of the table {local_name} and its columns are guesses."]
-    if nested := [each for each in fields if each not in flat]:
+    if nested := [field for field in fields if field not in flat]:
         remarks.append(f"Left out because they hold more than one value: {', '.join(nested)}.")
-    columns = {each: each for each in flat} or {"id": "id", "name": "name"}
+    columns = {field: field for field in flat} or {"id": "id", "name": "name"}
     return Sketch(
         name=name, table=local_name, key=[_guessed_key(list(columns))], columns=columns, fields=fields, remarks=remarks
     )
@@ -122,7 +124,7 @@ def _unique_keys(reflected: ReflectedTable, order: Sequence[str]) -> list[list[s
 
 def _mapped(table: LocalTable, key: Sequence[str], fields: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Maps columns to fields, and remarks what the reader should know about the rest."""
-    by_plain = {_plain(each): each for each in reversed(list(fields))}
+    by_plain = {_plain(field): field for field in reversed(list(fields))}
     columns: dict[str, str] = {}
     left: list[Column] = []
     for column in table.columns:
@@ -153,13 +155,13 @@ def _remarks(
     if unused := [each for each in fields if each not in columns.values()]:
         remarks.append(f"Fields of the item that no column has a name for: {', '.join(unused)}.")
     if len(table.unique_keys) > 1:
-        others_told = "; ".join(", ".join(each) for each in table.unique_keys if each != key)
-        remarks.append(f"Other columns that identify a record: {others_told}.")
+        other_keys = "; ".join(", ".join(each) for each in table.unique_keys if each != key)
+        remarks.append(f"Other columns that identify a record: {other_keys}.")
     return remarks
 
 
 def _plain(name: str) -> str:
-    return "".join(each for each in name.lower() if each.isalnum())
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _annotations(items: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -172,16 +174,16 @@ def _annotation(values: Sequence[Any], items: int) -> str:
     kinds = dict.fromkeys(_TYPES[type(value)] for value in values if value is not None)
     if {"int", "float"} <= set(kinds):
         del kinds["int"]
-    told = [*kinds] if kinds else ["Any"]
+    types = [*kinds] if kinds else ["Any"]
     if len(values) > sum(value is not None for value in values) and kinds:
-        told.append("None")
-    annotation = " | ".join(told)
+        types.append("None")
+    annotation = " | ".join(types)
     return annotation if len(values) == items else f"NotRequired[{annotation}]"
 
 
 def _guessed_key(fields: Sequence[str]) -> str:
-    plain = {_plain(each): each for each in reversed(fields)}
+    plain = {_plain(field): field for field in reversed(fields)}
     for name in _ID_FIELDS:
-        if found := plain.get(_plain(name)):
-            return found
-    return next((each for each in fields if _plain(each).endswith("id")), fields[0])
+        if field_name := plain.get(_plain(name)):
+            return field_name
+    return next((field for field in fields if _plain(field).endswith("id")), fields[0])

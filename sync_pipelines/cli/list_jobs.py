@@ -62,7 +62,7 @@ def list_jobs(*, as_json: bool) -> None:
     with open_ledger(settings.ledger_database_url()) as ledger:
         listed = [_Listed(job, next(iter(ledger.latest_runs(name, limit=1)), None)) for name, job in jobs.items()]
     if as_json:
-        show_json({"jobs": [document(_COLUMNS, each) for each in listed]})
+        show_json({"jobs": [document(_COLUMNS, row) for row in listed]})
     elif listed:
         show_rows(_COLUMNS, listed)
     else:

@@ -58,10 +58,10 @@ def write_job_file(wish: Wish, *, as_json: bool) -> None:
     if as_json:
         show_json({"job": wish.name, "path": str(path), "table": sketch.table, "key": list(sketch.key)})
     else:
-        _tell(wish, path)
+        _show_next_steps(wish, path)
 
 
-def _tell(wish: Wish, path: Path) -> None:
+def _show_next_steps(wish: Wish, path: Path) -> None:
     elsewhere = "" if wish.folder is None else " (SYNC_PIPELINES_JOBS must name the package of that folder)"
     steps = f"sync-pipelines check {wish.name}; sync-pipelines run {wish.name} --limit 10"
     show_line(str(path))
@@ -75,10 +75,10 @@ def _check_name(name: str) -> None:
 
 def _jobs_folder(settings: Settings) -> Path:
     package = settings.jobs[0] if settings.jobs else "?"
-    found = None
+    spec = None
     with suppress(ImportError, ValueError):
-        found = importlib.util.find_spec(package)
-    places = list(found.submodule_search_locations or ()) if found is not None else []
+        spec = importlib.util.find_spec(package)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not places:
         raise ConfigurationError(
             f"SYNC_PIPELINES_JOBS: there is no package {package!r} to be found from {Path.cwd()}; make it (a folder "
@@ -96,7 +96,7 @@ def _jobs_folder(settings: Settings) -> Path:
 def _check_free(wish: Wish, settings: Settings, path: Path) -> None:
     """Makes sure that the new file would not take the name of another job."""
     taken = set()
-    with suppress(ConfigurationError):  # `check` tells of files that can't be read
+    with suppress(ConfigurationError):  # `check` reports files that can't be read
         taken = {job.dagster_name for job in find_jobs(settings.jobs).values()}
     if module_name(wish.name) in taken and not path.exists():
         raise ConfigurationError(f"another sync job is named {wish.name!r} already; names must be unique")

@@ -119,7 +119,7 @@ def show_facts(facts: Mapping[str, str]) -> None:
 
 def one_line(text: str) -> str:
     """Puts the text on one line, without what would steer a terminal."""
-    return "".join(each if each.isprintable() else "�" for each in " ".join(text.split()))
+    return "".join(letter if letter.isprintable() else "�" for letter in " ".join(text.split()))
 
 
 def _show_rich(titles: Sequence[str], cells: Sequence[Sequence[str]], numbers: Collection[str]) -> None:
@@ -152,7 +152,7 @@ def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
     while sum(widths) > max(room, len(widths)):
         widths[widths.index(max(widths))] -= 1
     while sum(widths) < min(room, sum(whole)):
-        lines = [wanted / width for wanted, width in zip(whole, widths, strict=True)]
+        lines = [needed / width for needed, width in zip(whole, widths, strict=True)]
         widths[lines.index(max(lines))] += 1
     return widths
 

@@ -97,7 +97,7 @@ def _show_made(results: SyncResults, plan: Plan) -> None:
     )
 
 
-def show_plan(given: str, filters: Filters, *, as_json: bool, as_csv: bool) -> None:
+def show_plan(plan_id: str, filters: Filters, *, as_json: bool, as_csv: bool) -> None:
     """Shows a plan, or some of its entries.
 
     Raises:
@@ -106,7 +106,7 @@ def show_plan(given: str, filters: Filters, *, as_json: bool, as_csv: bool) -> N
     """
     if as_json and as_csv:
         raise ConfigurationError("--json and --csv exclude each other; give one of them")
-    plan = open_plan(given)
+    plan = open_plan(plan_id)
     entries = plan.entries(action=filters.action, field=filters.field)
     if as_csv:
         plan.to_csv(result_stream(), action=filters.action, field=filters.field, limit=filters.limit)
@@ -166,7 +166,7 @@ def show_plans(name: str | None, *, limit: int, as_json: bool) -> None:
         remark(f"no plans{f' of {name}' if name else ''} yet; sync-pipelines plan NAME makes one")
 
 
-def apply(given: str, *, reason: str | None, released_by: str | None, wait_s: float, as_json: bool) -> int:
+def apply(plan_id: str, *, reason: str | None, released_by: str | None, wait_s: float, as_json: bool) -> int:
     """Applies a plan, shows the results, and gives the exit code.
 
     Raises:
@@ -174,7 +174,7 @@ def apply(given: str, *, reason: str | None, released_by: str | None, wait_s: fl
         RunError: The plan can't be applied, or the run failed as a whole; what is known of it is shown.
         KeyboardInterrupt: The operator stopped it; the error says how to go on.
     """
-    plan = open_plan(given)
+    plan = open_plan(plan_id)
     stays = f"What was applied stays; `sync-pipelines apply {short_id(plan.id)}` goes on."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(plan.job) as on_progress:
         results = apply_plan(plan.id, reason=reason, released_by=released_by, on_progress=on_progress, wait_s=wait_s)

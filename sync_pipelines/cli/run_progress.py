@@ -39,7 +39,7 @@ def watch_run(name: str) -> Iterator[OnProgress | None]:
 
 
 class _Bar:
-    """One bar per phase, begun when the phase tells of itself."""
+    """One bar per phase, started when the phase reports progress."""
 
     def __init__(self, bar: Progress, name: str) -> None:
         self._bar = bar
@@ -52,8 +52,8 @@ class _Bar:
         if progress.phase != self._phase:
             self._bar.remove_task(self._task)
             self._phase = progress.phase
-            told = _PHASES.get(progress.phase, progress.phase)
-            self._task = self._bar.add_task(f"{self._name}: {told}", total=progress.total)
+            phase = _PHASES.get(progress.phase, progress.phase)
+            self._task = self._bar.add_task(f"{self._name}: {phase}", total=progress.total)
         total = None if progress.phase == "fetch" else progress.total
         self._bar.update(self._task, completed=progress.done, total=total)
 
@@ -77,7 +77,7 @@ class _RateColumn(ProgressColumn):
 
 
 class _TimeLeftColumn(TimeRemainingColumn):
-    """How long the phase will take yet, as soon as that can be told."""
+    """How long the phase will take yet, as soon as that is known."""
 
     def render(self, task: Task) -> Text:
         """Writes the cell."""

@@ -67,11 +67,11 @@ def list_runs(name: str | None, *, limit: int, as_json: bool) -> None:
         remark(f"no runs{f' of {name}' if name else ''} yet")
 
 
-def show_run(given: str, *, errors: int, as_json: bool) -> None:
+def show_run(run_id: str, *, errors: int, as_json: bool) -> None:
     """Shows one run.
 
     Args:
-        given: The run's id or the beginning of it, or the id of its Dagster run.
+        run_id: The run's id or the beginning of it, or the id of its Dagster run.
         errors: How many of the failed items.
         as_json: Show a document for machines.
 
@@ -79,25 +79,25 @@ def show_run(given: str, *, errors: int, as_json: bool) -> None:
         ConfigurationError: No run has that id, or several begin with it.
     """
     with open_ledger(load_settings().ledger_database_url()) as ledger:
-        run = _find_run(ledger, given)
+        run = _find_run(ledger, run_id)
         failed, count = ledger.errors(run.id, limit=errors), ledger.count_errors(run.id)
     if as_json:
-        found = [document(ERROR_COLUMNS, error) for error in failed]
-        show_json({**document(RUN_COLUMNS, run), "error_count": count, "errors": found})
+        errors_document = [document(ERROR_COLUMNS, error) for error in failed]
+        show_json({**document(RUN_COLUMNS, run), "error_count": count, "errors": errors_document})
     else:
         _show_run(run)
         _show_errors(failed, count)
 
 
-def _find_run(ledger: Ledger, given: str) -> RunRow:
-    wanted = given.strip()
-    runs = RunQueries(ledger).starting_with(wanted, _CANDIDATES) if wanted else []
+def _find_run(ledger: Ledger, run_id: str) -> RunRow:
+    prefix = run_id.strip()
+    runs = RunQueries(ledger).starting_with(prefix, _CANDIDATES) if prefix else []
     if len(runs) > 1:
-        told = ", ".join(f"{run.id} ({run.job}, {local_time(run.started_at)})" for run in runs)
-        raise ConfigurationError(f"several runs begin with {given!r}, e.g. {told}; give more of the id")
-    run = runs[0] if runs else ledger.run_of_dagster(wanted)
+        candidates = ", ".join(f"{run.id} ({run.job}, {local_time(run.started_at)})" for run in runs)
+        raise ConfigurationError(f"several runs begin with {run_id!r}, e.g. {candidates}; give more of the id")
+    run = runs[0] if runs else ledger.run_of_dagster(prefix)
     if run is None:
-        raise ConfigurationError(f"the ledger has no run {given!r}; `sync-pipelines runs` lists those it has")
+        raise ConfigurationError(f"the ledger has no run {run_id!r}; `sync-pipelines runs` lists those it has")
     return run
 
 

@@ -86,7 +86,7 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Handles signals, except those that the caller has us ignore, without raising them again afterwards."""
         before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        ours = [number for number, found in before.items() if found is not signal.SIG_IGN]
+        ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
         for number in ours:
             signal.signal(number, self.handle_exit)
         try:

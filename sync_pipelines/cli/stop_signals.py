@@ -38,7 +38,7 @@ def stop_on_signals() -> Iterator[None]:
         return
     handler = _Handler()
     before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
-    ours = [number for number, found in before.items() if found is not signal.SIG_IGN]
+    ours = [number for number, previous in before.items() if previous is not signal.SIG_IGN]
     for number in ours:
         signal.signal(number, handler)
     try:

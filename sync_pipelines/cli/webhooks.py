@@ -50,13 +50,13 @@ def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: 
     if state is not None and state not in STATES:
         raise ConfigurationError(f"--state {state!r} is none of {', '.join(STATES)}")
     with _inbox() as inbox:
-        found = inbox.newest(name, state, limit)
-    if not found and name is not None:
+        deliveries = inbox.newest(name, state, limit)
+    if not deliveries and name is not None:
         find_job(name)
     if as_json:
-        show_json({"deliveries": [document(_COLUMNS, each) for each in found]})
-    elif found:
-        show_rows(_COLUMNS, found)
+        show_json({"deliveries": [document(_COLUMNS, delivery) for delivery in deliveries]})
+    elif deliveries:
+        show_rows(_COLUMNS, deliveries)
     else:
         remark(f"no {f'{state} ' if state else ''}deliveries{f' of {name}' if name else ''}")
 
@@ -68,14 +68,14 @@ def show_delivery(number: int, *, as_json: bool) -> None:
         ConfigurationError: There is none of that number.
     """
     with _inbox() as inbox:
-        found = inbox.show(number) if abs(number) <= _LARGEST_ID else None
-    if found is None:
+        delivery = inbox.show(number) if abs(number) <= _LARGEST_ID else None
+    if delivery is None:
         raise ConfigurationError(_unknown([number]))
     if as_json:
-        show_json(document(_COLUMNS, found))
+        show_json(document(_COLUMNS, delivery))
         return
-    show_facts(_facts(found))
-    for text in (found.payload, found.item):
+    show_facts(_facts(delivery))
+    for text in (delivery.payload, delivery.item):
         if text is not None:
             show_line(text)
             return
@@ -122,14 +122,14 @@ def _inbox() -> Iterator[Inbox]:
 
 def _require(inbox: Inbox, numbers: Sequence[int]) -> None:
     """Refuses all numbers if one is unknown: whoever mistypes one wants to look again."""
-    missing = [each for each in numbers if abs(each) > _LARGEST_ID or inbox.show(each) is None]
+    missing = [number for number in numbers if abs(number) > _LARGEST_ID or inbox.show(number) is None]
     if missing:
         raise ConfigurationError(f"{_unknown(missing)}; nothing was done")
 
 
 def _unknown(numbers: Sequence[int]) -> str:
-    told = ", ".join(map(str, numbers))
-    return f"the inbox has no delivery {told}; `sync-pipelines webhooks list --all` lists those it has"
+    listed = ", ".join(map(str, numbers))
+    return f"the inbox has no delivery {listed}; `sync-pipelines webhooks list --all` lists those it has"
 
 
 def _show_done(what: str, sentence: str, done: Sequence[int], *, as_json: bool) -> None:

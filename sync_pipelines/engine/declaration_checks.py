@@ -89,19 +89,19 @@ def _naming(job: Unchecked, name: str) -> Iterator[None]:
         raise _wrong(job, name, str(error)) from error
 
 
-def check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+def check_field_names(cls: type, args: tuple[object, ...], values: Mapping[str, object]) -> None:
     """Turns a misspelt or missing field into an error that names it."""
-    shown = given.get("name", "?")
+    shown = values.get("name", "?")
     if args:
         raise ConfigurationError(f"sync job {shown!r}: SyncJob takes keyword arguments only: SyncJob(name=..., ...)")
-    known = [each.name for each in fields(cls)]
-    for name in given:
+    known = [field.name for field in fields(cls)]
+    for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
             raise ConfigurationError(f"sync job {shown!r}: there is no field {name!r}; {hint}")
     for name in ("name", "fetch_external"):
-        if name not in given:
+        if name not in values:
             raise ConfigurationError(f"sync job {shown!r}: the field {name!r} is missing")
 
 
@@ -122,29 +122,29 @@ def _check_callables(job: Unchecked) -> None:
 
 
 def _check_identity(job: Unchecked) -> None:
-    given = job.get_external_id
-    if given is None and not hasattr(job.target, "external_id"):
+    identity = job.get_external_id
+    if identity is None and not hasattr(job.target, "external_id"):
         raise _wrong(job, "get_external_id", "is missing; give a function of the item or the name of one of its fields")
-    if given is not None and not callable(given) and not (isinstance(given, str) and given):
-        raise _wrong(job, "get_external_id", f"{given!r} is neither a function nor a field name")
+    if identity is not None and not callable(identity) and not (isinstance(identity, str) and identity):
+        raise _wrong(job, "get_external_id", f"{identity!r} is neither a function nor a field name")
     version = job.get_version
     if version is not None and not callable(version) and not (isinstance(version, str) and version):
         raise _wrong(job, "get_version", f"{version!r} is neither a function nor a field name")
 
 
 def _check_target(job: Unchecked) -> None:
-    given = [name for name in _PER_RECORD if getattr(job, name) is not None]
+    functions = [name for name in _PER_RECORD if getattr(job, name) is not None]
     if job.target is not None:
-        also = [*given, *(name for name in ("delete", "list_local") if getattr(job, name) is not None)]
+        also = [*functions, *(name for name in ("delete", "list_local") if getattr(job, name) is not None)]
         if also:
             raise _wrong(job, also[0], "a job has a target or per-record functions, not both")
         if not hasattr(job.target, "open") and not all(
-            callable(getattr(job.target, each, None)) for each in _PER_RECORD
+            callable(getattr(job.target, method, None)) for method in _PER_RECORD
         ):
             raise _wrong(job, "target", f"{job.target!r} has no find_local, create and update")
         return
     for name in _PER_RECORD:
-        if name not in given:
+        if name not in functions:
             raise _wrong(job, name, "is missing; give find_local, create and update, or a target such as SqlTable(...)")
 
 
@@ -268,7 +268,7 @@ def _check_presentation(job: Unchecked) -> None:
 def _check_labels(job: Unchecked) -> None:
     for name in ("owners", "kinds"):
         value = getattr(job, name)
-        if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+        if not isinstance(value, (list, tuple)) or not all(isinstance(label, str) for label in value):
             raise _wrong(job, name, f"{value!r} must be a list of texts")
     for owner in job.owners:
         if not _OWNER.fullmatch(owner):

@@ -31,9 +31,9 @@ def shown_value(name: str, value: Any) -> Any:
     if isinstance(value, int | float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {str(key): shown_value(str(key), each) for key, each in value.items()}
+        return {str(key): shown_value(str(key), element) for key, element in value.items()}
     if isinstance(value, _CONTAINERS):
-        return [shown_value(name, each) for each in value]
+        return [shown_value(name, element) for element in value]
     return _shown_other(value)
 
 
@@ -45,7 +45,7 @@ def _shown_other(value: Any) -> Any:
     own_text: Any = type(value).__str__
     is_model = hasattr(type(value), "model_fields") or own_text is object.__str__
     if is_model and (names := field_names(value)):
-        return {each: shown_value(each, read_field(value, each)) for each in names}
+        return {field: shown_value(field, read_field(value, field)) for field in names}
     return redact(str(value))
 
 

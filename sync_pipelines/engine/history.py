@@ -157,11 +157,11 @@ def without(block: HistoryBlock, written: Collection[str]) -> Iterator[HistoryBl
 
 def find_line(lines: bytes, external_id: str) -> tuple[Outcome, str] | None:
     """Finds what a block has of a record: what was written, and the fields as JSON; None if it has no line of it."""
-    text, wanted = f"\n{zlib.decompress(lines).decode()}\n", f"\n{json_of_id(external_id)}\t"
-    start = text.find(wanted)
+    text, start_of_line = f"\n{zlib.decompress(lines).decode()}\n", f"\n{json_of_id(external_id)}\t"
+    start = text.find(start_of_line)
     if start < 0:
         return None
-    letter, _, changes = text[start + len(wanted) : text.index("\n", start + 1)].partition("\t")
+    letter, _, changes = text[start + len(start_of_line) : text.index("\n", start + 1)].partition("\t")
     return _OUTCOMES[letter], changes
 
 
@@ -174,10 +174,10 @@ def read_changes(text: str | None) -> dict[str, FieldChange] | None:
     if not text:
         return None
     try:
-        found: Any = decode(text)
+        changes: Any = decode(text)
     except (ConfigurationError, ValueError, TypeError, ArithmeticError, LookupError):
-        found = {name: [_decoded(value) for value in pair] for name, pair in json.loads(text).items()}
-    return {str(name): FieldChange(old, new) for name, (old, new) in found.items()}
+        changes = {name: [_decoded(value) for value in pair] for name, pair in json.loads(text).items()}
+    return {str(name): FieldChange(old, new) for name, (old, new) in changes.items()}
 
 
 def _decoded(value: Any) -> Any:

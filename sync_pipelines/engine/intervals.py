@@ -217,7 +217,7 @@ sync_intervals = SyncIntervals()
 
 
 def as_interval(value: Interval | str) -> Interval:
-    """Gives the interval that a declaration means: itself, or a cron line in UTC.
+    """Returns the interval that a declaration means: itself, or a cron line in UTC.
 
     Raises:
         ConfigurationError: It is neither.

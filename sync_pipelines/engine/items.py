@@ -11,7 +11,7 @@ _MISSING = object()
 
 
 def read_field(item: Any, name: str) -> Any:
-    """Gives the field of that name.
+    """Returns the field of that name.
 
     Args:
         item: A mapping, or an object with attributes.

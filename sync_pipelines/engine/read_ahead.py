@@ -63,10 +63,10 @@ class Background(Generic[T]):
             self._thread.join()
 
     def _run(self) -> None:
-        while (given := self._values.get()) is not None:
+        while (value := self._values.get()) is not None:
             if self._error is None:
                 try:
-                    self._work(given[0])
+                    self._work(value[0])
                 except BaseException as error:  # noqa: BLE001 - raised where the values come from
                     self._error = error
 

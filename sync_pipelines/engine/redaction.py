@@ -64,13 +64,18 @@ def message_of(error: BaseException) -> str:
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
+def described(error: BaseException) -> str:
+    """Returns type and message of an exception on one line, without secrets."""
+    return f"{exception_type(error)}: {message_of(error)}"
+
+
 def trace_of(error: BaseException) -> str:
     """Describes where the exception and its causes came from, each with its own redacted message."""
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < _LONGEST_CHAIN:
         frames = redact("".join(traceback.format_tb(current.__traceback__)))
-        parts.insert(0, f"{frames}{exception_type(current)}: {message_of(current)}")
+        parts.insert(0, f"{frames}{described(current)}")
         current = current.__cause__ or current.__context__
     return "\n\nwhich led to\n\n".join(parts)
 
@@ -96,7 +101,7 @@ def _text_of(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - a broken __str__ of somebody's exception must not stop a sync
         text = ""
     if isinstance(error, BaseExceptionGroup):
-        members = (f"{exception_type(each)}: {message_of(each)}" for each in error.exceptions[:_MEMBERS_SHOWN])
+        members = map(described, error.exceptions[:_MEMBERS_SHOWN])
         text = f"{text}: {'; '.join(members)}"
     return text
 
@@ -104,7 +109,7 @@ def _text_of(error: BaseException) -> str:
 def _without_row(error: BaseException) -> str | None:
     """Returns what PostgreSQL says of a row that it refuses, without the row; None for any other error.
 
-    It tells the values of all columns, and no names by which a secret could be known among them.
+    It shows the values of all columns, and no names by which a secret could be known among them.
     """
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     primary = getattr(getattr(error, "diag", None), "message_primary", None)

@@ -1,4 +1,4 @@
-"""What a sync reports: outcomes counted, errors kept, time measured."""
+"""The results of a run: outcomes counted, errors kept, time measured."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ class Counts:
     recovered: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+        return Counts(
+            **{outcome.name: getattr(self, outcome.name) + getattr(other, outcome.name) for outcome in fields(self)}
+        )
 
     def items(self) -> int:
         """Returns how many fetched items these counts explain."""
@@ -93,7 +95,7 @@ class Counts:
 
     def to_dict(self) -> dict[str, int]:
         """Returns the counts by name."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {outcome.name: getattr(self, outcome.name) for outcome in fields(self)}
 
     @staticmethod
     def of(outcomes: Iterable[Outcome]) -> Counts:
@@ -222,13 +224,13 @@ class SyncResults:
 
     def summary(self) -> str:
         """Returns one line for logs and terminals."""
-        told = [
+        counts = [
             f"{count:,} {what.replace('_', ' ')}"
             for what, count in self.counts().items()
             if what != "fetched" and count
         ]
         text = f"{self.name}: {self.outcome}: {self.fetched:,} fetched"
-        text += f" = {', '.join(told)}" if told else ""
+        text += f" = {', '.join(counts)}" if counts else ""
         if self.recovered:
             text += f" ({self.recovered:,} of the unchanged were written by an attempt that broke off)"
         if self.withheld.writes:
@@ -249,8 +251,8 @@ class SyncResults:
             ("failed", error.external_id, error.position, error.message, error.exception_type) for error in self.errors
         ]
         rows += [
-            ("duplicate", each.external_id, each.position, f"replaced by item {each.kept_position}", "")
-            for each in self.duplicates
+            ("duplicate", duplicate.external_id, duplicate.position, f"replaced by item {duplicate.kept_position}", "")
+            for duplicate in self.duplicates
         ]
         rows.sort(key=lambda row: row[2])
         return pd.DataFrame(rows, columns=columns)

@@ -29,7 +29,7 @@ class Target(Protocol[Item_contra, Local]):
     """Where local records live: the least that a target must offer."""
 
     def find_local(self, external_id: str) -> Local | None:
-        """Returns the local record of that external id, or None."""
+        """The local record of that external id, or None."""
 
     def create(self, item: Item_contra) -> object:
         """Writes a new local record. What it returns is ignored."""
@@ -42,14 +42,14 @@ class DecidesChanges(Protocol[Item_contra, Local_contra]):
     """A target that knows whether a found record differs."""
 
     def has_changed(self, item: Item_contra, local: Local_contra) -> bool:
-        """Returns True if `update` would change the local record."""
+        """True if `update` would change the local record."""
 
 
 class NamesChanges(Protocol[Item_contra, Local_contra]):
     """A target that knows which fields differ; wider than `has_changed`."""
 
     def changes(self, item: Item_contra, local: Local_contra | None) -> Mapping[str, FieldChange]:
-        """Returns the fields that a create (`local` is None) or an update would write, old and new.
+        """The fields that a create (`local` is None) or an update would write, old and new.
 
         Empty for a found record that is up to date. Raises `ItemError` naming field and value for an item that
         can't be written.
@@ -60,14 +60,14 @@ class ReadsRecords(Protocol[Local_contra]):
     """A target whose local records are neither mappings nor plain objects, and that can tell their fields."""
 
     def local_fields(self, local: Local_contra) -> Mapping[str, Any]:
-        """Returns field -> value, for plans to show what a delete removes."""
+        """Field -> value, for plans to show what a delete removes."""
 
 
 class TellsItsIdentity(Protocol):
     """A target declaration that can say what it writes to: a plan made for one is not applied to another."""
 
     def identity(self) -> Sequence[Any]:
-        """Returns whatever makes it another target or another mapping if it changes; no secrets."""
+        """Whatever makes it another target or another mapping if it changes; no secrets."""
 
 
 class DeletesRecords(Protocol[Local_contra]):
@@ -85,24 +85,24 @@ class MarksRecords(Protocol[Local_contra]):
     """
 
     def is_marked(self, local: Local_contra) -> bool:
-        """Returns True if the local record is marked as deleted."""
+        """True if the local record is marked as deleted."""
 
     def delete_changes(self, local: Local_contra) -> Mapping[str, FieldChange]:
-        """Returns the fields that a delete would write, old and new."""
+        """The fields that a delete would write, old and new."""
 
 
 class ListsRecords(Protocol):
     """A target that can say what exists, which deletes of missing records need."""
 
     def list_local(self) -> Iterable[str]:
-        """Streams the canonical external ids of all local records in the sync's scope; none that are soft-deleted."""
+        """The canonical external ids of all local records in the scope of the sync, streamed; none that are marked."""
 
 
 class FindsMany(Protocol[Local_co]):
     """A target that looks up many records at once."""
 
     def find_many(self, external_ids: Sequence[str]) -> Mapping[str, Local_co]:
-        """Returns the local records that exist, by canonical external id."""
+        """The local records that exist, by canonical external id."""
 
 
 class CreatesMany(Protocol[Item_contra]):
@@ -130,7 +130,7 @@ class ConvertsIds(Protocol):
     """A target whose keys have a type: "007" and 7 are the same integer key."""
 
     def canonical_id(self, external_id: str) -> str:
-        """Returns the external id as the key column would give it back; raises `ItemError` if it does not convert."""
+        """The external id as the key column would give it back; raises `ItemError` if it does not convert."""
 
 
 class ExpectsIds(Protocol):
@@ -144,7 +144,7 @@ class IdentifiesItems(Protocol[Item_contra]):
     """A target declaration that can tell an item's external id from its own key columns."""
 
     def external_id(self, item: Item_contra) -> str:
-        """Returns the item's external id; of several key columns their JSON array."""
+        """The item's external id; of several key columns their JSON array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class DescribesItself(Protocol):
     """A target that can name its table, columns and number of records."""
 
     def describe(self) -> TargetDescription:
-        """Returns what an operator should see; may count the rows."""
+        """What an operator should see; may count the rows."""
 
 
 class HasNotes(Protocol):

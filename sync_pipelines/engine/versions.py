@@ -24,27 +24,27 @@ class Version:
     value: Decimal | datetime
 
     @classmethod
-    def of(cls, given: Any) -> Self:
+    def of(cls, raw: Any) -> Self:
         """Makes a version of what `get_version` gives: a number, an aware datetime, or a text of either.
 
         Raises:
             ItemError: It is missing, or neither a number nor an aware moment.
         """
-        if hasattr(given, "to_pydatetime"):
-            given = given.to_pydatetime()  # a Timestamp of pandas
-        value = _read(given) if isinstance(given, str) else given
+        if hasattr(raw, "to_pydatetime"):
+            raw = raw.to_pydatetime()  # a Timestamp of pandas
+        value = _read(raw) if isinstance(raw, str) else raw
         if isinstance(value, datetime):
             if value.tzinfo is None:
-                raise ItemError(f"the version {given!r} has no time zone; give an aware moment")
+                raise ItemError(f"the version {raw!r} has no time zone; give an aware moment")
             try:
                 return cls(value.astimezone(UTC))
             except OverflowError as error:
-                raise ItemError(f"the version {given!r} is in no year that can be kept") from error
+                raise ItemError(f"the version {raw!r} is in no year that can be kept") from error
         if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
             number = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
             if number.is_finite():
                 return cls(_short(number))
-        raise ItemError(f"the version {_shown(given)} is neither a number nor an aware moment")
+        raise ItemError(f"the version {_shown(raw)} is neither a number nor an aware moment")
 
     @classmethod
     def from_text(cls, text: str) -> Self:

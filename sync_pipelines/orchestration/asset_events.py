@@ -1,4 +1,4 @@
-"""Tells Dagster of items that were applied outside of any run: a runless materialisation in the asset's history."""
+"""Reports to Dagster items that were applied outside of any run: a runless materialisation in the asset's history."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def dagster_reporter() -> Callable[[SyncJob[Any, Any], ItemResult], object] | No
 
 
 def reporter_to(instance: DagsterInstance) -> Callable[[SyncJob[Any, Any], ItemResult], object]:
-    """Tells this Dagster.
+    """Returns what reports to this Dagster.
 
     Args:
         instance: Its instance.

@@ -47,7 +47,7 @@ class ResultCheck:
         description: What it looks at.
         severity: How bad it is if it fails.
         passes: Results -> whether it passes.
-        tell: Results -> what it found.
+        describe: Results -> what it found.
         metadata: Results -> what it shows.
     """
 
@@ -55,7 +55,7 @@ class ResultCheck:
     description: str
     severity: AssetCheckSeverity
     passes: Callable[[SyncResults], bool]
-    tell: Callable[[SyncResults], str]
+    describe: Callable[[SyncResults], str]
     metadata: Callable[[SyncResults], Metadata]
 
 
@@ -69,7 +69,7 @@ ACCOUNTS_BALANCE = ResultCheck(
 )
 ITEMS_FAILED = ResultCheck(
     "items_failed",
-    "Warns when items of the last run failed, or earlier and have not gone through since. All others are applied.",
+    "Warns when items of the last run failed, or earlier and have not succeeded since. All others are applied.",
     AssetCheckSeverity.WARN,
     lambda results: not results.error_count,
     lambda results: f"{results.error_count:,} of {results.fetched:,} items failed.",
@@ -111,8 +111,8 @@ def build_checks(job: AnyJob) -> AssetChecksDefinition:
 def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None, left: int) -> AssetCheckResult:
     if results is None:
         key = AssetCheckKey(asset_key(job), check.name)
-        told = "The sync has not run yet."
-        return AssetCheckResult(passed=True, asset_key=key.asset_key, check_name=key.name, description=told)
+        description = "The sync has not run yet."
+        return AssetCheckResult(passed=True, asset_key=key.asset_key, check_name=key.name, description=description)
     return AssetCheckResult(**_found(check, job, results, left))
 
 
@@ -120,8 +120,8 @@ def _looked_at(
     check: ResultCheck, job: AnyJob, workspace: Workspace, results: SyncResults | None
 ) -> SyncResults | None:
     """Returns the results that a check is about: what is withheld stays so until it is released."""
-    held = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
-    return results if held is None else results_of_run(workspace, held.id)
+    withheld = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
+    return results if withheld is None else results_of_run(workspace, withheld.id)
 
 
 def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iterator[AssetCheckEvaluation]:
@@ -146,7 +146,7 @@ def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults, left: int 
         check: The check.
         job: The sync job.
         results: What the run did.
-        left: How many items have failed, in whatever run, and not gone through since.
+        left: How many items have failed, in whatever run, and not succeeded since.
     """
     return AssetCheckEvaluation(**_found(check, job, results, left))
 
@@ -158,13 +158,13 @@ def items_left(job: AnyJob, workspace: Workspace) -> int:
 
 def _found(check: ResultCheck, job: AnyJob, results: SyncResults, left: int) -> dict[str, Any]:
     others = check is ITEMS_FAILED and left > results.error_count
-    told = f" {left:,} failed items are left in all: sync-pipelines failures {job.name}" if others else ""
+    rest = f" {left:,} failed items are left in all: sync-pipelines failures {job.name}" if others else ""
     return {
         "asset_key": asset_key(job),
         "check_name": check.name,
         "passed": check.passes(results) and not others,
         "severity": check.severity,
-        "description": f"{check.tell(results)}{told}",
+        "description": f"{check.describe(results)}{rest}",
         "metadata": check.metadata(results),
     }
 
@@ -184,15 +184,15 @@ def _freshness(job: AnyJob, workspace: Workspace) -> dict[str, Any]:
         "check_name": _FRESH,
         "passed": is_fresh,
         "severity": AssetCheckSeverity.ERROR,
-        "description": _told(good_at),
+        "description": _freshness_text(good_at),
         "metadata": {} if good_at is None else {"last good run": MetadataValue.timestamp(good_at)},
     }
 
 
-def _told(good_at: datetime | None) -> str:
+def _freshness_text(good_at: datetime | None) -> str:
     if good_at is None:
-        return "No whole run has ended well yet."
-    return f"The last whole run that did not fail ended at {good_at.isoformat(timespec='seconds')}."
+        return "No full run has succeeded yet."
+    return f"The last full run that succeeded ended at {good_at.isoformat(timespec='seconds')}."
 
 
 def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncResults | None:
@@ -200,5 +200,7 @@ def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncR
     run = workspace.ledger.run_of_dagster(dagster_run_id, job.name)
     if run is None:
         runs = workspace.ledger.latest_runs(job.name, limit=_LOOK_BACK)
-        run = next((each for each in runs if each.kind != DRY_RUN), None)  # which says nothing of the asset
+        run = next(
+            (candidate for candidate in runs if candidate.kind != DRY_RUN), None
+        )  # which says nothing of the asset
     return results_of_run(workspace, run.id) if run is not None else None

@@ -75,7 +75,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         def carry_out(run: Drain, workspace: Workspace) -> SyncResults:
             return run.run(DrainLimits(linger_s=workspace.linger_s))
 
-        yield from events_of(context, sync_job, Drain, carry_out, _told)
+        yield from events_of(context, sync_job, Drain, carry_out, _drain_events)
 
     described = f"Applies the single items of {sync_job.name} that wait in the inbox. A sensor starts it."
     return job_of_one_op(drain, "drain", drain_job_name(sync_job), described, run_tags(sync_job, "drain"))
@@ -98,7 +98,7 @@ def events_of(
     sync_job: AnyJob,
     kind: type[Items],
     carry_out: Callable[[Items, Workspace], SyncResults],
-    tell: Callable[[AnyJob, Items, Workspace], Iterator[Event]],
+    report: Callable[[AnyJob, Items, Workspace], Iterator[Event]],
 ) -> Iterator[Event]:
     """Carries out a run that applies single items.
 
@@ -109,19 +109,19 @@ def events_of(
         sync_job: The sync job.
         kind: The kind of run.
         carry_out: Run, workspace -> its results.
-        tell: Sync job, run, workspace -> what is put into the history of the asset, also if the run breaks off.
+        report: Sync job, run, workspace -> what is put into the history of the asset, also if the run breaks off.
     """
     with failing_clearly(context), open_workspace() as workspace:
         run = kind(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
         try:
             results = carry_out(run, workspace)
         finally:  # what was applied before it broke off is in the asset's history too
-            yield from tell(sync_job, run, workspace)
+            yield from report(sync_job, run, workspace)
     tag_outcome(context, results.outcome)
     yield Output(None)
 
 
-def _told(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Event]:
+def _drain_events(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Event]:
     """Yields what a drain did, for the history of the asset; nothing if it did nothing."""
     results = drained.results
     if results is None or not drained.applied:

@@ -48,8 +48,8 @@ def drain_metadata(
     metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"single items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
     records = [
-        TableRecord({"external id": each.external_id or "", "action": each.action, "message": each.message or ""})
-        for each in applied[:APPLIED_SHOWN]
+        TableRecord({"external id": item.external_id or "", "action": item.action, "message": item.message or ""})
+        for item in applied[:APPLIED_SHOWN]
     ]
     schema = _text_schema("external id", "action", "message")
     title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
@@ -133,7 +133,7 @@ def withheld_metadata(results: SyncResults) -> dict[str, MetadataValue]:
     if not results.guarded:
         return {}
     metadata: dict[str, MetadataValue] = {
-        f"withheld {each}s": MetadataValue.int(count) for each, count in withheld_counts(results)
+        f"withheld {action}s": MetadataValue.int(count) for action, count in withheld_counts(results)
     }
     return metadata | {"to release it": MetadataValue.text(how_to_release(results))}
 
@@ -155,19 +155,19 @@ def more_about(run_id: str) -> MetadataValue:
 
 def causes_table(results: SyncResults) -> MetadataValue:
     """Builds the table of errors by cause, and of the causes that are gone."""
-    causes = [("new" if each.is_new else "", each) for each in results.causes]
-    causes += [("gone", each) for each in results.gone_causes]
+    causes = [("new" if cause.is_new else "", cause) for cause in results.causes]
+    causes += [("gone", cause) for cause in results.gone_causes]
     records = [
         TableRecord(
             {
-                "items": each.count,
-                "error": each.exception_type,
-                "message": each.template,
-                "e.g.": ", ".join(each.sample_ids),
+                "items": cause.count,
+                "error": cause.exception_type,
+                "message": cause.template,
+                "e.g.": ", ".join(cause.sample_ids),
                 "since the last run": since,
             }
         )
-        for since, each in causes[:CAUSES_SHOWN]
+        for since, cause in causes[:CAUSES_SHOWN]
     ]
     texts = _text_schema("error", "message", "e.g.", "since the last run").columns
     return MetadataValue.table(records, TableSchema([TableColumn("items", "int"), *texts]))
@@ -214,7 +214,7 @@ def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
     if results.recovered:
         remarks["recovered"] = MetadataValue.int(results.recovered)
     if results.guarded:
-        remarks |= {f"withheld {each}s": MetadataValue.int(count) for each, count in withheld_counts(results)}
+        remarks |= {f"withheld {action}s": MetadataValue.int(count) for action, count in withheld_counts(results)}
         remarks["withheld because"] = MetadataValue.md("\n".join(f"- {reason}" for reason in results.guarded))
         remarks["to release it"] = MetadataValue.text(how_to_release(results))
     if results.notes:

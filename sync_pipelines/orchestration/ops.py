@@ -23,7 +23,7 @@ from pydantic import Field
 
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
+from sync_pipelines.engine.redaction import described, message_of, redact, trace_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
 from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
@@ -214,11 +214,9 @@ def failing_clearly(context: OpExecutionContext) -> Iterator[None]:
         context.log.debug(trace_of(error))
         results = error.results if isinstance(error, RunError) else None
         # without the cause: Dagster would store its text, which may hold secrets, as it is
-        raise Failure(_told(error), metadata=dict(failure_metadata(results)), allow_retries=False) from None
+        raise Failure(_failure_text(error), metadata=dict(failure_metadata(results)), allow_retries=False) from None
 
 
-def _told(error: Exception) -> str:
-    told = (
-        message_of(error) if isinstance(error, SyncPipelinesError) else f"{exception_type(error)}: {message_of(error)}"
-    )
-    return redact("\n".join([told, *getattr(error, "__notes__", ())]))
+def _failure_text(error: Exception) -> str:
+    message = message_of(error) if isinstance(error, SyncPipelinesError) else described(error)
+    return redact("\n".join([message, *getattr(error, "__notes__", ())]))

@@ -64,13 +64,13 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         def carry_out(run: RetryRun, _workspace: Workspace) -> SyncResults:
             return run.run(config.only, everything=config.everything)
 
-        yield from events_of(context, sync_job, RetryRun, carry_out, _told)
+        yield from events_of(context, sync_job, RetryRun, carry_out, _retry_events)
 
     described = f"Tries the failed items of {sync_job.name} again that are due. A sensor starts it."
     return job_of_one_op(retry, "retry", retry_job_name(sync_job), described, run_tags(sync_job, "retry"))
 
 
-def _told(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:
+def _retry_events(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:
     """Yields what a retry did, for the history of the asset; nothing if it tried nothing."""
     results = run.results
     if results is None or not results.fetched:

@@ -72,7 +72,7 @@ def _waits_already(instance: DagsterInstance, job: AnyJob) -> bool:
 def _is_limited(run: DagsterRun) -> bool:
     """Returns True if somebody launched it for some items only, or for a plan."""
     ops: dict[str, Any] = dict(run.run_config).get("ops", {})  # type: ignore[assignment]  # typed as object
-    configs = (each.get("config", {}) for each in ops.values())
+    configs = (op_config.get("config", {}) for op_config in ops.values())
     return any(config.get("limit") is not None or any(map(config.get, _NOT_WHOLE)) for config in configs)
 
 

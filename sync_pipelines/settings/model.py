@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     work_schema: str = Field(
         default="sync_pipelines_work",
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
-        description="Schema of the working tables of a sync in the PostgreSQL of its target; made when it is missing. "
+        description="Schema of the staging tables of a run in the PostgreSQL of its target; made when it is missing. "
         "Where the role may not, temporary tables serve.",
     )
     keep_snapshots_days: float = Field(
@@ -154,8 +154,8 @@ class Settings(BaseSettings):
         """Returns the folder of snapshots and plans: absolute, or in an object store."""
         if not self.snapshot_url:
             return UPath(self.data_dir.resolve() / "snapshots")
-        given = UPath(self.snapshot_url)
-        return UPath(Path(given.path).resolve()) if given.protocol in _LOCAL else given
+        folder = UPath(self.snapshot_url)
+        return UPath(Path(folder.path).resolve()) if folder.protocol in _LOCAL else folder
 
     def work_dir(self) -> Path:
         """Returns the folder of working files, on this machine."""

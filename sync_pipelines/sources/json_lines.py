@@ -102,11 +102,11 @@ class _JsonLines:
 
 
 def _object_of_pairs(pairs: Pairs) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         repeated = [repr(name) for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         raise ItemError(f"an object has more than one {', '.join(repeated)}")
-    return found
+    return fields
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ class RestAuth(Protocol):
     """What `RestSource(auth=...)` takes."""
 
     def open(self, secrets: Secrets) -> httpx.Auth:
-        """Reads the secrets for one fetch, and tells them so that they are not shown."""
+        """Reads the secrets for one fetch, and registers them so that they are redacted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def build_app(
         hooks: The webhooks by name.
         access: The way to the ledger.
         apply: Applies one change, for webhooks in inline mode.
-        report: Is told of what was applied inline.
+        report: Called with what was applied inline.
     """
     return WebhookApp(hooks, access, InlineApplier(access.inbox, apply, report))
 
@@ -44,7 +44,7 @@ def build_app(
 class WebhookApp:
     """The ASGI application: hands deliveries to the receiver on the shortest way, everything else to Starlette.
 
-    All starts when it is first needed, because an application that is mounted is not told when it starts.
+    All starts when it is first needed, because an application that is mounted does not learn when it starts.
 
     Args:
         hooks: The webhooks by name.

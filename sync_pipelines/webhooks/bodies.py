@@ -40,7 +40,7 @@ class Memory:
         self._left -= count
 
     def give_back(self, count: int) -> None:
-        """Gives memory back."""
+        """Returns memory back."""
         self._left += count
 
 
@@ -77,7 +77,7 @@ class Body:
         self._ended = False
 
     async def read(self) -> bytes:
-        """Gives the body.
+        """Returns the body.
 
         Raises:
             RefusedError: It is too large, too slow, or there is no memory.
@@ -120,6 +120,6 @@ class Body:
             return
 
     def release(self) -> None:
-        """Gives back the memory."""
+        """Returns back the memory."""
         self._memory.give_back(self._taken)
         self._taken = 0

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
+from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import SyncPipelinesError
-from sync_pipelines.webhooks.error_log import log_problem, logger, told
+from sync_pipelines.webhooks.error_log import log_problem, logger
 
 STORE_TIMEOUT_S = 5.0
 MAX_BATCH = 500
@@ -82,16 +83,16 @@ class DeliveryWriter:
         while goes_on:
             batch, goes_on = self._next_batch()
             if batch:
-                self._tell(batch, self._store_batch([delivery for delivery, _, _ in batch]))
+                self._answer(batch, self._store_batch([delivery for delivery, _, _ in batch]))
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
         """Waits for a delivery and takes as many as there are, without those that nobody waits for any longer."""
-        found = [self._queue.get()]
+        taken = [self._queue.get()]
         with contextlib.suppress(Empty):
-            while len(found) < MAX_BATCH and found[-1] is not None:
-                found.append(self._queue.get_nowait())
-        waiting = [each for each in found if each is not None]
-        return [each for each in waiting if not each[1].done()], len(waiting) == len(found)
+            while len(taken) < MAX_BATCH and taken[-1] is not None:
+                taken.append(self._queue.get_nowait())
+        waiting = [entry for entry in taken if entry is not None]
+        return [entry for entry in waiting if not entry[1].done()], len(waiting) == len(taken)
 
     def _store_batch(self, deliveries: Sequence[NewDelivery]) -> Sequence[Stored | Exception]:
         try:
@@ -103,18 +104,18 @@ class DeliveryWriter:
             if len(deliveries) == 1:
                 log_problem(f"{deliveries[0].job}: a delivery can't be stored", error)
                 return [error]
-            return [result for each in deliveries for result in self._store_batch([each])]
+            return [result for delivery in deliveries for result in self._store_batch([delivery])]
         if self._away is not None:
             logger.warning("the ledger answers again")
             self._away = None
         return stored
 
     def _note_away(self, error: Exception) -> None:
-        if told(error) != self._away:
+        if described(error) != self._away:
             log_problem("deliveries are refused with status 503", error)
-            self._away = told(error)
+            self._away = described(error)
 
-    def _tell(self, batch: Sequence[_Waiting], results: Sequence[Stored | Exception]) -> None:
+    def _answer(self, batch: Sequence[_Waiting], results: Sequence[Stored | Exception]) -> None:
         by_loop: dict[AbstractEventLoop, list[_Result]] = {}
         for (_, future, loop), result in zip(batch, results, strict=True):
             by_loop.setdefault(loop, []).append((future, result))
@@ -128,7 +129,7 @@ def _settle(results: Sequence[_Result]) -> None:
         if future.done():
             continue
         if isinstance(result, Exception):
-            future.set_exception(NotStoredError(told(result)))
+            future.set_exception(NotStoredError(described(result)))
         else:
             future.set_result(result)
 

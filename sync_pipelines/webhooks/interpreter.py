@@ -14,7 +14,7 @@ from typing import Any
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
-from sync_pipelines.engine.redaction import SENSITIVE_NAMES, exception_type, message_of
+from sync_pipelines.engine.redaction import SENSITIVE_NAMES, described, exception_type, message_of
 from sync_pipelines.engine.webhooks import (
     Change,
     Delete,
@@ -27,7 +27,7 @@ from sync_pipelines.engine.webhooks import (
     body_as_item,
 )
 from sync_pipelines.errors import ConfigurationError, ItemError, WebhookRejectedError
-from sync_pipelines.webhooks.error_log import log_problem, told
+from sync_pipelines.webhooks.error_log import log_problem
 
 AnyJob = SyncJob[Any, Any]
 
@@ -43,11 +43,11 @@ _MAX_ID_BYTES = 1_000  # what is looked up by an index must fit into it
 
 def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by name in lower case; the values of one that came several times are joined."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for raw_name, raw_value in raw:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def kept_headers(headers: Mapping[str, str], secret: frozenset[str] = frozenset()) -> dict[str, str]:
@@ -86,7 +86,7 @@ class Interpreter:
         self._job = job
         self._webhook: Webhook = job.webhook
         self._secret = frozenset(self._webhook.signature.secret_headers if self._webhook.signature is not None else ())
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def event(self, body: Any, headers: Mapping[str, str], received_at: datetime) -> WebhookEvent:
         """Builds the event, with the sender's id for it."""
@@ -104,7 +104,7 @@ class Interpreter:
         try:
             return function(event)
         except Exception as error:  # noqa: BLE001 - without a name it is a delivery of its own
-            self._tell_once("delivery_id", error, "such a delivery counts as one of its own")
+            self._report_once("delivery_id", error, "such a delivery counts as one of its own")
             return None
 
     async def meaning(self, event: WebhookEvent, raw: bytes) -> Meaning:
@@ -122,7 +122,7 @@ class Interpreter:
         except WebhookRejectedError:
             raise
         except Exception as error:  # noqa: BLE001 - the sender has done its part; ours is looked at later
-            self._tell_once("parse", error, "such deliveries wait, to be parsed again")
+            self._report_once("parse", error, "such deliveries wait, to be parsed again")
             return Meaning(None, self._new("event", event, payload=raw.decode()))
 
     async def _of_item(self, event: WebhookEvent) -> Meaning:
@@ -149,21 +149,21 @@ class Interpreter:
         external_id = _storable_id(change.external_id)
         return Meaning(type(change)(external_id), self._new(kind, event, external_id=external_id, payload=payload))
 
-    def _new(self, kind: str, event: WebhookEvent, **given: str | None) -> NewDelivery:
+    def _new(self, kind: str, event: WebhookEvent, **fields: str | None) -> NewDelivery:
         return NewDelivery(
             job=self._job.name,
             kind=kind,
             received_at=event.received_at,
             headers=event.headers,
             delivery_id=event.delivery_id,
-            **given,
+            **fields,
         )
 
-    def _tell_once(self, what: str, error: Exception, consequence: str) -> None:
+    def _report_once(self, what: str, error: Exception, consequence: str) -> None:
         """Returns a sender may repeat what goes wrong a thousand times a minute."""
         key = f"{what} {exception_type(error)}"
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._reported:
+            self._reported.add(key)
             log_problem(f"{self._job.name}: {what} of the webhook failed ({consequence})", error)
 
 
@@ -191,4 +191,4 @@ def _storable_id(value: Any) -> str:
 
 
 def _message(error: Exception) -> str:
-    return message_of(error) if isinstance(error, ItemError) else told(error)
+    return message_of(error) if isinstance(error, ItemError) else described(error)

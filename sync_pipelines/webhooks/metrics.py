@@ -60,9 +60,9 @@ class Metrics:
         self._ledger_up.set(0 if depths is None else 1)
         for gauge in (self._waiting, self._failed, self._oldest):
             gauge.clear()
-        for each in depths or ():
-            self._waiting.labels(each.job).set(each.waiting)
-            self._failed.labels(each.job).set(each.failed)
-            oldest = each.oldest_waiting_at
-            self._oldest.labels(each.job).set(0 if oldest is None else max(0.0, (now - oldest).total_seconds()))
+        for depth in depths or ():
+            self._waiting.labels(depth.job).set(depth.waiting)
+            self._failed.labels(depth.job).set(depth.failed)
+            oldest = depth.oldest_waiting_at
+            self._oldest.labels(depth.job).set(0 if oldest is None else max(0.0, (now - oldest).total_seconds()))
         return generate_latest(self._registry)

@@ -198,7 +198,7 @@ def _is_json(content_type: str) -> bool:
     kind, *parameters = (part.strip() for part in content_type.split(";"))
     pairs = [
         (name.strip().lower(), value.strip('" ').lower())
-        for name, _, value in (each.partition("=") for each in parameters)
+        for name, _, value in (parameter.partition("=") for parameter in parameters)
     ]
     return _JSON.fullmatch(kind) is not None and all(value in _UTF8 for name, value in pairs if name == "charset")
 

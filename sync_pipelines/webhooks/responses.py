@@ -1,4 +1,4 @@
-"""What a sender is told."""
+"""The answers that a sender gets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RefusedError(Exception):
     """A delivery is not taken.
 
     Args:
-        answer: What its sender is told.
+        answer: What its sender gets.
     """
 
     def __init__(self, answer: Answer) -> None:
