@@ -20,7 +20,8 @@ from sync_pipelines.targets.table.key_listing import KeyLister
 from sync_pipelines.targets.table.mapping import ItemMapping
 from sync_pipelines.targets.table.reflection import ReflectedTable
 from sync_pipelines.targets.table.row_updates import RowChanges
-from sync_pipelines.targets.table.soft_delete_and_scope import EVERYTHING, Mark, Scope
+from sync_pipelines.targets.table.scope import EVERYTHING, Scope
+from sync_pipelines.targets.table.soft_delete import Mark
 from sync_pipelines.targets.table.transactions import Transactions
 from sync_pipelines.targets.types.codec import ColumnCodec, IdPart, id_of
 from sync_pipelines.targets.types.unwrap import shortened

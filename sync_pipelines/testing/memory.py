@@ -7,13 +7,15 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mappi
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import Identify, TargetDescription
-from sync_pipelines.targets.table.soft_delete import MOMENT, SoftDelete
+
+if TYPE_CHECKING:  # the fakes do without SQLAlchemy
+    from sync_pipelines.targets.table.soft_delete import SoftDelete
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,8 @@ class MemoryTarget:
         """What a delete changes of a record."""
         if self.soft_delete is None:
             return {name: FieldChange(value, None) for name, value in local.fields.items()}
-        new = MOMENT if self.soft_delete.is_moment else self.soft_delete.deleted
-        return {self.soft_delete.column: FieldChange(local.fields.get(self.soft_delete.column), new)}
+        column = self.soft_delete.column
+        return {column: FieldChange(local.fields.get(column), self.soft_delete.shown)}
 
     def _has_mark(self, fields: Mapping[str, Any]) -> bool:
         if self.soft_delete is None:

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.targets.dialects.profile import DialectProfile
-from sync_pipelines.targets.table.soft_delete_and_scope import Mark, Scope
+from sync_pipelines.targets.table.scope import Scope
+from sync_pipelines.targets.table.soft_delete import Mark
 from sync_pipelines.targets.table.transactions import Transactions
 from sync_pipelines.targets.types.codec import ColumnCodec
 from sync_pipelines.targets.types.sqlalchemy_types import AsGiven
@@ -51,7 +52,7 @@ class KeyLister:
         # what the database leaves out need not be read; where it is not sure, each row is judged again
         conditions: list[sa.ColumnElement[bool]] = [column.is_not(None) for column in self._key_columns]
         conditions += [each.condition(table.c[each.codec.name]) for each in scope.columns]
-        if mark is not None and mark.is_told_by_value:
+        if mark is not None and mark.is_compared_exactly:
             conditions.append(mark.is_off(table.c[mark.name]))
         self._columns = [*self._key_columns, *(table.c[codec.name] for codec in self._judged)]
         self._conditions = conditions

@@ -13,11 +13,13 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.targets.db_errors import database_name, first_line, is_passing, passing_failures
 from sync_pipelines.targets.dialects.profile import DialectProfile
 from sync_pipelines.targets.dialects.select import profile_of
 from sync_pipelines.targets.types.codec import ColumnCodec
+
+_COMPARABLE = frozenset({"text", "int", "bool", "numeric", "date", "datetime", "uuid", "enum", "asked", "own"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,48 @@ class ReflectedTable:
     why_no_key: Callable[[str], str | None]
     not_null: frozenset[str]
 
-    def close_names(self, column: str) -> str:
-        """Says which columns have a name like that one, else which there are."""
+    def codec_of(self, column: str, where: str) -> ColumnCodec:
+        """Returns the codec of a column that a declaration names.
+
+        Args:
+            column: The column's name.
+            where: The field of `SqlTable` that names it.
+
+        Raises:
+            ConfigurationError: The table lacks it.
+        """
+        if column in self.codecs:
+            return self.codecs[column]
         close = _close(column, self.codecs)
-        return f"did you mean {', '.join(close)}?" if close else f"it has: {', '.join(self.codecs)}"
+        hint = f"did you mean {', '.join(close)}?" if close else f"it has: {', '.join(self.codecs)}"
+        raise ConfigurationError(
+            f"SqlTable: {where} names the column {column!r}, which the table {self.label!r} lacks; {hint}"
+        )
+
+    def comparable_codec_of(self, column: str, where: str) -> ColumnCodec:
+        """Returns the codec of a column that a declaration compares with values of its own. Raises as `codec_of`.
+
+        Raises:
+            ConfigurationError: Its type is not one whose values can be compared.
+        """
+        codec = self.codec_of(column, where)
+        if codec.facts.family in _COMPARABLE:
+            return codec
+        raise ConfigurationError(
+            f"SqlTable: {where} names the column {column!r} of {self.label!r}, whose type {codec.type_name} is "
+            "compared in a way of its own; take a column of text, whole numbers, booleans, dates or moments"
+        )
+
+    def declared_value(self, codec: ColumnCodec, value: Any, where: str) -> Any:
+        """Converts a value that a declaration names.
+
+        Raises:
+            ConfigurationError: It does not convert.
+        """
+        try:
+            return codec.from_item(value)
+        except ItemError as error:
+            raise ConfigurationError(f"SqlTable: {where} of {self.label!r}: {error}") from error
 
 
 def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTable:
