@@ -173,7 +173,7 @@ def test_declared_credentials_survive_pickling():
         assert pickle.loads(pickle.dumps(auth)) == auth
 
 
-def test_longer_secrets_are_blotted_out_first():
+def test_longer_secrets_are_redacted_first():
     secrets = Secrets()
     secrets.add("abc", "abcdef")
     assert secrets.excerpt("xabcdefx abc") == "x***x ***"
