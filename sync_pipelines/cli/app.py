@@ -94,9 +94,9 @@ def _run(
     _debug: Debug = False,
 ) -> None:
     """Run a sync now, in this process. Ctrl-C stops it cleanly; the next run goes on."""
-    from sync_pipelines.cli.run import Choice, run
+    from sync_pipelines.cli.run import RunOptions, run
 
-    raise typer.Exit(run(name, Choice(limit, only or [], wait), as_json=as_json))
+    raise typer.Exit(run(name, RunOptions(limit, only or [], wait), as_json=as_json))
 
 
 @command("plans")
@@ -145,7 +145,7 @@ def _failures(  # noqa: PLR0913 - the options of the command
     _debug: Debug = False,
 ) -> None:
     """Show the items that failed and have not succeeded since: of a sync by cause or one by one, of all counted."""
-    from sync_pipelines.cli.failures import Wanted, show_counts, show_failure, show_failures
+    from sync_pipelines.cli.failures import FailureFilter, show_counts, show_failure, show_failures
     from sync_pipelines.errors import ConfigurationError
 
     if name is None:
@@ -157,7 +157,7 @@ def _failures(  # noqa: PLR0913 - the options of the command
     elif external_id is not None:
         show_failure(name, external_id, as_json=as_json)
     else:
-        show_failures(name, Wanted(state, limit, one_by_one), as_json=as_json)
+        show_failures(name, FailureFilter(state, limit, one_by_one), as_json=as_json)
 
 
 @command("retry")
@@ -176,9 +176,9 @@ def _retry(
     _debug: Debug = False,
 ) -> None:
     """Try failed items again. Without --id or --all, those that are due."""
-    from sync_pipelines.cli.failures import Again, retry
+    from sync_pipelines.cli.failures import RetryChoice, retry
 
-    raise typer.Exit(retry(name, Again(ids or [], everything, wait), as_json=as_json))
+    raise typer.Exit(retry(name, RetryChoice(ids or [], everything, wait), as_json=as_json))
 
 
 @command("item")
@@ -223,9 +223,9 @@ def _new(  # noqa: PLR0913 - the options of the command
     _debug: Debug = False,
 ) -> None:
     """Write a commented job file to fill in."""
-    from sync_pipelines.cli.new import Wish, write_job_file
+    from sync_pipelines.cli.new import NewJobFile, write_job_file
 
-    write_job_file(Wish(name, table, sample, folder, force), as_json=as_json)
+    write_job_file(NewJobFile(name, table, sample, folder, force), as_json=as_json)
 
 
 @command("runs")

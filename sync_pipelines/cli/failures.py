@@ -32,7 +32,7 @@ _NO_ID = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FailureFilter:
     """Which failures to show, how many at most, and whether by cause or one by one."""
 
     state: str | None
@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryChoice:
     """Which failures to try again, and how many seconds to wait while another run of the sync is under way."""
 
     ids: Sequence[str]
@@ -61,23 +61,23 @@ class _Found:
     deliveries: int
 
 
-def show_failures(name: str, choice: Wanted, *, as_json: bool) -> None:
+def show_failures(name: str, chosen: FailureFilter, *, as_json: bool) -> None:
     """Shows the failures of a sync job.
 
     Raises:
         ConfigurationError: There is neither a failure nor a sync job of that name, or the state is none.
     """
-    states = _states(choice.state)
+    states = _states(chosen.state)
     with open_ledger(load_settings().ledger_database_url()) as ledger:
-        found = _found(ledger, name, states, choice)
+        found = _found(ledger, name, states, chosen)
     if not found.count:
         find_job(name)
     if as_json:
-        show_json(_document(name, found, one_by_one=choice.one_by_one))
+        show_json(_document(name, found, one_by_one=chosen.one_by_one))
         return
     if not found.count:
-        remark(f"no {choice.state or 'open'} failures of {name}")
-    elif choice.one_by_one:
+        remark(f"no {chosen.state or 'open'} failures of {name}")
+    elif chosen.one_by_one:
         show_rows(_FAILURE_COLUMNS, found.rows)
         for each in found.rows:
             if each.external_id is None:
@@ -86,7 +86,7 @@ def show_failures(name: str, choice: Wanted, *, as_json: bool) -> None:
     else:
         show_rows(_group_columns(found.new), found.groups)
         _remark_rest(sum(each.count for each in found.groups), found.count)
-    for cause in found.gone if choice.state is None else ():
+    for cause in found.gone if chosen.state is None else ():
         remark(f"gone since the last run: {cause.line()}")
     if found.deliveries:
         remark(
@@ -118,13 +118,13 @@ def _states(wanted: str | None) -> Sequence[str]:
     return (state,)
 
 
-def _found(ledger: Ledger, name: str, states: Sequence[str], wanted: Wanted) -> _Found:
+def _found(ledger: Ledger, name: str, states: Sequence[str], chosen: FailureFilter) -> _Found:
     failures, causes = Failures(ledger), RunCauses(ledger)
     newest = next(iter(causes.runs_before(name)), None)
     now, gone = causes_of_run(causes, newest) if newest is not None else ((), ())
     return _Found(
-        groups=() if wanted.one_by_one else failures.groups(name, states, wanted.limit, MAX_SAMPLES),
-        rows=failures.newest(name, states, wanted.limit) if wanted.one_by_one else (),
+        groups=() if chosen.one_by_one else failures.groups(name, states, chosen.limit, MAX_SAMPLES),
+        rows=failures.newest(name, states, chosen.limit) if chosen.one_by_one else (),
         count=failures.count(name, states),
         new={each.fingerprint for each in now if each.is_new},
         gone=gone,
@@ -258,7 +258,7 @@ def _group_columns(new: Collection[str]) -> Sequence[Column[FailureGroup]]:
     )
 
 
-def retry(name: str, again: Again, *, as_json: bool) -> int:
+def retry(name: str, choice: RetryChoice, *, as_json: bool) -> int:
     """Tries failures again, shows the results, and gives the exit code.
 
     Raises:
@@ -267,13 +267,13 @@ def retry(name: str, again: Again, *, as_json: bool) -> int:
         RunError: The run failed as a whole; what is known of it is shown.
         KeyboardInterrupt: The operator stopped it.
     """
-    if again.ids and again.everything:
+    if choice.ids and choice.everything:
         raise ConfigurationError("--id and --all exclude each other; give one of them")
     job = find_job(name)
     stays = "What succeeded stays; what did not is tried again when it is due."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
         results = retry_failures(
-            job, external_ids=again.ids, everything=again.everything, on_progress=on_progress, wait_s=again.wait_s
+            job, external_ids=choice.ids, everything=choice.everything, on_progress=on_progress, wait_s=choice.wait_s
         )
     show_results(results, as_json=as_json)
     if not as_json:
@@ -281,7 +281,7 @@ def retry(name: str, again: Again, *, as_json: bool) -> int:
             left = failures.count(name, UNRESOLVED)
         if left:
             due = ""
-            if not (results.fetched or again.everything):
+            if not (results.fetched or choice.everything):
                 due = f", none of them due; now: sync-pipelines retry {name} --all"
             remark(f"{left:,} failed items are left: sync-pipelines failures {name}{due}")
     return exit_code_of(results.outcome)

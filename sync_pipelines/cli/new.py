@@ -20,7 +20,7 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class NewJobFile:
     """What the operator asked for.
 
     Args:
@@ -38,32 +38,34 @@ class Wish:
     force: bool
 
 
-def write_job_file(wish: Wish, *, as_json: bool) -> None:
+def write_job_file(new_file: NewJobFile, *, as_json: bool) -> None:
     """Writes the file and says what comes next.
 
     Raises:
         ConfigurationError: The name is no name or taken, the file is there, or the table or sample can't be read.
     """
     settings = load_settings()
-    _check_name(wish.name)
-    folder = (wish.folder or _jobs_folder(settings)).resolve()
-    path = folder / f"{module_name(wish.name)}.py"
-    if path.exists() and not wish.force:
+    _check_name(new_file.name)
+    folder = (new_file.folder or _jobs_folder(settings)).resolve()
+    path = folder / f"{module_name(new_file.name)}.py"
+    if path.exists() and not new_file.force:
         raise ConfigurationError(f"{path} is there already; --force overwrites it")
-    _check_free(wish, settings, path)
-    items = read_sample(wish.sample) if wish.sample is not None else []
-    table = read_table(settings.local_url(), wish.table) if wish.table is not None else None
-    sketch = replace(sketch_sync(wish.name, wish.table, table, items), inside=folder.is_relative_to(_OWN_FOLDER))
-    _write(path, job_file_text(sketch), force=wish.force)
+    _check_free(new_file, settings, path)
+    items = read_sample(new_file.sample) if new_file.sample is not None else []
+    table = read_table(settings.local_url(), new_file.table) if new_file.table is not None else None
+    sketch = replace(
+        sketch_sync(new_file.name, new_file.table, table, items), inside=folder.is_relative_to(_OWN_FOLDER)
+    )
+    _write(path, job_file_text(sketch), force=new_file.force)
     if as_json:
-        show_json({"job": wish.name, "path": str(path), "table": sketch.table, "key": list(sketch.key)})
+        show_json({"job": new_file.name, "path": str(path), "table": sketch.table, "key": list(sketch.key)})
     else:
-        _show_next_steps(wish, path)
+        _show_next_steps(new_file, path)
 
 
-def _show_next_steps(wish: Wish, path: Path) -> None:
-    elsewhere = "" if wish.folder is None else " (SYNC_PIPELINES_JOBS must name the package of that folder)"
-    steps = f"sync-pipelines check {wish.name}; sync-pipelines run {wish.name} --limit 10"
+def _show_next_steps(new_file: NewJobFile, path: Path) -> None:
+    elsewhere = "" if new_file.folder is None else " (SYNC_PIPELINES_JOBS must name the package of that folder)"
+    steps = f"sync-pipelines check {new_file.name}; sync-pipelines run {new_file.name} --limit 10"
     show_line(str(path))
     remark(f"next: fill in fetch there; {steps}{elsewhere}")
 
@@ -93,13 +95,13 @@ def _jobs_folder(settings: Settings) -> Path:
     return folder
 
 
-def _check_free(wish: Wish, settings: Settings, path: Path) -> None:
+def _check_free(new_file: NewJobFile, settings: Settings, path: Path) -> None:
     """Makes sure that the new file would not take the name of another job."""
     taken = set()
     with suppress(ConfigurationError):  # `check` reports files that can't be read
         taken = {job.dagster_name for job in find_jobs(settings.jobs).values()}
-    if module_name(wish.name) in taken and not path.exists():
-        raise ConfigurationError(f"another sync job is named {wish.name!r} already; names must be unique")
+    if module_name(new_file.name) in taken and not path.exists():
+        raise ConfigurationError(f"another sync job is named {new_file.name!r} already; names must be unique")
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:

@@ -50,9 +50,9 @@ def _make(
 ) -> None:
     """Fetch and compare, and keep the plan; nothing is written to the target. The word `make` may be left out."""
     from sync_pipelines.cli.plans import make_plan
-    from sync_pipelines.cli.run import Choice
+    from sync_pipelines.cli.run import RunOptions
 
-    raise typer.Exit(make_plan(name, Choice(limit, only or [], wait), as_json=as_json))
+    raise typer.Exit(make_plan(name, RunOptions(limit, only or [], wait), as_json=as_json))
 
 
 @command("show")

@@ -16,7 +16,7 @@ from sync_pipelines.cli.output import (
     show_line,
 )
 from sync_pipelines.cli.program import CLEAN, FAILED, GUARDED, exit_code_of
-from sync_pipelines.cli.run import Choice, results_document, show_results, showing_what_is_known
+from sync_pipelines.cli.run import RunOptions, results_document, show_results, showing_what_is_known
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.database.plans import SUPERSEDED
 from sync_pipelines.engine.plan import PlanEntry
@@ -55,7 +55,7 @@ class Filters:
     limit: int | None = None
 
 
-def make_plan(name: str, choice: Choice, *, as_json: bool) -> int:
+def make_plan(name: str, options: RunOptions, *, as_json: bool) -> int:
     """Makes a plan, shows its first entries and its id, and gives the exit code.
 
     Raises:
@@ -67,10 +67,10 @@ def make_plan(name: str, choice: Choice, *, as_json: bool) -> int:
     with showing_what_is_known(as_json=as_json), watch_run(name) as on_progress:
         results = run_sync(
             job,
-            limit=choice.limit,
-            only=choice.only,
+            limit=options.limit,
+            only=options.only,
             on_progress=on_progress,
-            wait_s=choice.wait_s,
+            wait_s=options.wait_s,
             dry_run=True,
         )
     plan = open_plan(results.plan_id or "")

@@ -21,7 +21,7 @@ from sync_pipelines.runner.run_sync import run_sync
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RunOptions:
     """Which items to take, and how many seconds to wait while another run of the sync is under way."""
 
     limit: int | None
@@ -29,7 +29,7 @@ class Choice:
     wait_s: float
 
 
-def run(name: str, choice: Choice, *, as_json: bool) -> int:
+def run(name: str, options: RunOptions, *, as_json: bool) -> int:
     """Runs the sync, shows its results, and gives the exit code.
 
     Raises:
@@ -41,7 +41,7 @@ def run(name: str, choice: Choice, *, as_json: bool) -> int:
     job = find_job(name)
     stays = f"What {name} had applied stays; run it again to go on from a consistent state."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
-        results = run_sync(job, limit=choice.limit, only=choice.only, on_progress=on_progress, wait_s=choice.wait_s)
+        results = run_sync(job, limit=options.limit, only=options.only, on_progress=on_progress, wait_s=options.wait_s)
     show_results(results, as_json=as_json)
     return exit_code_of(results.outcome)
 
