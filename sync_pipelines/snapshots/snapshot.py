@@ -17,7 +17,8 @@ from sync_pipelines.engine.overlap import Background
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.snapshots.column_kinds import ANY, Kind, Unreadable
-from sync_pipelines.snapshots.files import PageWriter, make_folder, open_parquet, read_json, summary_of, write_json
+from sync_pipelines.snapshots.durable_files import make_folder, read_json, write_json
+from sync_pipelines.snapshots.parquet_pages import PageWriter, open_parquet, summary_of
 from sync_pipelines.snapshots.typed_columns import Columnizer, PartSchema, encoded_texts, items_of, needs_json, widened
 
 SNAPSHOT_PAGE = 10_000

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 from upath import UPath
 
-from sync_pipelines.snapshots.files import PageWriter, is_local, make_work_folder, write_json
+from sync_pipelines.snapshots.durable_files import is_local, make_work_folder, write_json
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 
 PLAN = pa.schema(
     [

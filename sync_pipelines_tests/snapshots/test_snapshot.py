@@ -27,7 +27,7 @@ from upath import UPath
 from sync_pipelines import RunError
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.redaction import exception_type, message_of
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import (
     MAX_PARTS,
     SNAPSHOT_PAGE,

@@ -11,7 +11,7 @@ import pytest
 from upath import UPath
 
 from sync_pipelines.errors import ConfigurationError, RunError
-from sync_pipelines.snapshots.files import PageWriter, read_pages, read_summary
+from sync_pipelines.snapshots.parquet_pages import PageWriter, read_pages, read_summary
 from sync_pipelines.snapshots.store import SnapshotStore
 
 SCHEMA = pa.schema([("position", pa.int64()), ("text", pa.string())])

@@ -26,7 +26,7 @@ from sync_pipelines.runner.runs.results import results_of_run
 from sync_pipelines.runner.write.came_since import came_since
 from sync_pipelines.runner.write.conflict_check import ConflictCheck
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
-from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.parquet_pages import read_summary
 
 
 @dataclass(frozen=True, slots=True)
