@@ -30,11 +30,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class WritePolicy:
-    """What of a row is written when.
+    """Which columns of a row are written when, and which rows the sync answers for.
 
     Args:
         key: The key columns.
-        written: The columns that are written, None if only an item can tell.
+        written: The columns that are written, None if they depend on the item.
         compare: The columns that decide whether a row has changed, None for all.
         create_only: The columns that are written on create only.
         mark: The column that marks deleted rows, None if a delete removes them.
@@ -137,11 +137,11 @@ class OpenedSqlTable:
             for start in range(0, len(keys), size):
                 among = self._profile.among(self._key.columns, keys[start : start + size])
                 rows += connection.execute(sa.select(*columns).where(among)).all()
-        found: dict[str, Row] = {}
+        by_id: dict[str, Row] = {}
         for values in rows:
             row = {codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)}
-            found[id_of_key(self._key_in(row))] = row
-        return found
+            by_id[id_of_key(self._key_in(row))] = row
+        return by_id
 
     def changes(self, item: Any, local: Mapping[str, Any] | None) -> dict[str, FieldChange]:
         """Returns what a create (`local` is None) or an update would write, old and new; empty if up to date.

@@ -81,7 +81,7 @@ class SqlTable:
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
     def identity(self) -> list[Any]:
-        """Database, table, key and columns: a plan that was made for others must not be applied."""
+        """Returns database, table, key and columns: a plan that was made for others must not be applied."""
         database = self._database()
         url = database.url if isinstance(database, Engine) else database_url(database)
         where = [url.get_backend_name(), url.host or url.query.get("host"), url.port, url.database]
@@ -96,7 +96,7 @@ class SqlTable:
         return [where, table, list(self.key_columns), sources, callable(self.columns), compare, create_only, *further]
 
     def external_id(self, item: Any) -> str:
-        """The item's external id, from the fields of its key columns; of several key columns their JSON array.
+        """Returns the item's external id, from the fields of its key columns; of several key columns their JSON array.
 
         Raises:
             ItemError: A field is missing, None or empty.

@@ -101,7 +101,7 @@ def _filled(unwrap: Convert, value: Any) -> Any:
 
 
 def _boolean_or_number(value: Any) -> Any:
-    """`tinyint(1)` is a boolean by custom only: other small numbers stay what they are."""
+    """Gives a boolean for 0 and 1 only: `tinyint(1)` is a boolean by custom, and holds other small numbers too."""
     number = values.to_bool(value) if isinstance(value, str) and not values.looks_numeric(value) else _to_int(value)
     return bool(number) if number in (0, 1) else number
 
@@ -288,7 +288,7 @@ def _json(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
 
 
 def _to_native_json(value: Any) -> Any:
-    """MySQL keeps whole numbers of 64 bits exactly; larger ones it rounds to doubles."""
+    """Gives the JSON that MySQL gives back: whole numbers of 64 bits exactly, larger ones rounded to doubles."""
     return _rounded(to_json(value))
 
 
