@@ -20,8 +20,8 @@ from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.targets.dialects.mysql import MYSQL, is_generated
 from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.table import reflection
-from sync_pipelines_tests.targets.mariadb.tables import make, opened
-from sync_pipelines_tests.targets.own_types import Shouting
+from sync_pipelines_tests.targets.dialects.mariadb.tables import make, opened
+from sync_pipelines_tests.targets.types.own_types import Shouting
 
 text = st.text(st.characters(codec="utf-8"), max_size=12)
 zones: Any = st.sampled_from([UTC, None, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-11))])
