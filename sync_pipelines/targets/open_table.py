@@ -91,7 +91,7 @@ class OpenedSqlTable:
         )
         self._mark = policy.mark
         self._writable = frozenset(reflected.codecs) - reflected.generated - {self._mark.name if self._mark else ""}
-        self._lister = KeyLister(self._table, self._key, policy.mark, policy.scope, self._transactions, self._profile)
+        self._lister = KeyLister(reflected, self._key, policy.mark, policy.scope, self._transactions)
         shown: Collection[str] = reflected.codecs
         if policy.written is not None:
             shown = {*policy.key, *policy.written, *policy.own_columns()}

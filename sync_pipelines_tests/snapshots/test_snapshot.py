@@ -329,7 +329,7 @@ class TestComplete:
             nonlocal writes
             writes += 1
             if writes >= page:
-                with writer._told():
+                with writer._explaining_failures():
                     raise OSError(errno.ENOSPC, "No space left on device")
             function(writer, table)
 

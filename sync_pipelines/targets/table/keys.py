@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ItemError
-from sync_pipelines.targets.dialects.profile import DialectProfile
+from sync_pipelines.targets.table.reflection import ReflectedTable
 from sync_pipelines.targets.table.scope import Scope
 from sync_pipelines.targets.table.soft_delete import Mark
 from sync_pipelines.targets.table.transactions import Transactions
@@ -91,28 +91,22 @@ class KeyLister:
     """Lists the external ids of the rows of one table that a sync may delete, streamed or page by page.
 
     Args:
-        table: The table.
+        reflected: The table.
         key: Its key.
         mark: The column that marks deleted rows, if there is one.
         scope: The rows that the sync answers for.
         transactions: Gives connections.
-        profile: How the database is worked with.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
-        self,
-        table: sa.Table,
-        key: TableKey,
-        mark: Mark | None,
-        scope: Scope,
-        transactions: Transactions,
-        profile: DialectProfile,
+    def __init__(
+        self, reflected: ReflectedTable, key: TableKey, mark: Mark | None, scope: Scope, transactions: Transactions
     ) -> None:
+        table = reflected.table
         self._key = key
         self._mark = mark
         self._scope = scope
         self._transactions = transactions
-        self._profile = profile
+        self._profile = reflected.profile
         self._judged = [] if mark is None else [mark.codec]
         self._judged += [column.codec for column in scope.columns]
         # what the database leaves out need not be read; where it is not sure, each row is judged again
