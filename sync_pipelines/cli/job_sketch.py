@@ -113,7 +113,7 @@ def _is_required(column: Mapping[str, Any]) -> bool:
 def _unique_keys(reflected: ReflectedTable, order: Sequence[str]) -> list[list[str]]:
     """Lists natural keys before a bare serial number, few columns before many."""
     keys = [sorted(key, key=order.index) for key in reflected.unique_keys if key and key <= set(order)]
-    keys = [key for key in keys if not set(key) & reflected.loose]
+    keys = [key for key in keys if not set(key) & reflected.case_insensitive]
     if not keys:
         raise ConfigurationError(
             f"nothing identifies the records of {reflected.label!r}; give it a primary key or a unique index on the "

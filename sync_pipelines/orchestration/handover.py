@@ -10,7 +10,7 @@ from upath import UPath
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef
 from sync_pipelines.settings.model import load_settings
-from sync_pipelines.snapshots.files import write_json
+from sync_pipelines.snapshots.durable_files import write_json
 
 _KINDS: dict[str, type[SnapshotRef | PlanRef]] = {kind.__name__: kind for kind in (SnapshotRef, PlanRef)}
 

@@ -81,7 +81,7 @@ class SqlTable:
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
     def identity(self) -> list[Any]:
-        """Database, table, key and columns: a plan that was made for others must not be applied."""
+        """Returns database, table, key and columns: a plan that was made for others must not be applied."""
         database = self._database()
         url = database.url if isinstance(database, Engine) else database_url(database)
         where = [url.get_backend_name(), url.host or url.query.get("host"), url.port, url.database]
@@ -96,7 +96,7 @@ class SqlTable:
         return [where, table, list(self.key_columns), sources, callable(self.columns), compare, create_only, *further]
 
     def external_id(self, item: Any) -> str:
-        """The item's external id, from the fields of its key columns; of several key columns their JSON array.
+        """Returns the item's external id, from the fields of its key columns; of several key columns their JSON array.
 
         Raises:
             ItemError: A field is missing, None or empty.
@@ -229,23 +229,23 @@ def _check_database(database: Any) -> None:
         )
 
 
-def _names(where: str, given: Any, *, may_be_empty: bool = False) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else given
+def _names(where: str, declared: Any, *, may_be_empty: bool = False) -> tuple[str, ...]:
+    names = (declared,) if isinstance(declared, str) else declared
     if (
         not isinstance(names, Sequence | set | frozenset)
         or not all(isinstance(name, str) and name for name in names)
         or len(set(names)) < len(names)
         or not (names or may_be_empty)
     ):
-        raise ConfigurationError(f"SqlTable: {where}={given!r} is not understood; give a column's name or several")
+        raise ConfigurationError(f"SqlTable: {where}={declared!r} is not understood; give a column's name or several")
     return tuple(names)
 
 
 def _check_key(reflected: ReflectedTable, key: tuple[str, ...]) -> None:
-    if loose := sorted(set(key) & reflected.loose):
+    if case_insensitive := sorted(set(key) & reflected.case_insensitive):
         raise ConfigurationError(
-            f"SqlTable: the key column {loose[0]!r} of {reflected.label!r} has a collation that finds different texts "
-            "equal; a key needs one that tells them apart"
+            f"SqlTable: the key column {case_insensitive[0]!r} of {reflected.label!r} has a collation that finds "
+            "different texts equal; a key needs one that tells them apart"
         )
     for name in key:
         if reason := reflected.why_no_key(name):

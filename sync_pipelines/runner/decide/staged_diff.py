@@ -35,7 +35,7 @@ from sync_pipelines.runner.decide.page_diff import (
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.plan_file import PlanPages, entries_of, write_findings
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotPage
 from sync_pipelines.snapshots.store import RunFiles
 

@@ -15,10 +15,14 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.targets.db_errors import database_name, first_line, is_passing, passing_failures
+from sync_pipelines.targets.dialects.mysql import MYSQL
+from sync_pipelines.targets.dialects.other import other_profile
+from sync_pipelines.targets.dialects.postgresql import POSTGRESQL
 from sync_pipelines.targets.dialects.profile import DialectProfile
-from sync_pipelines.targets.dialects.select import profile_of
+from sync_pipelines.targets.dialects.sqlite import SQLITE
 from sync_pipelines.targets.types.codec import ColumnCodec
 
+_PROFILES = {"postgresql": POSTGRESQL, "sqlite": SQLITE, "mysql": MYSQL, "mariadb": MYSQL}
 _COMPARABLE = frozenset({"text", "int", "bool", "numeric", "date", "datetime", "uuid", "enum", "asked", "own"})
 
 
@@ -30,7 +34,8 @@ class ReflectedTable:
         table: To build statements with; its types carry canonical values.
         codecs: Column name -> codec, in table order.
         generated: Columns that the database computes and nobody may write.
-        loose: Columns that find different texts equal, in a way that only the database knows.
+        case_insensitive: Columns whose collation takes different texts for equal, in a way that only the database
+            knows.
         unique_keys: Sets of columns each of which identifies a row.
         label: The table's name with its schema, for people.
         profile: How its database is worked with.
@@ -43,7 +48,7 @@ class ReflectedTable:
     table: sa.Table
     codecs: dict[str, ColumnCodec]
     generated: frozenset[str]
-    loose: frozenset[str]
+    case_insensitive: frozenset[str]
     unique_keys: tuple[frozenset[str], ...]
     label: str
     profile: DialectProfile
@@ -152,7 +157,7 @@ def _close(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared: sa.Table | str) -> ReflectedTable:
-    profile = profile_of(database)
+    profile = _PROFILES.get(database.dialect.name) or other_profile(database)
     details = profile.read(database, bare)
     with warnings.catch_warnings():
         # Types that SQLAlchemy doesn't know are expected here, and handled.
@@ -170,7 +175,7 @@ def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared
         table=bare,
         codecs=codecs,
         generated=details.generated.union(column["name"] for column in columns if _is_generated(column)),
-        loose=details.loose,
+        case_insensitive=details.case_insensitive,
         unique_keys=details.unique_keys,
         label=_label(inspector, profile, bare),
         profile=profile,
@@ -192,10 +197,10 @@ def _is_generated(column: ReflectedColumn) -> bool:
 
 
 def _defaults(own: sa.Column[Any] | None) -> dict[str, Any]:
-    """The Python-side defaults of an application's own table, which its other writers rely on too."""
-    found = {"default": getattr(own, "default", None), "onupdate": getattr(own, "onupdate", None)}
+    """Returns the Python-side defaults of an application's own table, which its other writers rely on too."""
+    defaults = {"default": getattr(own, "default", None), "onupdate": getattr(own, "onupdate", None)}
     return {
         name: sa.Sequence(default.name, schema=default.schema) if isinstance(default, sa.Sequence) else default.arg
-        for name, default in found.items()
+        for name, default in defaults.items()
         if default is not None
     }

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipelines.errors import ConfigurationError, ItemError
-from sync_pipelines.targets.dialects import select as choosing
 from sync_pipelines.targets.dialects.mysql import MYSQL, is_generated
 from sync_pipelines.targets.open_table import OpenedSqlTable
-from sync_pipelines_tests.targets.mariadb.tables import make, opened
-from sync_pipelines_tests.targets.own_types import Shouting
+from sync_pipelines.targets.table import reflection
+from sync_pipelines_tests.targets.dialects.mariadb.tables import make, opened
+from sync_pipelines_tests.targets.types.own_types import Shouting
 
 text = st.text(st.characters(codec="utf-8"), max_size=12)
 zones: Any = st.sampled_from([UTC, None, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-11))])
@@ -114,7 +114,7 @@ def assert_up_to_date(target: OpenedSqlTable, items: list[dict[str, Any]]) -> No
 @pytest.mark.parametrize("column", COLUMNS)
 def test_second_run_changes_nothing(mariadb: sa.Engine, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """For any values of any type, right after a create and right after an update, alone and several at once."""
-    monkeypatch.setitem(choosing._TRIED, "mysql", replace(MYSQL, rows_at_once=3))
+    monkeypatch.setitem(reflection._PROFILES, "mysql", replace(MYSQL, rows_at_once=3))
     kind, strategy = COLUMNS[column]
     make(mariadb, f"CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, {column} {kind})")
     values = st.lists(st.tuples(strategy | MISSING, strategy | MISSING), min_size=1, max_size=8)

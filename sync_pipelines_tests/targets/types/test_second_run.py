@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines_tests.targets.own_types import Shouting
+from sync_pipelines_tests.targets.types.own_types import Shouting
 
 COMMON = {
     "small": "SMALLINT",

@@ -20,10 +20,10 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, TargetContract
 from sync_pipelines_tests.runner.crash_child import page_by_page
 from sync_pipelines_tests.runner.fetch.test_memory import peak_of_run
-from sync_pipelines_tests.targets.mariadb import crash_child
-from sync_pipelines_tests.targets.mariadb.tables import make
+from sync_pipelines_tests.targets.dialects.mariadb import crash_child
+from sync_pipelines_tests.targets.dialects.mariadb.tables import make
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 CHILD = Path(crash_child.__file__)
 
 

@@ -1,8 +1,8 @@
-"""Updates and deletes of rows that were found: as many in a statement as the database's driver makes it worth."""
+"""Updates and deletes rows that are there: as many in a statement as is worth it with the database's driver."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,11 +11,18 @@ import sqlalchemy as sa
 from sync_pipelines.targets.dialects.profile import DialectProfile
 
 ChangedRow = dict[str, Any]
-"""Key values as `key_0`, `key_1`, ... and new values as `new_0`, `new_1`, ..."""
+"""A row's key values as `key_0`, `key_1`, ... and its new values as `new_0`, `new_1`, ..."""
 
 # A statement must not grow longer than a server takes.
 _CHARACTERS_AT_ONCE = 250_000
 _STATEMENTS_KEPT = 100
+
+
+def changed_row(key: Sequence[Any], new: Iterable[Any] = ()) -> ChangedRow:
+    """Returns a row for `RowChanges`, of its key values and its new values (none for a delete)."""
+    return {f"key_{number}": value for number, value in enumerate(key)} | {
+        f"new_{number}": value for number, value in enumerate(new)
+    }
 
 
 class RowChanges:
@@ -39,13 +46,13 @@ class RowChanges:
         self._deletes_of_many = lru_cache(maxsize=1)(self._delete_many)
 
     def update(self, connection: sa.Connection, columns: tuple[str, ...], rows: Sequence[ChangedRow]) -> int:
-        """Writes the columns of the rows. Gives how many of the rows were there."""
+        """Writes the columns of the rows, and returns how many of the rows were there."""
         new = {column: self._bound(f"new_{number}", column) for number, column in enumerate(columns)}
         one = sa.update(self._table).where(self._is_row()).values(new)
         return self._execute(connection, rows, one, lambda: self._updates_of_many(columns))
 
     def delete(self, connection: sa.Connection, rows: Sequence[ChangedRow]) -> int:
-        """Deletes the rows. Gives how many of them were there."""
+        """Deletes the rows, and returns how many of them were there."""
         return self._execute(connection, rows, sa.delete(self._table).where(self._is_row()), self._deletes_of_many)
 
     def _execute(
@@ -53,11 +60,11 @@ class RowChanges:
     ) -> int:
         size, hit, done = self._profile.rows_at_once, 0, 0
         while size and len(rows) - done >= size:
-            some = rows[done : done + size]
-            if sum(map(_length, some)) > _CHARACTERS_AT_ONCE:
-                hit += self._one_by_one(connection, some, one)
+            batch = rows[done : done + size]
+            if sum(map(_length, batch)) > _CHARACTERS_AT_ONCE:
+                hit += self._one_by_one(connection, batch, one)
             else:
-                hit += connection.execute(of_many(), _numbered(some)).rowcount
+                hit += connection.execute(of_many(), _numbered(batch)).rowcount
             done += size
         return hit + self._one_by_one(connection, rows[done:], one)
 
@@ -84,7 +91,7 @@ class RowChanges:
         return self._profile.among(self._key_columns, keys)
 
     def _update_many(self, columns: tuple[str, ...]) -> Any:
-        """One UPDATE that looks up the new values of each of its rows in a CASE."""
+        """Builds one UPDATE that looks up the new values of each of its rows in a CASE."""
         rows = range(self._profile.rows_at_once)
         new = {
             column: sa.case(*((self._is_row(f"_{row}"), self._bound(f"new_{number}_{row}", column)) for row in rows))

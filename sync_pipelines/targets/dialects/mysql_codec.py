@@ -8,7 +8,6 @@ Source: the chapters on data types in the manuals of both servers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import time, timedelta
@@ -19,8 +18,8 @@ from sync_pipelines.targets.dialects import mysql_sqlalchemy_types as mysql_stor
 from sync_pipelines.targets.types import sqlalchemy_types as storage
 from sync_pipelines.targets.types import times, values
 from sync_pipelines.targets.types.codec import ColumnCodec, Convert, Facts
-from sync_pipelines.targets.types.json_values import to_json
-from sync_pipelines.targets.types.unwrap import plain
+from sync_pipelines.targets.types.json_values import equal_json, to_json
+from sync_pipelines.targets.types.unwrap import none_if_missing, plain
 
 _UINT64_MAX = 2**64 - 1
 _UUID_BYTES = 16
@@ -76,12 +75,12 @@ def build_mysql_codec(column: MysqlColumn) -> ColumnCodec:
 
 
 def why_unwritable(column: MysqlColumn) -> str | None:
-    """Why no sync can write that column, None if one can."""
+    """Says why no sync can write that column; None if one can."""
     return None if column.data_type in _BUILDERS else f"which is of the type {column.type_name}, not known here"
 
 
 def why_no_key(column: MysqlColumn) -> str | None:
-    """Why the type of that column is none for a key, None if it is one."""
+    """Says why the type of that column is none for a key; None if it is one."""
     if column.data_type == "float":
         return "is of the type float, whose values are not found again by comparing; take decimal or double"
     if column.data_type in {"json", "json_text"} or column.data_type not in _BUILDERS:
@@ -94,7 +93,7 @@ def _refused(_value: Any) -> Any:
 
 
 def _filled(unwrap: Convert, value: Any) -> Any:
-    """NULL does not stay NULL in such a column: the database makes a number or the current time of it."""
+    """Refuses NULL, which does not stay NULL in such a column: the database makes a number or the time of it."""
     bare = unwrap(value)
     if bare is None:
         raise ValueError("the column can't be NULL")
@@ -102,7 +101,7 @@ def _filled(unwrap: Convert, value: Any) -> Any:
 
 
 def _boolean_or_number(value: Any) -> Any:
-    """`tinyint(1)` is a boolean by custom only: other small numbers stay what they are."""
+    """Gives a boolean for 0 and 1 only: `tinyint(1)` is a boolean by custom, and holds other small numbers too."""
     number = values.to_bool(value) if isinstance(value, str) and not values.looks_numeric(value) else _to_int(value)
     return bool(number) if number in (0, 1) else number
 
@@ -229,7 +228,7 @@ def _time(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
 
 
 def _to_time(fraction: int, value: Any) -> time | timedelta:
-    """A time of day, or the duration that such a column holds as well: longer than a day, or negative."""
+    """Gives a time of day, or the duration that such a column holds as well: longer than a day, or negative."""
     try:
         return times.to_time(value, aware=False, precision=fraction)
     except (TypeError, ValueError):
@@ -251,21 +250,14 @@ def _to_year(value: Any) -> int | None:
 
 
 def _labels(column: MysqlColumn) -> tuple[str, ...]:
-    """The labels of an `enum` or `set`, in their order, out of `enum('a','it''s')`."""
+    """Returns the labels of an `enum` or `set`, in their order, out of `enum('a','it''s')`."""
     inside = column.type_name.partition("(")[2].rpartition(")")[0]
     return tuple(part.replace("''", "'") for part in inside[1:-1].split("','")) if inside else ()
 
 
 def _enum(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
-    labels = _labels(column)
-    return replace(codec, convert=partial(_label, frozenset(labels), ", ".join(labels)), facts=Facts("enum"))
-
-
-def _label(labels: frozenset[str], shown: str, value: Any) -> str:
-    text = values.to_text(value)
-    if text not in labels:
-        raise ValueError(f"allowed are: {shown}")
-    return text
+    labels = dict.fromkeys(_labels(column))  # looked up by value, listed in their order
+    return replace(codec, convert=partial(values.to_label, labels=labels), facts=Facts("enum"))
 
 
 def _set(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
@@ -274,10 +266,10 @@ def _set(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
 
 
 def _members(labels: tuple[str, ...], value: Any) -> str:
-    given = value.split(",") if isinstance(value, str) else value
-    if not isinstance(given, list | tuple | set | frozenset):
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple | set | frozenset):
         raise TypeError("it is neither text nor a list")
-    members = {values.to_text(plain(each)) for each in given} - {""}
+    members = {values.to_text(plain(part)) for part in parts} - {""}
     if unknown := members - set(labels):
         raise ValueError(f"{', '.join(sorted(unknown))}: allowed are: {', '.join(labels)}")
     return ",".join(label for label in labels if label in members)
@@ -288,15 +280,15 @@ def _json(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
     return replace(
         codec,
         convert=form,
-        unwrap=_unwrap_missing,
-        equal=_equal_json,
+        unwrap=none_if_missing,
+        equal=equal_json,
         storage=storage.JsonText(),
         facts=Facts("json"),
     )
 
 
 def _to_native_json(value: Any) -> Any:
-    """MySQL keeps whole numbers of 64 bits exactly; larger ones it rounds to doubles."""
+    """Gives the JSON that MySQL gives back: whole numbers of 64 bits exactly, larger ones rounded to doubles."""
     return _rounded(to_json(value))
 
 
@@ -308,15 +300,6 @@ def _rounded(form: Any) -> Any:
     if isinstance(form, int) and not isinstance(form, bool) and not values.INT64_MIN <= form <= _UINT64_MAX:
         return to_json(float(form))
     return form
-
-
-def _unwrap_missing(value: Any) -> Any:
-    return None if plain(value) is None else value
-
-
-def _equal_json(old: Any, new: Any) -> bool:
-    # Python finds True equal to 1, JSON does not.
-    return json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
 
 
 def _uuid(codec: ColumnCodec, _column: MysqlColumn) -> ColumnCodec:

@@ -16,7 +16,7 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.db_errors import is_passing
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource
-from sync_pipelines_tests.targets.mariadb.tables import make, opened
+from sync_pipelines_tests.targets.dialects.mariadb.tables import make, opened
 
 TABLE = "CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, n INT)"
 

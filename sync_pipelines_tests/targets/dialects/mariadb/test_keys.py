@@ -16,8 +16,8 @@ from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.dialects.mysql_collations import Collation
 from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines_tests.targets.mariadb.tables import make
-from sync_pipelines_tests.targets.mariadb.tables import opened as opened_table
+from sync_pipelines_tests.targets.dialects.mariadb.tables import make
+from sync_pipelines_tests.targets.dialects.mariadb.tables import opened as opened_table
 
 COLLATIONS = [
     ("utf8mb4", "utf8mb4_general_ci"),
