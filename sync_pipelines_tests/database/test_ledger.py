@@ -22,6 +22,7 @@ from sync_pipelines.database.ledger import ErrorRow, RunRow, open_ledger
 from sync_pipelines.database.migrate import HEAD
 from sync_pipelines.database.tables import ledger_tables
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines_tests.children import Child
 
 REPOSITORY = Path(__file__).parents[2]
 AT = datetime(2024, 5, 6, 12, 30, tzinfo=UTC)
@@ -102,18 +103,18 @@ class TestMigrations:
         environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
         ready, go = [tmp_path / f"ready{number}" for number in range(4)], tmp_path / "go"
         processes = [
-            subprocess.Popen(
+            Child(
                 [sys.executable, "-c", code, database_url, str(each), str(go)],
                 env=environment,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
             )
             for each in ready
         ]
-        while not all(each.exists() for each in ready) and all(process.poll() is None for process in processes):
-            pass
+        for process, each in zip(processes, ready, strict=True):
+            process.wait_until(each.exists, "is not ready")
         go.touch()
-        assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 4
+        assert [process.finish() for process in processes] == [("", "")] * 4
         assert [process.returncode for process in processes] == [0] * 4
 
     def test_a_ledger_of_a_newer_version_is_refused(self, database_url: str, database: sa.Engine) -> None:
