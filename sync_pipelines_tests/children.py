@@ -190,7 +190,8 @@ def none_left_behind() -> Iterator[None]:
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-    assert told == [], "the tests left these processes behind"
+    if told:
+        raise AssertionError("\n".join(["the tests left these processes behind:", *told]))
 
 
 def _started_under(mark: str) -> set[psutil.Process]:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sync_pipelines.database.connections import create_database
 from sync_pipelines_tests.children import ended_with_the_test, none_left_behind
 from sync_pipelines_tests.mariadb_server import RunningMariadb, running_mariadb
+from sync_pipelines_tests.quick_ledger import quick_ledgers
 
 
 @contextmanager
@@ -50,6 +51,12 @@ def running_postgres() -> Iterator[Any]:
 def _no_process_is_left_behind() -> Iterator[None]:
     """Comes before all other fixtures, so that it ends after them."""
     with none_left_behind():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_ledgers() -> Iterator[None]:
+    with quick_ledgers():
         yield
 
 

@@ -72,6 +72,6 @@ def test_a_process_that_a_child_leaves_behind_is_found_and_ended(monkeypatch: py
     monkeypatch.setattr("sync_pipelines_tests.children._LAST_WORDS_S", 0.1)
     with pytest.raises(AssertionError, match="left these processes behind") as told, none_left_behind():
         pid = int(run_child([sys.executable, "-c", LEAVES]).stdout)
-    assert f"{pid} (sleeping)" in str(told.value)
+    assert f"\n{pid} (" in str(told.value)
     psutil.wait_procs([process for process in psutil.process_iter() if process.pid == pid], timeout=10)
     assert not psutil.pid_exists(pid)
