@@ -29,11 +29,12 @@ def upgrade() -> None:
         op.add_column(
             runs.name, sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false()), schema=schema
         )
-    _read_failures(runs)
-    _read_notes(runs)
     _create(batches.name, prefix, schema, [sa.Column("part", sa.String(16), primary_key=True)], [_left()])
-    _sort_chunks(runs, chunks, batches)
-    _take_out_left(batches)
+    if op.get_bind().scalar(sa.select(runs.c.id).limit(1)) is not None:
+        _read_failures(runs)
+        _read_notes(runs)
+        _sort_chunks(runs, chunks, batches)
+        _take_out_left(batches)
     op.drop_table(chunks.name, schema=schema)
 
 
