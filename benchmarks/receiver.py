@@ -85,8 +85,8 @@ def running(folder: Path, variables: dict[str, str]) -> Iterator[int]:
     command = [sys.executable, "-m", "sync_pipelines.cli", "webhooks", "serve", "--port", "0"]
     with subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, text=True) as process:
         try:
-            told = process.stdout.readline() + process.stdout.readline() if process.stdout is not None else ""
-            port = int(re.findall(r":(\d+)/webhooks/", told)[0])
+            lines = process.stdout.readline() + process.stdout.readline() if process.stdout is not None else ""
+            port = int(re.findall(r":(\d+)/webhooks/", lines)[0])
             send(variables, port, 4, WARM_UP, 0)
             yield port
         finally:

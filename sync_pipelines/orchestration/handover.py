@@ -40,12 +40,12 @@ class HandoverIOManager(IOManager):
             raise RunError("this op gets its input from the op before it; run the whole sync")
         path = self._path(upstream)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            reference = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise RunError(
                 f"what the op {upstream.step_key} left is no longer in the snapshot store; start a new run"
             ) from error
-        return _KINDS[found.pop("kind")](**found)
+        return _KINDS[reference.pop("kind")](**reference)
 
     def _path(self, context: OutputContext) -> UPath:
         run_id, *rest = context.get_identifier()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from upath import UPath
 
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.overlap import Background
+from sync_pipelines.engine.read_ahead import Background
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.snapshots.column_kinds import ANY, Kind, Unreadable

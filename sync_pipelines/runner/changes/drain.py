@@ -26,7 +26,7 @@ from sync_pipelines.runner.changes.coalesce import Incoming, in_their_order, rea
 from sync_pipelines.runner.changes.drain_batch import BatchResult, DrainBatch
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.stale_check import stale_check_of
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
 from sync_pipelines.runner.runs.items_run import ItemsRun
@@ -164,8 +164,8 @@ class Drain(ItemsRun):
 
     def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
-        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
-        batch = DrainBatch(self.job, driver, deliveries, stale_check, self._unsure_until)
+        rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
+        batch = DrainBatch(rules, deliveries, self._unsure_until)
         batch.decide()
         result: BatchResult | None = None
         try:

@@ -21,7 +21,7 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.changes.retry_batch import RetryBatch
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
-from sync_pipelines.runner.decide.stale_check import stale_check_of
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import FailureNotes
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
 from sync_pipelines.runner.runs.items_run import ItemsRun
@@ -174,14 +174,8 @@ class RetryRun(ItemsRun):
         total = len(named) or self._failures.count_retryable(self.job.name, which)
         self._report.line(f"retry: {total:,} failed items of {self.job.name} are tried again")
         for failures in self._batches(named, which):
-            batch = RetryBatch(
-                self.job,
-                driver,
-                failures,
-                self._done,
-                stale_check_of(self.job, self._workspace.versions, driver),
-                self._workspace.clock(),
-            )
+            rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
+            batch = RetryBatch(rules, failures, self._done, self._workspace.clock())
             self._put_off(failures)
             try:
                 batch.decide()

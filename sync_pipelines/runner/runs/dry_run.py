@@ -12,10 +12,8 @@ from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease
-from sync_pipelines.runner.decide.delete_delay import delete_delay_of
-from sync_pipelines.runner.decide.limits import limits_of
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
-from sync_pipelines.runner.decide.stale_check import stale_check_of
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
@@ -44,14 +42,10 @@ class DryRun(SyncRun):
         self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
     ) -> PlanSummary:
         del bulk, noted
-        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
-        limits = limits_of(self.job, self._workspace, run_id, files, driver)
-        delete_delay = delete_delay_of(
-            self.job, self._workspace, run_id, is_dry=True, suspects_fetch=limits.suspects_fetch
+        rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
+            self._workspace, run_id, files, is_dry=True
         )
-        planned = diff_snapshot(
-            self.job, files, driver, self._report, stale_check, limits=limits, durable=True, delete_delay=delete_delay
-        )
+        planned = diff_snapshot(rules, files, self._report, durable=True)
         self._workspace.plans.save(
             PlanRow(
                 id=run_id,

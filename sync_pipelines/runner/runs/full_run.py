@@ -22,11 +22,10 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease, renewing, take_lease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.delete_delay import delete_delay_of
-from sync_pipelines.runner.decide.limits import limits_of, note_withheld
+from sync_pipelines.runner.decide.limits import note_withheld
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, bulk_request, open_bulk
-from sync_pipelines.runner.decide.stale_check import stale_check_of
 from sync_pipelines.runner.failures.reconcile import note_run
 from sync_pipelines.runner.fetch.fetch import Selection, fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
@@ -184,13 +183,11 @@ class SyncRun:
         self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
     ) -> PlanSummary:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
-        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
-        limits = limits_of(self.job, self._workspace, run_id, files, driver)
-        delete_delay = delete_delay_of(self.job, self._workspace, run_id, suspects_fetch=limits.suspects_fetch)
+        rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
+            self._workspace, run_id, files
+        )
         if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(
-                StagedDiff(self.job, files, driver, bulk, self._report, limits, stale_check, delete_delay).run
-            )
+            found = driver.at_once(StagedDiff(rules, files, bulk, self._report).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
@@ -198,9 +195,7 @@ class SyncRun:
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(
-            self.job, files, driver, self._report, stale_check, limits=limits, delete_delay=delete_delay
-        )
+        return diff_snapshot(rules, files, self._report)
 
     def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
         """Keeps what guards withhold as a plan; gives what a person should know of it."""
@@ -302,8 +297,8 @@ class SyncRun:
                 return
             if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
                 planned = self._diff_again(run_id, files, driver, bulk, planned)
-            stale_check = stale_check_of(self.job, self._workspace.versions, driver)
-            applier = PlanWriter(run_id, self._workspace, driver, self._report, verify=verify, stale_check=stale_check)
+            rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
+            applier = PlanWriter(run_id, self._workspace, rules, self._report, verify=verify)
             if planned.bulk is None:
                 applier.apply_plan(files, planned)
             elif planned.writes:

@@ -11,14 +11,12 @@ from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import SyncError
 from sync_pipelines.errors import LeaseLostError
-from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.stale_check import StaleCheck
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.plan_file import read_plan
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
-from sync_pipelines.runner.write.conflict_check import ConflictCheck
 from sync_pipelines.runner.write.record_history import Recorder
 from sync_pipelines.snapshots.parquet_pages import read_rows
 from sync_pipelines.snapshots.store import RunFiles
@@ -43,32 +41,19 @@ class PlanWriter:
     Args:
         run_id: The run.
         workspace: Has the ledger and the clock.
-        driver: The opened target.
+        rules: What decides about each entry.
         report: The run log.
         verify: True if an earlier attempt may have written something.
-        stale_check: Knows the versions of local records, for a job with `get_version`.
-        check: Refuses what has changed since, for a plan that is older than the run.
     """
 
-    def __init__(  # noqa: PLR0913 - what it works with
-        self,
-        run_id: str,
-        workspace: Workspace,
-        driver: TargetDriver,
-        report: RunReport,
-        *,
-        verify: bool,
-        stale_check: StaleCheck | None = None,
-        check: ConflictCheck | None = None,
-    ) -> None:
+    def __init__(self, run_id: str, workspace: Workspace, rules: RunRules, report: RunReport, *, verify: bool) -> None:
         self._run_id = run_id
         self._ledger, self._clock = workspace.ledger, workspace.clock
-        self._driver = driver
+        self._rules = rules
         self.report = report
         self._verify = verify
-        self._stale_check = stale_check
-        self._check = check
-        self.recorder = Recorder.of_run(workspace, run_id, driver)
+        self._check = rules.conflict_check
+        self.recorder = Recorder.of_run(workspace, run_id, rules.driver)
         self._in_doubt = verify
         self._applied = self._ledger.chunks(run_id)
         self._unfinished = self._ledger.unfinished_chunks(run_id)
@@ -110,15 +95,7 @@ class PlanWriter:
         result = ChunkResult()
         left = [entries[place] for place in chunk.places]
         try:
-            apply_chunk(
-                self._driver,
-                left,
-                verify=self._verify,
-                result=result,
-                stale_check=self._stale_check,
-                check=self._check,
-                in_doubt=self._in_doubt,
-            )
+            apply_chunk(self._rules, left, verify=self._verify, result=result, in_doubt=self._in_doubt)
         except LeaseLostError:
             raise  # whoever has the lease may be applying this very chunk
         except BaseException:

@@ -11,7 +11,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
-from sync_pipelines_tests.runner.machine.missed_fetches import DELETE_AFTER
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
@@ -22,6 +21,7 @@ from sync_pipelines.runner.changes.single_item import apply_change, sync_single_
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
+from sync_pipelines_tests.runner.machine.missed_fetches import DELETE_AFTER
 from sync_pipelines_tests.runner.machine.model import FEW, SHARE, Item, Marked, State, Versioned
 
 _TABLE = (
