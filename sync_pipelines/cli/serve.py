@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from sync_pipelines.cli.output import remark, show_table
+from sync_pipelines.cli.output import remark, result_stream, show_table
 from sync_pipelines.cli.stop_signals import Stopped
 from sync_pipelines.delivery.webhook_app import applied_by, one_at_a_time, served_hooks
 from sync_pipelines.errors import ConfigurationError
@@ -135,7 +135,7 @@ def _show(hooks: Mapping[str, Hook], listener: socket.socket) -> None:
         for name, hook in sorted(hooks.items())
     ]
     show_table(["POST", "sync", "signature", "mode"], rows)
-    sys.stdout.flush()
+    result_stream().flush()  # a service's log says at once where it listens, also through a pipe
     remark(f"also GET {base}/healthz, /readyz and /metrics; Ctrl-C stops")
 
 

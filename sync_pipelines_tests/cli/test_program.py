@@ -52,7 +52,7 @@ def test_only_trigger_imports_dagster(place: Any) -> None:
     program = place.root / "commands.py"
     program.write_text(MANY_COMMANDS.format(commands=commands))
     with place.start(program=[str(program)]) as process:
-        stdout, _ = process.communicate()
+        stdout, _ = process.finish()
     light = "sqlalchemy"
     assert stdout.splitlines() == [
         *(f"0 {light}" for _ in range(6)),
@@ -160,8 +160,8 @@ def test_a_reader_that_goes_away_is_no_error(place: Any, unbuffered: str) -> Non
     place.environment["PYTHONUNBUFFERED"] = unbuffered
     with place.start("list") as process:
         process.stdout.close()
-        stderr = process.stderr.read()
-        process.wait()
+        process.stdout = None
+        _, stderr = process.finish()
     assert "Traceback" not in stderr
     assert "BrokenPipe" not in stderr
 

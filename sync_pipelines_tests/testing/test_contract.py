@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
 from sync_pipelines.testing import MemoryTarget, TargetContract
+from sync_pipelines_tests.children import run_child
 
 
 class TestMemoryTarget(TargetContract):
@@ -197,7 +197,7 @@ def test_the_room_needs_no_pytest_and_the_fakes_no_database() -> None:
         "from sync_pipelines.testing import TargetContract; print('pytest' in sys.modules)"
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.defpath}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    ran = run_child([sys.executable, "-c", code], env=environment, check=True)
     assert ran.stdout.splitlines() == ["[]", "False"]
 
 

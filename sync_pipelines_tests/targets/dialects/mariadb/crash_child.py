@@ -1,8 +1,7 @@
-"""A sync into MariaDB in a process of its own that ends by SIGKILL at a chosen chunk. Run by `test_syncs.py`."""
+"""A sync into MariaDB in a process of its own that ends by SIGKILL at a chosen chunk. Forked by `test_syncs.py`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,12 +23,8 @@ def crashing_job(url: str) -> SyncJob[Any, Any]:
     return SyncJob(name="crashing", fetch_external=MemorySource(ITEMS), target=target, deletes="hard", guards=None)
 
 
-def main(url: str, folder: Path, number: int, *, after: bool) -> None:
+def main(url: str, folder: Path, number: int, when: str) -> None:
     """Runs the sync and is killed when it notes a chunk in the ledger, before or after."""
-    counted = killed_at(Ledger.save_chunk, number, after=after)
+    counted = killed_at(Ledger.save_chunk, number, after=when == "after")
     with page_by_page(), patch.object(Ledger, "save_chunk", counted):
         run_sync(crashing_job(url), settings=Settings(data_dir=folder))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), after=sys.argv[4] == "after")

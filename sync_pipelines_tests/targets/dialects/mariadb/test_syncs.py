@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,13 @@ from sync_pipelines import SoftDelete, SqlTable, SyncJob, run_sync
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, TargetContract
+from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner.crash_child import page_by_page
 from sync_pipelines_tests.runner.fetch.test_memory import peak_of_run
 from sync_pipelines_tests.targets.dialects.mariadb import crash_child
 from sync_pipelines_tests.targets.dialects.mariadb.tables import make
 
 REPOSITORY = Path(__file__).parents[4]
-CHILD = Path(crash_child.__file__)
 
 
 def rows(database: sa.Engine, query: str) -> list[tuple[Any, ...]]:
@@ -148,10 +145,7 @@ def test_a_run_that_is_killed_half_way_is_made_good_by_the_next(mariadb: sa.Engi
         "CREATE TRIGGER note_insert AFTER INSERT ON variants FOR EACH ROW INSERT INTO written VALUES (NEW.sku)",
         "CREATE TRIGGER note_update AFTER UPDATE ON variants FOR EACH ROW INSERT INTO written VALUES (NEW.sku)",
     )
-    command = [sys.executable, str(CHILD), url, str(tmp_path), "4", when]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert exit_code(fork(crash_child.main, url, tmp_path, 4, when)) == -signal.SIGKILL
     [(half,)] = rows(mariadb, "SELECT count(*) FROM written")
     assert 0 < half < 94
 
