@@ -15,14 +15,14 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change
 from sync_pipelines.errors import ItemError, SyncBusyError
-from sync_pipelines.webhooks.answers import RETRY_AFTER_S, Answer, error, refused
-from sync_pipelines.webhooks.problems import log_problem
+from sync_pipelines.webhooks.error_log import log_problem
+from sync_pipelines.webhooks.responses import RETRY_AFTER_S, Answer, error, refused
 
 AnyJob = SyncJob[Any, Any]
 Apply = Callable[[AnyJob, Change], ItemResult]
 """Applies one change at once. Raises `ItemError` if the item is at fault."""
 Report = Callable[[AnyJob, ItemResult], object]
-"""Tells somebody else, say Dagster, what became of an item."""
+"""Reports to somebody else, say Dagster, what became of an item."""
 
 AT_A_TIME = 8
 WAITING_AT_MOST = 64
@@ -35,7 +35,7 @@ class InlineApplier:
     Args:
         inbox: Gives the inbox, which is opened if need be.
         apply: Applies one change.
-        report: Is told of each that was applied; its failure is no failure of the delivery.
+        report: Called with each that was applied; its failure is no failure of the delivery.
     """
 
     def __init__(self, inbox: Callable[[], Inbox], apply: Apply, report: Report | None = None) -> None:
@@ -46,7 +46,7 @@ class InlineApplier:
         self._under_way = 0
 
     async def answer(self, job: AnyJob, change: Change, delivery: NewDelivery) -> Answer:
-        """Applies the change and gives what its sender is told.
+        """Applies the change and gives the answer to its sender.
 
         Raises:
             RefusedError: There is too much to do, or it takes too long.
@@ -80,7 +80,7 @@ class InlineApplier:
         inbox = self._inbox()
         before = inbox.known(job.name, delivery.delivery_id) if delivery.delivery_id is not None else None
         if before is not None:
-            return _told(before.id, before.action, before.external_id)
+            return _answer_of(before.id, before.action, before.external_id)
         result = self._apply(job, change)
         [stored] = inbox.store_many([replace(delivery, external_id=result.external_id, action=result.action)])
         if self._report is not None:
@@ -88,12 +88,12 @@ class InlineApplier:
                 self._report(job, result)
             except Exception as failed:  # noqa: BLE001 - the item is applied, and the ledger knows it
                 log_problem(f"{job.name}: the report failed", failed)
-        return _told(stored.id, result.action, result.external_id)
+        return _answer_of(stored.id, result.action, result.external_id)
 
     def close(self) -> None:
         """Waits for what is under way."""
         self._pool.shutdown()
 
 
-def _told(delivery: int, action: str | None, external_id: str | None) -> Answer:
+def _answer_of(delivery: int, action: str | None, external_id: str | None) -> Answer:
     return Answer(200, {"action": action, "external_id": external_id, "delivery": delivery})

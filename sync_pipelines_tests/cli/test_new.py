@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from typer.testing import Result
 
 from sync_pipelines.cli.job_file import Sketch, job_file_text, quoted
-from sync_pipelines.cli.scaffolding import _write
-from sync_pipelines.cli.sketching import Column, LocalTable, sketch_sync
+from sync_pipelines.cli.job_sketch import Column, LocalTable, sketch_sync
+from sync_pipelines.cli.new import _write
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines_tests.children import run_child

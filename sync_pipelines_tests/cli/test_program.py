@@ -122,7 +122,7 @@ def test_an_unexpected_error_is_one_line_with_a_hint(invoke: Callable[..., Resul
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of cheese\nat postgresql://shop:geheim@db/shop")
 
-    monkeypatch.setattr("sync_pipelines.cli.listing.list_jobs", broken)
+    monkeypatch.setattr("sync_pipelines.cli.list_jobs.list_jobs", broken)
     result = invoke("list")
     assert (result.exit_code, result.stdout) == (1, "")
     told = "error: RuntimeError: out of cheese at postgresql://shop:***@db/shop"
@@ -136,7 +136,7 @@ def test_debug_shows_the_traceback_without_secrets(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("lost postgresql://shop:geheim@db/shop")
 
-    monkeypatch.setattr("sync_pipelines.cli.listing.list_jobs", broken)
+    monkeypatch.setattr("sync_pipelines.cli.list_jobs.list_jobs", broken)
     result = invoke(*arguments)
     assert result.exit_code == 1
     assert "Traceback" in result.stderr

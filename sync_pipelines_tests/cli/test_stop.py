@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from sync_pipelines.cli.stopping import Stopped, stop_on_signals
+from sync_pipelines.cli.stop_signals import Stopped, stop_on_signals
 from sync_pipelines_tests.children import Child
 
 SLOW = """
@@ -195,7 +195,7 @@ def test_a_signal_raises_in_the_main_thread() -> None:
 
 def test_the_same_ctrl_c_sent_twice_is_one_wish(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal and a wrapper such as `make` may both send it."""
-    monkeypatch.setattr("sync_pipelines.cli.stopping.time.monotonic", lambda: 7.0)
+    monkeypatch.setattr("sync_pipelines.cli.stop_signals.time.monotonic", lambda: 7.0)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with stop_on_signals():

@@ -1,4 +1,4 @@
-"""The contract of targets, held against the twin, per-record functions, and `SqlTable` on SQLite and PostgreSQL."""
+"""The contract of targets: on the memory target, per-record functions, and `SqlTable` on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -186,11 +186,11 @@ class TestAContractThatIsBroken:
             Broken().test_new_items_are_created_and_a_second_run_changes_nothing(tmp_path)
 
 
-def test_the_twin_describes_itself() -> None:
+def test_the_memory_target_describes_itself() -> None:
     assert MemoryTarget({"A": {"stock": 3}}).describe() == TargetDescription("memory", (("stock", "int"),), 1)
 
 
-def test_the_room_needs_no_pytest_and_the_twins_no_database() -> None:
+def test_the_room_needs_no_pytest_and_the_fakes_no_database() -> None:
     code = (
         "import sys; from sync_pipelines.testing import MemoryTarget, MemorySource\n"
         "print([name for name in ('pytest', 'sqlalchemy', 'dagster') if name in sys.modules])\n"

@@ -31,9 +31,9 @@ from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhook_signatures import BearerToken, Unsigned
 from sync_pipelines.engine.webhooks import Webhook
 from sync_pipelines.webhooks.application import build_app
+from sync_pipelines.webhooks.delivery_writer import DeliveryWriter
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import hooks_of
-from sync_pipelines.webhooks.storing import DeliveryWriter
 from sync_pipelines_tests.children import Child
 
 ROOT = Path(sync_pipelines.__file__).resolve().parent.parent

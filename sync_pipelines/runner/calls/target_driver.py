@@ -201,6 +201,15 @@ class TargetDriver:
         convert = self._offered("canonical_id")
         return str(call(convert, external_id)) if convert else external_id
 
+    def canonical_or_error(self, external_id: str | None) -> str | Exception | None:
+        """Returns the canonical id, or why there is none; None of an item without an id."""
+        if external_id is None:
+            return None
+        try:
+            return self.canonical_id(external_id)
+        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+            return error
+
     def local_version(self, local: Any) -> Any:
         """What a local record holds of the field that `get_version` names, as far as the target knows; else None."""
         read = self._offered("local_version")

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.run_queries import RunQueries
@@ -26,7 +27,7 @@ from sync_pipelines.runner.changes.coalesce import Incoming, in_their_order, rea
 from sync_pipelines.runner.changes.drain_batch import BatchResult, DrainBatch
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.stale_check import stale_check_of
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
 from sync_pipelines.runner.runs.items_run import ItemsRun
@@ -164,8 +165,8 @@ class Drain(ItemsRun):
 
     def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
-        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
-        batch = DrainBatch(self.job, driver, deliveries, stale_check, self._unsure_until)
+        rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
+        batch = DrainBatch(rules, deliveries, self._unsure_until)
         batch.decide()
         result: BatchResult | None = None
         try:
@@ -205,7 +206,7 @@ class Drain(ItemsRun):
 
     def _committed(self, run_id: str, number: int, batch: DrainBatch) -> BatchResult | None:
         """What an attempt has done whose commit came through, but not the answer to it; None if there was none."""
-        if batch.written is None or number not in self._workspace.ledger.chunks(run_id):
+        if batch.written is None or BatchKey(number=number) not in self._workspace.batches.of_run(run_id):
             return None
         return batch.written
 
@@ -217,7 +218,8 @@ class Drain(ItemsRun):
         counts = {**result.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
         recorder = Recorder(self._workspace, Writer(self.job.name, run_id, DRAIN))
         also = partial(recorder.keep, result.written)
-        self._workspace.ledger.save_chunk(run_id, number, counts, map(error_row, errors), now, within=within, also=also)
+        rows, key = map(error_row, errors), BatchKey(number=number)
+        self._workspace.batches.save(run_id, key, counts, rows, now, within=within, also=also)
 
     def _settled(self, result: BatchResult, now: datetime) -> list[Settled]:
         settled: list[Settled] = []

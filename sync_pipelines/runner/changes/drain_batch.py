@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
 from sync_pipelines.database.history import Written
-from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.engine.versions import Version, newer_of
 from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.errors import AccountsError, FetchError
-from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.changes.coalesce import Choice, Incoming, choose
 from sync_pipelines.runner.decide.page_diff import NoDuplicates, PageDiff, diff_page
-from sync_pipelines.runner.decide.stale_check import Known, StaleCheck
+from sync_pipelines.runner.decide.rules import RunRules
+from sync_pipelines.runner.decide.stale_check import Known
 from sync_pipelines.runner.fetch.refetch import no_fetch_one, refetch
 from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
 from sync_pipelines.snapshots.snapshot import SnapshotRow
@@ -61,24 +59,19 @@ class DrainBatch:
     """Decides what a batch of deliveries asks for, and writes it.
 
     Args:
-        job: The sync job.
-        driver: The opened target.
+        rules: What decides about each item.
         incoming: Deliveries as they were read, in the order in which they came.
-        stale_check: Knows the versions of local records, for a job with `get_version`.
         unsure_until: What came until then may be older than what a full sync has applied meanwhile.
     """
 
     def __init__(
         self,
-        job: SyncJob[Any, Any],
-        driver: TargetDriver,
+        rules: RunRules,
         incoming: Sequence[Incoming],
-        stale_check: StaleCheck | None,
         unsure_until: datetime | None,
     ) -> None:
-        self._job = job
-        self._driver = driver
-        self._stale_check = stale_check
+        self._rules = rules
+        self._job, self._driver, self._stale_check = rules.job, rules.driver, rules.stale_check
         self._unsure_until = unsure_until
         self.result = BatchResult(incoming)
         self.written: BatchResult | None = None
@@ -178,7 +171,7 @@ class DrainBatch:
             for key, each in choices.items()
             if isinstance(each.change, Upsert)
         ]
-        return diff_page(self._job, self._driver, NoDuplicates(), rows, self._stale_check)
+        return diff_page(self._rules, NoDuplicates(), rows)
 
     def _of_equal_version(self, page: PageDiff, choices: Mapping[str, Choice]) -> set[str]:
         """Items that differ from a local record of the very same version."""
@@ -236,12 +229,12 @@ class DrainBatch:
             TargetError: The target does not answer.
         """
         chunk = ChunkResult()
-        stale_check = self._stale_check.within(connection) if self._stale_check is not None else None
+        rules = self._rules.within(connection)
         given = replace(self.result, outcomes=dict(self.result.outcomes), errors=dict(self.result.errors))
         try:
-            if stale_check is not None:
-                stale_check.keep_versions(self._versions_of_deleted)
-            apply_chunk(self._driver, self._entries, verify=True, result=chunk, stale_check=stale_check)
+            if rules.stale_check is not None:
+                rules.stale_check.keep_versions(self._versions_of_deleted)
+            apply_chunk(rules, self._entries, verify=True, result=chunk)
         finally:
             _add_written(given, self._entries, chunk)
             given.written = chunk.written

@@ -11,13 +11,12 @@ from sync_pipelines.database.failure_rows import FailureRow
 from sync_pipelines.database.history import Written
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import checked_external_id
 from sync_pipelines.engine.plan import Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.errors import AccountsError, FetchError
-from sync_pipelines.runner.calls.target_driver import TargetDriver
-from sync_pipelines.runner.decide.page_diff import PageDiff, canonical_or_error, diff_page
-from sync_pipelines.runner.decide.stale_check import StaleCheck
+from sync_pipelines.runner.decide.page_diff import PageDiff, diff_page
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import FailedItem
 from sync_pipelines.runner.fetch.refetch import refetch
 from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
@@ -49,26 +48,15 @@ class RetryBatch:
     """Tries failures again.
 
     Args:
-        job: The sync job.
-        driver: The opened target.
+        rules: What decides about each item.
         failures: Those to try.
         first: Place of the first one in the run.
-        stale_check: Knows the versions of local records, for a job with `get_version`.
         now: The time.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
-        self,
-        job: SyncJob[Any, Any],
-        driver: TargetDriver,
-        failures: Sequence[FailureRow],
-        first: int,
-        stale_check: StaleCheck | None,
-        now: datetime,
-    ) -> None:
-        self._job = job
-        self._driver = driver
-        self._stale_check = stale_check
+    def __init__(self, rules: RunRules, failures: Sequence[FailureRow], first: int, now: datetime) -> None:
+        self._rules = rules
+        self._job, self._driver = rules.job, rules.driver
         self._now = now
         self._failures = dict(enumerate(failures, start=first))
         self._tried: dict[int, Tried] = {}
@@ -95,7 +83,7 @@ class RetryBatch:
             if position not in self._tried and failure.payload is not None and not self._is_asked(failure):
                 self._tried[position] = Tried(failure, None, None, failure.payload, failure.seen_at)
         rows = [row for position in sorted(self._tried) if (row := self._row(position)) is not None]
-        self._take(diff_page(self._job, self._driver, self._last_places(rows), rows, self._stale_check))
+        self._take(diff_page(self._rules, self._last_places(rows), rows))
 
     def _is_asked(self, failure: FailureRow) -> bool:
         return self._job.fetch_one is not None and failure.external_id is not None
@@ -137,7 +125,7 @@ class RetryBatch:
         """Of several failures of one item the one that is known since last counts."""
         last: dict[str, int] = {}
         for row in rows:
-            canonical = canonical_or_error(self._driver, row.external_id)
+            canonical = self._driver.canonical_or_error(row.external_id)
             if isinstance(canonical, str):
                 before = last.get(canonical)
                 if before is None or self._seen_at(row.position) >= self._seen_at(before):
@@ -163,7 +151,7 @@ class RetryBatch:
         """
         chunk = ChunkResult()
         try:
-            apply_chunk(self._driver, self._entries, verify=True, result=chunk, stale_check=self._stale_check)
+            apply_chunk(self._rules, self._entries, verify=True, result=chunk)
         finally:
             self.written = chunk.written
             self.errors.update((error.position, error) for error in chunk.errors)

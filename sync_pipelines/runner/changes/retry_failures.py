@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.run_queries import RunQueries
@@ -21,7 +22,7 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.changes.retry_batch import RetryBatch
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
-from sync_pipelines.runner.decide.stale_check import stale_check_of
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import FailureNotes
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
 from sync_pipelines.runner.runs.items_run import ItemsRun
@@ -174,14 +175,8 @@ class RetryRun(ItemsRun):
         total = len(named) or self._failures.count_retryable(self.job.name, which)
         self._report.line(f"retry: {total:,} failed items of {self.job.name} are tried again")
         for failures in self._batches(named, which):
-            batch = RetryBatch(
-                self.job,
-                driver,
-                failures,
-                self._done,
-                stale_check_of(self.job, self._workspace.versions, driver),
-                self._workspace.clock(),
-            )
+            rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
+            batch = RetryBatch(rules, failures, self._done, self._workspace.clock())
             self._put_off(failures)
             try:
                 batch.decide()
@@ -222,9 +217,8 @@ class RetryRun(ItemsRun):
         also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, batch.written)
         with self._failures.transaction() as connection:
             counts = {**batch.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
-            self._workspace.ledger.save_chunk(
-                run_id, self._batches_done, counts, map(error_row, errors), now, within=connection, also=also
-            )
+            rows, key = map(error_row, errors), BatchKey(number=self._batches_done)
+            self._workspace.batches.save(run_id, key, counts, rows, now, within=connection, also=also)
             other_key = [key for key, each in failed.items() if each.key != key]
             self._failures.resolve(name, batch.resolved_keys() + other_key, run_id, now, connection)
             self._failures.resolve(name, batch.vanished_keys(), VANISHED, now, connection)

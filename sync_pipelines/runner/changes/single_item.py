@@ -16,9 +16,9 @@ from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhooks import Change, Delete, Ignore, Refetch, Upsert
 from sync_pipelines.errors import ItemError, RunError
-from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
-from sync_pipelines.runner.decide.stale_check import StaleCheck, stale_check_of
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.fetch.refetch import refetch
 from sync_pipelines.runner.write.batch_writer import ChunkResult, ChunkWriter
 from sync_pipelines.runner.write.record_history import SINGLE
@@ -60,8 +60,8 @@ def apply_change(job: SyncJob[Any, Any], change: Change, ledger: Ledger | None) 
         ledger: The ledger, which a job with `get_version` needs; what is written is noted in its history.
     """
     with open_target(job) as driver:
-        stale_check = stale_check_of(job, Versions(ledger), driver) if ledger is not None else None
-        single = _Single(job, driver, stale_check)
+        rules = RunRules.for_changes(job, driver, Versions(ledger) if ledger is not None else None)
+        single = _Single(rules)
         result = single.apply(change)
         if ledger is not None and single.written:
             History(ledger).keep(Writer(job.name, None, SINGLE), single.written, utc_now())
@@ -72,15 +72,12 @@ class _Single:
     """Applies one change to an opened target.
 
     Args:
-        job: The sync job.
-        driver: The opened target.
-        stale_check: Knows the versions of local records, for a job with `get_version`.
+        rules: What decides about it.
     """
 
-    def __init__(self, job: SyncJob[Any, Any], driver: TargetDriver, stale_check: StaleCheck | None) -> None:
-        self._job = job
-        self._driver = driver
-        self._stale_check = stale_check
+    def __init__(self, rules: RunRules) -> None:
+        self._rules = rules
+        self._job, self._driver, self._stale_check = rules.job, rules.driver, rules.stale_check
         self._external_id: str | None = None
         self.written: list[Written] = []
         """What was written, for the history of the record."""
@@ -153,7 +150,7 @@ class _Single:
         return found.get(external_id)
 
     def _write(self, entry: PlanEntry, local: Any | None) -> Outcome:
-        chunk = ChunkWriter(self._driver, [entry], result=_RaisingResult())
+        chunk = ChunkWriter(self._rules, [entry], result=_RaisingResult())
         chunk.assign(0, local)
         result = chunk.write()
         self.written += result.written

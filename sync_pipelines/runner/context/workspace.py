@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.history import History
 from sync_pipelines.database.inbox import Inbox
@@ -85,6 +86,11 @@ class Workspace:
         return History(self.ledger)
 
     @property
+    def batches(self) -> Batches:
+        """Which batches of runs are written."""
+        return Batches(self.ledger)
+
+    @property
     def plans(self) -> Plans:
         """The plans of dry runs."""
         return Plans(self.ledger)
@@ -135,6 +141,6 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             work_schema=settings.work_schema,
             clock=clock,
             retries=Retry(settings.delivery_attempts, settings.delivery_first_wait_s),
-            linger_s=settings.linger_s,
+            linger_s=settings.idle_wait_s,
             keep_plans=timedelta(days=settings.keep_plans_days) if settings.keep_plans_days else None,
         )

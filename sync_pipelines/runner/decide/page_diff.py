@@ -21,7 +21,7 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.decide.delete_delay import DeleteDelay
 from sync_pipelines.runner.decide.duplicates import DuplicateIndex
-from sync_pipelines.runner.decide.limits import Limits
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.stale_check import StaleCheck
 from sync_pipelines.runner.plans.plan_file import (
     PlanPages,
@@ -31,12 +31,9 @@ from sync_pipelines.runner.plans.plan_file import (
     write_findings,
 )
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
-
-NO_DELETES = "no deletes: "
-"""How the note begins that says why deletes are withheld."""
 
 
 class FindsPositions(Protocol):
@@ -89,30 +86,17 @@ class PageDiff:
         self.failed.append(SyncError.of(error, external_id, position))
 
 
-def diff_snapshot(  # noqa: PLR0913 - what it works with
-    job: SyncJob[Any, Any],
-    files: RunFiles,
-    driver: TargetDriver,
-    report: RunReport,
-    stale_check: StaleCheck | None = None,
-    *,
-    limits: Limits,
-    durable: bool = False,
-    delete_delay: DeleteDelay | None = None,
-) -> PlanSummary:
+def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durable: bool = False) -> PlanSummary:
     """Diffs the run's snapshot into its plan, page by page.
 
     Args:
-        job: The sync job.
+        rules: What decides about each item.
         files: The files of the run.
-        driver: The opened target.
         report: The run log.
-        stale_check: Knows the versions of local records, for a job with `get_version`.
-        limits: Says what is to be withheld.
         durable: True to keep in the plan what local records hold now, so that it can be shown and applied later; then
             nothing is withheld of it.
-        delete_delay: Says which missing records are to be deleted now; by default all.
     """
+    job, driver = rules.job, rules.driver
     total = int(Snapshot(files.folder).summary()["items"])
     settled, done, stale = Counts(), 0, 0
     with (
@@ -120,27 +104,29 @@ def diff_snapshot(  # noqa: PLR0913 - what it works with
         DuplicateIndex(path) as index,
         files.write_plan() as (plan, findings),
     ):
-        unidentified = _index_ids(files, driver, index, stale_check)
+        unidentified = _index_ids(files, driver, index, rules.stale_check)
         entries = PlanPages(plan, partial(fields_before, driver) if durable else None)
         for rows in _rows_in_pages(files):
-            page = diff_page(job, driver, index, rows, stale_check)
+            page = diff_page(rules, index, rows)
             tell_findings(findings, page, report)
             entries.add(page.entries)
             settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
             report.progress(Progress("diff", total, done, total))
         reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
         deletes = job.deletes != "off" and reason is None
-        existing = _plan_deletes(driver, index, entries, delete_delay, look_up=durable) if deletes else None
+        existing = _plan_deletes(rules, index, entries, look_up=durable) if deletes else None
         entries.flush()
-        verdict = limits.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
-        notes = notes_of(reason, stale, delete_delay)
-        planned = PlanSummary(total, settled, plan.rows, notes, None, entries.counts(), verdict)
+        verdict = Verdict()
+        if rules.limits is not None:
+            verdict = rules.limits.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
+        notes = notes_of(reason, stale, rules.delete_delay)
+        planned = PlanSummary(total, settled, plan.rows, notes, None, entries.counts(), verdict, reason is not None)
         whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
         planned = whole if durable else planned.without_withheld(entries.counts())
         findings.finish({})
         plan.finish(planned.summary())
-    if planned.verdict:
-        limits.keep(entries_of(files, verdict.withheld))
+    if planned.verdict and rules.limits is not None:
+        rules.limits.keep(entries_of(files, verdict.withheld))
     return replace(planned, verdict=verdict)
 
 
@@ -156,7 +142,7 @@ def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay |
         stale: How many items were older than their local records.
         delete_delay: Says which missing records are kept for now.
     """
-    notes = [f"{NO_DELETES}{why_no_deletes}"] if why_no_deletes is not None else []
+    notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []
     notes += delete_delay.notes() if delete_delay is not None else []
     return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
 
@@ -183,7 +169,7 @@ def _index_ids(files: RunFiles, driver: TargetDriver, index: DuplicateIndex, sta
         external_ids = page.external_ids()
         driver.expect([each for each in external_ids if each is not None])
         for position, external_id in zip(page.positions(), external_ids, strict=True):
-            canonical = canonical_or_error(driver, external_id)
+            canonical = driver.canonical_or_error(external_id)
             if isinstance(canonical, str):
                 known.append((canonical, position))
             else:
@@ -203,7 +189,7 @@ def _index_versions(files: RunFiles, driver: TargetDriver, index: DuplicateIndex
     for rows in _rows_in_pages(files):
         known: list[tuple[str, int, Version | None]] = []
         for row in rows:
-            canonical = canonical_or_error(driver, row.external_id)
+            canonical = driver.canonical_or_error(row.external_id)
             if isinstance(canonical, str):
                 known.append((canonical, row.position, _version_or_none(stale_check, row)))
             else:
@@ -219,32 +205,15 @@ def _version_or_none(stale_check: StaleCheck, row: SnapshotRow) -> Version | Non
         return None
 
 
-def canonical_or_error(driver: TargetDriver, external_id: str | None) -> str | Exception | None:
-    """The canonical id, or why there is none; None of an item without one."""
-    if external_id is None:
-        return None
-    try:
-        return driver.canonical_id(external_id)
-    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-        return error
-
-
-def diff_page(
-    job: SyncJob[Any, Any],
-    driver: TargetDriver,
-    index: FindsPositions,
-    rows: Sequence[SnapshotRow],
-    stale_check: StaleCheck | None = None,
-) -> PageDiff:
+def diff_page(rules: RunRules, index: FindsPositions, rows: Sequence[SnapshotRow]) -> PageDiff:
     """Decides on a page of a snapshot.
 
     Args:
-        job: The sync job.
-        driver: The opened target.
+        rules: What decides about each item.
         index: Says where the last item of an id is.
         rows: Rows of a snapshot.
-        stale_check: Knows the versions of local records, for a job with `get_version`.
     """
+    job, driver, stale_check = rules.job, rules.driver, rules.stale_check
     page = PageDiff()
     candidates = _without_skipped(job, _winners(driver, index, rows, page), page)
     found, broken = driver.find([each.external_id for each in candidates])
@@ -282,7 +251,7 @@ def _winners(
     """The rows that count, as candidates; sets aside failed items and duplicates."""
     driver.expect([row.external_id for row in rows if row.external_id is not None])
     canonical = {
-        row.external_id: canonical_or_error(driver, row.external_id) for row in rows if row.external_id is not None
+        row.external_id: driver.canonical_or_error(row.external_id) for row in rows if row.external_id is not None
     }
     last = index.positions([each for each in canonical.values() if isinstance(each, str)])
     winners: list[Candidate] = []
@@ -326,10 +295,9 @@ def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page:
     )
 
 
-def _plan_deletes(
-    driver: TargetDriver, index: DuplicateIndex, entries: PlanPages, delete_delay: DeleteDelay | None, *, look_up: bool
-) -> int:
+def _plan_deletes(rules: RunRules, index: DuplicateIndex, entries: PlanPages, *, look_up: bool) -> int:
     """Plans the deletes of local records that the fetch does not have. Gives how many local records there are."""
+    driver, delete_delay = rules.driver, rules.delete_delay
     existing = 0
     with delete_delay.counting() if delete_delay is not None else nullcontext():
         for batch in batches(driver.list_ids(), PAGE_SIZE):

@@ -13,10 +13,10 @@ from typing import Any
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
-from sync_pipelines.engine.overlap import ahead
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
 from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.read_ahead import ahead
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.targets import BulkRequest
@@ -25,20 +25,17 @@ from sync_pipelines.errors import AccountsError, ItemError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.delete_delay import DeleteDelay
-from sync_pipelines.runner.decide.limits import Limits
 from sync_pipelines.runner.decide.page_diff import (
     NoDuplicates,
-    canonical_or_error,
     diff_page,
     notes_of,
     tell_findings,
     why_no_deletes,
 )
-from sync_pipelines.runner.decide.stale_check import StaleCheck
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.plan_file import PlanPages, entries_of, write_findings
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotPage
 from sync_pipelines.snapshots.store import RunFiles
 
@@ -79,35 +76,21 @@ class StagedDiff:
     """Loads a snapshot beside the table, has it compared there, and looks at the odd items one by one.
 
     Args:
-        job: The sync job.
+        rules: What decides about each item.
         files: The files of the run.
-        driver: The opened target.
         bulk: Its bulk methods.
         report: The run log.
-        limits: Says what is to be withheld.
-        stale_check: Knows the versions of local records, for a job with `get_version`.
-        delete_delay: Says which missing records are to be deleted now; by default all.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
-        self,
-        job: SyncJob[Any, Any],
-        files: RunFiles,
-        driver: TargetDriver,
-        bulk: Any,
-        report: RunReport,
-        limits: Limits,
-        stale_check: StaleCheck | None = None,
-        delete_delay: DeleteDelay | None = None,
-    ) -> None:
-        self._job = job
+    def __init__(self, rules: RunRules, files: RunFiles, bulk: Any, report: RunReport) -> None:
+        self._rules = rules
+        self._job = rules.job
         self._files = files
-        self._driver = driver
+        self._driver = rules.driver
         self._bulk = bulk
         self._report = report
-        self._limits = limits
-        self._stale_check = stale_check
-        self._delete_delay = delete_delay
+        self._stale_check = rules.stale_check
+        self._delete_delay = rules.delete_delay
         self._total = int(Snapshot(files.folder).summary()["items"])
         self._failed_count = 0
         self._unidentified = 0
@@ -182,7 +165,7 @@ class StagedDiff:
             return skipped
         external_ids = page.external_ids()
         self._driver.expect([each for each in external_ids if each is not None])
-        canonical = [canonical_or_error(self._driver, each) for each in external_ids]
+        canonical = [self._driver.canonical_or_error(each) for each in external_ids]
         noted = self._stale_check.noted(list({each for each in canonical if isinstance(each, str)}))
         if not noted:
             return skipped
@@ -242,7 +225,8 @@ class StagedDiff:
         self._require_explained(settled, writes)
         verdict = self._judge(writes, settled.unchanged)
         notes = notes_of(reason, found.stale + stale, self._delete_delay)
-        planned = PlanSummary(self._total, settled, writes.writes, notes, None, None, verdict).without_withheld(writes)
+        planned = PlanSummary(self._total, settled, writes.writes, notes, None, None, verdict, reason is not None)
+        planned = planned.without_withheld(writes)
         return replace(planned, bulk=self._make_plan(found.without(verdict.withheld), verdict))
 
     def _require_explained(self, settled: Counts, writes: PlanCounts) -> None:
@@ -263,8 +247,11 @@ class StagedDiff:
         return found
 
     def _judge(self, writes: PlanCounts, unchanged: int) -> Verdict:
-        existing = self._bulk.existing() if writes.delete > self._limits.guards.few else None
-        return self._limits.judge(writes, unchanged=unchanged, existing=existing)
+        limits = self._rules.limits
+        if limits is None:
+            return Verdict()
+        existing = self._bulk.existing() if writes.delete > limits.guards.few else None
+        return limits.judge(writes, unchanged=unchanged, existing=existing)
 
     def _make_plan(self, found: Any, verdict: Verdict) -> dict[str, Any] | None:
         """Has the target make its plan; gives what it says of it, None if all that is left is in the plan file."""
@@ -275,7 +262,8 @@ class StagedDiff:
 
     def _keep_withheld(self, verdict: Verdict) -> None:
         """Makes the plan of what guards withhold: of the rows of the working tables and of the plan file."""
-        if not verdict:
+        limits = self._rules.limits
+        if not verdict or limits is None:
             return
         deletes: Iterator[PlanEntry] = iter(())
         updates: Iterator[PlanEntry] = iter(())
@@ -283,12 +271,12 @@ class StagedDiff:
             deletes = (PlanEntry(Action.DELETE, each) for each in self._bulk.missing())
         if Action.UPDATE in verdict.withheld:
             updates = self._updates()
-        self._limits.keep(chain(entries_of(self._files, verdict.withheld), updates, deletes))
+        limits.keep(chain(entries_of(self._files, verdict.withheld), updates, deletes))
 
     def _updates(self) -> Iterator[PlanEntry]:
         """The updates that the database has found, each looked at once more for its fields."""
         for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions_of_updates()), PAGE_SIZE):
-            yield from diff_page(self._job, self._driver, NoDuplicates(), rows, self._stale_check).entries
+            yield from diff_page(self._rules, NoDuplicates(), rows).entries
 
     def _diff_one_by_one(self, count: int, entries: PlanPages, findings: PageWriter) -> tuple[Counts, int]:
         """What is settled, and how many items were older than their local records."""
@@ -297,7 +285,7 @@ class StagedDiff:
             return settled, stale
         self._report.line(f"diff: looking at {count:,} items one by one")
         for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions()), PAGE_SIZE):
-            page = diff_page(self._job, self._driver, NoDuplicates(), rows, self._stale_check)
+            page = diff_page(self._rules, NoDuplicates(), rows)
             tell_findings(findings, page, self._report)
             entries.add(page.entries)
             settled, stale = settled + page.counts(), stale + len(page.stale)

@@ -179,8 +179,3 @@ def _version_or_none(given: Any) -> Version | None:
         return None if given is None else Version.of(given)
     except ItemError:  # somebody else has written something else there
         return None
-
-
-def stale_check_of(job: SyncJob[Any, Any], versions: Versions, driver: TargetDriver) -> StaleCheck | None:
-    """The guard of a job; None for one without `get_version`."""
-    return None if job.get_version is None else StaleCheck(job, versions, driver)

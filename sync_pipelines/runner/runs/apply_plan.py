@@ -15,7 +15,9 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, PlanError, TooManyFailedError
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.runner.context.lease import HeldLease
-from sync_pipelines.runner.decide.stale_check import stale_check_of
+from sync_pipelines.runner.decide.came_since import came_since
+from sync_pipelines.runner.decide.conflict_check import ConflictCheck
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_file import files_of_plan, read_failed
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
@@ -23,10 +25,8 @@ from sync_pipelines.runner.plans.plan_view import anew, find_plan, gone, not_ope
 from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.runs.results import results_of_run
-from sync_pipelines.runner.write.came_since import came_since
-from sync_pipelines.runner.write.conflict_check import ConflictCheck
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
-from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.parquet_pages import read_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class PlanRun(SyncRun):
             except TooManyFailedError:
                 self._workspace.plans.finish(plan.id, self._workspace.clock())  # for all of it is applied
                 raise
-            results = self._finish(run_id, None)
+            results = self._finish(run_id, None, applied_all=True)
             self._workspace.plans.finish(plan.id, self._workspace.clock())
             self._report.finished(results)
             self._on_complete(results)
@@ -142,12 +142,10 @@ class PlanRun(SyncRun):
             if verify:
                 self._report.line("apply: going on after an attempt that broke off")
             self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
-            stale_check = stale_check_of(self.job, self._workspace.versions, driver)
             since = came_since(self.job, self._workspace, plan, driver)
             check = ConflictCheck(self.job, driver, in_doubt=verify, came_since=since)
-            applier = PlanWriter(
-                run_id, self._workspace, driver, self._report, verify=verify, stale_check=stale_check, check=check
-            )
+            rules = RunRules.for_changes(self.job, driver, self._workspace.versions, check)
+            applier = PlanWriter(run_id, self._workspace, rules, self._report, verify=verify)
             applier.apply_plan(files, planned)
         return check.notes()
 
@@ -169,7 +167,7 @@ class PlanRun(SyncRun):
     def _require_made_for(self, plan: PlanRow, run_id: str) -> None:
         if made_for(self.job) == plan.made_for:
             return
-        if not self._ledger.chunks(run_id):
+        if not self._workspace.batches.of_run(run_id):
             self._workspace.plans.give_back(plan.id)
         raise PlanError(
             f"{self.job.name}: the target or the declaration has changed since the plan {plan.id} was made, and it may "

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease
-from sync_pipelines.runner.decide.delete_delay import delete_delay_of
-from sync_pipelines.runner.decide.limits import limits_of
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
-from sync_pipelines.runner.decide.stale_check import stale_check_of
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
@@ -41,17 +40,13 @@ class DryRun(SyncRun):
             yield driver, None  # in bulk, working tables would hold the plan, which nobody could look at
 
     def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: WrittenBatches
     ) -> PlanSummary:
         del bulk, noted
-        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
-        limits = limits_of(self.job, self._workspace, run_id, files, driver)
-        delete_delay = delete_delay_of(
-            self.job, self._workspace, run_id, is_dry=True, suspects_fetch=limits.suspects_fetch
+        rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
+            self._workspace, run_id, files, is_dry=True
         )
-        planned = diff_snapshot(
-            self.job, files, driver, self._report, stale_check, limits=limits, durable=True, delete_delay=delete_delay
-        )
+        planned = diff_snapshot(rules, files, self._report, durable=True)
         self._workspace.plans.save(
             PlanRow(
                 id=run_id,
@@ -77,11 +72,11 @@ class DryRun(SyncRun):
         """
         with self._phase(plan.run_id, "plan"):
             require_balance(self.job, self._workspace, plan.run_id)
-        results = self._finish(plan.run_id, None)
+        results = self._finish(plan.run_id, None, applied_all=False)
         for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
-            self._report.line(f"plan: {entry_line(entry)}")
+            self._report.result(f"plan: {entry_line(entry)}")
         if results.planned is not None and results.planned.writes > _LINES_SHOWN:
-            self._report.line(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
-        self._report.line(f"plan: nothing was written; the plan is {plan.run_id}")
+            self._report.result(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
+        self._report.result(f"plan: nothing was written; the plan is {plan.run_id}")
         self._report.finished(results)
         return results

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from sync_pipelines.database.ledger import GIVEN_UP, RunRow, written_in
+from sync_pipelines.database.batches import EARLIER, STAGED, BatchKey, WrittenBatches
+from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.calls import call
@@ -17,16 +18,15 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import HookError, RunError
+from sync_pipelines.errors import HookError, RunError, TooManyFailedError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease, renewing, take_lease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.delete_delay import delete_delay_of
-from sync_pipelines.runner.decide.limits import limits_of, note_withheld
+from sync_pipelines.runner.decide.limits import note_withheld
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, bulk_request, open_bulk
-from sync_pipelines.runner.decide.stale_check import stale_check_of
 from sync_pipelines.runner.failures.reconcile import note_run
 from sync_pipelines.runner.fetch.fetch import Selection, fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
@@ -35,8 +35,8 @@ from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.results import finish_run
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.runner.write.record_history import forget_old_history, move_left
-from sync_pipelines.runner.write.staged_writer import APPLIED, SPANS, StagedWriter
-from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.runner.write.staged_writer import StagedWriter
+from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
 
@@ -148,7 +148,7 @@ class SyncRun:
         keep = self.applies
         with self._leased(snapshot.run_id, keep=keep) as held, self._phase(snapshot.run_id, "diff") as notes:
             self._require_newest(snapshot.run_id, held)
-            if self._ledger.chunks(snapshot.run_id):
+            if self._workspace.batches.of_run(snapshot.run_id):
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
             with self._opened(files, snapshot.run_id) as (driver, bulk):
                 notes.extend(driver.notes())
@@ -166,13 +166,14 @@ class SyncRun:
             yield driver, bulk
 
     def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlanSummary:
-        noted = self._ledger.chunks(run_id)
-        self._ledger.forget_chunks(run_id)
+        noted = self._workspace.batches.of_run(run_id)
+        self._workspace.batches.forget(run_id)
         if bulk is not None:
             move_left(self._workspace, run_id, driver, bulk)
         planned = self._compare(run_id, files, driver, bulk, noted)
         planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
-        self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
+        failed = map(error_row, read_failed(files))
+        self._ledger.save_diff_errors(run_id, failed, deletes_withheld=planned.deletes_withheld)
         settled = planned.settled
         self._report.line(
             f"diff: {planned.writes:,} to write, {settled.unchanged:,} unchanged, {settled.skipped:,} skipped, "
@@ -181,16 +182,14 @@ class SyncRun:
         return planned
 
     def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: WrittenBatches
     ) -> PlanSummary:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
-        stale_check = stale_check_of(self.job, self._workspace.versions, driver)
-        limits = limits_of(self.job, self._workspace, run_id, files, driver)
-        delete_delay = delete_delay_of(self.job, self._workspace, run_id, suspects_fetch=limits.suspects_fetch)
+        rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
+            self._workspace, run_id, files
+        )
         if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(
-                StagedDiff(self.job, files, driver, bulk, self._report, limits, stale_check, delete_delay).run
-            )
+            found = driver.at_once(StagedDiff(rules, files, bulk, self._report).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
@@ -198,20 +197,18 @@ class SyncRun:
                 if not found.writes:
                     driver.at_once(bulk.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(
-            self.job, files, driver, self._report, stale_check, limits=limits, delete_delay=delete_delay
-        )
+        return diff_snapshot(rules, files, self._report)
 
     def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
         """Keeps what guards withhold as a plan; gives what a person should know of it."""
         return note_withheld(self.job, self._workspace, run_id, planned)
 
-    def _tell_recovered(self, run_id: str, bulk: Any, noted: Mapping[int, Mapping[str, int]]) -> None:
+    def _tell_recovered(self, run_id: str, bulk: Any, noted: WrittenBatches) -> None:
         """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""
-        unnoted = bulk.recovered - written_in(noted.get(SPANS, {}))
+        unnoted = bulk.recovered - noted.written(STAGED)
         if unnoted > 0:
-            recovered = unnoted + sum(map(written_in, noted.values()))
-            self._ledger.replace_chunk(run_id, GIVEN_UP, {"recovered": recovered}, self._workspace.clock())
+            counts = {"recovered": unnoted + noted.written()}
+            self._workspace.batches.replace(run_id, BatchKey(EARLIER), counts, self._workspace.clock())
 
     def _is_worth_it(self, files: RunFiles) -> bool:
         return int(Snapshot(files.folder).summary()["items"]) >= FROM_ITEMS or self.job.deletes != "off"
@@ -230,7 +227,7 @@ class SyncRun:
                 self._require_newest(plan.run_id, held)
                 self._apply_plan(plan.run_id, held)
                 require_good_accounts(self.job, self._workspace, plan.run_id)
-            results = self._finish(plan.run_id, None)
+            results = self._finish(plan.run_id, None, applied_all=True)
             self._report.finished(results)
             self._on_complete(results)
         return results
@@ -293,17 +290,18 @@ class SyncRun:
         verify = self._ledger.begin_apply(run_id, self._workspace.clock())
         if verify:
             self._report.line("apply: going on after an attempt that broke off")
+            self._workspace.batches.sort(run_id, is_staged=planned.bulk is not None)
         if planned.writes:
             self._report.line(f"apply: writing {planned.writes:,} records")
-        is_applied = planned.bulk is not None and APPLIED in self._ledger.chunks(run_id)
+        is_applied = planned.bulk is not None and self._workspace.batches.of_run(run_id).is_complete
         with self._opened(files, run_id, held) as (driver, bulk):
             if is_applied:
                 driver.at_once(lambda: _is_ready(planned, bulk) and bulk is not None and bulk.drop())
                 return
             if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
                 planned = self._diff_again(run_id, files, driver, bulk, planned)
-            stale_check = stale_check_of(self.job, self._workspace.versions, driver)
-            applier = PlanWriter(run_id, self._workspace, driver, self._report, verify=verify, stale_check=stale_check)
+            rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
+            applier = PlanWriter(run_id, self._workspace, rules, self._report, verify=verify)
             if planned.bulk is None:
                 applier.apply_plan(files, planned)
             elif planned.writes:
@@ -334,7 +332,7 @@ class SyncRun:
             self._tell_of_failure(results, error)
             raise
         except BaseException:
-            self._finish(run_id, f"{phase}: interrupted")
+            self._finish(run_id, f"{phase}: interrupted", applied_all=False)
             raise
         self._save_phase(run_id, phase, began_s, notes)
         for note in notes:
@@ -342,15 +340,16 @@ class SyncRun:
 
     def _fail(self, run_id: str, phase: str, began_s: float, notes: list[str], error: Exception) -> SyncResults:
         self._save_phase(run_id, phase, began_s, notes)
-        return self._finish(run_id, f"{phase}: {exception_type(error)}: {message_of(error)}")
+        failure = f"{phase}: {exception_type(error)}: {message_of(error)}"
+        return self._finish(run_id, failure, applied_all=isinstance(error, TooManyFailedError))
 
     def _save_phase(self, run_id: str, phase: str, began_s: float, notes: list[str]) -> None:
         duration_ms = round((time.monotonic() - began_s) * 1000)
         self._ledger.save_phase(run_id, phase, duration_ms, notes=notes, dagster_run_id=self._dagster_run_id)
 
-    def _finish(self, run_id: str, failure: str | None) -> SyncResults:
-        note_run(self._workspace, self.job, run_id, failure)
-        return finish_run(self._workspace, run_id, failure)
+    def _finish(self, run_id: str, failure: str | None, *, applied_all: bool) -> SyncResults:
+        note_run(self._workspace, self.job, run_id, failure, applied_all=applied_all)
+        return finish_run(self._workspace, run_id, failure, applied_all=applied_all)
 
     def _on_start(self) -> None:
         if self.job.on_start is None:
@@ -367,7 +366,7 @@ class SyncRun:
             call(self.job.on_complete, results)
         except Exception as error:
             failure = f"on_complete failed after the applying was done: {_told(error)}"
-            failed = self._finish(results.run_id, failure)
+            failed = self._finish(results.run_id, failure, applied_all=True)
             raise HookError(f"{self.job.name}: {failure}", results=failed) from error
 
     def _tell_of_failure(self, results: SyncResults, failure: Exception) -> None:

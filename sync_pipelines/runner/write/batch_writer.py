@@ -10,9 +10,9 @@ from sync_pipelines.database.history import Written
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.runner.calls.record_calls import Answer
-from sync_pipelines.runner.calls.target_driver import TargetDriver, Work
+from sync_pipelines.runner.calls.target_driver import Work
+from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.stale_check import Known, StaleCheck
-from sync_pipelines.runner.write.conflict_check import ConflictCheck
 from sync_pipelines.runner.write.record_history import Note, recovered
 
 _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Action.DELETE: Outcome.DELETED}
@@ -55,34 +55,31 @@ class ChunkResult:
         self.settle(number, Outcome.FAILED if entry.action is not Action.DELETE else None)
 
 
-def apply_chunk(  # noqa: PLR0913 - what it works with
-    driver: TargetDriver,
+def apply_chunk(
+    rules: RunRules,
     entries: Sequence[PlanEntry],
     *,
     verify: bool,
     result: ChunkResult | None = None,
-    stale_check: StaleCheck | None = None,
-    check: ConflictCheck | None = None,
     in_doubt: bool = False,
 ) -> ChunkResult:
     """Writes a chunk: looks up what it needs, decides once more against what is there now, writes.
 
     Args:
-        driver: The opened target.
+        rules: What decides about each entry.
         entries: A chunk of the plan.
         verify: True if an earlier attempt may have written some of it: then creates are looked up as well.
         result: An empty one to fill as the work goes on, for a caller that must know what was done if it breaks off.
-        stale_check: Knows the versions of local records, for a job with `get_version`.
-        check: Refuses what has changed since, for a plan that is older than the run.
         in_doubt: True if this very chunk is the one that an earlier attempt may have written.
 
     Raises:
         TargetError: The target as a whole does not answer.
     """
-    look_up_all = verify or check is not None
+    driver, stale_check = rules.driver, rules.stale_check
+    look_up_all = verify or rules.conflict_check is not None
     wanted = [each.external_id for each in entries if look_up_all or each.action is not Action.CREATE]
     found, broken = driver.find(wanted) if wanted else ({}, {})
-    chunk = ChunkWriter(driver, entries, verify=verify, result=result, check=check, in_doubt=in_doubt)
+    chunk = ChunkWriter(rules, entries, verify=verify, result=result, in_doubt=in_doubt)
     known = stale_check.known(found, [each.external_id for each in entries]) if stale_check is not None else {}
     for number, entry in enumerate(entries):
         if entry.external_id in broken:
@@ -114,29 +111,27 @@ class ChunkWriter:
     """Decides what each entry of a chunk needs now, and writes it.
 
     Args:
-        driver: The opened target.
+        rules: What decides about each entry.
         entries: The chunk.
         verify: True if an earlier attempt may have written some of it.
         result: What is filled as the work goes on; by default a new one.
-        check: Refuses what has changed since the plan was made.
         in_doubt: True if this very chunk is the one that an earlier attempt may have written.
     """
 
-    def __init__(  # noqa: PLR0913 - what it works with
+    def __init__(
         self,
-        driver: TargetDriver,
+        rules: RunRules,
         entries: Sequence[PlanEntry],
         *,
         verify: bool = False,
         result: ChunkResult | None = None,
-        check: ConflictCheck | None = None,
         in_doubt: bool = False,
     ) -> None:
         self.result = result if result is not None else ChunkResult()
-        self._driver = driver
+        self._driver = rules.driver
         self._entries = entries
         self._verify = verify
-        self._check = check
+        self._check = rules.conflict_check
         self._in_doubt = in_doubt
         self._notes: dict[str, Note] = {}
         self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}

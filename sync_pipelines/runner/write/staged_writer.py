@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from sync_pipelines.database.batches import COMPLETE, REFUSED, STAGED, BatchKey
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts
@@ -14,13 +15,6 @@ from sync_pipelines.runner.decide.staged_diff import LateRow, late_entries
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.write.plan_writer import PlanWriter
 from sync_pipelines.snapshots.store import RunFiles
-
-SPANS = 0
-"""Number in the ledger of what the spans did, all together; the chunks of the plan file follow."""
-APPLIED = -2
-"""Number in the ledger of the note that all is applied; the working tables go then."""
-_LATE = 1_000_000
-"""Number in the ledger of the first chunk of refused rows."""
 
 
 class StagedWriter:
@@ -70,16 +64,16 @@ class StagedWriter:
             self._move_recorded()
             done = counts.items() + counts.deleted
             self._applier.report.progress(Progress("apply", planned.fetched, done, planned.writes))
-        self._applier.apply_plan(self._files, planned, first=SPANS + 1)
+        self._applier.apply_plan(self._files, planned)
         self._apply_late()
         self._move_recorded()
-        self._workspace.ledger.replace_chunk(self._run_id, APPLIED, {}, self._workspace.clock())
+        self._workspace.batches.replace(self._run_id, BatchKey(COMPLETE), {}, self._workspace.clock())
         self._driver.at_once(self._bulk.drop)
 
     def _save(self) -> Counts:
         """Notes in the ledger what all spans have done so far, by whatever attempt."""
         counts: Counts = self._driver.at_once(self._bulk.applied)
-        self._workspace.ledger.replace_chunk(self._run_id, SPANS, counts.to_dict(), self._workspace.clock())
+        self._workspace.batches.replace(self._run_id, BatchKey(STAGED), counts.to_dict(), self._workspace.clock())
         return counts
 
     def _move_recorded(self) -> None:
@@ -94,5 +88,6 @@ class StagedWriter:
                 self._applier.report.line("apply: writing refused or changed records one by one")
             given += len(found)
             for rows in batches(found, PAGE_SIZE):
-                self._applier.apply_entries(_LATE + number, late_entries(self._files, [LateRow(*row) for row in rows]))
+                entries = late_entries(self._files, [LateRow(*row) for row in rows])
+                self._applier.apply_entries(BatchKey(REFUSED, number), entries)
                 number += 1

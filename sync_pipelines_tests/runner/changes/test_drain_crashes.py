@@ -84,9 +84,8 @@ class Place:
         total: Counter[str] = Counter()
         with open_workspace(child.settings_of(self.folder, self.ledger)) as workspace:
             for run in workspace.ledger.latest_runs("stock", 1_000):
-                for chunk in workspace.ledger.chunks(run.id).values():
-                    total.update({name: count for name, count in chunk.items() if count})
-        return total
+                total.update(workspace.batches.of_run(run.id).total())
+        return Counter({name: count for name, count in total.items() if count})
 
     def assert_together(self) -> None:
         """What is settled is in the table, what is in the table is settled, and the ledger has counted just that."""

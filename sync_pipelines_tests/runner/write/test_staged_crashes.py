@@ -15,11 +15,13 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipelines import SyncResults, run_sync
+from sync_pipelines.database.batches import STAGED, BatchKey
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.children import exit_code, fork
+from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner import bulk_child as child
 
 
@@ -163,14 +165,26 @@ def test_a_span_in_doubt_is_reported_as_recovered_where_progress_is_noted_after_
     place.assert_in_step()
 
 
+@pytest.mark.parametrize("instant", ["after ledger", "after chunk", "before drop"])
+def test_going_on_after_an_upgrade_counts_each_item_once(place: Place, instant: str) -> None:
+    """The version before 0010 noted no more of a batch than its number."""
+    place.kill_at(instant)
+    with open_workspace(place.settings) as workspace:
+        take_back(workspace.ledger, "0009")
+    results = place.go_on()
+    assert_whole(results)
+    assert results.recovered == 0
+    place.assert_in_step()
+
+
 def test_a_run_that_was_killed_is_not_shown_as_finished(place: Place) -> None:
     place.kill_at("after ledger", 2)
     with open_workspace(place.settings) as workspace:
         [run] = workspace.ledger.latest_runs(child.NAME)
         assert (run.outcome, run.completed_at) == (None, None)
-        noted = workspace.ledger.chunks(run.id)
+        noted = workspace.batches.of_run(run.id)
     [(written,)] = place.query("SELECT count(*) FROM written")
-    assert sum(noted[0][name] for name in ("created", "updated", "deleted")) == written > 0
+    assert sum(noted[BatchKey(STAGED)].counts[name] for name in ("created", "updated", "deleted")) == written > 0
 
 
 def test_a_kill_in_the_fetch_leaves_no_snapshot_that_looks_complete(tmp_path: Path, sqlite_url: str) -> None:

@@ -1,0 +1,87 @@
+"""Whose items have come since a plan was made: their records are not missing any more, whatever the plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sync_pipelines.database.ledger import RunRow
+from sync_pipelines.database.plans import PlanRow
+from sync_pipelines.database.run_queries import RunQueries, took_all_items
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Action
+from sync_pipelines.errors import SyncPipelinesError
+from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.duplicates import DuplicateIndex
+from sync_pipelines.runner.plans.plan_file import files_of_plan
+from sync_pipelines.snapshots.parquet_pages import read_pages
+from sync_pipelines.snapshots.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class CameSince:
+    """What is known of the items that have come since a plan was made.
+
+    Args:
+        external_ids: Canonical ids of those that the plan would delete, and some others.
+        unknown_run: A later run that fetched everything, and of which nobody knows any more what it had.
+    """
+
+    external_ids: set[str] = field(default_factory=set)
+    unknown_run: str | None = None
+
+    def why_not_delete(self, external_id: str) -> str | None:
+        """Why the record of that id may not be missing; None if nothing says so."""
+        if external_id in self.external_ids:
+            return "an item of it has come since, so it is not missing any more"
+        if self.unknown_run is not None:
+            return f"the newer run {self.unknown_run} has looked at everything, and has left this record"
+        return None
+
+
+def came_since(job: SyncJob[Any, Any], workspace: Workspace, plan: PlanRow, driver: TargetDriver) -> CameSince:
+    """Looks for items that have come since a plan was made, if it deletes something.
+
+    Args:
+        job: The sync job.
+        workspace: Has the ledger and the files.
+        plan: The plan.
+        driver: The opened target.
+    """
+    if not plan.counts.get(Action.DELETE.value):
+        return CameSince()
+    history = RunQueries(workspace.ledger)
+    found = history.came_since(job.name, plan.created_at, by_asking=job.fetch_one is not None)
+    later = history.fetched_since(job.name, plan.created_at)
+    if not later:
+        return CameSince(found)
+    files = files_of_plan(workspace, plan.id, plan.kind)
+    with files.working_file("deletes.sqlite") as path, DuplicateIndex(path) as deletes:
+        for rows in read_pages(files.plan, ["action", "external_id"]):
+            deletes.add((row[1], 0) for row in rows if row[0] == Action.DELETE.value)
+        for run in later:
+            try:
+                for given in _ids_of_run(workspace, run):
+                    found.update(deletes.positions(_canonical(driver, given)))
+            except (SyncPipelinesError, OSError):
+                if took_all_items(run.options):
+                    return CameSince(found, run.id)
+    return CameSince(found)
+
+
+def _ids_of_run(workspace: Workspace, run: RunRow) -> Iterator[Collection[str | None]]:
+    """The external ids that a run had, as the source gives them; of one for certain items those that were asked for."""
+    only = run.options.get("only")
+    if only:
+        yield only
+        return
+    for page in Snapshot(workspace.store.files_of(run.id).folder).pages(fields=False):
+        yield page.external_ids()
+
+
+def _canonical(driver: TargetDriver, given: Collection[str | None]) -> list[str]:
+    known = [each for each in given if each is not None]
+    driver.expect(known)
+    return [each for each in (driver.canonical_or_error(one) for one in known) if isinstance(each, str)]
