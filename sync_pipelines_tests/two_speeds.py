@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,18 @@ COMBINED = ("benchmarks", "delivery", "orchestration", "runner", "targets", "tes
 """Where a case costs a table, a ledger or a process, so that not all combinations of parameters are quick."""
 SEMANTICS = ("delivery", "runner")
 """What is the same on each kind of database, unless a test is marked `each_database`."""
+
+
+def few_and_many(few: int, many: int) -> pytest.MarkDecorator:
+    """Gives a test of properties its number of `examples`: few in the quick part, many in the soak."""
+    given = [pytest.param(few, id="few"), pytest.param(many, id="many", marks=pytest.mark.soak)]
+    return pytest.mark.parametrize("examples", given)
+
+
+def spread(values: Iterable[object], every: int) -> list[Any]:
+    """Leaves every so-many-th of the values of a parameter in the quick part, and the others to the soak."""
+    rows = [each if isinstance(each, tuple) else (each,) for each in values]
+    return [pytest.param(*row, marks=[pytest.mark.soak] if number % every else []) for number, row in enumerate(rows)]
 
 
 def mark_soak(items: Sequence[pytest.Item]) -> None:

@@ -26,6 +26,8 @@ from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines_tests.runner.desk import Desk
 
+pytestmark = pytest.mark.each_database
+
 SKUS = [f"A{number}" for number in range(20)]
 
 

@@ -40,6 +40,8 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import AT_ONCE, Clock, Desk
 
+pytestmark = pytest.mark.each_database
+
 Item = dict[str, Any]
 
 

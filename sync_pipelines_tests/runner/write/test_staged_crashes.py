@@ -23,6 +23,9 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner import bulk_child as child
+from sync_pipelines_tests.two_speeds import spread
+
+pytestmark = pytest.mark.each_database
 
 
 class Place:
@@ -137,7 +140,7 @@ def test_a_new_run_after_a_kill_brings_everything_in_step(place: Place, instant:
     place.assert_in_step()
 
 
-@pytest.mark.parametrize(("instant", "number"), APPLY + CHUNKS)
+@pytest.mark.parametrize(("instant", "number"), spread(APPLY + CHUNKS, 2))
 def test_going_on_with_the_same_plan_counts_each_record_once(place: Place, instant: str, number: int) -> None:
     """Exactly, where progress commits with the rows; elsewhere the span in doubt is looked at row by row."""
     place.kill_at(instant, number)
@@ -230,7 +233,7 @@ def lose_the_plan(place: Place) -> None:
         place.query(f'DELETE FROM sync_pipelines_work."{name}" RETURNING 1')
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", spread(range(5), 5))
 def test_kills_at_random_moments_never_harm(place: Place, seed: int) -> None:
     """Up to four kills in a row, each of a new run or of one that goes on; then one that is let live."""
     chance = random.Random(seed)
