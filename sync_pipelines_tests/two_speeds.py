@@ -24,7 +24,11 @@ def few_and_many(few: int, many: int) -> pytest.MarkDecorator:
 
 def spread(values: Iterable[object], every: int) -> list[Any]:
     """Leaves every so-many-th of the values of a parameter in the quick part, and the others to the soak."""
-    rows = [each if isinstance(each, tuple) else (each,) for each in values]
+    return spread_rows([(each,) for each in values], every)
+
+
+def spread_rows(rows: Iterable[tuple[object, ...]], every: int) -> list[Any]:
+    """Does so with rows of values, for several parameters."""
     return [pytest.param(*row, marks=[pytest.mark.soak] if number % every else []) for number, row in enumerate(rows)]
 
 

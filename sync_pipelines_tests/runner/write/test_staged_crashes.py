@@ -23,7 +23,7 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner import bulk_child as child
-from sync_pipelines_tests.two_speeds import spread
+from sync_pipelines_tests.two_speeds import spread, spread_rows
 
 pytestmark = pytest.mark.each_database
 
@@ -140,7 +140,7 @@ def test_a_new_run_after_a_kill_brings_everything_in_step(place: Place, instant:
     place.assert_in_step()
 
 
-@pytest.mark.parametrize(("instant", "number"), spread(APPLY + CHUNKS, 2))
+@pytest.mark.parametrize(("instant", "number"), spread_rows(APPLY + CHUNKS, 2))
 def test_going_on_with_the_same_plan_counts_each_record_once(place: Place, instant: str, number: int) -> None:
     """Exactly, where progress commits with the rows; elsewhere the span in doubt is looked at row by row."""
     place.kill_at(instant, number)
