@@ -6,10 +6,10 @@ from typing import Any
 
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.leases import Leases
+from sync_pipelines.engine.changes import ChangeEvent
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.engine.webhooks import Change
 from sync_pipelines.errors import ConfigurationError, SyncBusyError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.runner.changes.single_item import apply_change
@@ -52,7 +52,7 @@ def applied_by(access: LedgerAccess) -> Apply:
         access: To the ledger.
     """
 
-    def apply(job: SyncJob[Any, Any], change: Change) -> ItemResult:
+    def apply(job: SyncJob[Any, Any], change: ChangeEvent) -> ItemResult:
         ledger, began_at = access.ledger(), utc_now()
         result = apply_change(job, change, ledger)
         if result.action in _GONE_THROUGH:
@@ -73,7 +73,7 @@ def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:
         access: To the ledger, which has the leases.
     """
 
-    def apply_between_runs(job: SyncJob[Any, Any], change: Change) -> ItemResult:
+    def apply_between_runs(job: SyncJob[Any, Any], change: ChangeEvent) -> ItemResult:
         leases = Leases(access.ledger())
         before = leases.token(job.name)
         lease = leases.in_force(job.name)

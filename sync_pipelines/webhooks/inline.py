@@ -10,16 +10,16 @@ from typing import Any
 
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.inbox_storing import NewDelivery
+from sync_pipelines.engine.changes import ChangeEvent
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.engine.webhooks import Change
 from sync_pipelines.errors import ItemError, SyncBusyError
 from sync_pipelines.webhooks.answers import RETRY_AFTER_S, Answer, error, refused
 from sync_pipelines.webhooks.problems import log_problem
 
 AnyJob = SyncJob[Any, Any]
-Apply = Callable[[AnyJob, Change], ItemResult]
+Apply = Callable[[AnyJob, ChangeEvent], ItemResult]
 """Applies one change at once. Raises `ItemError` if the item is at fault."""
 Report = Callable[[AnyJob, ItemResult], object]
 """Tells somebody else, say Dagster, what became of an item."""
@@ -45,7 +45,7 @@ class InlineApplier:
         self._pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="sync_pipelines.inline")
         self._under_way = 0
 
-    async def answer(self, job: AnyJob, change: Change, delivery: NewDelivery) -> Answer:
+    async def answer(self, job: AnyJob, change: ChangeEvent, delivery: NewDelivery) -> Answer:
         """Applies the change and gives what its sender is told.
 
         Raises:
@@ -64,7 +64,7 @@ class InlineApplier:
     def _has_ended(self, _work: object) -> None:
         self._under_way -= 1
 
-    def _carry_out(self, job: AnyJob, change: Change, delivery: NewDelivery) -> Answer:
+    def _carry_out(self, job: AnyJob, change: ChangeEvent, delivery: NewDelivery) -> Answer:
         try:
             return self._applied(job, change, delivery)
         except SyncBusyError:  # what the run has fetched may be older; the item is applied after it
@@ -76,7 +76,7 @@ class InlineApplier:
             log_problem(f"{job.name}: a delivery was not applied", failed)
             return error(503, "the item can't be applied now", retry_after_s=RETRY_AFTER_S)
 
-    def _applied(self, job: AnyJob, change: Change, delivery: NewDelivery) -> Answer:
+    def _applied(self, job: AnyJob, change: ChangeEvent, delivery: NewDelivery) -> Answer:
         inbox = self._inbox()
         before = inbox.known(job.name, delivery.delivery_id) if delivery.delivery_id is not None else None
         if before is not None:

@@ -9,19 +9,12 @@ from typing import Any
 
 from sync_pipelines.database.inbox import Delivery
 from sync_pipelines.engine.calls import resolve
+from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.versions import Version, newer_of
-from sync_pipelines.engine.webhooks import (
-    Change,
-    Delete,
-    Ignore,
-    Refetch,
-    Upsert,
-    WebhookEvent,
-    decode_body,
-    parse_event,
-)
+from sync_pipelines.engine.webhooks import WebhookEvent, decode_body, parse_event
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.decide.stale_check import version_of
 
@@ -42,7 +35,7 @@ class Incoming:
 
     position: int
     delivery: Delivery
-    change: Change | None = None
+    change: ChangeEvent | None = None
     external_id: str | None = None
     version: Version | None = None
     error: Exception | None = None
@@ -95,7 +88,7 @@ def in_their_order(read: Iterable[Incoming]) -> list[Incoming]:
     return [replace(each, position=place) for place, each in enumerate(in_order)]
 
 
-def _change(job: SyncJob[Any, Any], delivery: Delivery) -> Change:
+def _change(job: SyncJob[Any, Any], delivery: Delivery) -> ChangeEvent:
     if delivery.kind == "event":
         return _parsed(job, delivery)
     if delivery.kind == "upsert":
@@ -106,7 +99,7 @@ def _change(job: SyncJob[Any, Any], delivery: Delivery) -> Change:
     return kinds[delivery.kind](delivery.external_id or "")
 
 
-def _parsed(job: SyncJob[Any, Any], delivery: Delivery) -> Change:
+def _parsed(job: SyncJob[Any, Any], delivery: Delivery) -> ChangeEvent:
     if job.webhook is None:
         raise ItemError("the job has no webhook any more whose parse could read the delivery")
     body = decode_body((delivery.payload or "").encode("utf-8", "surrogatepass"))
@@ -126,7 +119,7 @@ class Choice:
     """
 
     winner: Incoming
-    change: Change
+    change: ChangeEvent
     losers: Sequence[Incoming] = ()
 
     def asked_for(self) -> Choice:

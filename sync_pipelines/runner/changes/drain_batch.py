@@ -9,10 +9,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from sync_pipelines.database.history import Written
+from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.engine.versions import Version, newer_of
-from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.errors import AccountsError, FetchError
 from sync_pipelines.runner.changes.coalesce import Choice, Incoming, choose
 from sync_pipelines.runner.decide.page_diff import NoDuplicates, PageDiff, diff_page

@@ -11,7 +11,7 @@ from sync_pipelines.database.failure_rows import FailureRow
 from sync_pipelines.database.history import Written
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.declaration import checked_external_id
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.plan import Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.errors import AccountsError, FetchError

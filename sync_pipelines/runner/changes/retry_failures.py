@@ -13,7 +13,8 @@ from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSER
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import RETRY
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.progress import OnProgress, Progress
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, ItemError, RunError

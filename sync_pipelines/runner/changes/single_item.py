@@ -9,12 +9,13 @@ from sync_pipelines.database.history import History, Writer, Written
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.calls import call, resolve
+from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.engine.webhooks import Change, Delete, Ignore, Refetch, Upsert
 from sync_pipelines.errors import ItemError, RunError
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
@@ -51,7 +52,7 @@ def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | 
         return apply_change(job, change, workspace.ledger)
 
 
-def apply_change(job: SyncJob[Any, Any], change: Change, ledger: Ledger | None) -> ItemResult:
+def apply_change(job: SyncJob[Any, Any], change: ChangeEvent, ledger: Ledger | None) -> ItemResult:
     """Does what `sync_single_item` does, with a ledger that is open already.
 
     Args:
@@ -82,7 +83,7 @@ class _Single:
         self.written: list[Written] = []
         """What was written, for the history of the record."""
 
-    def apply(self, change: Change) -> ItemResult:
+    def apply(self, change: ChangeEvent) -> ItemResult:
         """Applies a change. Raises `ItemError` if it fails."""
         try:
             outcome = self._apply(change)
@@ -92,7 +93,7 @@ class _Single:
             raise item_error(self._external_id, error) from error
         return ItemResult(outcome.value, self._external_id or "")
 
-    def _apply(self, change: Change) -> Outcome:
+    def _apply(self, change: ChangeEvent) -> Outcome:
         if isinstance(change, Ignore):
             return Outcome.SKIPPED
         if isinstance(change, Upsert):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipelines.database.inbox import Delivery
+from sync_pipelines.engine.changes import ChangeEvent, Delete, Refetch, Upsert
 from sync_pipelines.engine.versions import Version
-from sync_pipelines.engine.webhooks import Change, Delete, Refetch, Upsert
 from sync_pipelines.runner.changes.coalesce import Incoming, choose
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ def incoming(said: Sequence[Told]) -> list[Incoming]:
     found = []
     for place, (kind, version, content) in enumerate(said):
         delivery = Delivery(place + 1, None, NOON + timedelta(seconds=place), kind, "007")
-        change: Change = changes.get(kind, Upsert({"sku": "007", "stock": content}))
+        change: ChangeEvent = changes.get(kind, Upsert({"sku": "007", "stock": content}))
         known = Version.of(version) if kind == "upsert" and version is not None else None
         found.append(Incoming(place, delivery, change, "7", known))
     return found
@@ -44,7 +44,7 @@ def one_by_one(said: Sequence[Told]) -> int | None:
     return content
 
 
-def content_of(change: Change) -> int | None:
+def content_of(change: ChangeEvent) -> int | None:
     return change.item["stock"] if isinstance(change, Upsert) else None
 
 
