@@ -179,12 +179,12 @@ class RetryRun(ItemsRun):
             batch = RetryBatch(rules, failures, self._done, self._workspace.clock())
             self._put_off(failures)
             try:
-                batch.decide()
+                batch.decide_failures()
                 if batch.has_writes:
                     self._workspace.ledger.begin_apply(run_id, self._workspace.clock())
-                batch.write()
+                batch.write_failures()
             finally:
-                self._settle(run_id, batch)
+                self._note(run_id, batch)
             self._done += len(failures)
             self._report.progress(Progress("apply", total, self._done, total))
             if batch.outage is not None:
@@ -208,15 +208,15 @@ class RetryRun(ItemsRun):
         later = {each.key: retry.next_at(min(each.attempts, retry.attempts - 1), now) for each in failures}
         self._failures.reschedule(self.job.name, {key: at for key, at in later.items() if at is not None})
 
-    def _settle(self, run_id: str, batch: RetryBatch) -> None:
+    def _note(self, run_id: str, batch: RetryBatch) -> None:
         """Notes what became of a batch, all in one transaction."""
         now, name = self._workspace.clock(), self.job.name
-        errors = [batch.errors[position] for position in sorted(batch.errors)]
-        failed = batch.failed()
+        outcomes, failed = batch.outcomes, batch.failed()
+        errors = outcomes.all_errors()
         notes = FailureNotes(self.job, self._failures, run_id, now)
-        also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, batch.written)
+        also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, outcomes.written)
         with self._failures.transaction() as connection:
-            counts = {**batch.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
+            counts = outcomes.counts().to_dict()
             self._workspace.ledger.save_chunk(
                 run_id, self._batches_done, counts, map(error_row, errors), now, within=connection, also=also
             )

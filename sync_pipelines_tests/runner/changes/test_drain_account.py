@@ -70,7 +70,7 @@ class Target(MemoryTarget):
 def killed_some_time(rng: random.Random) -> Iterator[None]:
     """Ends the run before or after some step of it, half of the times."""
     steps: list[tuple[Any, str]] = [
-        (DrainBatch, "decide"),
+        (DrainBatch, "decide_deliveries"),
         (MemoryTarget, "create_many"),
         (MemoryTarget, "update_many"),
         (MemoryTarget, "delete_many"),
