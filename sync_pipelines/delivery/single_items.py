@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 from sync_pipelines.database.inbox_storing import NewDelivery
-from sync_pipelines.delivery.webhook_app import applied_by, one_at_a_time
+from sync_pipelines.delivery.apply_or_store import apply_or_store
 from sync_pipelines.engine.changes import Delete, Ignore, Refetch, as_change_event
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import checked_external_id, external_id_of
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.errors import ConfigurationError, ItemError, SyncBusyError
+from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.changes.single_item import item_error
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
@@ -66,7 +65,7 @@ def apply_item(name: str, item: Any, *, settings: Settings | None = None, report
         name: The sync job's name.
         item: As for `trigger_item`.
         settings: By default those of the environment.
-        report: `report(job, result)` is told of a change that was applied, say to tell Dagster.
+        report: `report(job, result)` is called for a change that was applied, say for Dagster.
 
     Returns:
         What became of it, as of `sync_single_item`; or `stored`, if a run of the sync is under way, which may have
@@ -83,15 +82,12 @@ def apply_item(name: str, item: Any, *, settings: Settings | None = None, report
     access = LedgerAccess((settings or load_settings()).ledger_database_url())
     with closing(access):
         delivery = NewDelivery(job=job.name, kind=kind, external_id=external_id, item=text, received_at=utc_now())
-        try:
-            result = one_at_a_time(applied_by(access), access)(job, as_change_event(item))
-        except SyncBusyError:
-            access.inbox().store_many([delivery])
-            return ItemResult(STORED, external_id or "")
-        access.inbox().store_many([replace(delivery, external_id=result.external_id, action=result.action)])
+        noted = apply_or_store(access)(job, as_change_event(item), delivery)
+    if noted.result is None:
+        return ItemResult(STORED, external_id or "")
     if report is not None:
-        report(job, result)
-    return result
+        report(job, noted.result)
+    return noted.result
 
 
 def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]:

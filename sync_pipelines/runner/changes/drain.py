@@ -17,7 +17,7 @@ from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.plan import Outcome
+from sync_pipelines.engine.plan import SUCCEEDED, Outcome
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
@@ -41,7 +41,6 @@ _QUICK_S, _SLOW_S = 2.0, 20.0
 _BATCH_BYTES = 32_000_000
 """What the deliveries of a batch may take, and once more what comes with them."""
 _POLL_S = 0.25
-_WRITTEN = [each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ class Drain(ItemsRun):
         inbox, name, first = self._workspace.inbox, self.job.name, known[0].delivery.id
         ids = list({each.external_id or "" for each in known})
         has_versions = self.job.get_version is not None
-        actions = _WRITTEN if has_versions and self.job.fetch_one is None else None
+        actions = sorted(SUCCEEDED) if has_versions and self.job.fetch_one is None else None
         newest = deleted = inbox.newest_applied(name, ids, first, actions)
         if has_versions:
             deleted = inbox.newest_applied(name, ids, first, [Outcome.DELETED.value])
@@ -255,7 +254,7 @@ def _succeeded(batch: DrainBatch, outcomes: Outcomes) -> list[Delivered]:
     return [
         Delivered(each.external_id, each.delivery.received_at, each.version)
         for each in batch.incoming
-        if each.external_id is not None and getattr(outcomes.outcomes.get(each.position), "value", None) in _WRITTEN
+        if each.external_id is not None and outcomes.outcomes.get(each.position) in SUCCEEDED
     ]
 
 
