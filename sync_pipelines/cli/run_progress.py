@@ -39,7 +39,7 @@ def watch_run(name: str) -> Iterator[OnProgress | None]:
 
 
 class _Bar:
-    """One bar per phase, begun when the phase tells of itself."""
+    """One bar per phase, started when the phase reports progress."""
 
     def __init__(self, bar: Progress, name: str) -> None:
         self._bar = bar
@@ -52,8 +52,8 @@ class _Bar:
         if progress.phase != self._phase:
             self._bar.remove_task(self._task)
             self._phase = progress.phase
-            told = _PHASES.get(progress.phase, progress.phase)
-            self._task = self._bar.add_task(f"{self._name}: {told}", total=progress.total)
+            phase = _PHASES.get(progress.phase, progress.phase)
+            self._task = self._bar.add_task(f"{self._name}: {phase}", total=progress.total)
         total = None if progress.phase == "fetch" else progress.total
         self._bar.update(self._task, completed=progress.done, total=total)
 
@@ -62,7 +62,7 @@ class _ItemsColumn(ProgressColumn):
     """How many items, of how many."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         of_total = f" of {task.total:,.0f}" if task.total is not None else ""
         return Text(f"{task.completed:,.0f}{of_total} items")
 
@@ -71,16 +71,16 @@ class _RateColumn(ProgressColumn):
     """How many items a second, of late."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         rate = task.finished_speed or task.speed
         return Text(f"{rate:,.0f}/s" if rate is not None else "-/s")
 
 
 class _TimeLeftColumn(TimeRemainingColumn):
-    """How long the phase will take yet, as soon as that can be told."""
+    """How long the phase will take yet, as soon as that is known."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         return Text.assemble(super().render(task), " left") if task.total is not None else Text()
 
 

@@ -65,7 +65,7 @@ def apply_item(name: str, item: Any, *, settings: Settings | None = None, report
         name: The sync job's name.
         item: As for `trigger_item`.
         settings: By default those of the environment.
-        report: `report(job, result)` is called for a change that was applied, say for Dagster.
+        report: `report(job, result)` is called with a change that was applied, say to report it to Dagster.
 
     Returns:
         What became of it, as of `sync_single_item`; or `stored`, if a run of the sync is under way, which may have

@@ -20,7 +20,7 @@ def webhook_app(*, settings: Settings | None = None, report: Report | None = Non
 
     Args:
         settings: By default those of the environment.
-        report: `report(job, result)` is called for each item that a webhook in inline mode has applied.
+        report: `report(job, result)` is called with each item that a webhook in inline mode has applied.
 
     Returns:
         An ASGI application.

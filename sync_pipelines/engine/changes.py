@@ -44,7 +44,7 @@ class Ignore:
     """The event means nothing to this sync.
 
     Args:
-        reason: Why; the sender is told.
+        reason: Why; the sender gets it in the answer.
     """
 
     reason: str = ""

@@ -1,7 +1,7 @@
 """A sensor that marks Dagster runs failed whose process has died.
 
 After a power cut Dagster's own record of a run stays "started" for ever, and its tag would keep the next run of the
-sync in the queue. Our lease tells: a run that works renews it.
+sync in the queue. Our lease decides: a run that works renews it.
 """
 
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ _START_UP = timedelta(minutes=5)
 
 
 def build_recovery_sensor() -> SensorDefinition:
-    """The sensor for all syncs, running from the start."""
+    """Builds the sensor for all syncs, running from the start."""
     return SensorDefinition(
         name="sync_recovery_sensor",
         evaluation_fn=_recover,

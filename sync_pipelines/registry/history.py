@@ -32,7 +32,7 @@ def record_history(
 
     Returns:
         The events: `kind` says what happened, `changes` has the fields' old and new values, as they are: secrets are
-        only blotted out where the command line shows them. Empty if the ledger knows nothing of the record.
+        only redacted where the command line shows them. Empty if the ledger knows nothing of the record.
 
     Raises:
         ConfigurationError: There is no such job, the id is none, or the ledger can't be opened.
@@ -56,7 +56,7 @@ def record_history(
 
 
 def _canonical(job: SyncJob[Any, Any] | None, external_id: str) -> list[str]:
-    """The id as the target writes it; nothing if that can't be told."""
+    """The id as the target writes it; nothing if that is not known."""
     if job is None:
         return []
     try:

@@ -16,8 +16,8 @@ from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.errors import ItemError
-from sync_pipelines.webhooks.answers import RETRY_AFTER_S, Answer, error, refused
-from sync_pipelines.webhooks.problems import log_problem
+from sync_pipelines.webhooks.error_log import log_problem
+from sync_pipelines.webhooks.responses import RETRY_AFTER_S, Answer, error, refused
 
 AnyJob = SyncJob[Any, Any]
 Report = Callable[[AnyJob, ItemResult], object]
@@ -56,7 +56,7 @@ class InlineApplier:
 
     Args:
         apply_or_store: Applies one change, or stores it.
-        report: Called for each that was applied; its failure is no failure of the delivery.
+        report: Called with each that was applied; its failure is no failure of the delivery.
     """
 
     def __init__(self, apply_or_store: ApplyOrStore, report: Report | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from sync_pipelines.database.ledger import ErrorRow, RunRow, open_ledger
 from sync_pipelines.database.migrate import HEAD
 from sync_pipelines.database.tables import ledger_tables
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines_tests.children import Child
+from sync_pipelines_tests.quick_ledger import migrated_ledgers, quick_ledgers
 
 REPOSITORY = Path(__file__).parents[2]
 AT = datetime(2024, 5, 6, 12, 30, tzinfo=UTC)
@@ -32,7 +35,27 @@ def run_row(number: int = 1, **fields: Any) -> RunRow:
     return RunRow(**{**given, "options": {}, "started_at": AT + timedelta(minutes=number), **fields})
 
 
+def differences(database: sa.Engine, metadata: sa.MetaData) -> list[Any]:
+    """What Alembic would change in the tables there, to make them those of the model."""
+
+    def include(name: str | None, kind: str, parents: Any) -> bool:
+        if kind == "schema":
+            return name == metadata.schema
+        return kind != "table" or (name or "").startswith("sync_") or metadata.schema is not None
+
+    with database.connect() as connection:
+        options = {"compare_type": True, "include_schemas": True, "include_name": include}
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    version_tables = {"alembic_version", "sync_alembic_version"}
+    return [each for each in found if each[0] != "remove_table" or each[1].name not in version_tables]
+
+
 class TestMigrations:
+    @pytest.fixture(autouse=True)
+    def _migrated(self) -> Iterator[None]:
+        with migrated_ledgers():
+            yield
+
     def test_head_is_the_newest_migration_of_a_single_line(self) -> None:
         config = Config()
         config.set_main_option("script_location", str(REPOSITORY / "sync_pipelines" / "database" / "migrations"))
@@ -41,19 +64,12 @@ class TestMigrations:
 
     def test_the_migrated_tables_are_those_of_the_model(self, database_url: str, database: sa.Engine) -> None:
         with open_ledger(database_url) as ledger:
-            tables = ledger.tables
+            assert differences(database, ledger.tables.metadata) == []
 
-        def include(name: str | None, kind: str, parents: Any) -> bool:
-            if kind == "schema":
-                return name == tables.metadata.schema
-            return kind != "table" or (name or "").startswith("sync_") or tables.metadata.schema is not None
-
-        with database.connect() as connection:
-            options = {"compare_type": True, "include_schemas": True, "include_name": include}
-            context = MigrationContext.configure(connection, opts=options)
-            different = compare_metadata(context, tables.metadata)
-        version_tables = {"alembic_version", "sync_alembic_version"}
-        assert [each for each in different if each[0] != "remove_table" or each[1].name not in version_tables] == []
+    def test_the_ledgers_that_other_tests_open_have_the_same_tables(self, database_url: str, sqlite_url: str) -> None:
+        """Those tests send again what Alembic sent to the first ledger, see `quick_ledger.py`."""
+        with quick_ledgers(), open_ledger(f"{sqlite_url}-first"), open_ledger(database_url) as ledger:
+            assert differences(ledger.database, ledger.tables.metadata) == []
 
     def test_on_postgresql_everything_is_in_a_schema_of_its_own(self, postgres_url: str, postgres: sa.Engine) -> None:
         """Dagster puts `runs`, `jobs` and `alembic_version` into `public`."""
@@ -102,18 +118,18 @@ class TestMigrations:
         environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
         ready, go = [tmp_path / f"ready{number}" for number in range(4)], tmp_path / "go"
         processes = [
-            subprocess.Popen(
+            Child(
                 [sys.executable, "-c", code, database_url, str(each), str(go)],
                 env=environment,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
             )
             for each in ready
         ]
-        while not all(each.exists() for each in ready) and all(process.poll() is None for process in processes):
-            pass
+        for process, each in zip(processes, ready, strict=True):
+            process.wait_until(each.exists, "is not ready")
         go.touch()
-        assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 4
+        assert [process.finish() for process in processes] == [("", "")] * 4
         assert [process.returncode for process in processes] == [0] * 4
 
     def test_a_ledger_of_a_newer_version_is_refused(self, database_url: str, database: sa.Engine) -> None:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from demo.erp import free_port
+from sync_pipelines_tests.children import Child, run_child
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -41,28 +42,19 @@ def command(home: Path, module: str, *arguments: str) -> tuple[list[str], dict[s
 
 def call(home: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     line, environment = command(home, module, *arguments)
-    return subprocess.run(
-        line, cwd=home, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
+    return run_child(line, timeout_s=300, cwd=home, env=environment)
 
 
 @contextmanager
-def running_demo(home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+def running_demo(home: Path, port: int) -> Iterator[Child]:
     line, environment = command(home, "demo.run", "--port", str(port))
     log = home / "demo.out"
-    with log.open("w", encoding="utf-8") as out:
-        process = subprocess.Popen(line, cwd=home, env=environment, stdout=out, stderr=out, text=True)
-    try:
-        until = time.monotonic() + 120
-        while "Ctrl-C stops" not in log.read_text(encoding="utf-8"):
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < until, log.read_text(encoding="utf-8")
-            time.sleep(0.2)
+    log.unlink(missing_ok=True)
+    with Child(line, cwd=home, env=environment, log=log) as process:
+        process.wait_until(
+            lambda: "Ctrl-C stops" in log.read_text(encoding="utf-8"), "does not say how to stop it", 300
+        )
         yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
 
 
 def test_the_headless_demo_prints_results_and_the_second_one_changes_nothing(copy: Path) -> None:

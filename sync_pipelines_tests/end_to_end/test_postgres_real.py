@@ -35,6 +35,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.orchestration.storage import dagster_database_url
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.results import results_of_run
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy"
@@ -76,15 +77,7 @@ class Deployed(RunningDagster):
     def check(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs one of Dagster's commands as a health check would."""
         program, *rest = command
-        return subprocess.run(
-            [str(Path(sys.executable).with_name(program)), *rest],
-            cwd=self._folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_child([str(Path(sys.executable).with_name(program)), *rest], cwd=self._folder, env=self.environment)
 
     def _problem(self) -> str | None:
         """All three start at once, as after a power cut: the webserver finds the code server as soon as it is there."""
@@ -305,9 +298,7 @@ def test_the_instance_file_without_a_postgresql_is_refused_with_what_to_do(tmp_p
     shutil.copy(DEPLOY / "dagster.yaml", tmp_path)
     environment = clean_environment(REPOSITORY, {"DAGSTER_HOME": str(tmp_path)})
     environment.pop("SYNC_PIPELINES_DATABASE_URL", None)
-    refused = subprocess.run(
-        [sys.executable, "-c", STORAGE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    refused = run_child([sys.executable, "-c", STORAGE], cwd=tmp_path, env=environment)
 
     assert refused.returncode == 1
     assert "set SYNC_PIPELINES_DATABASE_URL=postgresql://user:password@host/name" in refused.stderr
@@ -322,9 +313,7 @@ def test_a_second_url_in_the_instance_file_is_refused(tmp_path: Path) -> None:
         REPOSITORY, {"DAGSTER_HOME": str(tmp_path), "SYNC_PIPELINES_DATABASE_URL": "postgresql://nowhere.invalid/x"}
     )
 
-    refused = subprocess.run(
-        [sys.executable, "-c", STORAGE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    refused = run_child([sys.executable, "-c", STORAGE], cwd=tmp_path, env=environment)
 
     assert refused.returncode == 1
     assert "postgres_url" in refused.stderr

@@ -212,7 +212,7 @@ class TestPromise7:
             shop.do("DELETE FROM variants")
             shop.fill({"A000000": 5, "A000001": 1, "gone": 1})
             child = shop.child("kill", instant)
-            _, told = child.communicate(timeout=PATIENCE_S)
+            _, told = child.finish()
             assert child.returncode in {0, -signal.SIGKILL}, told
             killed += child.returncode != 0
             half = shop.rows()
@@ -231,14 +231,13 @@ class TestPromise8:
 
     def test_promise_8_one_run_at_a_time_and_who_has_to_wait_is_not_lost(self, shop: Shop) -> None:
         child = shop.child("wait", 3)
-        assert child.stdout is not None
-        assert child.stdout.readline() == "fetching\n"
+        assert child.read_line() == "fetching\n"
 
         with pytest.raises(SyncBusyError, match="another run of this sync is under way"):
             shop.sync([stock("ours", 1)])
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(run_sync, shop.job([stock("ours", 1)]), settings=shop.settings, wait_s=PATIENCE_S)
-            child.communicate("go on\n", timeout=PATIENCE_S)
+            child.finish("go on\n")
             assert waiting.result(PATIENCE_S).created == 1
 
         assert child.returncode == 0
@@ -246,10 +245,9 @@ class TestPromise8:
 
     def test_promise_8_a_run_that_is_dead_blocks_nobody(self, shop: Shop) -> None:
         child = shop.child("wait", 3)
-        assert child.stdout is not None
-        child.stdout.readline()
+        child.read_line()
         child.kill()
-        child.communicate(timeout=PATIENCE_S)
+        child.finish()
 
         assert shop.sync([stock("ours", 1)]).created == 1
 
@@ -312,7 +310,7 @@ class TestPromise11:
         for count in (30_000, 120_000):
             shop.do("DELETE FROM variants")
             child = shop.child("measure", count)
-            told, error = child.communicate(timeout=PATIENCE_S)
+            told, error = child.finish()
             assert child.returncode == 0, error
             peaks_kb.append(int(told))
         few, many = peaks_kb

@@ -1,11 +1,10 @@
-"""A sync, page by page, in a process of its own that ends by SIGKILL at a chosen instant. Run by `test_crashes.py`."""
+"""A sync, page by page, in a process of its own that ends by SIGKILL at a chosen instant, for `test_crashes.py`."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,7 +142,3 @@ def main(folder: Path, instant: str, number: int, plan_id: str | None = None) ->
             apply_plan(plan_id, job=job, settings=settings)
         else:
             run_sync(job, settings=settings)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -27,7 +27,7 @@ from upath import UPath
 from sync_pipelines import RunError
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.redaction import exception_type, message_of
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import (
     MAX_PARTS,
     SNAPSHOT_PAGE,
@@ -329,7 +329,7 @@ class TestComplete:
             nonlocal writes
             writes += 1
             if writes >= page:
-                with writer._told():
+                with writer._explaining_failures():
                     raise OSError(errno.ENOSPC, "No space left on device")
             function(writer, table)
 

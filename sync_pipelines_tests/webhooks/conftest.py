@@ -32,9 +32,10 @@ from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhook_signatures import BearerToken, Unsigned
 from sync_pipelines.engine.webhooks import Webhook
 from sync_pipelines.webhooks.application import build_app
+from sync_pipelines.webhooks.delivery_writer import DeliveryWriter
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import hooks_of
-from sync_pipelines.webhooks.storing import DeliveryWriter
+from sync_pipelines_tests.children import Child
 
 ROOT = Path(sync_pipelines.__file__).resolve().parent.parent
 TOKEN = "t0ken-for-tests"
@@ -181,7 +182,9 @@ class Served:
         package = folder / "served_jobs"
         package.mkdir()
         (package / "__init__.py").write_text(textwrap.dedent(job))
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_PIPELINES_")}
+        # what it says must come through a pipe at once, on a machine that does not ask Python for it as well
+        left_out = ("SYNC_PIPELINES_", "PYTHONUNBUFFERED")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         self.environment = {
             **inherited,
             "PYTHONPATH": str(ROOT),
@@ -191,20 +194,19 @@ class Served:
             "HOOK_TOKEN": TOKEN,
         }
         self.port = 0
-        self.process: subprocess.Popen[str] | None = None
-        self._log = (folder / "log").open("a")
+        self.process: Child | None = None
 
     def start(self) -> None:
         """Starts it, on the port that it had before if there was one."""
         command = [sys.executable, "-m", "sync_pipelines.cli", "webhooks", "serve", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=self._log, text=True,
-            preexec_fn=_heed_signals,  # noqa: PLW1509 - the tests may ignore Ctrl-C, which a child would inherit
+        self.process = Child(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, log=self.folder / "log",
+            preexec_fn=_heed_signals,
         )  # fmt: skip
-        assert self.process.stdout is not None
-        told = self.process.stdout.readline() + self.process.stdout.readline()
+        told = self.process.read_line() + self.process.read_line()
         found = re.search(r":(\d+)/webhooks/", told)
-        assert found, told + self.log
+        if not found:
+            self.process.fail("does not say where it listens", told)
         self.port = int(found[1])
         self.wait_until_alive()
 
@@ -263,7 +265,6 @@ class Served:
     def close(self) -> None:
         if self.process is not None:
             self.end(signal.SIGKILL)
-        self._log.close()
 
 
 def _heed_signals() -> None:

@@ -135,6 +135,6 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             work_schema=settings.work_schema,
             clock=clock,
             retries=Retry(settings.delivery_attempts, settings.delivery_first_wait_s),
-            linger_s=settings.linger_s,
+            linger_s=settings.idle_wait_s,
             keep_plans=timedelta(days=settings.keep_plans_days) if settings.keep_plans_days else None,
         )

@@ -16,7 +16,7 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.duplicates import DuplicateIndex
 from sync_pipelines.runner.plans.plan_file import files_of_plan
-from sync_pipelines.snapshots.files import read_pages
+from sync_pipelines.snapshots.parquet_pages import read_pages
 from sync_pipelines.snapshots.snapshot import Snapshot
 
 

@@ -20,7 +20,7 @@ from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_file import PlanPages, delete_entry, fields_before
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
 

@@ -31,7 +31,7 @@ from sync_pipelines.runner.plans.plan_file import (
     write_findings,
 )
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
 

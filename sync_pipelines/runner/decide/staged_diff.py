@@ -13,10 +13,10 @@ from typing import Any
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
-from sync_pipelines.engine.overlap import ahead
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
 from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.read_ahead import ahead
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.targets import BulkRequest
@@ -35,7 +35,7 @@ from sync_pipelines.runner.decide.page_diff import (
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.plan_file import PlanPages, entries_of, write_findings
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotPage
 from sync_pipelines.snapshots.store import RunFiles
 

@@ -22,7 +22,7 @@ from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.page_diff import NO_DELETES
 from sync_pipelines.runner.failures.failure_notes import FailedItem, FailureNotes
 from sync_pipelines.runner.plans.plan_file import files_of_plan
-from sync_pipelines.snapshots.files import read_pages
+from sync_pipelines.snapshots.parquet_pages import read_pages
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
 

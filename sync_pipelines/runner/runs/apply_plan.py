@@ -26,7 +26,7 @@ from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.runs.results import results_of_run
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
-from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.parquet_pages import read_summary
 
 
 @dataclass(frozen=True, slots=True)

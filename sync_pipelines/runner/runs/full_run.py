@@ -35,7 +35,7 @@ from sync_pipelines.runner.runs.results import finish_run
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.runner.write.record_history import forget_old_history, move_left
 from sync_pipelines.runner.write.staged_writer import APPLIED, SPANS, StagedWriter
-from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
 

@@ -13,7 +13,7 @@ from sync_pipelines.errors import RunError
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.failures.reconcile import causes_of_run
 from sync_pipelines.runner.plans.plan_file import files_of_plan, read_duplicates
-from sync_pipelines.snapshots.files import read_summary
+from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
 

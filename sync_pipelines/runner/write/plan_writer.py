@@ -19,7 +19,7 @@ from sync_pipelines.runner.plans.plan_file import read_plan
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.write.batch_writer import Recheck, write_entries
 from sync_pipelines.runner.write.record_history import Recorder
-from sync_pipelines.snapshots.files import read_rows
+from sync_pipelines.snapshots.parquet_pages import read_rows
 from sync_pipelines.snapshots.store import RunFiles
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 import stamina
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_pipelines.database.inbox import FAILED
@@ -115,9 +115,10 @@ class Shop:
 
 
 def told(results: SyncResults) -> Any:
-    """What a result says, but for times and the run's id."""
+    """What a result says, but for times and the ids of the run and of its plan."""
     listed = [(each.external_id, each.message, each.exception_type, each.position) for each in results.errors]
-    return results.counts(), results.outcome, results.notes, listed, results.duplicates
+    notes = [note.replace(results.plan_id or "no plan", "ID") for note in results.notes]
+    return results.counts(), results.outcome, notes, listed, results.duplicates
 
 
 # The same results
@@ -141,6 +142,7 @@ worlds = st.fixed_dictionaries(
 
 @hypothesis.settings(max_examples=40, deadline=None)
 @given(st.lists(st.builds(item, skus, st.integers(0, 2)), max_size=25), worlds)
+@example([], {"before": {"A": 1}, "unfound": (), "refused": (), "error": ValueError("no"), "kind": "plain"})
 def test_any_concurrency_gives_the_same_records_and_results(fetched: list[Item], world: dict[str, Any]) -> None:
     """Counts, outcomes, errors, their words and their order, for any mix of failures."""
     shops, results = [], []

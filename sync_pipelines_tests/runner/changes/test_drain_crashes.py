@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
 from collections import Counter
@@ -17,11 +16,10 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.inbox import Delivery
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner import drain_child as child
 from sync_pipelines_tests.runner.desk import Desk
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["sync_pipelines_tests.runner.drain_child"])
 SKUS = 24
 DELIVERIES = 70
 
@@ -59,11 +57,9 @@ class Place:
 
     def killed(self, function: Callable[..., None], *given: Any) -> bool:
         """Drains in a process of its own. True if it was killed, False if it came to its end."""
-        process = _PROCESSES.Process(target=function, args=(self.folder, self.url, self.ledger, *given))
-        process.start()
-        process.join(60)
-        assert process.exitcode in {0, -signal.SIGKILL}
-        return process.exitcode != 0
+        code = exit_code(fork(function, self.folder, self.url, self.ledger, *given))
+        assert code in {0, -signal.SIGKILL}
+        return code != 0
 
     def finish(self) -> None:
         """Drains what is left."""

@@ -16,6 +16,7 @@ from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.write.record_history import Recorder
+from sync_pipelines_tests.children import exit_code
 from sync_pipelines_tests.runner.instants import (
     DELETED,
     FETCHED,
@@ -72,8 +73,7 @@ def test_a_guarded_run_that_dies_withholds_once_and_writes_all_else(  # noqa: PL
 @pytest.mark.parametrize("instant", [16, 30])
 def test_a_guarded_run_that_is_killed_is_gone_on_with(stage: Stage, instant: int) -> None:
     process = stage.in_a_process(run_and_be_killed, instant)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_code(process) == -signal.SIGKILL
     results = stage.go_on()
     assert (results.outcome, results.accounts_balance, stage.rows()) == ("guarded", True, UNRELEASED)
     assert [each.id for each in stage.open_plans()] == [results.plan_id]

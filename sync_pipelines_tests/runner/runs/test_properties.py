@@ -59,16 +59,16 @@ worlds = st.builds(
 
 
 class Narrow:
-    """The twin without its bulk methods."""
+    """The memory target without its bulk methods."""
 
-    def __init__(self, twin: MemoryTarget) -> None:
-        self._twin = twin
+    def __init__(self, target: MemoryTarget) -> None:
+        self._target = target
         for name in ("find_local", "create", "update", "delete", "list_local", "changes"):
-            setattr(self, name, getattr(twin, name))
+            setattr(self, name, getattr(target, name))
 
     @contextmanager
     def open(self, identify: Any) -> Iterator[Narrow]:
-        with self._twin.open(identify):
+        with self._target.open(identify):
             yield self
 
 

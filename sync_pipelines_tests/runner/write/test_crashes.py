@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +17,8 @@ from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.snapshots.snapshot import Snapshot
-from sync_pipelines_tests.runner.crashing import CHILD, REPOSITORY, child
+from sync_pipelines_tests.children import exit_code, fork
+from sync_pipelines_tests.runner import crash_child as child
 
 # 92 creates, 2 updates and 2 deletes make 10 chunks of 10; A001 is unchanged.
 WRITES = 96
@@ -40,10 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 def kill_at(folder: Path, instant: str, number: int = 1) -> None:
     """Runs the sync in a process that is killed at that instant."""
-    command = [sys.executable, str(CHILD), str(folder), instant, str(number)]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert exit_code(fork(child.main, folder, instant, number)) == -signal.SIGKILL
 
 
 def query(folder: Path, statement: str) -> list[tuple[Any, ...]]:

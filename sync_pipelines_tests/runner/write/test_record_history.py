@@ -383,12 +383,12 @@ def test_sync_single_item_records_where_it_opens_the_ledger_for_versions(shop: S
 
 @pytest.fixture
 def sync_into(tmp_path: Path) -> Callable[..., list[HistoryEvent]]:
-    """Runs a job of functions (or of a twin) and gives the history of A."""
+    """Runs a job of functions (or of a memory target) and gives the history of A."""
 
     def sync(items: list[Item], **fields: Any) -> list[HistoryEvent]:
-        given = {"name": "twin", "fetch_external": lambda: items, "get_external_id": "sku"}
+        given = {"name": "fake", "fetch_external": lambda: items, "get_external_id": "sku"}
         job: SyncJob[Any, Any] = SyncJob(**{**given, **fields})
-        settings = Settings(data_dir=tmp_path / "twin", database_url=None, ledger_url=None)
+        settings = Settings(data_dir=tmp_path / "fake", database_url=None, ledger_url=None)
         run(job, settings=settings)
         return record_history(job, "A", settings=settings)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import signal
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,8 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
+from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner import bulk_child as child
-
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["sync_pipelines_tests.runner.bulk_child"])
 
 
 class Place:
@@ -48,11 +46,9 @@ class Place:
 
     def killed(self, function: Callable[..., None], *given: Any, **options: Any) -> bool:
         """Does something in a process of its own. True if it was killed, False if it came to its end."""
-        process = _PROCESSES.Process(target=function, args=(self.folder, self.url, *given), kwargs=options)
-        process.start()
-        process.join(60)
-        assert process.exitcode in {0, -signal.SIGKILL}
-        return process.exitcode != 0
+        code = exit_code(fork(partial(function, **options), self.folder, self.url, *given))
+        assert code in {0, -signal.SIGKILL}
+        return code != 0
 
     def kill_at(self, instant: str, number: int = 1) -> None:
         assert self.killed(child.run_and_be_killed, instant, number)
