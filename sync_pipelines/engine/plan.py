@@ -28,6 +28,10 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
 
 
+SUCCEEDED = frozenset({Outcome.CREATED, Outcome.UPDATED, Outcome.DELETED, Outcome.UNCHANGED})
+"""The outcomes after which the local record is what the item says."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanCounts:
     """How many records a plan wants created, updated and deleted. None of them is written yet."""
