@@ -86,18 +86,21 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
         if rules.limits is not None:
             verdict = rules.limits.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
         notes = notes_of(reason, stale, rules.delete_delay)
-        planned = PlanSummary(total, settled, plan.rows, notes, None, entries.counts(), verdict, reason is not None)
-        whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
-        planned = whole if durable else planned.without_withheld(entries.counts())
+        planned = PlanSummary(
+            total,
+            settled,
+            plan.rows,
+            notes,
+            planned=entries.counts(),
+            verdict=verdict,
+            deletes_withheld=reason is not None,
+        )
+        planned = planned.as_dry_run() if durable else planned.without_withheld(entries.counts())
         findings.finish({})
         plan.finish(planned.summary())
     if planned.verdict and rules.limits is not None:
         rules.limits.keep(entries_of(files, verdict.withheld))
     return replace(planned, verdict=verdict)
-
-
-def _would_withhold(reason: str) -> str:
-    return f"a run would be guarded: {reason}"
 
 
 def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay | None = None) -> list[str]:

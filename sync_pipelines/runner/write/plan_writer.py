@@ -69,7 +69,7 @@ class PlanWriter:
         Raises:
             TargetError: The target does not answer; what was done is in the ledger.
         """
-        done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
+        done = 0 if planned.staged is None else planned.writes - read_rows(files.plan)
         fields = self._check is not None or (self._in_doubt and self.recorder is not None)
         for page in read_plan(files, self._written.done(BATCH), fields=fields, without=planned.verdict.withheld):
             if page.entries:
