@@ -6,7 +6,8 @@ from typing import Any
 
 from sync_pipelines.database.history import History
 from sync_pipelines.database.ledger import open_ledger
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.history import HistoryEvent
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry.record_events import events_of_record

@@ -12,9 +12,9 @@ from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.leases import Holder, Leases
 from sync_pipelines.delivery import single_items
 from sync_pipelines.delivery.single_items import apply_item
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace

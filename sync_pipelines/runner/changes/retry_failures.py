@@ -14,7 +14,8 @@ from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSER
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import RETRY
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.progress import OnProgress, Progress
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, ItemError, RunError
@@ -179,12 +180,12 @@ class RetryRun(ItemsRun):
             batch = RetryBatch(rules, failures, self._done, self._workspace.clock())
             self._put_off(failures)
             try:
-                batch.decide()
+                batch.decide_failures()
                 if batch.has_writes:
                     self._workspace.ledger.begin_apply(run_id, self._workspace.clock())
-                batch.write()
+                batch.write_failures()
             finally:
-                self._settle(run_id, batch)
+                self._note(run_id, batch)
             self._done += len(failures)
             self._report.progress(Progress("apply", total, self._done, total))
             if batch.outage is not None:
@@ -208,16 +209,16 @@ class RetryRun(ItemsRun):
         later = {each.key: retry.next_at(min(each.attempts, retry.attempts - 1), now) for each in failures}
         self._failures.reschedule(self.job.name, {key: at for key, at in later.items() if at is not None})
 
-    def _settle(self, run_id: str, batch: RetryBatch) -> None:
+    def _note(self, run_id: str, batch: RetryBatch) -> None:
         """Notes what became of a batch, all in one transaction."""
         now, name = self._workspace.clock(), self.job.name
-        errors = [batch.errors[position] for position in sorted(batch.errors)]
-        failed = batch.failed()
+        outcomes, failed = batch.outcomes, batch.failed()
+        errors = outcomes.all_errors()
         notes = FailureNotes(self.job, self._failures, run_id, now)
-        also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, batch.written)
+        also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, outcomes.written)
         with self._failures.transaction() as connection:
-            counts = {**batch.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
-            rows, key = map(error_row, errors), BatchKey(number=self._batches_done)
+            counts, rows = outcomes.counts().to_dict(), map(error_row, errors)
+            key = BatchKey(number=self._batches_done)
             self._workspace.batches.save(run_id, key, counts, rows, now, within=connection, also=also)
             other_key = [key for key, each in failed.items() if each.key != key]
             self._failures.resolve(name, batch.resolved_keys() + other_key, run_id, now, connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import Connection
@@ -34,6 +35,14 @@ class Known:
     def newest(self) -> Version | None:
         """The newer one of the two."""
         return newer_of(self.noted, self.held)
+
+
+class Standing(Enum):
+    """How an item stands to its local record."""
+
+    OLDER = "older"
+    SAME = "same"
+    NEWER = "newer"
 
 
 class StaleCheck:
@@ -93,21 +102,21 @@ class StaleCheck:
     def _held(self, local: Any | None) -> Version | None:
         return _version_or_none(self._driver.local_version(local)) if local is not None else None
 
-    def is_older(self, version: Version, known: Known | None) -> bool:
-        """True if an item of that version is older than the local record."""
-        if known is None:
-            return False
-        return version.is_older_than(known.noted) or self._as_held(version).is_older_than(known.held)
+    def standing(self, version: Version, known: Known | None) -> Standing:
+        """Says how an item of that version stands to its local record. Nothing else decides that an item is too old.
 
-    def is_newer(self, version: Version, known: Known | None) -> bool:
-        """True if an item of that version is newer than the local record, or nothing is known of that."""
+        Where a database compares, the ranks of `targets.staging.diff_sql` decide the same of what the record holds.
+        """
         if known is None:
-            return True
-        as_held = self._as_held(version)
-        return any(
-            each is not None and each.is_older_than(given)
-            for each, given in ((known.noted, version), (known.held, as_held))
-        )
+            return Standing.NEWER
+        pairs = [(version, known.noted)]
+        if known.held is not None:
+            pairs.append((self._as_held(version), known.held))
+        if any(of_item.is_older_than(of_record) for of_item, of_record in pairs):
+            return Standing.OLDER
+        if any(of_record is not None and of_record.is_older_than(of_item) for of_item, of_record in pairs):
+            return Standing.NEWER
+        return Standing.SAME
 
     def _as_held(self, version: Version) -> Version:
         """The version as a local record would hold it: a column may round it."""
@@ -121,18 +130,18 @@ class StaleCheck:
         """True if the local record has become newer than the item since the diff."""
         if entry.action is Action.DELETE:
             return False
-        return self.is_older(self.version_of(entry.item), known.get(entry.external_id))
+        return self.standing(self.version_of(entry.item), known.get(entry.external_id)) is Standing.OLDER
 
-    def keep_written(self, entries: Sequence[PlanEntry], outcomes: Mapping[int, Outcome]) -> None:
+    def keep_written(self, entries: Mapping[int, PlanEntry], outcomes: Mapping[int, Outcome]) -> None:
         """Notes the versions of the items whose records have been brought up to them.
 
         Args:
-            entries: Of a plan.
-            outcomes: Place in them -> what became of it.
+            entries: Handle -> entry of a plan.
+            outcomes: Handle -> what became of it.
         """
         good = {Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED}
-        written = [entries[number] for number, outcome in outcomes.items() if outcome in good]
-        self.keep({each.external_id: each.item for each in written})
+        written = [entry for handle, entry in entries.items() if outcomes.get(handle) in good]
+        self.keep({each.external_id: each.item for each in written if each.action is not Action.DELETE})
 
     def keep(self, items: Mapping[str, Any]) -> None:
         """Notes that local records are now what these items say.
@@ -145,15 +154,6 @@ class StaleCheck:
             with suppress(Exception):  # it could be read before; that what is written can't be undone
                 versions[external_id] = self.version_of(item)
         self.keep_versions(versions)
-
-    def keep_deleted(self, deleted: Mapping[str, Any]) -> None:
-        """Notes what deleted records had come to, which nothing that is older may bring back.
-
-        Args:
-            deleted: Canonical id -> the local record as it was.
-        """
-        known = self.known(deleted, list(deleted))
-        self.keep_versions({key: each.newest for key, each in known.items() if each.newest is not None})
 
     def keep_versions(self, versions: Mapping[str, Version]) -> None:
         """Notes the versions of records, also of such as are deleted: an older item does not bring them back.

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, FailureRow, Known
 from sync_pipelines.database.failures import Failures, hash_of, key_of_id, key_without_id
 from sync_pipelines.engine.causes import fingerprint, template_of
+from sync_pipelines.engine.changes import ChangeEvent, Upsert
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.versions import Version
-from sync_pipelines.engine.webhooks import Change, Upsert
 from sync_pipelines.runner.decide.stale_check import version_of
 
 SINGLE_ITEM = "single item"
@@ -162,7 +162,7 @@ def attempts_after(failed: FailedItem, hashed: str | None, known: Known | None, 
     return 1 if has_changed else known.attempts + 1
 
 
-def delivered_now(job: SyncJob[Any, Any], change: Change, external_id: str, at: datetime) -> Delivered:
+def delivered_now(job: SyncJob[Any, Any], change: ChangeEvent, external_id: str, at: datetime) -> Delivered:
     """A change that was applied at once.
 
     Args:

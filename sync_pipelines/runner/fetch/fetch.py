@@ -7,9 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.pages import stream_pages
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
@@ -124,16 +124,10 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
     page = FetchedPage(positions, [None] * len(items), items)
     for place, item in enumerate(items):
         try:
-            page.external_ids[place] = _external_id(job, item)
+            page.external_ids[place] = external_id_of(job, item)
         except Exception as error:  # noqa: BLE001 - one bad item never stops the others
             page.errors[place] = error
     return page
-
-
-def _external_id(job: SyncJob[Any, Any], item: Any) -> str:
-    given = checked_external_id(resolve(job.identify(item)))
-    given.encode("utf-8")
-    return given
 
 
 def _texts_of_field(name: str, items: Sequence[Any]) -> list[str | None] | None:
@@ -154,7 +148,7 @@ def snapshot_row(job: SyncJob[Any, Any], position: int, item: Any) -> SnapshotRo
     """An item as a snapshot gives it back, or what is wrong with it."""
     external_id: str | None = None
     try:
-        external_id = _external_id(job, item)
+        external_id = external_id_of(job, item)
         return SnapshotRow(position, external_id, decode(encode(item)))
     except Exception as error:  # noqa: BLE001 - one bad item never stops the others
         return SnapshotRow(position, external_id, None, exception_type(error), message_of(error))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError, RunError
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
@@ -82,7 +82,7 @@ def _checked(job: SyncJob[Any, Any], driver: TargetDriver, asked: str, answer: A
         return answer
     try:
         item = decode(encode(answer.value))  # what a run would hand to the functions
-        _require_same(driver, asked, checked_external_id(resolve(job.identify(item))))
+        _require_same(driver, asked, external_id_of(job, item))
     except ConfigurationError:
         raise
     except Exception as error:  # noqa: BLE001 - one bad item never stops the others

@@ -25,10 +25,10 @@ pytestmark = pytest.mark.each_database
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few items make several chunks and spans; nobody waits for the disk, for nobody pulls its plug."""
+    """A few items make several chunks and batches; nobody waits for the disk, for nobody pulls its plug."""
     monkeypatch.setattr("sync_pipelines.snapshots.durable_files._make_durable", lambda _path: None)
     monkeypatch.setattr("sync_pipelines.runner.plans.plan_file.PAGE_SIZE", 3)
-    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_SPAN", 3)
+    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_BATCH", 3)
 
 
 def examples_of(default: int) -> settings:
