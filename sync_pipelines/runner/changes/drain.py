@@ -229,7 +229,7 @@ class Drain(ItemsRun):
 
     def _completed(self, batch: DrainBatch, outcomes: Outcomes, now: datetime) -> Iterator[Settled]:
         for each in batch.incoming:
-            error, outcome = outcomes.errors.get(each.position), outcomes.outcomes.get(each.position)
+            error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
                 in_vain = each.position in batch.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
@@ -242,7 +242,7 @@ class Drain(ItemsRun):
         for failed in outcomes.all_errors():
             self._report.item_failed(failed)
         for each in batch.incoming:
-            error, outcome = outcomes.errors.get(each.position), outcomes.outcomes.get(each.position)
+            error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
                 self.applied.append(Applied(each.external_id, "failed", _message(error)))
             elif outcome is not None:
@@ -254,7 +254,7 @@ def _succeeded(batch: DrainBatch, outcomes: Outcomes) -> list[Delivered]:
     return [
         Delivered(each.external_id, each.delivery.received_at, each.version)
         for each in batch.incoming
-        if each.external_id is not None and outcomes.outcomes.get(each.position) in SUCCEEDED
+        if each.external_id is not None and outcomes.by_handle.get(each.position) in SUCCEEDED
     ]
 
 

@@ -104,9 +104,9 @@ def decide_changes(rules: RunRules, changes: Sequence[Change], decided: Decided)
                 decided.outcomes.fail(change.handle, change.external_id, broken[change.external_id])
             elif change.item is not DELETE and _is_stale(rules, change, watermarks, decided):
                 decided.stale.add(change.handle)
-                decided.outcomes.outcomes[change.handle] = Outcome.SKIPPED
+                decided.outcomes.keep(change.handle, Outcome.SKIPPED)
             elif not _is_to_be_written(rules.driver, change, found.get(change.external_id), decided):
-                decided.outcomes.outcomes[change.handle] = Outcome.UNCHANGED
+                decided.outcomes.keep(change.handle, Outcome.UNCHANGED)
                 unchanged[change.external_id] = change.item
     if rules.stale_check is not None:
         _add_tombstones(changes, watermarks, decided)
@@ -122,7 +122,7 @@ def _without_skipped(rules: RunRules, changes: Sequence[Change], outcomes: Outco
     for change in changes:
         with outcomes.one_item(change.handle, change.external_id):
             if change.item is not DELETE and call(should_skip, change.item):
-                outcomes.outcomes[change.handle] = Outcome.SKIPPED
+                outcomes.keep(change.handle, Outcome.SKIPPED)
             else:
                 left.append(change)
     return left

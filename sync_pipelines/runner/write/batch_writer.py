@@ -60,7 +60,7 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
         batch.write()
     finally:
         if rules.stale_check is not None:
-            rules.stale_check.keep_written(entries, outcomes.outcomes)
+            rules.stale_check.keep_written(entries, outcomes.by_handle)
 
 
 class BatchWriter:
@@ -109,7 +109,7 @@ class BatchWriter:
                 if entry.external_id in broken:
                     self._outcomes.fail_entry(handle, entry, broken[entry.external_id])
                 elif self._is_stale(entry, watermarks):
-                    self._outcomes.outcomes[handle] = Outcome.SKIPPED
+                    self._outcomes.keep(handle, Outcome.SKIPPED)
                 else:
                     self._assign(handle, entry, found.get(entry.external_id))
 
@@ -172,7 +172,7 @@ class BatchWriter:
                 if answer.error is not None:
                     self._outcomes.fail_entry(handle, self._entries[handle], answer.error)
                     continue
-                self._outcomes.outcomes[handle] = _WRITTEN[action]
+                self._outcomes.keep(handle, _WRITTEN[action])
                 if work.external_id in self._notes:
                     note = self._notes.pop(work.external_id)
                     self._outcomes.written.append(note.written(self._driver, _WRITTEN[action]))
