@@ -1,4 +1,4 @@
-"""The drain: what waits in the inbox through the same diff and apply as a full run, in batches until it is empty."""
+"""The drain: decides on what waits in the inbox, and writes it, in batches until it is empty."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class DrainLimits:
     """How long a drain goes on.
 
     Args:
-        linger_s: Seconds to wait for late arrivals once the inbox is empty.
+        idle_wait_s: Seconds to wait for late arrivals once the inbox is empty.
         longest_s: Seconds after which it ends although more waits, so that a full sync gets its turn.
     """
 
-    linger_s: float = 2.0
+    idle_wait_s: float = 2.0
     longest_s: float = 600.0
 
 
@@ -110,7 +110,7 @@ class Drain(ItemsRun):
                 self._apply(run_id, number, driver, deliveries)
                 number, last_arrival_s = number + 1, time.monotonic()
                 self._adapt(last_arrival_s - looked_s)
-            elif time.monotonic() - last_arrival_s >= limits.linger_s:
+            elif time.monotonic() - last_arrival_s >= limits.idle_wait_s:
                 return
             else:
                 sleep(_POLL_S)
@@ -123,7 +123,7 @@ class Drain(ItemsRun):
         self._batch_size = min(self._batch_size, BATCH_SIZE)
 
     def _next(self, driver: TargetDriver) -> Sequence[Incoming]:
-        """The deliveries that are due, and others that wait for the same items, so that none comes too late.
+        """Returns the deliveries that are due, and others that wait for the same items, so that none comes too late.
 
         Their ids are looked for as the target's key has them too: that is how those are stored that have been tried.
         """
@@ -186,7 +186,7 @@ class Drain(ItemsRun):
             raise batch.outage
 
     def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> Outcomes | None:
-        """None if target and ledger are two databases."""
+        """Writes and completes a batch in one transaction; None if target and ledger are two databases."""
         committed = self._committed(run_id, number, batch)
         if committed is not None:
             return committed
@@ -205,7 +205,7 @@ class Drain(ItemsRun):
         return outcomes
 
     def _committed(self, run_id: str, number: int, batch: DrainBatch) -> Outcomes | None:
-        """What an attempt has done whose commit came through, but not the answer to it; None if there was none."""
+        """Returns what an attempt has done whose commit was uncertain but has succeeded; None if there was none."""
         if batch.written is None or BatchKey(number=number) not in self._workspace.batches.of_run(run_id):
             return None
         return batch.written
@@ -224,7 +224,7 @@ class Drain(ItemsRun):
 
     def _completed(self, batch: DrainBatch, outcomes: Outcomes, now: datetime) -> Iterator[Settled]:
         for each in batch.incoming:
-            error, outcome = outcomes.errors.get(each.position), outcomes.outcomes.get(each.position)
+            error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
                 in_vain = each.position in batch.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
@@ -237,7 +237,7 @@ class Drain(ItemsRun):
         for failed in outcomes.all_errors():
             self._report.item_failed(failed)
         for each in batch.incoming:
-            error, outcome = outcomes.errors.get(each.position), outcomes.outcomes.get(each.position)
+            error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
                 self.applied.append(Applied(each.external_id, "failed", _message(error)))
             elif outcome is not None:
@@ -245,16 +245,16 @@ class Drain(ItemsRun):
 
 
 def _succeeded(batch: DrainBatch, outcomes: Outcomes) -> list[Delivered]:
-    """The items whose records are now what the deliveries say."""
+    """Returns the items whose records are now what the deliveries say."""
     return [
         Delivered(each.external_id, each.delivery.received_at, each.version)
         for each in batch.incoming
-        if each.external_id is not None and outcomes.outcomes.get(each.position) in SUCCEEDED
+        if each.external_id is not None and outcomes.by_handle.get(each.position) in SUCCEEDED
     ]
 
 
 def _other_id(incoming: Incoming) -> str | None:
-    """The item's canonical id, if the inbox does not have it as it is."""
+    """Returns the item's canonical id, if the inbox does not have it as it is."""
     return None if incoming.external_id == incoming.delivery.external_id else incoming.external_id
 
 

@@ -62,7 +62,7 @@ def retry_failures(  # noqa: PLR0913 - one job and its options, by keyword
         SyncBusyError: Another run of this sync is still under way; nothing was done.
         ConfigurationError: An id has no failure that can be tried again, ids and `everything` are both given, or a
             declaration, a setting or a table is wrong.
-        TargetError: The target does not answer; what went through is accounted for in `results`.
+        TargetError: The target does not answer; what succeeded is accounted for in `results`.
         FetchError: The source does not answer; what was not asked for is left as it is.
     """
     if not isinstance(job, SyncJob):
@@ -84,7 +84,7 @@ def _id_text(job: SyncJob[Any, Any], given: Any) -> str:
 
 
 def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | None) -> Retryable:
-    """Which failures of a job may be tried again.
+    """Says which failures of a job may be tried again.
 
     Args:
         job: The sync job.

@@ -240,11 +240,11 @@ def test_a_drain_waits_for_its_turn_and_loses_nothing(workspace: Workspace) -> N
     assert lease is not None
 
     with pytest.raises(SyncBusyError):
-        Drain(job_over(records), workspace).run(DrainLimits(linger_s=0))
+        Drain(job_over(records), workspace).run(DrainLimits(idle_wait_s=0))
     assert workspace.inbox.count("leased") == 1
 
     workspace.leases.release(lease)
-    assert Drain(job_over(records), workspace).run(DrainLimits(linger_s=0)).created == 1
+    assert Drain(job_over(records), workspace).run(DrainLimits(idle_wait_s=0)).created == 1
 
 
 RUN = """
