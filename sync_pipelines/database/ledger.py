@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -64,14 +65,34 @@ class Ledger:
     def __init__(self, database: Engine) -> None:
         self.database = database
         self.tables: LedgerTables = ledger_tables(database.dialect.name)
+        self._open = threading.local()
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction; a ledger that does not answer fails the run in a clear sentence.
+    def together(self) -> Iterator[None]:
+        """Makes one transaction of all that this thread does with the ledger in the block; nothing slow belongs there.
 
         Raises:
             RunError: The ledger does not answer.
         """
+        with self.transaction() as connection:
+            outer = getattr(self._open, "connection", None)
+            self._open.connection = connection
+            try:
+                yield
+            finally:
+                self._open.connection = outer
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction, or the one of `together`; a ledger that does not answer fails the run in a clear sentence.
+
+        Raises:
+            RunError: The ledger does not answer.
+        """
+        together = getattr(self._open, "connection", None)
+        if together is not None:
+            yield together
+            return
         try:
             with self.database.begin() as connection:
                 yield connection
@@ -160,19 +181,24 @@ class Ledger:
 
     def save_phase(
         self, run_id: str, phase: str, duration_ms: int, *, notes: Sequence[str] = (), dagster_run_id: str | None = None
-    ) -> None:
-        """Notes how long a phase took and what a person should know of it. A repeated phase counts anew."""
+    ) -> RunRow:
+        """Notes how long a phase took and what a person should know of it. A repeated phase counts anew.
+
+        Returns:
+            The run as it is now.
+        """
         runs = self.tables.runs
         with self.transaction() as connection:
-            row = connection.execute(select(runs.c.phase_ms, runs.c.notes).where(runs.c.id == run_id)).one()
-            known = [*(row.notes or [])]
-            values: dict[str, Any] = {
-                "phase_ms": {**(row.phase_ms or {}), phase: duration_ms},
-                "notes": known + [note for note in notes if note not in known],
-            }
-            if dagster_run_id is not None:
-                values["dagster_run_id"] = dagster_run_id
+            run = _run_row(connection.execute(select(runs).where(runs.c.id == run_id)).one())
+            run = replace(
+                run,
+                phase_ms={**run.phase_ms, phase: duration_ms},
+                notes=(*run.notes, *(note for note in notes if note not in run.notes)),
+                dagster_run_id=dagster_run_id or run.dagster_run_id,
+            )
+            values = {"phase_ms": run.phase_ms, "notes": list(run.notes), "dagster_run_id": run.dagster_run_id}
             connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+        return run
 
     def begin_apply(self, run_id: str, at: datetime) -> bool:
         """Notes that applying begins. True if an earlier attempt had begun and may have been broken off."""

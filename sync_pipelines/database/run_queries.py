@@ -173,9 +173,8 @@ class RunQueries:
         return found
 
     def _rows(self, query: Select[str]) -> list[RunRow]:
-        with self._ledger.database.begin() as connection:
-            ids = connection.execute(query).scalars().all()
-        found = (self._ledger.run(run_id) for run_id in ids)
+        with self._ledger.together(), self._ledger.transaction() as connection:
+            found = [self._ledger.run(run_id) for run_id in connection.scalars(query).all()]
         return [run for run in found if run is not None]
 
 

@@ -110,9 +110,11 @@ def limits_of(
     job: SyncJob[Any, Any], workspace: Workspace, run_id: str, files: RunFiles, driver: TargetDriver
 ) -> Limits:
     """The guards of a run of that job."""
-    released = workspace.plans.released(job.name)
-    last_fetched = RunQueries(workspace.ledger).last_fetched(job.name, released)
-    return Limits(job.guards or NO_LIMITS, files, driver, last_fetched, _earlier_verdict(workspace, run_id))
+    with workspace.ledger.together():
+        released = workspace.plans.released(job.name)
+        last_fetched = RunQueries(workspace.ledger).last_fetched(job.name, released)
+        earlier = _earlier_verdict(workspace, run_id)
+    return Limits(job.guards or NO_LIMITS, files, driver, last_fetched, earlier)
 
 
 def _earlier_verdict(workspace: Workspace, run_id: str) -> Verdict:
