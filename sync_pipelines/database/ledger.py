@@ -13,12 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, event, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, event, func, insert, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url, shown_url
 from sync_pipelines.database.migrate import migrate
-from sync_pipelines.database.tables import WHOLE, LedgerTables, ledger_tables
+from sync_pipelines.database.tables import LedgerTables, ledger_tables
 from sync_pipelines.errors import ConfigurationError, RunError
 
 _INSERT_ROWS = 1_000
@@ -45,6 +45,7 @@ class RunRow:
     dagster_run_id: str | None
     options: Mapping[str, Any]
     started_at: datetime
+    apply_started_at: datetime | None = None
     completed_at: datetime | None = None
     outcome: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -123,42 +124,24 @@ class Ledger:
 
     def run(self, run_id: str) -> RunRow | None:
         """The run of that id."""
-        return next(iter(self._runs(self.tables.runs.c.id == run_id, 1)), None)
+        return next(iter(self.find_runs(self.tables.runs.c.id == run_id, 1)), None)
 
     def latest_runs(self, job: str, limit: int = 20) -> list[RunRow]:
         """The newest runs of a sync job, newest first."""
-        return self._runs(self.tables.runs.c.job == job, limit)
+        return self.find_runs(self.tables.runs.c.job == job, limit)
 
     def run_of_dagster(self, dagster_run_id: str, job: str | None = None) -> RunRow | None:
         """The newest run (of that job) that the Dagster run carried out, or went on with."""
         runs = self.tables.runs
         condition = runs.c.dagster_run_id == dagster_run_id
-        return next(iter(self._runs(condition if job is None else condition & (runs.c.job == job), 1)), None)
+        return next(iter(self.find_runs(condition if job is None else condition & (runs.c.job == job), 1)), None)
 
-    def _runs(self, condition: Any, limit: int) -> list[RunRow]:
+    def find_runs(self, condition: ColumnElement[bool], limit: int) -> list[RunRow]:
+        """Returns the runs of which a condition holds, newest first."""
         runs = self.tables.runs
         query = select(runs).where(condition).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
         with self.transaction() as connection:
             return [_run_row(row) for row in connection.execute(query)]
-
-    def newer_applied_run(self, run_id: str) -> str | None:
-        """The id of a whole run of the same sync that began later than this one and has begun to apply, or None."""
-        runs = self.tables.runs
-        own = select(runs.c.job, runs.c.started_at).where(runs.c.id == run_id).subquery()
-        query = (
-            select(runs.c.id)
-            .where(
-                runs.c.job == own.c.job,
-                runs.c.kind.in_(WHOLE),
-                runs.c.id != run_id,
-                runs.c.started_at > own.c.started_at,
-                runs.c.apply_started_at.is_not(None),
-            )
-            .limit(1)
-        )
-        with self.transaction() as connection:
-            found: str | None = connection.execute(query).scalar()
-            return found
 
     def forget_runs(self, before: datetime) -> int:
         """Forgets runs that began before that time, with their errors, except the newest of each sync job.
@@ -355,6 +338,7 @@ def _run_row(row: Row[Any]) -> RunRow:
         dagster_run_id=row.dagster_run_id,
         options=row.options,
         started_at=row.started_at,
+        apply_started_at=row.apply_started_at,
         completed_at=row.completed_at,
         outcome=row.outcome,
         counts=row.counts or {},

@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
@@ -103,7 +103,7 @@ class Drain:
         """
         with self._session.leased() as held:
             started_at = self._workspace.clock()
-            self._unsure_until = RunQueries(self._workspace.ledger).last_applied_at(self.job.name, started_at)
+            self._unsure_until = AppliedSince(self._workspace.ledger, self.job.name).until(started_at)
             with self._session.items_phase(held, {}, started_at, list) as driver:
                 self._drain(self._session.run_id, driver, limits or DrainLimits(), sleep)
         assert self.results is not None  # noqa: S101 - tells mypy; the run has ended

@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
 from sync_pipelines.database.history import Writer
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import RETRY
 from sync_pipelines.engine.declaration import SyncJob, checked_external_id
 from sync_pipelines.engine.progress import OnProgress, Progress
@@ -93,7 +93,7 @@ def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | No
     return Retryable(
         by_asking=job.fetch_one is not None,
         has_versions=job.get_version is not None,
-        in_doubt_until=RunQueries(workspace.ledger).in_doubt_until(job.name),
+        uncertain_since=AppliedSince(workspace.ledger, job.name).uncertain_since(),
         due_at=now if job.retry is not None else None,
     )
 

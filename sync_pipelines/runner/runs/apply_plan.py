@@ -6,8 +6,8 @@ import getpass
 from dataclasses import dataclass
 from uuid import uuid4
 
+from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, PlanError, TooManyFailedError
@@ -93,7 +93,7 @@ class PlanRun(SyncRun):
                 session.start({"plan": plan.id, "kind": plan.kind}, clean_up=False)
             else:
                 session.run = run
-            notes_of_release = self._note_release(find_plan(self._workspace, plan.id), session.run_id, release)
+            notes_of_release = self._note_release(find_plan(self._workspace, plan.id), session.run, release)
             try:
                 with session.phase("apply") as notes:
                     session.on_start()
@@ -136,7 +136,7 @@ class PlanRun(SyncRun):
             applier.apply_plan(files, planned)
         return check.notes()
 
-    def _note_release(self, plan: PlanRow, run_id: str, release: Release | None) -> list[str]:
+    def _note_release(self, plan: PlanRow, run: RunRow, release: Release | None) -> list[str]:
         """Keeps who has released what guards had withheld, and why; gives what a person should know of it.
 
         What an attempt that broke off may have written stays theirs who released it then.
@@ -144,7 +144,7 @@ class PlanRun(SyncRun):
         if release is None:
             return []
         notes = [f"released by {release.released_by}: {release.reason}"]
-        if plan.reason and plan.released_by and RunQueries(self._ledger).has_begun_to_apply(run_id):
+        if plan.reason and plan.released_by and run.apply_started_at is not None:
             first = f"released by {plan.released_by}: {plan.reason}"
             notes = [first, *(f"gone on with, {each}" for each in notes if each != first)]
         else:

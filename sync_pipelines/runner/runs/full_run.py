@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import EARLIER, STAGED, BatchKey, WrittenBatches
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
@@ -32,9 +30,6 @@ from sync_pipelines.runner.write.staged_writer import StagedWriter
 from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
-
-WRITES = tuple(each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.DELETED))
-"""What becomes of single items that are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,24 +232,19 @@ class SyncRun:
 
     def _require_newest(self, session: RunSession, held: HeldLease) -> None:
         """Refuses to write what was fetched before somebody else wrote, which a re-execution may ask for."""
-        newer = self._ledger.newer_applied_run(session.run_id)
+        since = AppliedSince(self._ledger, self.job.name, asks_source=self.job.fetch_one is not None)
+        newer = since.whole_run(session.run)
         if newer is not None:
             raise RunError(
                 f"{self.job.name}: the newer run {newer} has applied since this one fetched; its items may be older "
                 "than the local records. Start a new run instead of re-executing this one."
             )
-        if self.job.get_version is None and not held.lease.is_continued and self._was_overtaken(session.run.started_at):
+        is_continued = self.job.get_version is not None or held.lease.is_continued
+        if not is_continued and since.single_items(session.run.started_at):
             raise RunError(
                 f"{self.job.name}: single items have been applied since this run fetched; its items may be older than "
                 "the local records. Start a new run instead of re-executing this one."
             )
-
-    def _was_overtaken(self, started_at: datetime) -> bool:
-        """True if single items have been written since the run began."""
-        retried = RunQueries(self._ledger).has_retried_since(self.job.name, started_at)
-        if retried and self.job.fetch_one is not None:  # else what was tried again is no newer than this run
-            return True
-        return self._workspace.inbox.has_applied_since(self.job.name, started_at, WRITES)
 
     def _apply_plan(self, session: RunSession, held: HeldLease) -> None:
         run_id = session.run_id

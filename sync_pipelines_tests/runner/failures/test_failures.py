@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BatchKey
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.errors import ConfigurationError, FetchError, HookError, RunError, TooManyFailedError
@@ -417,7 +417,7 @@ class TestGuards:
         with pytest.raises(TooManyFailedError):
             shop.run()
         assert shop.states() == {"A": "resolved", "B": "open", "C": "open"}
-        assert RunQueries(shop.workspace.ledger).in_doubt_until("stock") is None
+        assert AppliedSince(shop.workspace.ledger, "stock").uncertain_since() is None
 
 
 class TestSingleItems:
