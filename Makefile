@@ -5,10 +5,11 @@ OUT ?= .bench
 PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+TESTS := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-once demo-change dev test coverage test-ui bench bench-page bench-receiver bench-drain bench-dry-run docs lint types imports spelling check clean
+.PHONY: help demo demo-once demo-change dev test soak coverage test-ui bench bench-page bench-receiver bench-drain bench-dry-run docs lint types imports spelling check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,11 +26,14 @@ demo-change: $(VENV)/installed-demo  ## change the ERP of the running demo
 dev: $(VENV)/installed-dev  ## Dagster alone, on your own jobs and settings
 	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
-test: $(VENV)/installed-dev  ## all tests, PostgreSQL and the real ERP included; PROCESSES=1 one after the other
-	@exec $(BIN)/python -m pytest -m "not ui" --numprocesses $(PROCESSES) --dist worksteal
+test: $(VENV)/installed-dev  ## the tests, PostgreSQL and the real ERP included; PROCESSES=1 one after the other
+	@exec $(TESTS) -m "not soak and not ui"
+
+soak: $(VENV)/installed-dev  ## the tests that take long: more instants, more data, more servers
+	@exec $(TESTS) -m "soak and not ui"
 
 coverage: $(VENV)/installed-dev  ## all tests, and which lines and branches they reach
-	@exec $(BIN)/python -m pytest -m "not ui" --numprocesses $(PROCESSES) --dist worksteal --cov --cov-report=term:skip-covered
+	@exec $(TESTS) -m "not ui" --cov --cov-report=term:skip-covered
 
 test-ui: $(VENV)/installed-dev  ## what an operator sees, read in a real browser; needs Chromium
 	@exec $(BIN)/python -m pytest -m ui
@@ -69,7 +73,7 @@ imports: $(VENV)/installed-dev  ## which room may import which
 spelling: $(VENV)/installed-dev  ## spelling
 	$(BIN)/codespell
 
-check: lint types imports spelling docs test  ## what CI runs
+check: lint types imports spelling docs test  ## what CI runs, before `make soak` and `make test-ui`
 
 clean:  ## remove what runs, tests and the demo left behind
 	rm -rf site .sync_pipelines .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

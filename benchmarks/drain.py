@@ -59,7 +59,7 @@ def measure(deliveries: int) -> dict[str, Any]:
             newest = {row[0]: int(row[1]) for row in connection.execute(sa.text(_NEWEST))}
             local = {row[0]: row[1] for row in connection.execute(sa.text("SELECT sku, quantity FROM bench_stock"))}
         database.dispose()
-        single = {"inline_ms": _inline_ms(job, settings), "while it lingers_ms": _lingering_ms(job, settings)}
+        single = {"inline_ms": _inline_ms(job, settings), "idle wait_ms": _idle_wait_ms(job, settings)}
         return {"sent": sent, **drained, "items": len(newest), "all newest": local == newest, **single}
 
 
@@ -73,7 +73,7 @@ def _drain(job: SyncJob[Any, Any], settings: Settings) -> dict[str, Any]:
     began_s, runs = time.perf_counter(), 0
     with open_workspace(settings) as workspace:
         while workspace.inbox.next_try(job.name).count:
-            Drain(job, workspace).run(DrainLimits(linger_s=0))
+            Drain(job, workspace).run(DrainLimits(idle_wait_s=0))
             runs += 1
     return {"drained_s": round(time.perf_counter() - began_s, 2), "runs": runs}
 
@@ -92,11 +92,11 @@ def _inline_ms(job: SyncJob[Any, Any], settings: Settings) -> float:
     return round(median(took), 1)
 
 
-def _lingering_ms(job: SyncJob[Any, Any], settings: Settings) -> float:
+def _idle_wait_ms(job: SyncJob[Any, Any], settings: Settings) -> float:
     """Median from storing one item until it is applied, by a drain that waits for late arrivals."""
     took: list[float] = []
     with open_workspace(settings) as workspace:
-        drain = threading.Thread(target=lambda: Drain(job, workspace).run(DrainLimits(linger_s=3)))
+        drain = threading.Thread(target=lambda: Drain(job, workspace).run(DrainLimits(idle_wait_s=3)))
         drain.start()
         for number in range(_SINGLE // 3):
             began_s = time.perf_counter()

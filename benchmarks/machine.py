@@ -1,4 +1,4 @@
-"""What the numbers were measured on: processor, memory, versions; nothing that tells whose machine it is."""
+"""What the numbers were measured on: processor, memory, versions; nothing that reveals whose machine it is."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.task import Measured, Run, Task, Told
+from benchmarks.task import Measured, Report, Run, Task
 
 _PROFILED_LINES = 60
 
@@ -26,15 +26,15 @@ def main() -> None:
     gc.collect()
     profiler = cProfile.Profile() if task.profile else None
     began_s = time.perf_counter()
-    told = profiler.runcall(run) if profiler else run()
+    report = profiler.runcall(run) if profiler else run()
     wall_s = time.perf_counter() - began_s
     if profiler and task.profile:
         _write_profile(profiler, Path(task.profile))
-    _measured(told, wall_s).write(result_file)
+    _measured(report, wall_s).write(result_file)
 
 
-def _measured(told: Told, wall_s: float) -> Measured:
-    return Measured(told.wall_s if told.wall_s is not None else wall_s, peak_mb(), told.counts, told.errors)
+def _measured(report: Report, wall_s: float) -> Measured:
+    return Measured(report.wall_s if report.wall_s is not None else wall_s, peak_mb(), report.counts, report.errors)
 
 
 def peak_mb() -> float:

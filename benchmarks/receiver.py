@@ -11,6 +11,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -83,15 +84,28 @@ def environment(folder: Path, url: str) -> dict[str, str]:
 def running(folder: Path, variables: dict[str, str]) -> Iterator[int]:
     """A receiver, as an operator starts it; gives its port."""
     command = [sys.executable, "-m", "sync_pipelines.cli", "webhooks", "serve", "--port", "0"]
-    with subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, text=True) as process:
+    log = folder / "receiver.log"
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(command, cwd=folder, env=variables, stdout=out, stderr=subprocess.STDOUT) as process,
+    ):
         try:
-            told = process.stdout.readline() + process.stdout.readline() if process.stdout is not None else ""
-            port = int(re.findall(r":(\d+)/webhooks/", told)[0])
+            port = _port(process, log)
             send(variables, port, 4, WARM_UP, 0)
             yield port
         finally:
             process.terminate()
             process.wait(_PATIENCE_S)
+
+
+def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+    """The port at which the receiver says that it listens."""
+    give_up_at_s = time.monotonic() + _PATIENCE_S
+    while not (found := re.search(r":(\d+)/webhooks/.*\n", log.read_text(encoding="utf-8"))):
+        if process.poll() is not None or time.monotonic() > give_up_at_s:
+            raise RuntimeError(f"the receiver does not listen; it says: {log.read_text(encoding='utf-8')}")
+        time.sleep(0.02)
+    return int(found[1])
 
 
 def send(variables: dict[str, str], port: int, connections: int, deliveries: int, start: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Told:
+class Report:
     """What a contestant says when it is done.
 
     Args:
@@ -65,7 +65,7 @@ class Told:
     wall_s: float | None = None
 
 
-Run = Callable[[], Told]
+Run = Callable[[], Report]
 """What a contestant's `prepare(task)` gives: everything is imported and connected, the call does the work."""
 
 
@@ -76,8 +76,8 @@ class Measured:
     Args:
         wall_s: Seconds from the first item asked for to the last row committed.
         peak_mb: Most memory that the process had at any time, in MB.
-        counts: As in `Told`.
-        errors: As in `Told`.
+        counts: As in `Report`.
+        errors: As in `Report`.
     """
 
     wall_s: float
@@ -88,8 +88,8 @@ class Measured:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Reads what `write` has written."""
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**told, "errors": tuple(told["errors"])})
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**values, "errors": tuple(values["errors"])})
 
     def write(self, path: Path) -> None:
         """Leaves it for another process."""

@@ -37,10 +37,10 @@ def _state_problems(expected: State, found: State) -> Iterator[str]:
         yield f"{found.moved:,} rows have another surrogate key than before"
 
 
-def _count_problems(expected: Mapping[str, int], told: Mapping[str, int]) -> Iterator[str]:
+def _count_problems(expected: Mapping[str, int], reported: Mapping[str, int]) -> Iterator[str]:
     for name, count in expected.items():
-        if told.get(name, 0) != count:
-            yield f"it says {name} {told.get(name, 0):,} instead of {count:,}"
+        if reported.get(name, 0) != count:
+            yield f"it says {name} {reported.get(name, 0):,} instead of {count:,}"
 
 
 def _error_problems(work: Work, database: str, errors: tuple[str, ...]) -> Iterator[str]:

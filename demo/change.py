@@ -1,4 +1,4 @@
-"""`make demo-change`: real changes in the ERP of the running demo, some of which it tells by signed webhooks."""
+"""`make demo-change`: real changes in the ERP of the running demo, some of which it reports by signed webhooks."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def main() -> int:
     except httpx.HTTPError as error:
         console.print(f"[bold red]The receiver did not answer:[/] {error}", highlight=False)
         return 1
-    told = ", ".join(f"{count} answered {status}" for status, count in sorted(statuses.items()))
-    console.print(f"Webhooks for the {len(skus)} changed products: {told}.", highlight=False)
+    answers = ", ".join(f"{count} answered {status}" for status, count in sorted(statuses.items()))
+    console.print(f"Webhooks for the {len(skus)} changed products: {answers}.", highlight=False)
     url = f"http://127.0.0.1:{running.dagster_port}"
     console.print(f"They are applied in seconds: {url}/jobs/erp_products_items", highlight=False)
     console.print(f"For the stock run {SYNCS[1]} again: {url}/jobs/erp_inventory, or wait for the schedule.")

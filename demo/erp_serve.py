@@ -17,7 +17,7 @@ _LOOK_EVERY_S = 0.5
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process once its parent is another one than at the start: a parent that was killed tells nobody."""
+    """Ends this process once its parent is another one than at the start: a killed parent reports it to nobody."""
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY_S)
     os._exit(0)

@@ -16,7 +16,16 @@ from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 
 from sync_pipelines.database.connections import create_database
+from sync_pipelines_tests.children import ended_with_the_test, none_left_behind
 from sync_pipelines_tests.mariadb_server import RunningMariadb, running_mariadb
+from sync_pipelines_tests.quick_ledger import quick_ledgers
+from sync_pipelines_tests.two_speeds import mark_soak
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest picks by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the tests by what they cost."""
+    mark_soak(items)
 
 
 @contextmanager
@@ -43,6 +52,25 @@ def running_postgres() -> Iterator[Any]:
     finally:
         server.cleanup()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left_behind() -> Iterator[None]:
+    """Comes before all other fixtures, so that it ends after them."""
+    with none_left_behind():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_ledgers() -> Iterator[None]:
+    with quick_ledgers():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _children_end_with_their_test() -> Iterator[None]:
+    with ended_with_the_test():
+        yield
 
 
 @pytest.fixture(scope="session")

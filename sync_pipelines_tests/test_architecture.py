@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import ast
 import os
-import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sync_pipelines_tests.children import run_child
+
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "sync_pipelines"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LONGEST_MODULE_LINES = 400
+LONG_MODULE_LINES = 400
+"""Think from here on, but never cut one thing in two to stay below."""
+LONGEST_MODULE_LINES = 600
+
+
+class LongModuleWarning(UserWarning):
+    """A module is so long that it may be more than one thing. pytest shows it, and it fails nothing."""
 
 
 def named(path: Path) -> str:
@@ -40,7 +48,7 @@ def test_there_is_something_to_look_at() -> None:
 
 def test_the_rooms_import_only_from_below() -> None:
     """The contracts are in pyproject.toml."""
-    ran = subprocess.run(
+    ran = run_child(
         [
             sys.executable,
             "-c",
@@ -49,9 +57,6 @@ def test_the_rooms_import_only_from_below() -> None:
         ],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "0 broken" in ran.stdout
@@ -63,9 +68,13 @@ def test_no_module_is_a_drawer_for_everything(name: str) -> None:
     assert found == []
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_no_module_is_longer_than_one_can_hold_in_mind() -> None:
     long = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert {name: lines for name, lines in long.items() if lines > LONGEST_MODULE_LINES} == {}
+    for name, lines in long.items():
+        if lines > LONG_MODULE_LINES:
+            warnings.warn(LongModuleWarning(f"{name} has {lines} lines"), stacklevel=1)
 
 
 def test_annotations_are_real_where_dagster_reads_them() -> None:

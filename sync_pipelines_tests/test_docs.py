@@ -20,6 +20,7 @@ import sync_pipelines
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.settings.tryton import TrytonSettings
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -59,9 +60,7 @@ def code_of(text: str) -> str:
 
 def run_python(*arguments: str, cwd: Path) -> str:
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"], "NO_MKDOCS_2_WARNING": "1"}
-    found = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+    found = run_child([sys.executable, *arguments], cwd=cwd, env=environment)
     assert found.returncode == 0, found.stdout + found.stderr
     return found.stdout + found.stderr
 
@@ -252,15 +251,8 @@ class Terminal:
     def run(self, block: Block) -> str:
         """Runs a block and gives what it prints, times and ids apart."""
         typed = re.sub(r"(?<=show )[0-9a-f]{8}", self._last_run, block.text)
-        done = subprocess.run(
-            ["bash", "-euc", self._exports + typed],
-            cwd=self.folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+        done = run_child(
+            ["bash", "-euc", self._exports + typed], cwd=self.folder, env=self._environment, stderr=subprocess.STDOUT
         )
         assert done.returncode == 0, f"{typed}\n{done.stdout}"
         self._exports += "".join(re.findall(r"^export .*\n", block.text, re.MULTILINE))
@@ -295,12 +287,10 @@ def test_the_tutorial_works_as_it_is_typed(tmp_path: Path) -> None:
 
     names = "[each.name for each in (*defs.schedules, *defs.sensors)]"
     loaded = f"from sync_pipelines.definitions import defs; print({names})"
-    found = subprocess.run(
+    found = run_child(
         [sys.executable, "-W", "ignore", "-c", loaded],
         cwd=terminal.folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **terminal.exported},
-        capture_output=True,
-        text=True,
         check=True,
     ).stdout
     assert "warehouse_stock_every_hour" in found, "what `make dev` loads has the schedule that the page names"

@@ -6,7 +6,6 @@ import ast
 import inspect
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 import sync_pipelines
 from sync_pipelines import errors
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("dagster", "sqlalchemy", "pandas", "pyarrow", "alembic", "httpx", "numpy")
@@ -23,7 +23,7 @@ HEAVY = ("dagster", "sqlalchemy", "pandas", "pyarrow", "alembic", "httpx", "nump
 def run_code(code: str) -> str:
     """Runs the code in a fresh process and gives what it printed."""
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    ran = run_child([sys.executable, "-c", code], env=environment)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 import sync_pipelines
 from sync_pipelines.settings.model import Settings
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -29,14 +29,7 @@ shop.close()
 @pytest.mark.parametrize(("number", "printed"), [(0, "2 0 0\n"), (1, "1 None the item has no external id (None)\n")])
 def test_the_examples_run_as_they_stand(number: int, printed: str, tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
-    found = subprocess.run(
-        [sys.executable, "-c", PREPARE + BLOCKS[number]],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = run_child([sys.executable, "-c", PREPARE + BLOCKS[number]], cwd=tmp_path, env=environment)
 
     assert found.returncode == 0, found.stderr
     assert found.stdout == printed

@@ -10,7 +10,7 @@ from diffsync import Adapter, DiffSyncModel
 from sqlalchemy import Engine, bindparam, delete, insert, select, update
 
 from benchmarks.contestants.sqlalchemy_table import connect, utc, variants
-from benchmarks.task import Run, Task, Told
+from benchmarks.task import Report, Run, Task
 from benchmarks.work import COLUMNS, FIELDS, KEY, Work
 
 
@@ -66,9 +66,9 @@ def prepare(task: Task) -> Run:
     """Connects."""
     engine = connect(task)
 
-    def run() -> Told:
+    def run() -> Report:
         _sync(engine, task.work)
-        return Told()
+        return Report()
 
     return run
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from sqlalchemy.engine import make_url
 
 from benchmarks.tables import TABLE, WARM_UP
-from benchmarks.task import Run, Task, Told
+from benchmarks.task import Report, Run, Task
 from benchmarks.work import KEY, Work
 
 _WARM_UP_ITEMS = 20
@@ -53,9 +53,9 @@ def prepare(task: Task) -> Run:
     arrow = task.contestant == "dlt-arrow"
     _run(pipeline, WARM_UP, Work(task.scenario, _WARM_UP_ITEMS), arrow=arrow)
 
-    def run() -> Told:
+    def run() -> Report:
         _run(pipeline, TABLE, task.work, arrow=arrow)
-        return Told()
+        return Report()
 
     return run
 

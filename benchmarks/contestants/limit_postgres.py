@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.task import Run, Task, Told
+from benchmarks.task import Report, Run, Task
 from benchmarks.work import COLUMNS, FIELDS, Work
 
 Connection = psycopg.Connection[Any]
@@ -41,10 +41,10 @@ def prepare(task: Task) -> Run:
     connection.execute("SET temp_buffers = '64MB'")
     connection.commit()
 
-    def run() -> Told:
+    def run() -> Report:
         with connection.transaction():
             VARIANTS[task.variant](connection, task.work)
-        return Told()
+        return Report()
 
     return run
 

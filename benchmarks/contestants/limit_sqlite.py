@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.databases.sqlite import file_of
 from benchmarks.tables import sqlite_row
-from benchmarks.task import Run, Task, Told
+from benchmarks.task import Report, Run, Task
 from benchmarks.work import COLUMNS, FIELDS, KEY, Work
 
 _NAMES = ", ".join(COLUMNS)
@@ -27,11 +27,11 @@ def prepare(task: Task) -> Run:
     """Connects."""
     connection = sqlite3.connect(file_of(task.url), isolation_level=None)
 
-    def run() -> Told:
+    def run() -> Report:
         connection.execute("BEGIN IMMEDIATE")
         VARIANTS[task.variant](connection, task.work)
         connection.execute("COMMIT")
-        return Told()
+        return Report()
 
     return run
 

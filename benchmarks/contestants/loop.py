@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Protocol
 
-from benchmarks.task import Told
+from benchmarks.task import Report
 from benchmarks.work import KEY, Item, Work
 
 
@@ -31,7 +31,7 @@ class LocalRecords(Protocol):
         """Removes a local record."""
 
 
-def sync_one_by_one(records: LocalRecords, work: Work) -> Told:
+def sync_one_by_one(records: LocalRecords, work: Work) -> Report:
     """Takes one item after the other; an item that fails stops no other."""
     counts: Counter[str] = Counter()
     errors: list[str] = []
@@ -48,7 +48,7 @@ def sync_one_by_one(records: LocalRecords, work: Work) -> Told:
             records.delete(sku)
             counts["deleted"] += 1
     counts["failed"] = len(errors)
-    return Told({"fetched": work.size, **counts}, tuple(errors))
+    return Report({"fetched": work.size, **counts}, tuple(errors))
 
 
 def _sync(records: LocalRecords, item: Item) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.contestants.loop import sync_one_by_one
-from benchmarks.task import Run, Task, Told
+from benchmarks.task import Report, Run, Task
 from benchmarks.work import COLUMNS, FIELDS, Item
 
 _NAMES = ", ".join(COLUMNS)
@@ -52,7 +52,7 @@ def prepare(task: Task) -> Run:
     """Connects."""
     shop = Shop(task.url)
 
-    def run() -> Told:
+    def run() -> Report:
         return sync_one_by_one(shop, task.work)
 
     return run

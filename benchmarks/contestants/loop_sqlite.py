@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.contestants.loop import sync_one_by_one
 from benchmarks.databases.sqlite import file_of
 from benchmarks.tables import sqlite_row
-from benchmarks.task import Run, Task, Told
+from benchmarks.task import Report, Run, Task
 from benchmarks.work import COLUMNS, FIELDS, Item
 
 _NAMES = ", ".join(COLUMNS)
@@ -55,7 +55,7 @@ def prepare(task: Task) -> Run:
     """Connects."""
     shop = Shop(task.url)
 
-    def run() -> Told:
+    def run() -> Report:
         return sync_one_by_one(shop, task.work)
 
     return run

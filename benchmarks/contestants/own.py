@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.contestants import WITHOUT_HISTORY
 from benchmarks.tables import TABLE, WARM_UP
-from benchmarks.task import Task, Told
+from benchmarks.task import Report, Task
 from benchmarks.work import FIELDS, KEY, Work
 from sync_pipelines import Settings, SqlTable, SyncJob, SyncResults
 
@@ -34,9 +34,9 @@ def build_warm_up_job(task: Task) -> Job:
     return _job(task, WARM_UP_NAME, WARM_UP, Work(task.scenario, _WARM_UP_ITEMS), None)
 
 
-def told_by(results: SyncResults) -> Told:
+def report_of(results: SyncResults) -> Report:
     """What the engine reports."""
-    return Told(results.counts(), tuple(error.message for error in results.errors))
+    return Report(results.counts(), tuple(error.message for error in results.errors))
 
 
 def _job(task: Task, name: str, table: str, work: Work, on_complete: Callable[[SyncResults], object] | None) -> Job:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dagster import DagsterEventType, DagsterInstance
 
-from benchmarks.contestants.own import build_job, build_warm_up_job, settings_of, told_by
-from benchmarks.task import Run, Task, Told
+from benchmarks.contestants.own import build_job, build_warm_up_job, report_of, settings_of
+from benchmarks.task import Report, Run, Task
 from sync_pipelines import SyncResults
 from sync_pipelines.orchestration.build import build_definitions
 
@@ -26,11 +26,11 @@ def prepare(task: Task) -> Run:
     instance = DagsterInstance.local_temp(str(home))
     definitions.resolve_job_def(warm_up.dagster_name).execute_in_process(instance=instance)
 
-    def run() -> Told:
+    def run() -> Report:
         done = definitions.resolve_job_def(job.dagster_name).execute_in_process(instance=instance)
         (result,) = results
-        told = told_by(result)
-        return Told(told.counts, told.errors, _work_s(instance, done.run_id))
+        report = report_of(result)
+        return Report(report.counts, report.errors, _work_s(instance, done.run_id))
 
     return run
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.contestants.own import build_job, build_warm_up_job, settings_of, told_by
-from benchmarks.task import Run, Task, Told
+from benchmarks.contestants.own import build_job, build_warm_up_job, report_of, settings_of
+from benchmarks.task import Report, Run, Task
 from sync_pipelines import run_sync
 
 
@@ -12,7 +12,7 @@ def prepare(task: Task) -> Run:
     settings, job = settings_of(task), build_job(task)
     run_sync(build_warm_up_job(task), settings=settings)
 
-    def run() -> Told:
-        return told_by(run_sync(job, settings=settings))
+    def run() -> Report:
+        return report_of(run_sync(job, settings=settings))
 
     return run

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from benchmarks.contestants.sqlalchemy_table import connect, differs, variants
-from benchmarks.task import Run, Task, Told
+from benchmarks.task import Report, Run, Task
 from benchmarks.work import FIELDS, KEY, Item, Work
 
 _CHUNK = 1_000
@@ -22,10 +22,10 @@ def prepare(task: Task) -> Run:
     """Connects."""
     engine = connect(task)
 
-    def run() -> Told:
+    def run() -> Report:
         with engine.begin() as connection:
             _sync(connection, task.work)
-        return Told()
+        return Report()
 
     return run
 

@@ -6,7 +6,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from benchmarks.contestants.sqlalchemy_table import Variant, connect, differs
-from benchmarks.task import Run, Task, Told
+from benchmarks.task import Report, Run, Task
 from benchmarks.work import KEY, Item, Work
 
 _CHUNK = 1_000
@@ -16,10 +16,10 @@ def prepare(task: Task) -> Run:
     """Connects."""
     engine = connect(task)
 
-    def run() -> Told:
+    def run() -> Report:
         with Session(engine) as session, session.begin():
             _sync(session, task.work)
-        return Told()
+        return Report()
 
     return run
 

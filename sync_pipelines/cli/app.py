@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 
 from sync_pipelines.cli.options import Debug, JobName, Json, Limit, Only, OptionalJobName, Wait
-from sync_pipelines.cli.plan_commands import PlanId, plan_app
+from sync_pipelines.cli.plan_group import PlanId, plan_app
 from sync_pipelines.cli.program import Command, Program, end
-from sync_pipelines.cli.webhook_commands import webhooks_app
+from sync_pipelines.cli.webhooks_group import webhooks_app
 
 app = typer.Typer(
     name="sync-pipelines",
@@ -33,7 +33,7 @@ app.add_typer(webhooks_app)
 
 
 def main() -> None:
-    """The entry point of the command `sync-pipelines`."""
+    """Runs the command `sync-pipelines`."""
     # an installed command does not see the current folder, where a company's jobs package is; `python -m` does
     sys.path.insert(0, str(Path.cwd()))
     end(lambda: app(prog_name="sync-pipelines"))
@@ -63,7 +63,7 @@ def _program(
 @command("list")
 def _list(*, as_json: Json = False, _debug: Debug = False) -> None:
     """List the sync jobs: schedule, source, target, last run."""
-    from sync_pipelines.cli.listing import list_jobs
+    from sync_pipelines.cli.list_jobs import list_jobs
 
     list_jobs(as_json=as_json)
 
@@ -78,7 +78,7 @@ def _check(
     _debug: Debug = False,
 ) -> None:
     """Check settings, ledger, snapshot store, job files and tables. Asks no source, writes no local record."""
-    from sync_pipelines.cli.checking import check
+    from sync_pipelines.cli.check import check
 
     raise typer.Exit(check(names or [], as_json=as_json))
 
@@ -94,9 +94,9 @@ def _run(
     _debug: Debug = False,
 ) -> None:
     """Run a sync now, in this process. Ctrl-C stops it cleanly; the next run goes on."""
-    from sync_pipelines.cli.running import Choice, run
+    from sync_pipelines.cli.run import RunOptions, run
 
-    raise typer.Exit(run(name, Choice(limit, only or [], wait), as_json=as_json))
+    raise typer.Exit(run(name, RunOptions(limit, only or [], wait), as_json=as_json))
 
 
 @command("plans")
@@ -108,7 +108,7 @@ def _plans(
     _debug: Debug = False,
 ) -> None:
     """List the plans of dry runs and of what guards withheld, the newest first, and what became of them."""
-    from sync_pipelines.cli.planning import show_plans
+    from sync_pipelines.cli.plans import show_plans
 
     show_plans(name, limit=limit, as_json=as_json)
 
@@ -124,7 +124,7 @@ def _apply(
     _debug: Debug = False,
 ) -> None:
     """Apply exactly what a plan says, once. What has changed since is refused; after Ctrl-C, again goes on."""
-    from sync_pipelines.cli.planning import apply
+    from sync_pipelines.cli.plans import apply
 
     raise typer.Exit(apply(plan, reason=reason, released_by=by, wait_s=wait, as_json=as_json))
 
@@ -144,8 +144,8 @@ def _failures(  # noqa: PLR0913 - the options of the command
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Show the items that failed and have not gone through since: of a sync by cause or one by one, of all counted."""
-    from sync_pipelines.cli.failures import Wanted, show_counts, show_failure, show_failures
+    """Show the items that failed and have not succeeded since: of a sync by cause or one by one, of all counted."""
+    from sync_pipelines.cli.failures import FailureFilter, show_counts, show_failure, show_failures
     from sync_pipelines.errors import ConfigurationError
 
     if name is None:
@@ -157,7 +157,7 @@ def _failures(  # noqa: PLR0913 - the options of the command
     elif external_id is not None:
         show_failure(name, external_id, as_json=as_json)
     else:
-        show_failures(name, Wanted(state, limit, one_by_one), as_json=as_json)
+        show_failures(name, FailureFilter(state, limit, one_by_one), as_json=as_json)
 
 
 @command("retry")
@@ -176,9 +176,9 @@ def _retry(
     _debug: Debug = False,
 ) -> None:
     """Try failed items again. Without --id or --all, those that are due."""
-    from sync_pipelines.cli.failures import Again, retry
+    from sync_pipelines.cli.failures import RetryChoice, retry
 
-    raise typer.Exit(retry(name, Again(ids or [], everything, wait), as_json=as_json))
+    raise typer.Exit(retry(name, RetryChoice(ids or [], everything, wait), as_json=as_json))
 
 
 @command("item")
@@ -190,7 +190,7 @@ def _item(
     _debug: Debug = False,
 ) -> None:
     """Bring one local record up to an item, at once."""
-    from sync_pipelines.cli.single import apply_one
+    from sync_pipelines.cli.item import apply_one
 
     apply_one(name, item, as_json=as_json)
 
@@ -198,7 +198,7 @@ def _item(
 @command("trigger")
 def _trigger(name: JobName, *, as_json: Json = False, _debug: Debug = False) -> None:
     """Put a run on Dagster's queue. Prints the id of the Dagster run."""
-    from sync_pipelines.cli.triggering import trigger
+    from sync_pipelines.cli.trigger import trigger
 
     trigger(name, as_json=as_json)
 
@@ -223,9 +223,9 @@ def _new(  # noqa: PLR0913 - the options of the command
     _debug: Debug = False,
 ) -> None:
     """Write a commented job file to fill in."""
-    from sync_pipelines.cli.scaffolding import Wish, write_job_file
+    from sync_pipelines.cli.new import NewJobFile, write_job_file
 
-    write_job_file(Wish(name, table, sample, folder, force), as_json=as_json)
+    write_job_file(NewJobFile(name, table, sample, folder, force), as_json=as_json)
 
 
 @command("runs")
@@ -237,7 +237,7 @@ def _runs(
     _debug: Debug = False,
 ) -> None:
     """List the runs that the ledger remembers, the newest first."""
-    from sync_pipelines.cli.showing import list_runs
+    from sync_pipelines.cli.runs import list_runs
 
     list_runs(name, limit=limit, as_json=as_json)
 
@@ -254,7 +254,7 @@ def _history(
     _debug: Debug = False,
 ) -> None:
     """Show what happened to one record: what was written, with old and new values, failures, webhooks."""
-    from sync_pipelines.cli.record import show_history
+    from sync_pipelines.cli.history import show_history
 
     raise typer.Exit(show_history(name, external_id, limit=limit, as_json=as_json))
 
@@ -270,6 +270,6 @@ def _show(
     _debug: Debug = False,
 ) -> None:
     """Show what the ledger has of a run. That is options, counts, times, notes, failure and failed items."""
-    from sync_pipelines.cli.showing import show_run
+    from sync_pipelines.cli.runs import show_run
 
     show_run(run, errors=errors, as_json=as_json)

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
-from sync_pipelines.cli.output import remark, show_facts, show_json, show_line, show_table
+from sync_pipelines.cli.columns import Column, document, show_rows
+from sync_pipelines.cli.formats import local_time
+from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
 from sync_pipelines.cli.program import exit_code_of
+from sync_pipelines.cli.run import cause_document, show_results, showing_what_is_known
 from sync_pipelines.cli.run_progress import watch_run
-from sync_pipelines.cli.running import cause_document, show_results, showing_what_is_known
-from sync_pipelines.cli.wording import local_time
-from sync_pipelines.database.failure_rows import STATES, UNRESOLVED, FailureGroup, FailureRow
+from sync_pipelines.database.failure_rows import STATES, UNRESOLVED, FailureCount, FailureGroup, FailureRow
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.inbox import FAILED, Inbox
 from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.engine.causes import MAX_SAMPLES, Cause
 from sync_pipelines.engine.codec import decode
+from sync_pipelines.engine.display import shown_text, shown_value
 from sync_pipelines.engine.redaction import redact
-from sync_pipelines.engine.showing import shown_text, shown_value
 from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.changes.retry_failures import retry_failures
-from sync_pipelines.runner.failures.reconcile import causes_of_run
+from sync_pipelines.runner.failures.reconcile import CausesOfRun, causes_of_run
 from sync_pipelines.settings.model import load_settings
 
 _NO_ID = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FailureFilter:
     """Which failures to show, how many at most, and whether by cause or one by one."""
 
     state: str | None
@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryChoice:
     """Which failures to try again, and how many seconds to wait while another run of the sync is under way."""
 
     ids: Sequence[str]
@@ -61,27 +61,32 @@ class _Found:
     deliveries: int
 
 
-def show_failures(name: str, wanted: Wanted, *, as_json: bool) -> None:
+def show_failures(name: str, chosen: FailureFilter, *, as_json: bool) -> None:
     """Shows the failures of a sync job.
 
     Raises:
         ConfigurationError: There is neither a failure nor a sync job of that name, or the state is none.
     """
-    states = _states(wanted.state)
+    states = _states(chosen.state)
     with open_ledger(load_settings().ledger_database_url()) as ledger:
-        found = _found(ledger, name, states, wanted)
+        found = _found(ledger, name, states, chosen)
     if not found.count:
         find_job(name)
     if as_json:
-        show_json(_document(name, found, one_by_one=wanted.one_by_one))
+        show_json(_document(name, found, one_by_one=chosen.one_by_one))
         return
     if not found.count:
-        remark(f"no {wanted.state or 'open'} failures of {name}")
-    elif wanted.one_by_one:
-        _show_rows(found)
+        remark(f"no {chosen.state or 'open'} failures of {name}")
+    elif chosen.one_by_one:
+        show_rows(_FAILURE_COLUMNS, found.rows)
+        for each in found.rows:
+            if each.external_id is None:
+                remark(f"item with no external id: {shown_text('', _shown_item(each))}")
+        _remark_rest(len(found.rows), found.count)
     else:
-        _show_groups(found)
-    for cause in found.gone if wanted.state is None else ():
+        show_rows(_group_columns(found.new), found.groups)
+        _remark_rest(sum(each.count for each in found.groups), found.count)
+    for cause in found.gone if chosen.state is None else ():
         remark(f"gone since the last run: {cause.line()}")
     if found.deliveries:
         remark(
@@ -95,84 +100,45 @@ def show_counts(*, as_json: bool) -> None:
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         counts = Failures(ledger).counts()
     if as_json:
-        jobs = [{**asdict(each), "last_failed_at": each.last_failed_at.isoformat()} for each in counts]
-        show_json({"jobs": jobs})
+        show_json({"jobs": [document(_COUNT_COLUMNS, count) for count in counts]})
     elif not counts:
         remark("no open failures of any sync")
     else:
-        titles = ["sync", "open", "given up", "last"]
-        rows = [[each.job, f"{each.open:,}", f"{each.given_up:,}", local_time(each.last_failed_at)] for each in counts]
-        show_table(titles, rows, numbers={"open", "given up"})
+        show_rows(_COUNT_COLUMNS, counts)
         remark("by cause: sync-pipelines failures NAME")
 
 
-def _states(given: str | None) -> Sequence[str]:
-    if given is None:
+def _states(wanted: str | None) -> Sequence[str]:
+    if wanted is None:
         return UNRESOLVED
-    state = given.replace("-", " ")
+    state = wanted.replace("-", " ")
     if state not in STATES:
-        told = ", ".join(each.replace(" ", "-") for each in STATES)
-        raise ConfigurationError(f"--state {given!r} is none of {told}")
+        known = ", ".join(each.replace(" ", "-") for each in STATES)
+        raise ConfigurationError(f"--state {wanted!r} is none of {known}")
     return (state,)
 
 
-def _found(ledger: Ledger, name: str, states: Sequence[str], wanted: Wanted) -> _Found:
+def _found(ledger: Ledger, name: str, states: Sequence[str], chosen: FailureFilter) -> _Found:
     failures, causes = Failures(ledger), RunCauses(ledger)
     newest = next(iter(causes.runs_before(name)), None)
-    now, gone = causes_of_run(causes, newest) if newest is not None else ((), ())
+    last = causes_of_run(causes, newest) if newest is not None else CausesOfRun()
     return _Found(
-        groups=() if wanted.one_by_one else failures.groups(name, states, wanted.limit, MAX_SAMPLES),
-        rows=failures.newest(name, states, wanted.limit) if wanted.one_by_one else (),
+        groups=() if chosen.one_by_one else failures.groups(name, states, chosen.limit, MAX_SAMPLES),
+        rows=failures.newest(name, states, chosen.limit) if chosen.one_by_one else (),
         count=failures.count(name, states),
-        new={each.fingerprint for each in now if each.is_new},
-        gone=gone,
+        new={each.fingerprint for each in last.found if each.is_new},
+        gone=last.gone,
         deliveries=Inbox(ledger).count(name, FAILED),
     )
 
 
-def _show_groups(found: _Found) -> None:
-    titles = ["items", "given up", "error", "message", "e.g.", "first", "last", ""]
-    rows = [
-        [
-            f"{each.count:,}",
-            f"{each.given_up:,}" if each.given_up else "",
-            each.exception_type,
-            each.template,
-            ", ".join(each.sample_ids),
-            local_time(each.first_failed_at),
-            local_time(each.last_failed_at),
-            "new" if each.fingerprint in found.new else "",
-        ]
-        for each in found.groups
-    ]
-    show_table(titles, rows, numbers={"items", "given up"})
-    _tell_rest(sum(each.count for each in found.groups), found.count)
-
-
-def _show_rows(found: _Found) -> None:
-    titles = ["external id", "state", "attempts", "first", "last", "next try", "error"]
-    rows = [
-        [
-            each.external_id if each.external_id is not None else _NO_ID,
-            each.state,
-            str(each.attempts),
-            local_time(each.first_failed_at),
-            local_time(each.last_failed_at),
-            _next_try(each),
-            f"{each.exception_type}: {each.message}",
-        ]
-        for each in found.rows
-    ]
-    show_table(titles, rows, numbers={"attempts"})
-    for each in found.rows:
-        if each.external_id is None:
-            remark(f"item with no external id: {shown_text('', _shown_item(each))}")
-    _tell_rest(len(found.rows), found.count)
-
-
-def _tell_rest(shown: int, count: int) -> None:
+def _remark_rest(shown: int, count: int) -> None:
     if count > shown:
         remark(f"{shown:,} of {count:,} failed items are shown; --limit shows more")
+
+
+def _thousands(count: int) -> str:
+    return f"{count:,}"
 
 
 def _next_try(failure: FailureRow) -> str:
@@ -182,7 +148,7 @@ def _next_try(failure: FailureRow) -> str:
 
 
 def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
-    """Shows all about one failure, with its item; what looks like a secret is blotted out.
+    """Shows all about one failure, with its item; what looks like a secret is redacted.
 
     Raises:
         ConfigurationError: The item has none.
@@ -196,7 +162,7 @@ def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
             "are"
         )
     if as_json:
-        show_json({**_row_document(failure), "item": _shown_item(failure)})
+        show_json(document(_FAILURE_COLUMNS, failure))
         return
     show_facts(
         {
@@ -231,55 +197,68 @@ def _shown_item(failure: FailureRow) -> Any:
 def _item_lines(item: Any) -> Iterable[str]:
     if item is None:
         return []
-    return [f"item {item}"] if not isinstance(item, dict) else [f"item {name}: {each}" for name, each in item.items()]
+    return [f"item {item}"] if not isinstance(item, dict) else [f"item {name}: {value}" for name, value in item.items()]
 
 
 def _document(name: str, found: _Found, *, one_by_one: bool) -> dict[str, Any]:
-    document: dict[str, Any] = {"job": name, "count": found.count, "deliveries_given_up": found.deliveries}
-    document["gone_causes"] = [cause_document(each) for each in found.gone]
-    if one_by_one:
-        rows = [{**_row_document(each), "item": _shown_item(each)} for each in found.rows]
-        return {**document, "failures": rows}
     return {
-        **document,
-        "causes": [
-            {
-                "exception_type": each.exception_type,
-                "template": each.template,
-                "count": each.count,
-                "given_up": each.given_up,
-                "sample_ids": list(each.sample_ids),
-                "first_failed_at": each.first_failed_at.isoformat(),
-                "last_failed_at": each.last_failed_at.isoformat(),
-                "is_new": each.fingerprint in found.new,
-            }
-            for each in found.groups
-        ],
+        "job": name,
+        "count": found.count,
+        "deliveries_given_up": found.deliveries,
+        "gone_causes": [cause_document(each) for each in found.gone],
+        **(
+            {"failures": [document(_FAILURE_COLUMNS, each) for each in found.rows]}
+            if one_by_one
+            else {"causes": [document(_group_columns(found.new), each) for each in found.groups]}
+        ),
     }
 
 
-def _row_document(failure: FailureRow) -> dict[str, Any]:
-    def moment(value: datetime | None) -> str | None:
-        return value.isoformat() if value is not None else None
+_COUNT_COLUMNS: Sequence[Column[FailureCount]] = (
+    Column("job", "sync"),
+    Column("open", "open", cell=_thousands, is_number=True),
+    Column("given_up", "given up", cell=_thousands, is_number=True),
+    Column("last_failed_at", "last"),
+)
+_FAILURE_COLUMNS: Sequence[Column[FailureRow]] = (
+    Column("job"),
+    Column("external_id", "external id", cell=lambda external_id: _NO_ID if external_id is None else external_id),
+    Column("action"),
+    Column("state", "state"),
+    Column("attempts", "attempts", is_number=True),
+    Column("first_failed_at", "first"),
+    Column("last_failed_at", "last"),
+    Column("next_try_at"),
+    Column(None, "next try", _next_try),
+    Column(None, "error", lambda failure: f"{failure.exception_type}: {failure.message}"),
+    Column("exception_type"),
+    Column("message"),
+    Column("last_run_id"),
+    Column("resolved_at"),
+    Column("resolved_by"),
+    Column("item", value=_shown_item),
+)
 
-    return {
-        "job": failure.job,
-        "external_id": failure.external_id,
-        "action": failure.action,
-        "state": failure.state,
-        "exception_type": failure.exception_type,
-        "message": failure.message,
-        "attempts": failure.attempts,
-        "first_failed_at": moment(failure.first_failed_at),
-        "last_failed_at": moment(failure.last_failed_at),
-        "next_try_at": moment(failure.next_try_at),
-        "last_run_id": failure.last_run_id,
-        "resolved_at": moment(failure.resolved_at),
-        "resolved_by": failure.resolved_by,
-    }
+
+def _group_columns(new: Collection[str]) -> Sequence[Column[FailureGroup]]:
+    """Returns the columns of causes.
+
+    Args:
+        new: Fingerprints of those that the last run met for the first time.
+    """
+    return (
+        Column("count", "items", cell=_thousands, is_number=True),
+        Column("given_up", "given up", cell=lambda count: _thousands(count) if count else "", is_number=True),
+        Column("exception_type", "error"),
+        Column("template", "message"),
+        Column("sample_ids", "e.g.", cell=", ".join),
+        Column("first_failed_at", "first"),
+        Column("last_failed_at", "last"),
+        Column("is_new", "", lambda group: group.fingerprint in new, lambda is_new: "new" if is_new else ""),
+    )
 
 
-def retry(name: str, again: Again, *, as_json: bool) -> int:
+def retry(name: str, choice: RetryChoice, *, as_json: bool) -> int:
     """Tries failures again, shows the results, and gives the exit code.
 
     Raises:
@@ -288,13 +267,13 @@ def retry(name: str, again: Again, *, as_json: bool) -> int:
         RunError: The run failed as a whole; what is known of it is shown.
         KeyboardInterrupt: The operator stopped it.
     """
-    if again.ids and again.everything:
+    if choice.ids and choice.everything:
         raise ConfigurationError("--id and --all exclude each other; give one of them")
     job = find_job(name)
-    stays = "What went through stays; what did not is tried again when it is due."
+    stays = "What succeeded stays; what did not is tried again when it is due."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
         results = retry_failures(
-            job, external_ids=again.ids, everything=again.everything, on_progress=on_progress, wait_s=again.wait_s
+            job, external_ids=choice.ids, everything=choice.everything, on_progress=on_progress, wait_s=choice.wait_s
         )
     show_results(results, as_json=as_json)
     if not as_json:
@@ -302,7 +281,7 @@ def retry(name: str, again: Again, *, as_json: bool) -> int:
             left = failures.count(name, UNRESOLVED)
         if left:
             due = ""
-            if not (results.fetched or again.everything):
+            if not (results.fetched or choice.everything):
                 due = f", none of them due; now: sync-pipelines retry {name} --all"
             remark(f"{left:,} failed items are left: sync-pipelines failures {name}{due}")
     return exit_code_of(results.outcome)

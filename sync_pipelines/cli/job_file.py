@@ -55,12 +55,12 @@ def job_file_text(sketch: Sketch) -> str:
 
 
 def module_name(job_name: str) -> str:
-    """The file's name without its ending: `erp_inventory`."""
+    """Returns the file's name without its ending: `erp_inventory`."""
     return job_name.replace("-", "_")
 
 
 def quoted(text: str) -> str:
-    """The text as a literal, in the quotes that a formatter would choose."""
+    """Writes the text as a literal, in the quotes that a formatter would use."""
     literal = repr(text)
     if literal.startswith('"') or '"' in text:
         return literal
@@ -85,7 +85,7 @@ def _has_optional(sketch: Sketch) -> bool:
 
 
 def _is_class(sketch: Sketch) -> bool:
-    """True if the fields' names allow a class."""
+    """Returns True if the fields' names allow a class."""
     return bool(sketch.fields) and all(
         name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("__") for name in sketch.fields
     )
@@ -107,7 +107,7 @@ def _item_class(sketch: Sketch) -> list[str]:
 def _fetch(sketch: Sketch) -> list[str]:
     return [
         f"def fetch() -> Iterator[{_item_type(sketch)}]:",
-        '    """Gives all items of the external system."""',
+        '    """Returns all items of the external system."""',
         "    # Ask the external system here, and yield items one by one or in pages (lists, DataFrames) as they come.",
         "    # The function may be async. If it raises half-way, nothing is applied.",
         f'    raise ConfigurationError("fetch is not written yet; write it in {module_name(sketch.name)}.py")',
@@ -128,7 +128,7 @@ def _declaration(sketch: Sketch) -> list[str]:
         "        columns={",
         *(f"            {quoted(column)}: {quoted(source)}," for column, source in sketch.columns.items()),
         "        },",
-        *(line for each in sketch.remarks for line in _comment(each)),
+        *(line for remark in sketch.remarks for line in _comment(remark)),
         "    ),",
         *_comment(_ADVICE, indent=4),
         '    description="What an operator should know about this sync.",',

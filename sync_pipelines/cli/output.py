@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TextIO
 
 _STYLES = {
@@ -49,12 +50,12 @@ def keep_stdout_for_results() -> Iterator[Results]:
 
 
 def is_terminal() -> bool:
-    """True if a person reads the result as it comes."""
+    """Returns True if a person reads the result as it comes."""
     return result_stream().isatty()
 
 
 def result_stream() -> TextIO:
-    """Where a command that writes a long result writes it, piece by piece."""
+    """Returns where a command that writes a long result writes it, piece by piece."""
     results = _results.get()
     return results.stream if results is not None else sys.stdout
 
@@ -68,7 +69,13 @@ def _stdout() -> TextIO:
 
 def show_json(document: Mapping[str, Any]) -> None:
     """Writes the one document of a command."""
-    _stdout().write(json.dumps(document, indent=2, default=str) + "\n")
+    _stdout().write(json.dumps(document, indent=2, default=_as_json) + "\n")
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def show_line(text: str) -> None:
@@ -111,8 +118,8 @@ def show_facts(facts: Mapping[str, str]) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text on one line, without what would steer a terminal."""
-    return "".join(each if each.isprintable() else "�" for each in " ".join(text.split()))
+    """Puts the text on one line, without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "�" for letter in " ".join(text.split()))
 
 
 def _show_rich(titles: Sequence[str], cells: Sequence[Sequence[str]], numbers: Collection[str]) -> None:
@@ -134,7 +141,7 @@ def _show_rich(titles: Sequence[str], cells: Sequence[Sequence[str]], numbers: C
 
 
 def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """How wide the columns of a table are: no word is broken and few cells need many lines, as far as there is room.
+    """Decides how wide columns are: no word is broken and few cells need many lines, as far as there is room.
 
     Args:
         columns: The cells of each column, title included.
@@ -145,7 +152,7 @@ def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
     while sum(widths) > max(room, len(widths)):
         widths[widths.index(max(widths))] -= 1
     while sum(widths) < min(room, sum(whole)):
-        lines = [wanted / width for wanted, width in zip(whole, widths, strict=True)]
+        lines = [needed / width for needed, width in zip(whole, widths, strict=True)]
         widths[lines.index(max(lines))] += 1
     return widths
 

@@ -14,8 +14,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sync_pipelines.cli.output import keep_stdout_for_results, one_line, show_json
-from sync_pipelines.cli.stopping import Stopped, is_stop, stop_on_signals
-from sync_pipelines.engine.redaction import exception_type, message_of, redact
+from sync_pipelines.cli.stop_signals import Stopped, is_stop, stop_on_signals
+from sync_pipelines.engine.redaction import described, message_of, redact
 from sync_pipelines.errors import ConfigurationError, ItemError, SyncPipelinesError
 
 CLEAN = 0
@@ -39,13 +39,13 @@ class Program(TyperGroup):
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except KeyboardInterrupt as stop:
-            raise typer.Exit(_tell_stop(stop)) from stop
+            raise typer.Exit(_report_stop(stop)) from stop
         except Exception as error:  # the top of the command line
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # nobody reads us any more
-            told, code = _tell_error(error, debug=bool(ctx.meta.get(_DEBUG)))
+            message, code = _report_error(error, debug=bool(ctx.meta.get(_DEBUG)))
             if ctx.meta.get(_OWES_DOCUMENT):  # whoever asked for JSON reads JSON
-                show_json({"error": told, "exit_code": code})
+                show_json({"error": message, "exit_code": code})
             raise typer.Exit(code) from error
 
 
@@ -69,7 +69,7 @@ def remember_debug(context: typer.Context, value: bool) -> bool:  # noqa: FBT001
 
 
 def exit_code_of(outcome: str) -> int:
-    """The exit code of a run: 0 clean, 1 partial or failed, 3 guarded."""
+    """Returns the exit code of a run: 0 clean, 1 partial or failed, 3 guarded."""
     return _OUTCOMES.get(outcome, FAILED)
 
 
@@ -98,22 +98,22 @@ def end(program: Callable[..., object]) -> NoReturn:
     sys.exit(code)
 
 
-def _tell_stop(stop: KeyboardInterrupt) -> int:
+def _report_stop(stop: KeyboardInterrupt) -> int:
     cause, code = (stop.cause, stop.exit_code) if isinstance(stop, Stopped) else ("Ctrl-C", 130)
     _say(" ".join([f"stopped by {cause}.", *getattr(stop, "__notes__", ())]))
     return code
 
 
-def _tell_error(error: Exception, *, debug: bool) -> tuple[str, int]:
+def _report_error(error: Exception, *, debug: bool) -> tuple[str, int]:
     if debug:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, SyncPipelinesError):
-        told, hint = f"{_of_item(error)}{message_of(error)}", ""
+        message, hint = f"{_of_item(error)}{message_of(error)}", ""
     else:
-        told = f"{exception_type(error)}: {message_of(error)}"
+        message = described(error)
         hint = "" if debug else " (unexpected; --debug shows where it comes from)"
-    _say(f"error: {told}{hint}")
-    return told, WRONG if isinstance(error, ConfigurationError) else FAILED
+    _say(f"error: {message}{hint}")
+    return message, WRONG if isinstance(error, ConfigurationError) else FAILED
 
 
 def _of_item(error: SyncPipelinesError) -> str:

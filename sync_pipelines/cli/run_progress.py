@@ -15,7 +15,6 @@ from sync_pipelines.cli.output import one_line
 from sync_pipelines.engine.progress import OnProgress
 from sync_pipelines.engine.progress import Progress as RunProgress
 
-_OUTCOMES = ("clean", "partial", "failed", "guarded", "planned")
 _PHASES = {"fetch": "fetching", "diff": "comparing", "apply": "writing"}
 
 
@@ -30,16 +29,16 @@ def watch_run(name: str) -> Iterator[OnProgress | None]:
         What the run is to call, if a bar is shown.
     """
     if not sys.stderr.isatty():
-        with _run_log(name, _write_line, logging.INFO):
+        with _run_log(_write_line, logging.INFO):
             yield None
         return
     bar = _build_bar(Console(file=sys.stderr))
-    with bar, _run_log(name, lambda line: bar.console.print(Text(line)), logging.WARNING):
+    with bar, _run_log(lambda line: bar.console.print(Text(line)), logging.WARNING):
         yield _Bar(bar, name).show
 
 
 class _Bar:
-    """One bar per phase, begun when the phase tells of itself."""
+    """One bar per phase, started when the phase reports progress."""
 
     def __init__(self, bar: Progress, name: str) -> None:
         self._bar = bar
@@ -52,8 +51,8 @@ class _Bar:
         if progress.phase != self._phase:
             self._bar.remove_task(self._task)
             self._phase = progress.phase
-            told = _PHASES.get(progress.phase, progress.phase)
-            self._task = self._bar.add_task(f"{self._name}: {told}", total=progress.total)
+            phase = _PHASES.get(progress.phase, progress.phase)
+            self._task = self._bar.add_task(f"{self._name}: {phase}", total=progress.total)
         total = None if progress.phase == "fetch" else progress.total
         self._bar.update(self._task, completed=progress.done, total=total)
 
@@ -62,7 +61,7 @@ class _ItemsColumn(ProgressColumn):
     """How many items, of how many."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         of_total = f" of {task.total:,.0f}" if task.total is not None else ""
         return Text(f"{task.completed:,.0f}{of_total} items")
 
@@ -71,16 +70,16 @@ class _RateColumn(ProgressColumn):
     """How many items a second, of late."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         rate = task.finished_speed or task.speed
         return Text(f"{rate:,.0f}/s" if rate is not None else "-/s")
 
 
 class _TimeLeftColumn(TimeRemainingColumn):
-    """How long the phase will take yet, as soon as that can be told."""
+    """How long the phase will take yet, as soon as that is known."""
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Writes the cell."""
         return Text.assemble(super().render(task), " left") if task.total is not None else Text()
 
 
@@ -98,24 +97,23 @@ def _build_bar(console: Console) -> Progress:
 
 
 class _Lines(logging.Handler):
-    """Writes each record as a line, all but summary and plan, which the command shows itself."""
+    """Writes each record as a line, all but the lines of the result, which the command shows itself."""
 
-    def __init__(self, write: Callable[[str], object], name: str, level: int) -> None:
+    def __init__(self, write: Callable[[str], object], level: int) -> None:
         super().__init__(level)
         self._write_line = write
-        self._shown_anyway = ("plan: ", *(f"{name}: {outcome}: " for outcome in _OUTCOMES))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes the record."""
         line = one_line(record.getMessage())
-        if not line.startswith(self._shown_anyway):
+        if not getattr(record, "is_result", False):
             self._write_line(line if record.levelno < logging.WARNING else f"warning: {line}")
 
 
 @contextmanager
-def _run_log(name: str, write: Callable[[str], object], level: int) -> Iterator[None]:
+def _run_log(write: Callable[[str], object], level: int) -> Iterator[None]:
     logger = logging.getLogger("sync_pipelines")
-    handler, before, propagates = _Lines(write, name, level), logger.level, logger.propagate
+    handler, before, propagates = _Lines(write, level), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -152,7 +152,7 @@ async def _produce(values: AsyncIterable[T], send: MemoryObjectSendStream[list[T
 
 
 def _is_page(value: Any) -> bool:
-    """True for a list, a tuple or a DataFrame, of which no second one is to be held."""
+    """Returns True for a list, a tuple or a DataFrame, of which no second one is to be kept."""
     return isinstance(value, (list, tuple)) or hasattr(value, "itertuples")
 
 
@@ -179,7 +179,7 @@ async def _wait_for(value: Awaitable[T]) -> tuple[T | None, BaseException | None
 
 
 def _portal() -> BlockingPortal:
-    """The door of the event loop that this thread may wait for.
+    """Returns the portal to the event loop that this thread may wait for.
 
     An `async` function that comes back here, say a hook that runs another sync, blocks its own loop; what it calls runs
     on a loop one level deeper.
@@ -200,6 +200,6 @@ def _portal_of(_process_id: int, level: int) -> BlockingPortal:
 
 
 def _close_if_ours(process_id: int, stack: ExitStack) -> None:
-    """A forked process inherits the wish to close the loop, but not the loop's thread: it would wait for ever."""
+    """Closes the loop, except in a forked process: it has not the loop's thread and would wait for ever."""
     if os.getpid() == process_id:
         stack.close()

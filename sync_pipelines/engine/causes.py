@@ -15,7 +15,7 @@ OTHER = "other causes"
 """Stands in place of a template for the errors whose causes are not kept."""
 
 _MAX_COUNTED = 2_000
-"""How many causes are told apart while counting, so that the most frequent ones are kept."""
+"""How many causes are kept apart while counting, so that the most frequent ones are kept."""
 _MAX_TEMPLATE_CHARS = 500
 _LOOKED_AT_CHARS = 1_000
 
@@ -70,16 +70,16 @@ class Cause:
         return fingerprint(self.exception_type, self.template)
 
     def line(self) -> str:
-        """One line for logs and terminals."""
-        told = f"{self.count:,} x {self.exception_type}: {self.template}" if self.exception_type else (
+        """Returns one line for logs and terminals."""
+        line = f"{self.count:,} x {self.exception_type}: {self.template}" if self.exception_type else (
             f"{self.count:,} x {self.template}"
         )  # fmt: skip
-        told += f" (e.g. {', '.join(self.sample_ids)})" if self.sample_ids else ""
-        return f"{told}; new since the last run" if self.is_new else told
+        line += f" (e.g. {', '.join(self.sample_ids)})" if self.sample_ids else ""
+        return f"{line}; new since the last run" if self.is_new else line
 
 
 def template_of(exception_type: str, message: str, external_id: str | None = None) -> str:
-    """What is left of an error's message without its values.
+    """Returns what is left of an error's message without its values.
 
     Args:
         exception_type: Name of the exception's class.
@@ -93,7 +93,7 @@ def template_of(exception_type: str, message: str, external_id: str | None = Non
 
 
 def _without_word(text: str, word: str) -> str:
-    """The text without a word, where it stands alone. A pattern of its own for each id would take long to compile."""
+    """Removes a word where it stands alone. A pattern of its own for each id would take long to compile."""
     parts = text.split(word)
     kept = parts[0]
     for part in parts[1:]:
@@ -109,27 +109,27 @@ def _goes_on(character: str) -> bool:
 @lru_cache(maxsize=4_096)
 def _template(text: str, *, keeps_names: bool) -> str:
     if "'" in text or '"' in text or "`" in text:
-        text = _QUOTED.sub(lambda found: _without_value(found, keeps_names=keeps_names), text)
+        text = _QUOTED.sub(lambda match: _without_value(match, keeps_names=keeps_names), text)
     if "@" in text:
         text = _EMAIL.sub("<email>", text)
     if "(" in text:
         for pattern, replacement in _REPLACED:
             text = pattern.sub(replacement, text)
     if _DIGIT.search(text):
-        text = _VALUE.sub(lambda found: found[0] if found["status"] else f"<{found.lastgroup}>", text)
+        text = _VALUE.sub(lambda match: match[0] if match["status"] else f"<{match.lastgroup}>", text)
     return text if len(text) <= _MAX_TEMPLATE_CHARS else text[: _MAX_TEMPLATE_CHARS - 1] + "…"
 
 
-def _without_value(found: re.Match[str], *, keeps_names: bool) -> str:
-    """A quoted text; kept if it names a constraint, a column or the like."""
-    named, quoted = found["named"] or "", found["text"]
+def _without_value(match: re.Match[str], *, keeps_names: bool) -> str:
+    """Replaces a quoted text, unless it names a constraint, a column or the like."""
+    named, quoted = match["named"] or "", match["text"]
     if (named or keeps_names) and _IDENTIFIER.fullmatch(quoted[1:-1]):
         return f"{named}{quoted}"
     return f"{named}<text>"
 
 
 def fingerprint(exception_type: str, template: str) -> str:
-    """A short text that is the same for errors of one cause."""
+    """Returns a short text that is the same for errors of one cause."""
     return sha256(f"{exception_type}\n{template}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -166,17 +166,18 @@ class CauseCounter:
         return key
 
     def causes(self) -> list[Cause]:
-        """The most frequent causes, the most frequent first; whatever else there was is counted as one."""
-        found = sorted(self._tallies.values(), key=lambda tally: -tally.count)
+        """Returns the most frequent causes, the most frequent first; whatever else there was is counted as one."""
+        tallies = sorted(self._tallies.values(), key=lambda each: -each.count)
         causes = [
-            Cause(each.exception_type, each.template, each.count, tuple(each.sample_ids)) for each in found[:MAX_CAUSES]
+            Cause(each.exception_type, each.template, each.count, tuple(each.sample_ids))
+            for each in tallies[:MAX_CAUSES]
         ]
-        other = self._other + sum(each.count for each in found[MAX_CAUSES:])
+        other = self._other + sum(tally.count for tally in tallies[MAX_CAUSES:])
         return [*causes, Cause("", OTHER, other)] if other else causes
 
 
 def compared(now: Sequence[Cause], before: Iterable[Cause]) -> tuple[list[Cause], list[Cause]]:
-    """The causes of a run, marked as far as they are new; and those of the run before that are gone.
+    """Marks the causes of a run as far as they are new, and finds those of the run before that are gone.
 
     Where a run has more causes than are kept, nobody can say that one which is not among them is new or gone.
 
@@ -184,18 +185,18 @@ def compared(now: Sequence[Cause], before: Iterable[Cause]) -> tuple[list[Cause]
         now: Of this run.
         before: Of the run before.
     """
-    earlier = {each.fingerprint: each for each in before}
-    known = {each.fingerprint for each in now}
+    earlier = {cause.fingerprint: cause for cause in before}
+    known = {cause.fingerprint for cause in now}
     other = Cause("", OTHER, 0).fingerprint
     causes = [
         Cause(
-            each.exception_type,
-            each.template,
-            each.count,
-            each.sample_ids,
-            is_new=each.fingerprint not in earlier and other not in earlier and each.fingerprint != other,
+            cause.exception_type,
+            cause.template,
+            cause.count,
+            cause.sample_ids,
+            is_new=cause.fingerprint not in earlier and other not in earlier and cause.fingerprint != other,
         )
-        for each in now
+        for cause in now
     ]
-    gone = [] if other in known else [each for key, each in earlier.items() if key not in known and key != other]
-    return causes, [Cause(each.exception_type, each.template, each.count, each.sample_ids) for each in gone]
+    gone = [] if other in known else [cause for key, cause in earlier.items() if key not in known and key != other]
+    return causes, [Cause(cause.exception_type, cause.template, cause.count, cause.sample_ids) for cause in gone]

@@ -31,7 +31,7 @@ _classes: dict[str, type] = {}
 
 
 def encode(value: Any) -> str:
-    """Gives the JSON text of an item or a value.
+    """Returns the JSON text of an item or a value.
 
     Raises:
         ItemError: The value, or something inside it, has a type that can't be kept; the message names type and place.
@@ -46,7 +46,7 @@ def encode(value: Any) -> str:
 
 
 def decode(text: str) -> Any:
-    """Gives the item or value that `encode` was given.
+    """Returns the item or value that `encode` was given.
 
     Raises:
         ConfigurationError: The class of an item can't be imported here.
@@ -55,7 +55,7 @@ def decode(text: str) -> Any:
 
 
 def encodable(value: Any) -> Any:
-    """The value, or the name of its type if JSON can't hold it."""
+    """Returns the value, or the name of its type if JSON can't hold it."""
     try:
         encode(value)
     except Exception:  # noqa: BLE001 - whatever a local value raises, it is only shown
@@ -70,7 +70,7 @@ def _tagged(value: Any, place: str) -> Any:
     if kind is dict:
         return _tagged_dict(value, place)
     if kind is list:
-        return [_tagged(each, place) for each in value]
+        return [_tagged(element, place) for element in value]
     for base, tagger in _TAGGERS:
         if isinstance(value, base):
             return tagger(value, place)
@@ -80,10 +80,10 @@ def _tagged(value: Any, place: str) -> Any:
 def _tagged_dict(value: Mapping[Any, Any], place: str) -> dict[str, Any]:
     if all(type(key) is str for key in value) and _TAG not in value:
         return {
-            key: each if type(each) in _PLAIN else _tagged(each, f"{place}, field {key!r}")
-            for key, each in value.items()
+            key: element if type(element) in _PLAIN else _tagged(element, f"{place}, field {key!r}")
+            for key, element in value.items()
         }
-    pairs = [[_tagged(key, place), _tagged(each, f"{place}, field {key!r}")] for key, each in value.items()]
+    pairs = [[_tagged(key, place), _tagged(element, f"{place}, field {key!r}")] for key, element in value.items()]
     return {_TAG: "dict", "v": pairs}
 
 
@@ -94,13 +94,17 @@ def _tagged_moment(value: datetime, _place: str) -> Any:
 
 def _tagged_sequence(value: Any, place: str) -> Any:
     if hasattr(value, "_fields"):
-        return {_TAG: "namedtuple", "c": remember_class(type(value)), "v": [_tagged(each, place) for each in value]}
-    return {_TAG: "tuple", "v": [_tagged(each, place) for each in value]}
+        return {
+            _TAG: "namedtuple",
+            "c": remember_class(type(value)),
+            "v": [_tagged(element, place) for element in value],
+        }
+    return {_TAG: "tuple", "v": [_tagged(element, place) for element in value]}
 
 
 def _tagged_members(value: Iterable[Any], place: str) -> list[Any]:
     """Members of a set in an order that is the same in every process."""
-    return sorted((_tagged(each, place) for each in value), key=repr)
+    return sorted((_tagged(element, place) for element in value), key=repr)
 
 
 def _tagged_enum(value: Enum, place: str) -> Any:
@@ -117,11 +121,11 @@ def _tagged_other(value: Any, place: str) -> Any:
         fields = _tagged(state.pop("__dict__"), place)
         return {_TAG: "model", "c": remember_class(kind), "v": fields, "s": _tagged(state, place)}
     if dataclasses.is_dataclass(kind):
-        given = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
+        declared = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
         return {
             _TAG: "object",
             "c": remember_class(kind),
-            "v": {**_tagged(given, place), **_added(value, given, place)},
+            "v": {**_tagged(declared, place), **_added(value, declared, place)},
         }
     if hasattr(kind, "unicode_string"):
         return {_TAG: "text", "c": remember_class(kind), "v": str(value)}  # a URL of pydantic's
@@ -132,18 +136,18 @@ def _tagged_other(value: Any, place: str) -> Any:
     return _tagged_last(value, place)
 
 
-def _added(value: Any, given: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """What `__post_init__` or a cached property put beside a dataclass's fields, as far as it can be kept."""
+def _added(value: Any, declared: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Returns what `__post_init__` or a cached property put beside a dataclass's fields, as far as it can be kept."""
     added: dict[str, Any] = {}
-    for name, each in getattr(value, "__dict__", {}).items():
-        if name not in given:
+    for name, attribute in getattr(value, "__dict__", {}).items():
+        if name not in declared:
             with contextlib.suppress(ItemError):
-                added[name] = _tagged(each, place)
+                added[name] = _tagged(attribute, place)
     return added
 
 
 def _tagged_numpy(value: Any, place: str) -> Any:
-    """A number, moment or array of numpy's; in nanoseconds, its own `tolist` would give a number for a moment."""
+    """Converts a number, time or array of numpy's; in nanoseconds, its own `tolist` would make a time a number."""
     if value.dtype.kind in "mM":
         value = value.astype(f"{value.dtype.kind}8[us]")
     return _tagged(value.tolist(), place)
@@ -202,18 +206,18 @@ _RESTORERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _restore(found: dict[str, Any]) -> Any:
-    kind = found.get(_TAG)
+def _restore(tagged: dict[str, Any]) -> Any:
+    kind = tagged.get(_TAG)
     if kind is None:
-        return found
-    value = found["v"]
+        return tagged
+    value = tagged["v"]
     if kind in _RESTORERS:
         return _RESTORERS[kind](value)
-    return _restore_object(kind, class_named(found["c"]), found)
+    return _restore_object(kind, class_named(tagged["c"]), tagged)
 
 
-def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
-    value = found["v"]
+def _restore_object(kind: str, found_class: Any, tagged: dict[str, Any]) -> Any:
+    value = tagged["v"]
     if kind == "enum":
         return found_class[value]
     if kind == "flag":
@@ -224,22 +228,22 @@ def _restore_object(kind: str, found_class: Any, found: dict[str, Any]) -> Any:
         return found_class(value)
     restored = object.__new__(found_class)
     if kind == "model":
-        restored.__setstate__({**found["s"], "__dict__": value})
+        restored.__setstate__({**tagged["s"], "__dict__": value})
         return restored
-    for name, each in value.items():
-        object.__setattr__(restored, name, each)
+    for name, attribute in value.items():
+        object.__setattr__(restored, name, attribute)
     return restored
 
 
 def remember_class(kind: type) -> str:
-    """The name by which `class_named` finds the class again."""
+    """Registers a class and returns the name by which `class_named` finds it again."""
     name = f"{kind.__module__}:{kind.__qualname__}"
     _classes[name] = kind
     return name
 
 
 def class_named(name: str) -> type:
-    """The class of that name.
+    """Imports the class of that name.
 
     Raises:
         ConfigurationError: It can't be imported in this process.
@@ -247,27 +251,27 @@ def class_named(name: str) -> type:
     if name in _classes:
         return _classes[name]
     module_name, _, qualified = name.partition(":")
-    found: Any = None
+    scope: Any = None
     try:
-        found = importlib.import_module(module_name)
+        scope = importlib.import_module(module_name)
         for part in qualified.split("."):
-            found = getattr(found, part)
+            scope = getattr(scope, part)
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
             f"the class {name} of an item can't be imported in this process; define it at the top level of a module "
             "that fetch, diff and apply can all import"
         ) from error
-    return _checked(found, name)
+    return _checked(scope, name)
 
 
-def _checked(found: Any, name: str) -> type:
-    keeps = isinstance(found, type) and (
-        issubclass(found, (Enum, tuple, *_BY_TEXT))
-        or dataclasses.is_dataclass(found)
-        or hasattr(found, "model_construct")
-        or hasattr(found, "unicode_string")
+def _checked(named: Any, name: str) -> type:
+    keeps = isinstance(named, type) and (
+        issubclass(named, (Enum, tuple, *_BY_TEXT))
+        or dataclasses.is_dataclass(named)
+        or hasattr(named, "model_construct")
+        or hasattr(named, "unicode_string")
     )
     if not keeps:
         raise ConfigurationError(f"{name} is no dataclass, pydantic model, named tuple or enum")
-    remember_class(found)
-    return found  # type: ignore[no-any-return]  # checked just above
+    remember_class(named)
+    return named  # type: ignore[no-any-return]  # checked just above

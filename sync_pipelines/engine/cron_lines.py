@@ -113,7 +113,7 @@ def _refusal(line: str, field: _Field, part: str, complaint: str) -> Configurati
 
 
 def cron_label(line: str) -> str:
-    """A checked line as part of an identifier: `*/15 8-18 * * mon` becomes `cron_xby15_8to18_x_x_mon`."""
+    """Turns a checked line into part of an identifier: `*/15 8-18 * * mon` becomes `cron_xby15_8to18_x_x_mon`."""
     return "cron_" + "".join(_LABEL_WORDS.get(sign, sign) for sign in line)
 
 

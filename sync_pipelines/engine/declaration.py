@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from decimal import Decimal
-from enum import Enum
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
-from uuid import UUID
 
 from sync_pipelines.engine.declaration_checks import check_declaration, check_field_names
 from sync_pipelines.engine.guards import Guards
@@ -17,14 +14,11 @@ from sync_pipelines.engine.items import read_field
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhooks import Webhook
-from sync_pipelines.errors import ItemError
 
 Item = TypeVar("Item")
 Local = TypeVar("Local")
 
 Fetched = Iterable[Any] | AsyncIterable[Any]
-
-_ID_TYPES = (str, int, float, Decimal, UUID, date)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +34,7 @@ class SyncJob(Generic[Item, Local]):
             out when the target knows its key columns.
         find_local: `find_local(external_id)` gives the local record or None.
         fetch_one: `fetch_one(external_id)` gives the item as the source has it now, None if it is gone. Asked when a
-            webhook says only that something has changed, or when it can't be told which of two states is the newer one.
+            webhook says only that something has changed, or when it is not known which of two states is the newer one.
         get_version: Which of two states of an item is the newer one: a function of the item that gives a number or an
             aware moment (or a text of either, such as `"2026-01-31T12:00:00Z"`), or the name of such a field. An older
             item never overwrites a newer one, whichever way it comes.
@@ -50,7 +44,7 @@ class SyncJob(Generic[Item, Local]):
         list_local: `list_local()` gives the external ids of all local records; needed like `delete`.
         should_skip: `should_skip(item)` is true for items that are to be left alone.
         has_changed: `has_changed(item, local)` is true if the record needs the update. Without it, and without a target
-            that can tell, every found record is updated.
+            that can compare, every found record is updated.
         on_start: Called before the fetch; an error ends the run.
         on_complete: `on_complete(results)` is called at the end, after failures too; an error fails the run after the
             applying is done.
@@ -66,7 +60,7 @@ class SyncJob(Generic[Item, Local]):
         deletes: What becomes of local records that a complete fetch no longer has: `"hard"` deletes them, `"soft"`
             marks them as deleted, for a target that can (`SqlTable(soft_delete=...)`); `"off"` leaves them alone.
         delete_after: How many complete fetches in a row must be without a record before it is deleted.
-        guards: Limits of what a whole run may delete or update by itself, and of how much smaller a fetch may be than
+        guards: Limits of what a full run may delete or update by itself, and of how much smaller a fetch may be than
             the last good ones. What goes beyond is withheld as a plan, everything else is applied, the outcome is
             `guarded`, and `apply_plan(plan_id, reason=...)` releases it once. None: no limits (a fetch without any item
             deletes nothing all the same).
@@ -79,7 +73,7 @@ class SyncJob(Generic[Item, Local]):
         keep_history_days: How long the ledger remembers what was written of each record, with old and new values, for
             `record_history` and `sync-pipelines history`. With 0 nothing is recorded, and what was is forgotten.
         schedule: An interval such as `sync_intervals.hours(1)`, or a cron line in UTC.
-        webhook: How a sender tells us that one item has changed: `Webhook(signature=..., ...)`.
+        webhook: How a sender reports that one item has changed: `Webhook(signature=..., ...)`.
         description: What an operator should know; shown in the UI. Markdown.
         asset_key: Key of the Dagster asset, at least two words joined by `/`, e.g. `"shop/variants"`; by default group
             and name of the job: `"sync/erp_inventory"`.
@@ -130,17 +124,17 @@ class SyncJob(Generic[Item, Local]):
 
     if not TYPE_CHECKING:
 
-        def __new__(cls, *args: object, **given: object) -> Self:
+        def __new__(cls, *args: object, **values: object) -> Self:
             """Turns a misspelt or missing field into an error that names it."""
-            check_field_names(cls, args, given)
+            check_field_names(cls, args, values)
             return super().__new__(cls)
 
     def __copy__(self) -> Self:
-        """A declaration never changes."""
+        """Returns the declaration itself, which never changes."""
         return self
 
     def __deepcopy__(self, _memo: object) -> Self:
-        """A declaration never changes."""
+        """Returns the declaration itself, which never changes."""
         return self
 
     def __post_init__(self) -> None:
@@ -167,7 +161,7 @@ class SyncJob(Generic[Item, Local]):
         return 3 * self.interval.period
 
     def identify(self, item: Item) -> Any:
-        """Gives what `get_external_id` or the target's key columns say, unchecked; awaitable if they are `async`."""
+        """Returns what `get_external_id` or the target's key columns say, unchecked; awaitable if they are `async`."""
         if self.get_external_id is None:
             return self.target.external_id(item)
         if isinstance(self.get_external_id, str):
@@ -175,29 +169,7 @@ class SyncJob(Generic[Item, Local]):
         return self.get_external_id(item)
 
     def read_version(self, item: Item) -> Any:
-        """Gives what `get_version` says, unchecked; awaitable if it is `async`. Only where there is a `get_version`."""
+        """Returns what `get_version` says, unchecked; awaitable if it is `async`. Needs a `get_version`."""
         if isinstance(self.get_version, str):
             return read_field(item, self.get_version)
         return self.get_version(item) if self.get_version is not None else None
-
-
-def checked_external_id(value: Any) -> str:
-    """Makes text of an external id.
-
-    Raises:
-        ItemError: The id is missing (None, NaN), empty, or a truth value.
-    """
-    if value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value:  # noqa: PLR0124 - NaN
-        raise ItemError("the item has no external id (None)")
-    if isinstance(value, Enum):
-        value = value.value
-    if getattr(getattr(value, "dtype", None), "kind", "") in {"i", "u", "f"}:
-        value = value.item()  # a number of numpy's
-    if isinstance(value, bool) or not isinstance(value, _ID_TYPES):
-        raise ItemError(f"the external id is a {type(value).__name__}; an id is text or a number")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a pandas column with a gap turns 7 into 7.0
-    text = str(value).strip() if not isinstance(value, str) else value
-    if not text.strip():
-        raise ItemError(f"the item's external id is empty ({value!r})")
-    return text

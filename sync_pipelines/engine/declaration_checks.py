@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import as_interval
@@ -18,8 +18,8 @@ from sync_pipelines.engine.retry import MAX_ATTEMPTS, Retry
 from sync_pipelines.engine.webhooks import check_webhook
 from sync_pipelines.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from sync_pipelines.engine.declaration import SyncJob
+Unchecked = Any
+"""A `SyncJob` whose fields may still hold anything, whatever its annotations promise."""
 
 MAX_CONCURRENCY = 1_000
 """Each call at a time takes a thread, and most systems bear far fewer."""
@@ -48,12 +48,12 @@ _HOOKS = (
 _PER_RECORD = ("find_local", "create", "update")
 
 
-def _wrong(job: SyncJob[Any, Any], name: str, problem: str) -> ConfigurationError:
+def _wrong(job: Unchecked, name: str, problem: str) -> ConfigurationError:
     shown = job.name if isinstance(job.name, str) else "?"
     return ConfigurationError(f"sync job {shown!r}: {name}: {problem}")
 
 
-def check_declaration(job: SyncJob[Any, Any]) -> None:
+def check_declaration(job: Unchecked) -> None:
     """Checks all fields of a declaration.
 
     Raises:
@@ -81,7 +81,7 @@ def check_declaration(job: SyncJob[Any, Any]) -> None:
 
 
 @contextmanager
-def _naming(job: SyncJob[Any, Any], name: str) -> Iterator[None]:
+def _naming(job: Unchecked, name: str) -> Iterator[None]:
     """Lets an error of the field's own check name job and field."""
     try:
         yield
@@ -89,30 +89,30 @@ def _naming(job: SyncJob[Any, Any], name: str) -> Iterator[None]:
         raise _wrong(job, name, str(error)) from error
 
 
-def check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+def check_field_names(cls: type, args: tuple[object, ...], values: Mapping[str, object]) -> None:
     """Turns a misspelt or missing field into an error that names it."""
-    shown = given.get("name", "?")
+    shown = values.get("name", "?")
     if args:
         raise ConfigurationError(f"sync job {shown!r}: SyncJob takes keyword arguments only: SyncJob(name=..., ...)")
-    known = [each.name for each in fields(cls)]
-    for name in given:
+    known = [field.name for field in fields(cls)]
+    for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
             raise ConfigurationError(f"sync job {shown!r}: there is no field {name!r}; {hint}")
     for name in ("name", "fetch_external"):
-        if name not in given:
+        if name not in values:
             raise ConfigurationError(f"sync job {shown!r}: the field {name!r} is missing")
 
 
-def _check_name(job: SyncJob[Any, Any]) -> None:
+def _check_name(job: Unchecked) -> None:
     if not isinstance(job.name, str) or not _NAME.fullmatch(job.name):
         raise _wrong(job, "name", f"{job.name!r} must be lower case words and digits joined by '-': 'erp-inventory'")
     if job.name in _RESERVED:
         raise _wrong(job, "name", f"Dagster allows no job named {job.name!r}; add a word, as in 'crm-{job.name}'")
 
 
-def _check_callables(job: SyncJob[Any, Any]) -> None:
+def _check_callables(job: Unchecked) -> None:
     if not callable(job.fetch_external):
         raise _wrong(job, "fetch_external", f"{job.fetch_external!r} is not a function; pass it without calling it")
     for name in _HOOKS:
@@ -121,34 +121,34 @@ def _check_callables(job: SyncJob[Any, Any]) -> None:
             raise _wrong(job, name, f"{value!r} is not a function")
 
 
-def _check_identity(job: SyncJob[Any, Any]) -> None:
-    given = job.get_external_id
-    if given is None and not hasattr(job.target, "external_id"):
+def _check_identity(job: Unchecked) -> None:
+    identity = job.get_external_id
+    if identity is None and not hasattr(job.target, "external_id"):
         raise _wrong(job, "get_external_id", "is missing; give a function of the item or the name of one of its fields")
-    if given is not None and not callable(given) and not (isinstance(given, str) and given):
-        raise _wrong(job, "get_external_id", f"{given!r} is neither a function nor a field name")
+    if identity is not None and not callable(identity) and not (isinstance(identity, str) and identity):
+        raise _wrong(job, "get_external_id", f"{identity!r} is neither a function nor a field name")
     version = job.get_version
     if version is not None and not callable(version) and not (isinstance(version, str) and version):
         raise _wrong(job, "get_version", f"{version!r} is neither a function nor a field name")
 
 
-def _check_target(job: SyncJob[Any, Any]) -> None:
-    given = [name for name in _PER_RECORD if getattr(job, name) is not None]
+def _check_target(job: Unchecked) -> None:
+    functions = [name for name in _PER_RECORD if getattr(job, name) is not None]
     if job.target is not None:
-        also = [*given, *(name for name in ("delete", "list_local") if getattr(job, name) is not None)]
+        also = [*functions, *(name for name in ("delete", "list_local") if getattr(job, name) is not None)]
         if also:
             raise _wrong(job, also[0], "a job has a target or per-record functions, not both")
         if not hasattr(job.target, "open") and not all(
-            callable(getattr(job.target, each, None)) for each in _PER_RECORD
+            callable(getattr(job.target, method, None)) for method in _PER_RECORD
         ):
             raise _wrong(job, "target", f"{job.target!r} has no find_local, create and update")
         return
     for name in _PER_RECORD:
-        if name not in given:
+        if name not in functions:
             raise _wrong(job, name, "is missing; give find_local, create and update, or a target such as SqlTable(...)")
 
 
-def _check_pace(job: SyncJob[Any, Any]) -> None:
+def _check_pace(job: Unchecked) -> None:
     at_a_time, limit = job.concurrency, job.max_calls_per_s
     if not isinstance(at_a_time, int) or isinstance(at_a_time, bool) or not 1 <= at_a_time <= MAX_CONCURRENCY:
         raise _wrong(job, "concurrency", f"{at_a_time!r} must be a whole number from 1 to {MAX_CONCURRENCY}")
@@ -158,7 +158,7 @@ def _check_pace(job: SyncJob[Any, Any]) -> None:
         raise _wrong(job, "max_calls_per_s", f"{limit!r} must be a number above 0, or None for no limit")
 
 
-def _check_retry(job: SyncJob[Any, Any]) -> None:
+def _check_retry(job: Unchecked) -> None:
     retry = job.retry
     if retry is None:
         return
@@ -175,7 +175,7 @@ def _check_retry(job: SyncJob[Any, Any]) -> None:
         raise _wrong(job, "retry", f"first_wait_s={wait_s!r} must be a number of seconds above 0")
 
 
-def _check_delete_after(job: SyncJob[Any, Any]) -> None:
+def _check_delete_after(job: Unchecked) -> None:
     after = job.delete_after
     if not isinstance(after, int) or isinstance(after, bool) or not 1 <= after <= MAX_DELETE_AFTER:
         raise _wrong(job, "delete_after", f"{after!r} must be a whole number from 1 to {MAX_DELETE_AFTER:,}")
@@ -183,7 +183,7 @@ def _check_delete_after(job: SyncJob[Any, Any]) -> None:
         raise _wrong(job, "delete_after", f"{after} needs deletes='hard' or 'soft'; without, nothing is deleted")
 
 
-def _check_deletes(job: SyncJob[Any, Any]) -> None:
+def _check_deletes(job: Unchecked) -> None:
     if job.deletes not in ("off", "hard", "soft"):  # a set would not do: what is no text may not be hashable
         raise _wrong(job, "deletes", f"{job.deletes!r} must be 'off', 'hard' or 'soft'")
     _check_delete_after(job)
@@ -206,7 +206,7 @@ def _check_deletes(job: SyncJob[Any, Any]) -> None:
                 )
 
 
-def _check_delete_functions(job: SyncJob[Any, Any]) -> None:
+def _check_delete_functions(job: Unchecked) -> None:
     if job.deletes == "soft":
         raise _wrong(
             job, "deletes", "'soft' needs a target that marks records. What your function delete(local) does is up to "
@@ -217,7 +217,7 @@ def _check_delete_functions(job: SyncJob[Any, Any]) -> None:
             raise _wrong(job, name, "is missing; deletes='hard' needs delete and list_local")
 
 
-def _check_limits(job: SyncJob[Any, Any]) -> None:
+def _check_limits(job: Unchecked) -> None:
     if job.guards is not None and not isinstance(job.guards, Guards):
         raise _wrong(job, "guards", f"{job.guards!r} must be Guards(...), or None for no limits")
     if job.guards is not None and job.guards.max_update_share is not None and not _tells_changes(job):
@@ -231,11 +231,11 @@ def _check_limits(job: SyncJob[Any, Any]) -> None:
         raise _wrong(job, "fresh_within", f"{within!r} must be a timedelta above zero, such as timedelta(hours=3)")
 
 
-def _tells_changes(job: SyncJob[Any, Any]) -> bool:
+def _tells_changes(job: Unchecked) -> bool:
     return job.has_changed is not None or any(hasattr(job.target, name) for name in ("open", "has_changed", "changes"))
 
 
-def _check_history(job: SyncJob[Any, Any]) -> None:
+def _check_history(job: Unchecked) -> None:
     days = job.keep_history_days
     if not isinstance(days, int) or isinstance(days, bool) or not 0 <= days <= MAX_HISTORY_DAYS:
         raise _wrong(
@@ -246,12 +246,12 @@ def _check_history(job: SyncJob[Any, Any]) -> None:
 
 
 def _is_key(key: object) -> bool:
-    """One word alone would be the name of a graph in Dagster, where jobs have their names too."""
+    """Returns True for two words or more: one alone would be a graph's name in Dagster, where jobs have theirs too."""
     parts = key.split("/") if isinstance(key, str) else []
     return len(parts) > 1 and all(_KEY_PART.fullmatch(part) for part in parts)
 
 
-def _check_presentation(job: SyncJob[Any, Any]) -> None:
+def _check_presentation(job: Unchecked) -> None:
     for name in ("asset_key", "source_asset"):
         key = getattr(job, name)
         if key is not None and not _is_key(key):
@@ -265,10 +265,10 @@ def _check_presentation(job: SyncJob[Any, Any]) -> None:
     _check_labels(job)
 
 
-def _check_labels(job: SyncJob[Any, Any]) -> None:
+def _check_labels(job: Unchecked) -> None:
     for name in ("owners", "kinds"):
         value = getattr(job, name)
-        if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+        if not isinstance(value, (list, tuple)) or not all(isinstance(label, str) for label in value):
             raise _wrong(job, name, f"{value!r} must be a list of texts")
     for owner in job.owners:
         if not _OWNER.fullmatch(owner):

@@ -16,7 +16,7 @@ _SHARES = ("max_delete_share", "max_update_share", "max_shrink_share")
 
 @dataclass(frozen=True, kw_only=True)
 class Guards:
-    """Limits of what a whole run may do by itself. What goes beyond is withheld; all else is applied.
+    """Limits of what a full run may do by itself. What goes beyond is withheld; all else is applied.
 
     Args:
         max_delete_share: The largest share (0 to 1) of the local records that a run may delete; None for any.
@@ -38,14 +38,14 @@ class Guards:
     few: int = 10
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value is None and each.name != "few":
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is None and limit.name != "few":
                 continue
-            if each.name in _SHARES:
-                _require_share(each.name, value)
+            if limit.name in _SHARES:
+                _require_share(limit.name, value)
             elif not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ConfigurationError(f"Guards: {each.name}={value!r} must be a whole number from 0")
+                raise ConfigurationError(f"Guards: {limit.name}={value!r} must be a whole number from 0")
 
 
 NO_LIMITS = Guards(max_delete_share=None, max_shrink_share=None)
@@ -60,7 +60,7 @@ def _require_share(name: str, value: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a diff has found, as far as guards look at it.
+    """Describes a diff, as far as guards look at it.
 
     Args:
         fetched: Items of the fetch.
@@ -79,7 +79,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What guards say of a diff.
+    """Decides what of a diff is withheld, and why.
 
     Args:
         reasons: Why something is suspicious, a sentence each; empty if nothing is.
@@ -90,30 +90,30 @@ class Verdict:
     withheld: frozenset[Action] = frozenset()
 
     def __bool__(self) -> bool:
-        """True if something is suspicious."""
+        """Returns True if something is suspicious."""
         return bool(self.reasons)
 
     def joined_with(self, later: Verdict) -> Verdict:
-        """This one, and what a later one withholds besides."""
+        """Adds what a later verdict withholds besides."""
         if not self or not later.withheld <= self.withheld:
             return Verdict(tuple(dict.fromkeys((*self.reasons, *later.reasons))), self.withheld | later.withheld)
         return self
 
 
-def judge(guards: Guards, found: Found) -> Verdict:
+def judge(guards: Guards, diff: Found) -> Verdict:
     """Says what of a diff is suspicious, and what is to be withheld for it."""
-    fetch, deletes = list(why_fetch(guards, found.fetched, found.last_fetched)), list(_why_deletes(guards, found))
-    if not found.fetched and found.planned.delete and not fetch:
+    fetch, deletes = list(why_fetch(guards, diff.fetched, diff.last_fetched)), list(_why_deletes(guards, diff))
+    if not diff.fetched and diff.planned.delete and not fetch:
         fetch.append("the source gave no items at all")
-    updates = list(_why_updates(guards, found))
-    withheld = {Action.DELETE} if (fetch or deletes) and found.planned.delete else set()
+    updates = list(_why_updates(guards, diff))
+    withheld = {Action.DELETE} if (fetch or deletes) and diff.planned.delete else set()
     if updates:
         withheld.add(Action.UPDATE)
     return Verdict((*fetch, *deletes, *updates), frozenset(withheld))
 
 
 def why_fetch(guards: Guards, fetched: int, last_fetched: Sequence[int]) -> Iterator[str]:
-    """Why a fetch is suspicious: it has none, or far fewer items than the last good ones."""
+    """Yields why a fetch is suspicious: it has no items, or far fewer than the last good ones."""
     usual = median(last_fetched) if last_fetched else 0
     lacking = usual - fetched
     if not usual or lacking <= 0:
@@ -127,21 +127,21 @@ def why_fetch(guards: Guards, fetched: int, last_fetched: Sequence[int]) -> Iter
         )
 
 
-def _why_deletes(guards: Guards, found: Found) -> Iterator[str]:
-    deletes = found.planned.delete
+def _why_deletes(guards: Guards, diff: Found) -> Iterator[str]:
+    deletes = diff.planned.delete
     if guards.max_deletes is not None and deletes > guards.max_deletes:
         yield f"{deletes:,} local records would be deleted, and max_deletes is {guards.max_deletes:,}"
     share = guards.max_delete_share
-    if share is not None and found.existing and deletes > max(guards.few, share * found.existing):
+    if share is not None and diff.existing and deletes > max(guards.few, share * diff.existing):
         yield (
-            f"{deletes:,} of {found.existing:,} local records would be deleted: {_share(deletes, found.existing)}, "
+            f"{deletes:,} of {diff.existing:,} local records would be deleted: {_share(deletes, diff.existing)}, "
             f"and max_delete_share is {share:.0%}"
         )
 
 
-def _why_updates(guards: Guards, found: Found) -> Iterator[str]:
-    updates, share = found.planned.update, guards.max_update_share
-    compared = updates + found.unchanged
+def _why_updates(guards: Guards, diff: Found) -> Iterator[str]:
+    updates, share = diff.planned.update, guards.max_update_share
+    compared = updates + diff.unchanged
     if share is not None and updates > max(guards.few, share * compared):
         yield (
             f"{updates:,} of {compared:,} local records would be updated: {_share(updates, compared)}, "

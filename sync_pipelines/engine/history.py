@@ -86,7 +86,7 @@ class HistoryBlock:
 
 
 def history_line(id_json: str, outcome: Outcome, changes: str) -> str:
-    """One line.
+    """Writes one line.
 
     Args:
         id_json: The external id as JSON.
@@ -97,7 +97,7 @@ def history_line(id_json: str, outcome: Outcome, changes: str) -> str:
 
 
 def json_of_id(external_id: str) -> str:
-    """An external id as lines have it."""
+    """Encodes an external id as lines have it."""
     return json.dumps(external_id, ensure_ascii=False)
 
 
@@ -140,33 +140,33 @@ def _bound(line: str) -> str:
 
 
 def bound_of(external_id: str) -> str:
-    """What lies between the bounds of each block that may have a line of the record."""
+    """Returns what lies between the bounds of each block that may have a line of the record."""
     return json_of_id(external_id)[:LONGEST_BOUND]
 
 
 def lines_of(lines: bytes) -> list[str]:
-    """The lines of a block."""
+    """Returns the lines of a block."""
     return zlib.decompress(lines).decode().split("\n")
 
 
 def without(block: HistoryBlock, written: Collection[str]) -> Iterator[HistoryBlock]:
-    """The block with the lines of those records only, by their id as JSON."""
+    """Yields the block without the lines of other records than these, by their id as JSON."""
     kept = [line for line in lines_of(block.lines) if line.partition("\t")[0] in written]
     yield from _packed(kept, block.run_id, block.at)
 
 
 def find_line(lines: bytes, external_id: str) -> tuple[Outcome, str] | None:
-    """What a block says of a record: what was written, and the fields as JSON; None if it has no line of it."""
-    text, wanted = f"\n{zlib.decompress(lines).decode()}\n", f"\n{json_of_id(external_id)}\t"
-    start = text.find(wanted)
+    """Finds what a block has of a record: what was written, and the fields as JSON; None if it has no line of it."""
+    text, start_of_line = f"\n{zlib.decompress(lines).decode()}\n", f"\n{json_of_id(external_id)}\t"
+    start = text.find(start_of_line)
     if start < 0:
         return None
-    letter, _, changes = text[start + len(wanted) : text.index("\n", start + 1)].partition("\t")
+    letter, _, changes = text[start + len(start_of_line) : text.index("\n", start + 1)].partition("\t")
     return _OUTCOMES[letter], changes
 
 
 def read_changes(text: str | None) -> dict[str, FieldChange] | None:
-    """The fields' old and new values; None where they are not kept.
+    """Reads the fields' old and new values; None where they are not kept.
 
     A value that can't be read back in this process (a class that is gone, a date beyond Python's) stays the JSON that
     was kept of it.
@@ -174,10 +174,10 @@ def read_changes(text: str | None) -> dict[str, FieldChange] | None:
     if not text:
         return None
     try:
-        found: Any = decode(text)
+        changes: Any = decode(text)
     except (ConfigurationError, ValueError, TypeError, ArithmeticError, LookupError):
-        found = {name: [_decoded(value) for value in pair] for name, pair in json.loads(text).items()}
-    return {str(name): FieldChange(old, new) for name, (old, new) in found.items()}
+        changes = {name: [_decoded(value) for value in pair] for name, pair in json.loads(text).items()}
+    return {str(name): FieldChange(old, new) for name, (old, new) in changes.items()}
 
 
 def _decoded(value: Any) -> Any:

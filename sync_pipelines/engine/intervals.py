@@ -59,12 +59,12 @@ class _CountedMinutes:
     minutes: int
 
     def locate(self, moment: datetime) -> tuple[int, bool]:
-        """The number of the latest occasion, and whether the moment is that occasion."""
+        """Returns the number of the latest occasion, and whether the moment is that occasion."""
         number, rest = divmod(moment - _EPOCH, timedelta(minutes=self.minutes))
         return number, not rest
 
     def occasion_at(self, number: int) -> datetime:
-        """The moment of that occasion, in UTC."""
+        """Returns the moment of that occasion, in UTC."""
         return _EPOCH + timedelta(minutes=number * self.minutes)
 
 
@@ -77,18 +77,18 @@ class _CountedDays:
     timezone: str
 
     def locate(self, moment: datetime) -> tuple[int, bool]:
-        """The number of the latest occasion, and whether the moment is on that occasion's day."""
+        """Returns the number of the latest occasion, and whether the moment is on that occasion's day."""
         # By the date alone: a tick that a clock change moved by an hour is still the tick of its day.
         number, rest = divmod((moment.astimezone(ZoneInfo(self.timezone)).date() - _EPOCH.date()).days, self.days)
         return number, not rest
 
     def occasion_at(self, number: int) -> datetime:
-        """The moment of that occasion, in UTC."""
+        """Returns the moment of that occasion, in UTC."""
         return _wall_clock(_EPOCH.date() + timedelta(days=number * self.days), self.at, ZoneInfo(self.timezone))
 
 
 def _wall_clock(day: date, at: time, zone: ZoneInfo) -> datetime:
-    """That time of that day in UTC, in the days of a clock change as the scheduler ticks.
+    """Converts that time of that day to UTC, in the days of a clock change as the scheduler ticks.
 
     Between 1:00 and 3:59, where nearly all changes fall, a time that does not exist becomes the end of the gap, and of
     a time that comes twice the second counts.
@@ -161,7 +161,7 @@ class SyncIntervals:
     """Makes intervals: `sync_intervals.hours(1)`."""
 
     def minutes(self, n: int) -> Interval:
-        """Every n minutes of elapsed time, counted from 1970-01-01 00:00 UTC.
+        """Repeats every n minutes of elapsed time, counted from 1970-01-01 00:00 UTC.
 
         Raises:
             ConfigurationError: `n` is no positive whole number, or more than ten years.
@@ -169,7 +169,7 @@ class SyncIntervals:
         return _elapsed("minute", n, 1)
 
     def hours(self, n: int) -> Interval:
-        """Every n hours of elapsed time, counted from 1970-01-01 00:00 UTC.
+        """Repeats every n hours of elapsed time, counted from 1970-01-01 00:00 UTC.
 
         Raises:
             ConfigurationError: `n` is no positive whole number, or more than ten years.
@@ -177,7 +177,7 @@ class SyncIntervals:
         return _elapsed("hour", n, _HOUR_MINUTES)
 
     def days(self, n: int, at: str = "00:00", timezone: str = "UTC") -> Interval:
-        """Every n days of the zone's calendar, counted from 1970-01-01, at that time of the day.
+        """Repeats every n days of the zone's calendar, counted from 1970-01-01, at that time of the day.
 
         Each day has one tick. A time that a clock change leaves out comes at the end of the gap; of a time that comes
         twice, the second counts.
@@ -198,7 +198,7 @@ class SyncIntervals:
         return _calendar_days(n, time(int(match[1]), int(match[2])), zone)
 
     def cron(self, line: str, timezone: str = "UTC") -> Interval:
-        """The times that a cron line names.
+        """Repeats at the times that a cron line names.
 
         Args:
             line: Five fields: minute, hour, day of the month, month, day of the week.
@@ -217,7 +217,7 @@ sync_intervals = SyncIntervals()
 
 
 def as_interval(value: Interval | str) -> Interval:
-    """Gives the interval that a declaration means: itself, or a cron line in UTC.
+    """Returns the interval that a declaration means: itself, or a cron line in UTC.
 
     Raises:
         ConfigurationError: It is neither.
@@ -251,7 +251,7 @@ def _elapsed(unit: str, n: int, unit_minutes: int) -> Interval:
 
 
 def _coarsest_base(minutes: int) -> int:
-    """The longest interval in minutes that cron lines say exactly and that contains every occasion of this one.
+    """Finds the longest interval in minutes that cron lines say exactly and that contains every occasion of this one.
 
     A day can be cut into any parts. A week is cut into whole hours only: that takes at most seven lines, whereas every
     7 minutes would take 49.
@@ -261,7 +261,7 @@ def _coarsest_base(minutes: int) -> int:
 
 
 def _lines_of_day(minutes: int) -> tuple[str, ...]:
-    """One line for each group of hours that share their minutes; `minutes` divides a day."""
+    """Builds a line for each group of hours that share their minutes; `minutes` divides a day."""
     cycle = lcm(minutes, _HOUR_MINUTES)
     minutes_by_hour: dict[int, list[int]] = {}
     for minute in range(0, cycle, minutes):
@@ -271,7 +271,7 @@ def _lines_of_day(minutes: int) -> tuple[str, ...]:
 
 
 def _lines_of_week(hours: int) -> tuple[str, ...]:
-    """One line for each group of weekdays that share their hours; `hours` divides a week that starts on Thursday."""
+    """Builds a line for each group of weekdays that share hours; `hours` divides a week that starts on Thursday."""
     hours_by_weekday: dict[int, list[int]] = {}
     for hour in range(0, 7 * 24, hours):
         hours_by_weekday.setdefault((_EPOCH_WEEKDAY + hour // 24) % 7, []).append(hour % 24)

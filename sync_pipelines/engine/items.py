@@ -11,7 +11,7 @@ _MISSING = object()
 
 
 def read_field(item: Any, name: str) -> Any:
-    """Gives the field of that name.
+    """Returns the field of that name.
 
     Args:
         item: A mapping, or an object with attributes.
@@ -27,7 +27,7 @@ def read_field(item: Any, name: str) -> Any:
 
 
 def field_names(item: Any) -> list[str]:
-    """The names of an item's fields, in the item's own order."""
+    """Returns the names of an item's fields, in the item's own order."""
     if isinstance(item, Mapping):
         return [str(name) for name in item]
     if hasattr(type(item), "model_fields"):

@@ -34,7 +34,7 @@ def stream_pages(
     """Calls `fetch_external` and yields lists of items, whatever shape it answers in.
 
     It may be plain or `async`, return or yield items or pages (lists, DataFrames) or be an async generator; never more
-    than a page of its own and one of ours are held. Closing this iterator closes the source's generator.
+    than a page of its own and one of ours are in memory. Closing this iterator closes the source's generator.
 
     A source that is slow gets a page every few seconds, however few items it has given; one that breaks off gets its
     last items out before its error is raised.
@@ -74,7 +74,7 @@ def stream_pages(
 
 
 def _own(item: Any) -> Any:
-    """A copy of an item that came by itself: the source may fill the same object anew for the next one."""
+    """Copies an item that came by itself: the source may fill the same object anew for the next one."""
     if type(item) is dict:
         if _PLAIN.issuperset(map(type, item.values())):
             return item.copy()
@@ -83,7 +83,7 @@ def _own(item: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of all of it; what can't be copied stands for itself."""
+    """Copies all of it; what can't be copied stands for itself."""
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 - an object of whatever kind; the snapshot says so if it can't keep it
@@ -101,13 +101,13 @@ def _stretches(fetch_external: Callable[[], Any], rows_of_frame: RowsOfFrame) ->
             yield rows_of_frame(element) if _is_frame(element) else _page(element)
 
 
-def stream_elements(given: Any) -> Generator[Any]:
+def stream_elements(elements: Any) -> Generator[Any]:
     """Yields the elements of a plain or async iterable from plain code; closing this closes it.
 
     Raises:
         ConfigurationError: It is neither, or a mapping or a text.
     """
-    source = _iterator(given)
+    source = _iterator(elements)
     try:
         yield from source
     finally:

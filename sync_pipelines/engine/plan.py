@@ -28,6 +28,10 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
 
 
+SUCCEEDED = frozenset({Outcome.CREATED, Outcome.UPDATED, Outcome.DELETED, Outcome.UNCHANGED})
+"""The outcomes after which the local record is what the item says."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanCounts:
     """How many records a plan wants created, updated and deleted. None of them is written yet."""
@@ -38,14 +42,14 @@ class PlanCounts:
 
     @property
     def writes(self) -> int:
-        """All of them."""
+        """How many records are written."""
         return self.create + self.update + self.delete
 
     def __add__(self, other: PlanCounts) -> PlanCounts:
         return PlanCounts(self.create + other.create, self.update + other.update, self.delete + other.delete)
 
     def to_dict(self) -> dict[str, int]:
-        """The counts by name."""
+        """Returns the counts by name."""
         return {action.value: getattr(self, action.value) for action in Action}
 
 

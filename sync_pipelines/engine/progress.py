@@ -1,4 +1,4 @@
-"""What a run tells while it runs."""
+"""The progress that a run reports."""
 
 from __future__ import annotations
 

@@ -12,55 +12,46 @@ _STATES_WITH_ROWS = frozenset({"23502", "23514", "44000"})  # NOT NULL, CHECK, W
 _LONGEST_CHAIN = 10
 _MEMBERS_SHOWN = 5
 
+HIDDEN = "***"
+"""Stands where a secret was."""
+SENSITIVE_NAMES = r"password|passwd|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key"
+"""What announces a secret in the name of a field, a column or a parameter; URLs and headers have more such words."""
+
 _PATTERNS = (  # none begins with a repetition: looking for it in a text of megabytes would take hours
     # the password in scheme://user:password@host
-    (re.compile(r"(?P<keep>(?<=[A-Za-z0-9+.-])://[^\s:/@]*:)(?:[^\s/]+|[^\s@]+)(?=@)"), r"\g<keep>***"),
+    re.compile(r"(?P<keep>(?<=[A-Za-z0-9+.-])://[^\s:/@]*:)(?:[^\s/]+|[^\s@]+)(?=@)"),
     # a token in https://token@host
-    (re.compile(r"(?P<keep>\bhttps?://)[^\s:/@]{8,}(?=@)"), r"\g<keep>***"),
+    re.compile(r"(?P<keep>\bhttps?://)[^\s:/@]{8,}(?=@)"),
     # Authorization: Bearer ..., Basic ..., Session ...
-    (re.compile(r"(?P<keep>\b(?:bearer|basic|session|token)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\g<keep>***"),
+    re.compile(r"(?P<keep>\b(?:bearer|basic|session|token)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
     # password=..., "token": "...", api_key: ...
-    (
-        re.compile(
-            r"(?P<keep>(?:password|passwd|pwd|secret|token|api[_-]?key)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}]+",
-            re.IGNORECASE,
-        ),
-        r"\g<keep>***",
-    ),
+    re.compile(rf"(?P<keep>(?:{SENSITIVE_NAMES})['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}}]+", re.IGNORECASE),
     # PostgreSQL: Key (id, api_token)=(7, ...) already exists. In whatever language, values may have parentheses.
-    (
-        re.compile(
-            r"(?P<keep>\([^()\n]{0,300}(?:password|passwd|pwd|secret|token|api[_-]?key)[^()\n]{0,300}\)=\().{1,2000}(?=\))",
-            re.IGNORECASE,
-        ),
-        r"\g<keep>***",
+    re.compile(
+        rf"(?P<keep>\([^()\n]{{0,300}}(?:{SENSITIVE_NAMES})[^()\n]{{0,300}}\)=\().{{1,2000}}(?=\))", re.IGNORECASE
     ),
     # MySQL: Duplicate entry '...' for key 'users.api_token'
-    (
-        re.compile(
-            r"(?P<keep>\bentry ').{1,300}?"
-            r"(?=' for key '[^'\n]{0,300}(?:password|passwd|pwd|secret|token|api[_-]?key)[^'\n]{0,300}')",
-            re.IGNORECASE,
-        ),
-        r"\g<keep>***",
+    re.compile(
+        rf"(?P<keep>\bentry ').{{1,300}}?(?=' for key '[^'\n]{{0,300}}(?:{SENSITIVE_NAMES})[^'\n]{{0,300}}')",
+        re.IGNORECASE,
     ),
 )
 
 
 def redact(text: str) -> str:
-    """Blots out passwords in URLs, authorization values and `password=`-like pairs."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+    """Replaces passwords in URLs, authorization values and `password=`-like pairs by `***`."""
+    for pattern in _PATTERNS:
+        text = pattern.sub(rf"\g<keep>{HIDDEN}", text)
     return text
 
 
 def exception_type(error: BaseException) -> str:
-    """The name of the exception that a person should see: the database's own below SQLAlchemy's."""
+    """Returns the name of the exception that a person should see: the database's own below SQLAlchemy's."""
     return type(_innermost(error)).__name__
 
 
 def message_of(error: BaseException) -> str:
-    """The exception's own message, redacted and at most 2,000 characters.
+    """Returns the exception's own message, redacted and at most 2,000 characters.
 
     Of a database error this is what the database said, without the statement, its parameters and the row that it
     refused, which may hold personal data.
@@ -73,13 +64,18 @@ def message_of(error: BaseException) -> str:
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
+def described(error: BaseException) -> str:
+    """Returns type and message of an exception on one line, without secrets."""
+    return f"{exception_type(error)}: {message_of(error)}"
+
+
 def trace_of(error: BaseException) -> str:
-    """Where the exception and its causes came from, each with its own redacted message; no source of secrets."""
+    """Describes where the exception and its causes came from, each with its own redacted message."""
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < _LONGEST_CHAIN:
         frames = redact("".join(traceback.format_tb(current.__traceback__)))
-        parts.insert(0, f"{frames}{exception_type(current)}: {message_of(current)}")
+        parts.insert(0, f"{frames}{described(current)}")
         current = current.__cause__ or current.__context__
     return "\n\nwhich led to\n\n".join(parts)
 
@@ -105,15 +101,15 @@ def _text_of(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - a broken __str__ of somebody's exception must not stop a sync
         text = ""
     if isinstance(error, BaseExceptionGroup):
-        members = (f"{exception_type(each)}: {message_of(each)}" for each in error.exceptions[:_MEMBERS_SHOWN])
+        members = map(described, error.exceptions[:_MEMBERS_SHOWN])
         text = f"{text}: {'; '.join(members)}"
     return text
 
 
 def _without_row(error: BaseException) -> str | None:
-    """What PostgreSQL says of a row that it refuses, without the row; None of any other error.
+    """Returns what PostgreSQL says of a row that it refuses, without the row; None for any other error.
 
-    It tells the values of all columns, and no names by which a secret could be known among them.
+    It shows the values of all columns, and no names by which a secret could be known among them.
     """
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     primary = getattr(getattr(error, "diag", None), "message_primary", None)

@@ -1,4 +1,4 @@
-"""What a sync reports: outcomes counted, errors kept, time measured."""
+"""The results of a run: outcomes counted, errors kept, time measured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SyncError:
 
     @classmethod
     def of(cls, error: Exception, external_id: str | None, position: int) -> SyncError:
-        """What is kept of an exception, which itself lets go of all it holds on to.
+        """Keeps the message of an exception, which itself lets go of all it holds on to.
 
         An exception has the frames that it came through, theirs and those of their callers, and with them the page
         that they work on; which has the exception. Thousands of those would wait for the garbage collector.
@@ -85,15 +85,17 @@ class Counts:
     recovered: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+        return Counts(
+            **{outcome.name: getattr(self, outcome.name) + getattr(other, outcome.name) for outcome in fields(self)}
+        )
 
     def items(self) -> int:
-        """How many fetched items these counts explain."""
+        """Returns how many fetched items these counts explain."""
         return self.created + self.updated + self.unchanged + self.skipped + self.failed + self.duplicate
 
     def to_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        """Returns the counts by name."""
+        return {outcome.name: getattr(self, outcome.name) for outcome in fields(self)}
 
     @staticmethod
     def of(outcomes: Iterable[Outcome]) -> Counts:
@@ -194,7 +196,7 @@ class SyncResults:
         return explained == self.fetched
 
     def exceeds(self, fail_above: float | None) -> bool:
-        """True if more items failed than a job's `fail_above` allows: a share of the fetched below 1, or a number."""
+        """Returns True if more items failed than `fail_above` allows: a share of the fetched below 1, or a number."""
         if fail_above is None:
             return False
         return self.error_count > (fail_above * self.fetched if fail_above < 1 else fail_above)
@@ -206,7 +208,7 @@ class SyncResults:
         return self.fetched / (worked_ms / 1000) if worked_ms else float(self.fetched)
 
     def counts(self) -> dict[str, int]:
-        """The counts by name, for tables and metadata; of a dry run with `to_create`, `to_update`, `to_delete`."""
+        """Returns the counts by name; of a dry run with `to_create`, `to_update`, `to_delete`."""
         planned = self.planned.to_dict() if self.planned is not None else {}
         return {
             "fetched": self.fetched,
@@ -221,14 +223,14 @@ class SyncResults:
         }
 
     def summary(self) -> str:
-        """One line for logs and terminals."""
-        told = [
+        """Returns one line for logs and terminals."""
+        counts = [
             f"{count:,} {what.replace('_', ' ')}"
             for what, count in self.counts().items()
             if what != "fetched" and count
         ]
         text = f"{self.name}: {self.outcome}: {self.fetched:,} fetched"
-        text += f" = {', '.join(told)}" if told else ""
+        text += f" = {', '.join(counts)}" if counts else ""
         if self.recovered:
             text += f" ({self.recovered:,} of the unchanged were written by an attempt that broke off)"
         if self.withheld.writes:
@@ -238,7 +240,7 @@ class SyncResults:
         return f"{text}: {self.failure}" if self.failure else text
 
     def to_frame(self) -> pd.DataFrame:
-        """The listed errors and duplicates as a pandas DataFrame, one row per item, in the order of the fetch.
+        """Returns the listed errors and duplicates as a pandas DataFrame, one row per item, in the order of the fetch.
 
         Columns: `outcome` (`failed` or `duplicate`), `external_id`, `position`, `message`, `exception_type`.
         """
@@ -249,8 +251,8 @@ class SyncResults:
             ("failed", error.external_id, error.position, error.message, error.exception_type) for error in self.errors
         ]
         rows += [
-            ("duplicate", each.external_id, each.position, f"replaced by item {each.kept_position}", "")
-            for each in self.duplicates
+            ("duplicate", duplicate.external_id, duplicate.position, f"replaced by item {duplicate.kept_position}", "")
+            for duplicate in self.duplicates
         ]
         rows.sort(key=lambda row: row[2])
         return pd.DataFrame(rows, columns=columns)

@@ -22,7 +22,7 @@ class Retry:
     first_wait_s: float = 60
 
     def next_at(self, attempts: int, now: datetime) -> datetime | None:
-        """When to try again after so many attempts; None: not any more."""
+        """Returns when to try again after so many attempts; None: not any more."""
         if attempts >= self.attempts:
             return None
         wait = min(timedelta(seconds=min(self.first_wait_s, LONGEST_WAIT.total_seconds())), LONGEST_WAIT)

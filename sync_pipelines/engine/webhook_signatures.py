@@ -54,7 +54,7 @@ class StandardWebhooks:
         return _standard_id
 
     def problems(self) -> list[str]:
-        """What is wrong with the declaration."""
+        """Lists what is wrong with the declaration."""
         return _problems_of_secrets(self.secrets)
 
 
@@ -94,7 +94,7 @@ class HmacSignature:
 
     @classmethod
     def github(cls, secrets: Secrets) -> Self:
-        """GitHub's: `X-Hub-Signature-256: sha256=...`.
+        """Declares GitHub's scheme: `X-Hub-Signature-256: sha256=...`.
 
         Source:
             https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
@@ -103,7 +103,7 @@ class HmacSignature:
 
     @classmethod
     def shopify(cls, secrets: Secrets) -> Self:
-        """Shopify's: `X-Shopify-Hmac-Sha256` in base64.
+        """Declares Shopify's scheme: `X-Shopify-Hmac-Sha256` in base64.
 
         Source:
             https://shopify.dev/docs/apps/build/webhooks/subscribe/https
@@ -113,7 +113,7 @@ class HmacSignature:
 
     @classmethod
     def stripe(cls, secrets: Secrets, *, tolerance_s: float = 300) -> Self:
-        """Stripe's: `Stripe-Signature: t=...,v1=...` over time, a dot and the body; events have an `id`.
+        """Declares Stripe's scheme: `Stripe-Signature: t=...,v1=...` over time, dot and body; events have an `id`.
 
         Source:
             https://docs.stripe.com/webhooks/signatures
@@ -139,7 +139,7 @@ class HmacSignature:
         return (self.header.lower(),)
 
     def problems(self) -> list[str]:
-        """What is wrong with the declaration."""
+        """Lists what is wrong with the declaration."""
         return [
             *_problems_of_secrets(self.secrets),
             *self._problems_of_text(),
@@ -148,40 +148,42 @@ class HmacSignature:
         ]
 
     def _problems_of_text(self) -> list[str]:
-        found = []
+        problems = []
         if not is_header(self.header):
-            found.append(f"header: {self.header!r} is no name of a header")
+            problems.append(f"header: {self.header!r} is no name of a header")
         if self.encoding not in _ENCODINGS:
-            found.append(f"encoding: {self.encoding!r} must be 'hex' or 'base64'")
+            problems.append(f"encoding: {self.encoding!r} must be 'hex' or 'base64'")
         if self.algorithm not in _ALGORITHMS:
-            found.append(f"algorithm: {self.algorithm!r} must be one of {', '.join(_ALGORITHMS)}")
+            problems.append(f"algorithm: {self.algorithm!r} must be one of {', '.join(_ALGORITHMS)}")
         prefix: object = self.prefix
         if not isinstance(prefix, str):
-            found.append(f"prefix: {prefix!r} must be text, e.g. 'sha256='")
+            problems.append(f"prefix: {prefix!r} must be text, e.g. 'sha256='")
         places = _PLACES.findall(self.signed) if isinstance(self.signed, str) else []
         if sorted(places) not in (["body"], ["body", "timestamp"]):
-            found.append(f"signed: {self.signed!r} must have {{body}} once, and may have {{timestamp}} once")
-        return found
+            problems.append(f"signed: {self.signed!r} must have {{body}} once, and may have {{timestamp}} once")
+        return problems
 
     def _problems_of_time(self) -> list[str]:
-        found = []
+        problems = []
         if self.timestamp_header is not None and not is_header(self.timestamp_header):
-            found.append(f"timestamp_header: {self.timestamp_header!r} is no name of a header")
+            problems.append(f"timestamp_header: {self.timestamp_header!r} is no name of a header")
         for name in ("timestamp_field", "signature_field"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and _FIELD.fullmatch(value)):
-                found.append(f"{name}: {value!r} must be a word, such as 't' or 'v1'")
+                problems.append(f"{name}: {value!r} must be a word, such as 't' or 'v1'")
         if self.timestamp_field is not None and self.signature_field is None:
-            found.append("signature_field: is missing; a header with a timestamp_field names its signatures, e.g. 'v1'")
+            problems.append(
+                "signature_field: is missing; a header with a timestamp_field names its signatures, e.g. 'v1'"
+            )
         if self.timestamp_field is not None and self.timestamp_header is not None:
-            found.append("timestamp_field: give it or timestamp_header, not both")
+            problems.append("timestamp_field: give it or timestamp_header, not both")
         if ("{timestamp}" in str(self.signed)) != self.has_time:
-            found.append(
+            problems.append(
                 f"signed: {self.signed!r} needs {{timestamp}} exactly if there is a timestamp_header or timestamp_field"
             )
         if not is_number(self.tolerance_s) or not _MIN_TOLERANCE_S <= self.tolerance_s <= _MAX_TOLERANCE_S:
-            found.append(f"tolerance_s: {self.tolerance_s!r} must be seconds, from 1 to {_MAX_TOLERANCE_S}")
-        return found
+            problems.append(f"tolerance_s: {self.tolerance_s!r} must be seconds, from 1 to {_MAX_TOLERANCE_S}")
+        return problems
 
     @property
     def has_time(self) -> bool:
@@ -215,7 +217,7 @@ class BearerToken:
         return None
 
     def problems(self) -> list[str]:
-        """What is wrong with the declaration."""
+        """Lists what is wrong with the declaration."""
         return _problems_of_secrets(self.secrets)
 
 
@@ -242,7 +244,7 @@ class Unsigned:
         return None
 
     def problems(self) -> list[str]:
-        """What is wrong with the declaration."""
+        """Lists what is wrong with the declaration."""
         return []
 
 
@@ -252,31 +254,31 @@ SIGNATURES = (StandardWebhooks, HmacSignature, BearerToken, Unsigned)
 
 
 def names_of(secrets: Secrets) -> tuple[str, ...]:
-    """The environment variables, one or several."""
+    """Returns the names of the environment variables, one or several."""
     return (secrets,) if isinstance(secrets, str) else tuple(secrets)
 
 
 def is_header(value: object) -> bool:
-    """True for what may be the name of a header."""
+    """Returns True for what may be the name of a header."""
     return isinstance(value, str) and _HEADER.fullmatch(value) is not None
 
 
 def is_number(value: object) -> bool:
-    """True for a number that is no truth value."""
+    """Returns True for a number that is no truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def problems_of_delivery_id(value: object) -> list[str]:
-    """What is wrong with a `delivery_id`."""
+    """Lists what is wrong with a `delivery_id`."""
     if value is None or callable(value) or is_header(value):
         return []
     return [f"delivery_id: {value!r} is neither the name of a header nor a function of the event"]
 
 
 def _problems_of_secrets(secrets: object) -> list[str]:
-    """What was given is not shown: it may be the secret itself."""
-    given = (secrets,) if isinstance(secrets, str) else secrets
-    if isinstance(given, (list, tuple)) and given and all(map(_is_variable, given)):
+    """Lists what is wrong, without the value: it may be the secret itself."""
+    names = (secrets,) if isinstance(secrets, str) else secrets
+    if isinstance(names, (list, tuple)) and names and all(map(_is_variable, names)):
         return []
     problem = (
         "secrets: give the name of the environment variable that holds the secret (capital letters, digits and _), "
@@ -299,15 +301,15 @@ def _stripe_id(event: Any) -> Any:
 
 
 def require_signature(value: object) -> Signature:
-    """Gives the signature back.
+    """Returns the signature back.
 
     Raises:
         ConfigurationError: There is none; the message names the choices.
     """
     if isinstance(value, SIGNATURES):
         return value
-    given = "is missing" if value is None else f"a {type(value).__name__} is none"  # not shown: it may be a secret
+    problem = "is missing" if value is None else f"a {type(value).__name__} is none"  # not shown: it may be a secret
     raise ConfigurationError(
-        f"signature: {given}; give StandardWebhooks(...), HmacSignature.github(...), .shopify(...), .stripe(...), "
+        f"signature: {problem}; give StandardWebhooks(...), HmacSignature.github(...), .shopify(...), .stripe(...), "
         "HmacSignature(...), BearerToken(...), or Unsigned() if really nobody signs"
     )

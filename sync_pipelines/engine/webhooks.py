@@ -1,4 +1,4 @@
-"""`Webhook`: what a sender tells us of one item, and what that means for the local records."""
+"""`Webhook`: what a sender reports about one item, and what that means for the local records."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.changes import ChangeEvent, Upsert, as_change_event
 from sync_pipelines.engine.webhook_signatures import (
     DeliveryId,
     Signature,
@@ -44,57 +45,12 @@ class WebhookEvent:
     delivery_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Upsert:
-    """The item is new or has changed.
-
-    Args:
-        item: The item as `fetch_external` would give it.
-    """
-
-    item: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """The item is gone.
-
-    Args:
-        external_id: What `get_external_id` gave of it.
-    """
-
-    external_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refetch:
-    """Something about the item has changed; the job's `fetch_one` asks the source what it is now.
-
-    Args:
-        external_id: What `get_external_id` gives of it.
-    """
-
-    external_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ignore:
-    """The event means nothing to this sync.
-
-    Args:
-        reason: Why; the sender is told.
-    """
-
-    reason: str = ""
-
-
-Change = Upsert | Delete | Refetch | Ignore
 Parse = Callable[[WebhookEvent], Any | Awaitable[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Webhook:
-    """How a sender tells us that an item has changed: `POST /webhooks/{name}` of `sync-pipelines webhooks serve`.
+    """How a sender reports that an item has changed: `POST /webhooks/{name}` of `sync-pipelines webhooks serve`.
 
     Args:
         signature: How the sender proves that it is the sender: `StandardWebhooks(...)`, `HmacSignature(...)`,
@@ -122,9 +78,9 @@ class Webhook:
 
     if not TYPE_CHECKING:
 
-        def __new__(cls, *args: object, **given: object) -> Self:
+        def __new__(cls, *args: object, **values: object) -> Self:
             """Turns a misspelt field into an error that names it."""
-            _check_field_names(cls, args, given)
+            _check_field_names(cls, args, values)
             return super().__new__(cls)
 
     @property
@@ -142,7 +98,7 @@ def check_webhook(webhook: object) -> Webhook:
     if not isinstance(webhook, Webhook):
         raise ConfigurationError(f"{webhook!r} is no Webhook; write webhook=Webhook(signature=...)")
     signature = require_signature(webhook.signature)
-    problems = [f"signature: {each}" for each in signature.problems()] + [
+    problems = [f"signature: {problem}" for problem in signature.problems()] + [
         *_problems_of_meaning(webhook),
         *_problems_of_limits(webhook),
     ]
@@ -151,17 +107,17 @@ def check_webhook(webhook: object) -> Webhook:
     return webhook
 
 
-def parse_event(webhook: Webhook, event: WebhookEvent) -> Change:
-    """What an event means.
+def parse_event(webhook: Webhook, event: WebhookEvent) -> ChangeEvent:
+    """Decides what an event means.
 
     Raises:
         WebhookRejectedError: `parse` rejects it; or there is no `parse` and the body is no object.
     """
-    return as_change(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
+    return as_change_event(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
 
 
-def body_as_item(event: WebhookEvent) -> Change:
-    """The meaning of an event without a `parse`.
+def body_as_item(event: WebhookEvent) -> ChangeEvent:
+    """Decides what an event without a `parse` means.
 
     Raises:
         WebhookRejectedError: The body is no object.
@@ -169,13 +125,6 @@ def body_as_item(event: WebhookEvent) -> Change:
     if not isinstance(event.body, dict):
         raise WebhookRejectedError(f"the body is a JSON {_json_kind(event.body)}; send one object with the item")
     return Upsert(event.body)
-
-
-def as_change(value: Any) -> Change:
-    """What `parse` gave as a change: a bare item is an upsert, None is ignored."""
-    if isinstance(value, (Upsert, Delete, Refetch, Ignore)):
-        return value
-    return Ignore() if value is None else Upsert(value)
 
 
 def decode_body(raw: bytes) -> Any:
@@ -209,11 +158,11 @@ def _json_kind(value: Any) -> str:
     return {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}.get(type(value), "value")
 
 
-def _check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+def _check_field_names(cls: type, args: tuple[object, ...], values: Mapping[str, object]) -> None:
     if args:
         raise ConfigurationError("webhook: Webhook takes keyword arguments only: Webhook(signature=..., ...)")
-    known = [each.name for each in fields(cls)]
-    for name in given:
+    known = [field.name for field in fields(cls)]
+    for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
@@ -221,25 +170,25 @@ def _check_field_names(cls: type, args: tuple[object, ...], given: Mapping[str, 
 
 
 def _problems_of_meaning(webhook: Webhook) -> list[str]:
-    found = []
+    problems = []
     parse: object = webhook.parse
     if parse is not None and not callable(parse):
-        found.append(f"parse: {parse!r} is not a function")
-    found += problems_of_delivery_id(webhook.delivery_id)
+        problems.append(f"parse: {parse!r} is not a function")
+    problems += problems_of_delivery_id(webhook.delivery_id)
     if webhook.mode not in _MODES:
-        found.append(f"mode: {webhook.mode!r} must be 'inbox' or 'inline'")
+        problems.append(f"mode: {webhook.mode!r} must be 'inbox' or 'inline'")
     name: object = webhook.name
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
-        found.append(f"name: {name!r} must be lower case words and digits joined by '-', '_' or '.'")
-    return found
+        problems.append(f"name: {name!r} must be lower case words and digits joined by '-', '_' or '.'")
+    return problems
 
 
 def _problems_of_limits(webhook: Webhook) -> list[str]:
-    found = []
+    problems = []
     size: object = webhook.max_body_bytes
     rate: Any = webhook.max_per_s
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _MAX_BODY_BYTES:
-        found.append(f"max_body_bytes: {size!r} must be a whole number from 1 to {_MAX_BODY_BYTES}")
+        problems.append(f"max_body_bytes: {size!r} must be a whole number from 1 to {_MAX_BODY_BYTES}")
     if rate is not None and not (is_number(rate) and 0 < rate < math.inf):
-        found.append(f"max_per_s: {rate!r} must be a number above 0, or None for no limit")
-    return found
+        problems.append(f"max_per_s: {rate!r} must be a number above 0, or None for no limit")
+    return problems

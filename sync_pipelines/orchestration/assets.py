@@ -21,7 +21,7 @@ AnyJob = SyncJob[Any, Any]
 
 
 def build_asset(job: AnyJob) -> AssetsDefinition:
-    """The asset with its ops fetch, diff and apply, and `limit` and `only` at the top of its config."""
+    """Builds the asset with its ops fetch, diff and apply, and `limit` and `only` at the top of its config."""
     fetch, diff, apply = build_fetch_op(job), build_diff_op(job), build_apply_op(job)
 
     @graph_asset(
@@ -48,7 +48,7 @@ def _to_fetch(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def build_source_specs(jobs: Sequence[AnyJob]) -> list[AssetSpec]:
-    """The external assets upstream, each once however many syncs read it."""
+    """Builds the external assets upstream, each once however many syncs read it."""
     written = {asset_key(job) for job in jobs}
     readers: dict[AssetKey, list[AnyJob]] = {}
     for job in jobs:

@@ -22,7 +22,7 @@ from sync_pipelines.orchestration.sensors import build_sensor
 def build_definitions(
     sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition = in_process_executor
 ) -> Definitions:
-    """Gives each sync its asset, checks, jobs, schedule and sensors.
+    """Returns each sync its asset, checks, jobs, schedule and sensors.
 
     Args:
         sync_jobs: E.g. those that the registry finds.

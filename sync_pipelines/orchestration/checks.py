@@ -47,7 +47,7 @@ class ResultCheck:
         description: What it looks at.
         severity: How bad it is if it fails.
         passes: Results -> whether it passes.
-        tell: Results -> what it found.
+        describe: Results -> what it found.
         metadata: Results -> what it shows.
     """
 
@@ -55,7 +55,7 @@ class ResultCheck:
     description: str
     severity: AssetCheckSeverity
     passes: Callable[[SyncResults], bool]
-    tell: Callable[[SyncResults], str]
+    describe: Callable[[SyncResults], str]
     metadata: Callable[[SyncResults], Metadata]
 
 
@@ -69,7 +69,7 @@ ACCOUNTS_BALANCE = ResultCheck(
 )
 ITEMS_FAILED = ResultCheck(
     "items_failed",
-    "Warns when items of the last run failed, or earlier and have not gone through since. All others are applied.",
+    "Warns when items of the last run failed, or earlier and have not succeeded since. All others are applied.",
     AssetCheckSeverity.WARN,
     lambda results: not results.error_count,
     lambda results: f"{results.error_count:,} of {results.fetched:,} items failed.",
@@ -87,7 +87,7 @@ RESULT_CHECKS = (ACCOUNTS_BALANCE, ITEMS_FAILED, CHANGES_WITHHELD)
 
 
 def build_checks(job: AnyJob) -> AssetChecksDefinition:
-    """The checks of a sync's asset, in one step after it. They never fail the run."""
+    """Yields the checks of a sync's asset, in one step after it. They never fail the run."""
     key = asset_key(job)
     specs = [AssetCheckSpec(each.name, asset=key, description=each.description) for each in RESULT_CHECKS]
     if job.fresh_after is not None:
@@ -111,27 +111,21 @@ def build_checks(job: AnyJob) -> AssetChecksDefinition:
 def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None, left: int) -> AssetCheckResult:
     if results is None:
         key = AssetCheckKey(asset_key(job), check.name)
-        told = "The sync has not run yet."
-        return AssetCheckResult(passed=True, asset_key=key.asset_key, check_name=key.name, description=told)
+        description = "The sync has not run yet."
+        return AssetCheckResult(passed=True, asset_key=key.asset_key, check_name=key.name, description=description)
     return AssetCheckResult(**_found(check, job, results, left))
 
 
 def _looked_at(
     check: ResultCheck, job: AnyJob, workspace: Workspace, results: SyncResults | None
 ) -> SyncResults | None:
-    """The results that a check is about: what is withheld stays so, whatever has run since, until it is released."""
-    held = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
-    return results if held is None else results_of_run(workspace, held.id)
+    """Returns the results that a check is about: what is withheld stays so until it is released."""
+    withheld = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
+    return results if withheld is None else results_of_run(workspace, withheld.id)
 
 
 def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iterator[AssetCheckEvaluation]:
-    """All checks, after a run that applied single items: Dagster shows none that is older than what was written.
-
-    Args:
-        job: The sync job.
-        workspace: Has the ledger.
-        results: What the run did.
-    """
+    """Yields all checks, for a run of single items: Dagster shows none that is older than what was written."""
     left = items_left(job, workspace)
     for check in RESULT_CHECKS:
         yield evaluation(check, job, _looked_at(check, job, workspace, results) or results, left)
@@ -140,37 +134,37 @@ def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iter
 
 
 def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults, left: int = 0) -> AssetCheckEvaluation:
-    """The same check, to be reported where it is no step of the run: by a drain, or by a run that fails.
+    """Evaluates the same check, to be reported where it is no step of the run: by a drain, or by a run that fails.
 
     Args:
         check: The check.
         job: The sync job.
         results: What the run did.
-        left: How many items have failed, in whatever run, and not gone through since.
+        left: How many items have failed, in whatever run, and not succeeded since.
     """
     return AssetCheckEvaluation(**_found(check, job, results, left))
 
 
 def items_left(job: AnyJob, workspace: Workspace) -> int:
-    """How many items of a sync have failed and not gone through since: a run of a few must not hide the others."""
+    """Counts the unresolved failures of a sync: a run of a few items must not hide the others."""
     return workspace.failures.count(job.name, UNRESOLVED)
 
 
 def _found(check: ResultCheck, job: AnyJob, results: SyncResults, left: int) -> dict[str, Any]:
     others = check is ITEMS_FAILED and left > results.error_count
-    told = f" {left:,} failed items are left in all: sync-pipelines failures {job.name}" if others else ""
+    rest = f" {left:,} failed items are left in all: sync-pipelines failures {job.name}" if others else ""
     return {
         "asset_key": asset_key(job),
         "check_name": check.name,
         "passed": check.passes(results) and not others,
         "severity": check.severity,
-        "description": f"{check.tell(results)}{told}",
+        "description": f"{check.describe(results)}{rest}",
         "metadata": check.metadata(results),
     }
 
 
 def freshness_evaluation(job: AnyJob, workspace: Workspace) -> AssetCheckEvaluation:
-    """Whether the last good run of a sync is young enough, to be reported outside of any run."""
+    """Evaluates whether the last good run of a sync is young enough, to be reported outside of any run."""
     return AssetCheckEvaluation(**_freshness(job, workspace))
 
 
@@ -184,21 +178,23 @@ def _freshness(job: AnyJob, workspace: Workspace) -> dict[str, Any]:
         "check_name": _FRESH,
         "passed": is_fresh,
         "severity": AssetCheckSeverity.ERROR,
-        "description": _told(good_at),
+        "description": _freshness_text(good_at),
         "metadata": {} if good_at is None else {"last good run": MetadataValue.timestamp(good_at)},
     }
 
 
-def _told(good_at: datetime | None) -> str:
+def _freshness_text(good_at: datetime | None) -> str:
     if good_at is None:
-        return "No whole run has ended well yet."
-    return f"The last whole run that did not fail ended at {good_at.isoformat(timespec='seconds')}."
+        return "No full run has succeeded yet."
+    return f"The last full run that succeeded ended at {good_at.isoformat(timespec='seconds')}."
 
 
 def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncResults | None:
-    """The results of the Dagster run; of a run that only checks, those of the sync's last run."""
+    """Returns the results of the Dagster run; of a run that only checks, those of the sync's last run."""
     run = workspace.ledger.run_of_dagster(dagster_run_id, job.name)
     if run is None:
         runs = workspace.ledger.latest_runs(job.name, limit=_LOOK_BACK)
-        run = next((each for each in runs if each.kind != DRY_RUN), None)  # which says nothing of the asset
+        run = next(
+            (candidate for candidate in runs if candidate.kind != DRY_RUN), None
+        )  # which says nothing of the asset
     return results_of_run(workspace, run.id) if run is not None else None

@@ -22,7 +22,7 @@ LOOK_EVERY_S = 60
 
 
 def build_freshness_sensor(jobs: Sequence[AnyJob]) -> SensorDefinition | None:
-    """The sensor for all syncs that have such a check, running from the start; None if there are none."""
+    """Builds the sensor for all syncs that have such a check, running from the start; None if there are none."""
     watched = [job for job in jobs if job.fresh_after is not None]
     if not watched:
         return None
@@ -42,12 +42,12 @@ def _look(jobs: Sequence[AnyJob]) -> Callable[[SensorEvaluationContext], SensorR
         now: dict[str, bool] = {}
         with open_workspace() as workspace:
             for job in jobs:
-                found = freshness_evaluation(job, workspace)
-                now[job.name] = found.passed
-                if known.get(job.name, True) != found.passed:
-                    context.instance.report_runless_asset_event(found)
+                evaluation = freshness_evaluation(job, workspace)
+                now[job.name] = evaluation.passed
+                if known.get(job.name, True) != evaluation.passed:
+                    context.instance.report_runless_asset_event(evaluation)
         stale = [name for name, is_fresh in now.items() if not is_fresh]
-        told = f"too old: {', '.join(stale)}" if stale else "every sync that is watched has run in time"
-        return SensorResult(skip_reason=SkipReason(told), cursor=json.dumps(now))
+        reason = f"too old: {', '.join(stale)}" if stale else "every sync that is watched has run in time"
+        return SensorResult(skip_reason=SkipReason(reason), cursor=json.dumps(now))
 
     return look

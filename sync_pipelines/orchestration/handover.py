@@ -10,7 +10,7 @@ from upath import UPath
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef
 from sync_pipelines.settings.model import load_settings
-from sync_pipelines.snapshots.files import write_json
+from sync_pipelines.snapshots.durable_files import write_json
 
 _KINDS: dict[str, type[SnapshotRef | PlanRef]] = {kind.__name__: kind for kind in (SnapshotRef, PlanRef)}
 
@@ -40,12 +40,12 @@ class HandoverIOManager(IOManager):
             raise RunError("this op gets its input from the op before it; run the whole sync")
         path = self._path(upstream)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            reference = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise RunError(
                 f"what the op {upstream.step_key} left is no longer in the snapshot store; start a new run"
             ) from error
-        return _KINDS[found.pop("kind")](**found)
+        return _KINDS[reference.pop("kind")](**reference)
 
     def _path(self, context: OutputContext) -> UPath:
         run_id, *rest = context.get_identifier()

@@ -28,17 +28,17 @@ from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outco
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
+from sync_pipelines.runner.changes.retry_failures import RetryRun
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
-from sync_pipelines.runner.runs.items_run import ItemsRun
 
 AnyJob = SyncJob[Any, Any]
-Items = TypeVar("Items", bound=ItemsRun)
+Items = TypeVar("Items", Drain, RetryRun)
 Event = AssetMaterialization | AssetCheckEvaluation | Output[None]
 
 
 def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type of an unresolved asset job
-    """The Dagster job that fetches, diffs and applies everything, and checks the result."""
+    """Builds the Dagster job that fetches, diffs and applies everything, and checks the result."""
     key = asset_key(sync_job)
     node = "__".join(key.path)
     shown: dict[str, Any] = {
@@ -58,12 +58,12 @@ def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type
 
 
 def drain_job_name(sync_job: AnyJob) -> str:
-    """The name of the Dagster job that applies single items."""
+    """Returns the name of the Dagster job that applies single items."""
     return f"{sync_job.dagster_name}_items"
 
 
 def build_drain_job(sync_job: AnyJob) -> JobDefinition:
-    """The Dagster job that applies what waits in the inbox, in batches, until it is empty."""
+    """Yields the Dagster job that applies what waits in the inbox, in batches, until it is empty."""
 
     @op(
         name=op_name(sync_job, "drain"),
@@ -73,9 +73,9 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
     )
     def drain(context: OpExecutionContext) -> Iterator[Event]:
         def carry_out(run: Drain, workspace: Workspace) -> SyncResults:
-            return run.run(DrainLimits(linger_s=workspace.linger_s))
+            return run.run(DrainLimits(idle_wait_s=workspace.idle_wait_s))
 
-        yield from events_of(context, sync_job, Drain, carry_out, _told)
+        yield from events_of(context, sync_job, Drain, carry_out, _drain_events)
 
     described = f"Applies the single items of {sync_job.name} that wait in the inbox. A sensor starts it."
     return job_of_one_op(drain, "drain", drain_job_name(sync_job), described, run_tags(sync_job, "drain"))
@@ -84,7 +84,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
 def job_of_one_op(
     op_definition: OpDefinition, alias: str, name: str, description: str, tags: Mapping[str, str]
 ) -> JobDefinition:
-    """A Dagster job whose only step is that op."""
+    """Builds a Dagster job whose only step is that op."""
 
     @job(name=name, description=description, executor_def=in_process_executor, tags=tags)
     def dagster_job() -> None:
@@ -98,7 +98,7 @@ def events_of(
     sync_job: AnyJob,
     kind: type[Items],
     carry_out: Callable[[Items, Workspace], SyncResults],
-    tell: Callable[[AnyJob, Items, Workspace], Iterator[Event]],
+    report: Callable[[AnyJob, Items, Workspace], Iterator[Event]],
 ) -> Iterator[Event]:
     """Carries out a run that applies single items.
 
@@ -109,20 +109,20 @@ def events_of(
         sync_job: The sync job.
         kind: The kind of run.
         carry_out: Run, workspace -> its results.
-        tell: Sync job, run, workspace -> what is put into the history of the asset, also if the run breaks off.
+        report: Sync job, run, workspace -> what is put into the history of the asset, also if the run breaks off.
     """
     with failing_clearly(context), open_workspace() as workspace:
         run = kind(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
         try:
             results = carry_out(run, workspace)
         finally:  # what was applied before it broke off is in the asset's history too
-            yield from tell(sync_job, run, workspace)
+            yield from report(sync_job, run, workspace)
     tag_outcome(context, results.outcome)
     yield Output(None)
 
 
-def _told(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Event]:
-    """What a drain did, for the history of the asset; nothing if it did nothing."""
+def _drain_events(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Event]:
+    """Yields what a drain did, for the history of the asset; nothing if it did nothing."""
     results = drained.results
     if results is None or not drained.applied:
         return

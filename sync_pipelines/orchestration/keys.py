@@ -10,10 +10,10 @@ AnyJob = SyncJob[Any, Any]
 
 
 def asset_key(job: AnyJob) -> AssetKey:
-    """The key of the asset that a sync keeps up to date."""
+    """Returns the key of the asset that a sync keeps up to date."""
     return AssetKey((job.asset_key or f"{job.group}/{job.dagster_name}").split("/"))
 
 
 def source_key(job: AnyJob) -> AssetKey:
-    """The key of the external asset that a sync reads."""
+    """Returns the key of the external asset that a sync reads."""
     return AssetKey((job.source_asset or f"sources/{job.dagster_name}").split("/"))

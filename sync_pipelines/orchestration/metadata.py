@@ -10,9 +10,9 @@ from dagster import (
 )
 
 from sync_pipelines.database.inbox import Depth
+from sync_pipelines.engine.display import shown_text
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.runner.changes.drain import Applied
 from sync_pipelines.runner.plans.plan_view import FieldRow, Plan, field_rows
@@ -25,7 +25,7 @@ ROWS_SHOWN = 300
 
 
 def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
-    """What an operator sees of a run on the asset's page: the outcome first, then counts, times, errors, the table."""
+    """Builds what an operator sees of a run on the asset's page: outcome, counts, times, errors, table."""
     metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {name: MetadataValue.int(count) for name, count in results.counts().items()}
     metadata["duration (s)"] = MetadataValue.float(round(results.duration_ms / 1000, 3))
@@ -44,12 +44,12 @@ def drain_metadata(
     target: TargetDescription | None = None,
     depth: Depth | None = None,
 ) -> dict[str, MetadataValue]:
-    """What an operator sees of a drain, under names of its own: they would spoil the plots of full runs."""
+    """Builds what an operator sees of a drain, under names of its own: they would spoil the plots of full runs."""
     metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"single items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
     records = [
-        TableRecord({"external id": each.external_id or "", "action": each.action, "message": each.message or ""})
-        for each in applied[:APPLIED_SHOWN]
+        TableRecord({"external id": item.external_id or "", "action": item.action, "message": item.message or ""})
+        for item in applied[:APPLIED_SHOWN]
     ]
     schema = _text_schema("external id", "action", "message")
     title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
@@ -63,14 +63,14 @@ def drain_metadata(
 
 
 def retry_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
-    """What an operator sees of failed items that were tried again, under names of their own, as of a drain."""
+    """Builds what an operator sees of a retry, under names of its own, as of a drain."""
     metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"retried items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
     return metadata | _remarks(results) | {"more about it": more_about(results.run_id)} | target_metadata(target)
 
 
 def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, MetadataValue]:
-    """What an operator sees of the plan of a dry run.
+    """Builds what an operator sees of the plan of a dry run.
 
     Args:
         plan: The plan.
@@ -107,7 +107,7 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, Metadat
 
 
 def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
-    """What is left in the inbox, and what was given up."""
+    """Counts what is left in the inbox, and what was given up."""
     metadata: dict[str, MetadataValue] = {
         "inbox waiting": MetadataValue.int(depth.waiting),
         "inbox given up": MetadataValue.int(depth.failed),
@@ -118,28 +118,28 @@ def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
 
 
 def failure_metadata(results: SyncResults | None) -> dict[str, MetadataValue]:
-    """What is known of a run that failed as a whole."""
+    """Builds what is known of a run that failed as a whole."""
     return {} if results is None else result_metadata(results)
 
 
 def balance_metadata(results: SyncResults) -> dict[str, MetadataValue]:
-    """What the check on the accounts shows."""
+    """Builds what the check on the accounts shows."""
     counts = {name: MetadataValue.int(count) for name, count in results.counts().items()}
     return {**counts, "more about it": more_about(results.run_id)}
 
 
 def withheld_metadata(results: SyncResults) -> dict[str, MetadataValue]:
-    """What the check on what guards withhold shows."""
+    """Builds what the check on withheld changes shows."""
     if not results.guarded:
         return {}
     metadata: dict[str, MetadataValue] = {
-        f"withheld {each}s": MetadataValue.int(count) for each, count in withheld_counts(results)
+        f"withheld {action}s": MetadataValue.int(count) for action, count in withheld_counts(results)
     }
     return metadata | {"to release it": MetadataValue.text(how_to_release(results))}
 
 
 def failed_metadata(results: SyncResults) -> dict[str, MetadataValue]:
-    """What the check on failed items shows."""
+    """Builds what the check on failed items shows."""
     metadata: dict[str, MetadataValue] = {
         "failed": MetadataValue.int(results.error_count),
         "fetched": MetadataValue.int(results.fetched),
@@ -149,32 +149,32 @@ def failed_metadata(results: SyncResults) -> dict[str, MetadataValue]:
 
 
 def more_about(run_id: str) -> MetadataValue:
-    """The command that shows everything the ledger has of a run."""
+    """Returns the command that shows everything the ledger has of a run."""
     return MetadataValue.text(f"sync-pipelines show {run_id[:8]}")
 
 
 def causes_table(results: SyncResults) -> MetadataValue:
-    """The errors by cause, and the causes that are gone, as a table."""
-    causes = [("new" if each.is_new else "", each) for each in results.causes]
-    causes += [("gone", each) for each in results.gone_causes]
+    """Builds the table of errors by cause, and of the causes that are gone."""
+    causes = [("new" if cause.is_new else "", cause) for cause in results.causes]
+    causes += [("gone", cause) for cause in results.gone_causes]
     records = [
         TableRecord(
             {
-                "items": each.count,
-                "error": each.exception_type,
-                "message": each.template,
-                "e.g.": ", ".join(each.sample_ids),
+                "items": cause.count,
+                "error": cause.exception_type,
+                "message": cause.template,
+                "e.g.": ", ".join(cause.sample_ids),
                 "since the last run": since,
             }
         )
-        for since, each in causes[:CAUSES_SHOWN]
+        for since, cause in causes[:CAUSES_SHOWN]
     ]
     texts = _text_schema("error", "message", "e.g.", "since the last run").columns
     return MetadataValue.table(records, TableSchema([TableColumn("items", "int"), *texts]))
 
 
 def errors_table(results: SyncResults) -> MetadataValue:
-    """The first errors as a table."""
+    """Builds the table of the first errors."""
     records = [
         TableRecord(
             {
@@ -191,7 +191,7 @@ def errors_table(results: SyncResults) -> MetadataValue:
 
 
 def target_metadata(target: TargetDescription | None) -> dict[str, MetadataValue]:
-    """Table name, number of rows and columns, under the names that Dagster shows in their own places."""
+    """Builds table name, number of rows and columns, under the names that Dagster shows in their own places."""
     if target is None:
         return {}
     metadata: dict[str, MetadataValue] = {"dagster/table_name": MetadataValue.text(target.table_name)}
@@ -214,7 +214,7 @@ def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
     if results.recovered:
         remarks["recovered"] = MetadataValue.int(results.recovered)
     if results.guarded:
-        remarks |= {f"withheld {each}s": MetadataValue.int(count) for each, count in withheld_counts(results)}
+        remarks |= {f"withheld {action}s": MetadataValue.int(count) for action, count in withheld_counts(results)}
         remarks["withheld because"] = MetadataValue.md("\n".join(f"- {reason}" for reason in results.guarded))
         remarks["to release it"] = MetadataValue.text(how_to_release(results))
     if results.notes:
@@ -225,12 +225,12 @@ def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
 
 
 def withheld_counts(results: SyncResults) -> list[tuple[str, int]]:
-    """What guards have withheld, by action."""
+    """Counts what guards have withheld, by action."""
     return [(action, count) for action, count in results.withheld.to_dict().items() if count]
 
 
 def how_to_release(results: SyncResults) -> str:
-    """How to look at what guards have withheld, and how to apply it."""
+    """Says how to look at what guards have withheld, and how to apply it."""
     plan = results.plan_id or ""
     return (
         f"sync-pipelines plan show {plan[:8]}, then sync-pipelines apply {plan[:8]} --reason '...', or launch with "

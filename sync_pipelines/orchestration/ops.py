@@ -23,7 +23,7 @@ from pydantic import Field
 
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.redaction import exception_type, message_of, redact, trace_of
+from sync_pipelines.engine.redaction import described, message_of, redact, trace_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
 from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
@@ -49,7 +49,7 @@ AnyRun = TypeVar("AnyRun", bound=SyncRun)
 
 
 def op_name(job: AnyJob, op_kind: str) -> str:
-    """The name of an op's definition; three underscores, because no asset key and no job name can have them."""
+    """Names an op's definition, with three underscores, because no asset key and no job name can have them."""
     return f"{job.dagster_name}___{op_kind}"
 
 
@@ -72,7 +72,7 @@ class SelectionConfig(Config):
 
 
 def build_fetch_op(job: AnyJob) -> OpDefinition:
-    """The op that fetches all external items into a snapshot."""
+    """Builds the op that fetches all external items into a snapshot."""
 
     @op(
         name=op_name(job, "fetch"),
@@ -99,7 +99,7 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
 
 
 def build_diff_op(job: AnyJob) -> OpDefinition:
-    """The op that compares the snapshot with the local records."""
+    """Builds the op that compares the snapshot with the local records."""
 
     @op(
         name=op_name(job, "diff"),
@@ -123,7 +123,7 @@ def build_diff_op(job: AnyJob) -> OpDefinition:
 
 
 def build_apply_op(job: AnyJob) -> OpDefinition:
-    """The op that writes what the plan says, and reports."""
+    """Yields the op that writes what the plan says, and reports."""
 
     @op(
         name=op_name(job, "apply"),
@@ -149,7 +149,7 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
 
 
 def _handed_on(context: OpExecutionContext, config: SelectionConfig) -> SnapshotRef:
-    """What fetch leaves for a plan that is to be applied."""
+    """Returns what fetch leaves for a plan that is to be applied."""
     with failing_clearly(context):
         if config.limit is not None or config.only or config.dry_run:
             raise ConfigurationError("apply_plan applies a plan as it is; leave out limit, only and dry_run")
@@ -160,7 +160,7 @@ def _handed_on(context: OpExecutionContext, config: SelectionConfig) -> Snapshot
 def _carried_out(
     context: OpExecutionContext, job: AnyJob, plan: PlanRef, unseen: list[AssetCheckEvaluation]
 ) -> SyncResults:
-    """What became of a plan: it is applied, or kept for later.
+    """Returns what became of a plan: it is applied, or kept for later.
 
     Args:
         context: That of the op.
@@ -199,8 +199,8 @@ def tag_outcome(context: OpExecutionContext, outcome: str) -> None:
 @contextmanager
 def _sync_run(context: OpExecutionContext, job: AnyJob, kind: type[AnyRun]) -> Iterator[AnyRun]:
     with failing_clearly(context), open_workspace() as workspace:
-        if kind.kind != FULL:  # a job's own tag says what it does unless it is asked for something else
-            context.instance.add_run_tags(context.run_id, {KIND_TAG: kind.kind})
+        if kind.kind.name != FULL:  # a job's own tag says what it does unless it is asked for something else
+            context.instance.add_run_tags(context.run_id, {KIND_TAG: kind.kind.name})
         yield kind(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
 
 
@@ -214,11 +214,9 @@ def failing_clearly(context: OpExecutionContext) -> Iterator[None]:
         context.log.debug(trace_of(error))
         results = error.results if isinstance(error, RunError) else None
         # without the cause: Dagster would store its text, which may hold secrets, as it is
-        raise Failure(_told(error), metadata=dict(failure_metadata(results)), allow_retries=False) from None
+        raise Failure(_failure_text(error), metadata=dict(failure_metadata(results)), allow_retries=False) from None
 
 
-def _told(error: Exception) -> str:
-    told = (
-        message_of(error) if isinstance(error, SyncPipelinesError) else f"{exception_type(error)}: {message_of(error)}"
-    )
-    return redact("\n".join([told, *getattr(error, "__notes__", ())]))
+def _failure_text(error: Exception) -> str:
+    message = message_of(error) if isinstance(error, SyncPipelinesError) else described(error)
+    return redact("\n".join([message, *getattr(error, "__notes__", ())]))

@@ -1,7 +1,7 @@
 """A sensor that marks Dagster runs failed whose process has died.
 
 After a power cut Dagster's own record of a run stays "started" for ever, and its tag would keep the next run of the
-sync in the queue. Our lease tells: a run that works renews it.
+sync in the queue. Our lease decides: a run that works renews it.
 """
 
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from dagster import (
 
 from sync_pipelines.database.leases import Lease
 from sync_pipelines.orchestration.tags import OUTCOME_TAG, SYNC_TAG
-from sync_pipelines.runner.context.processes import is_dead
+from sync_pipelines.runner.context.lease import is_dead
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 
 LOOK_EVERY_S = 10
@@ -28,7 +28,7 @@ _START_UP = timedelta(minutes=5)
 
 
 def build_recovery_sensor() -> SensorDefinition:
-    """The sensor for all syncs, running from the start."""
+    """Builds the sensor for all syncs, running from the start."""
     return SensorDefinition(
         name="sync_recovery_sensor",
         evaluation_fn=_recover,

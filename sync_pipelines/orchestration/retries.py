@@ -38,7 +38,7 @@ LOOK_EVERY_S = 30
 
 
 def retry_job_name(sync_job: AnyJob) -> str:
-    """The name of the Dagster job that tries failed items again."""
+    """Returns the name of the Dagster job that tries failed items again."""
     return f"{sync_job.dagster_name}_retry"
 
 
@@ -52,7 +52,7 @@ class RetryConfig(Config):
 
 
 def build_retry_job(sync_job: AnyJob) -> JobDefinition:
-    """The Dagster job that tries the failed items of a sync again that are due."""
+    """Yields the Dagster job that tries the failed items of a sync again that are due."""
 
     @op(
         name=op_name(sync_job, "retry"),
@@ -64,14 +64,14 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         def carry_out(run: RetryRun, _workspace: Workspace) -> SyncResults:
             return run.run(config.only, everything=config.everything)
 
-        yield from events_of(context, sync_job, RetryRun, carry_out, _told)
+        yield from events_of(context, sync_job, RetryRun, carry_out, _retry_events)
 
     described = f"Tries the failed items of {sync_job.name} again that are due. A sensor starts it."
     return job_of_one_op(retry, "retry", retry_job_name(sync_job), described, run_tags(sync_job, "retry"))
 
 
-def _told(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:
-    """What a retry did, for the history of the asset; nothing if it tried nothing."""
+def _retry_events(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:
+    """Yields what a retry did, for the history of the asset; nothing if it tried nothing."""
     results = run.results
     if results is None or not results.fetched:
         return
@@ -81,7 +81,7 @@ def _told(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Eve
 
 
 def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:
-    """The sensor of a sync's retries, running from the start."""
+    """Builds the sensor of a sync's retries, running from the start."""
     name = retry_job_name(sync_job)
     return SensorDefinition(
         name=f"{name}_sensor",

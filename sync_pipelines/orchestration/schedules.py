@@ -26,12 +26,12 @@ _SCHEDULE_TAG = "dagster/schedule_name"  # Dagster's own, on every run that a sc
 
 
 def schedule_name(job: AnyJob, interval: Interval) -> str:
-    """The schedule's name says how often: `erp_inventory_every_5_hours`."""
+    """Names the schedule after how often it runs: `erp_inventory_every_5_hours`."""
     return f"{job.dagster_name}_{interval.label}"
 
 
 def build_schedule(job: AnyJob) -> ScheduleDefinition | None:
-    """The schedule of a sync, running from the start; None for a sync without an interval."""
+    """Builds the schedule of a sync, running from the start; None for a sync without an interval."""
     interval = job.interval
     if interval is None:
         return None
@@ -64,20 +64,20 @@ _NOT_WHOLE = ("only", "dry_run", "apply_plan")
 
 
 def _waits_already(instance: DagsterInstance, job: AnyJob) -> bool:
-    """True if a whole run of the sync has not started yet: one run makes up for any number of ticks."""
+    """Returns True if a full run of the sync has not started yet: one run makes up for any number of ticks."""
     waiting = RunsFilter(job_name=job.dagster_name, statuses=[DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED])
     return any(not _is_limited(record.dagster_run) for record in instance.get_run_records(waiting))
 
 
 def _is_limited(run: DagsterRun) -> bool:
-    """True if somebody launched it for some items only, or for a plan."""
+    """Returns True if somebody launched it for some items only, or for a plan."""
     ops: dict[str, Any] = dict(run.run_config).get("ops", {})  # type: ignore[assignment]  # typed as object
-    configs = (each.get("config", {}) for each in ops.values())
+    configs = (op_config.get("config", {}) for op_config in ops.values())
     return any(config.get("limit") is not None or any(map(config.get, _NOT_WHOLE)) for config in configs)
 
 
 def _last_due_at(instance: DagsterInstance, schedule: str) -> datetime | None:
-    """The occasion of the newest scheduled run, so that one missed while nothing ran is made up for once."""
+    """Returns the occasion of the newest scheduled run, so that one missed while nothing ran is made up for once."""
     newest = instance.get_run_records(RunsFilter(tags={_SCHEDULE_TAG: schedule}), limit=1)
     due_at = newest[0].dagster_run.tags.get(DUE_TAG) if newest else None
     return datetime.fromisoformat(due_at).astimezone(UTC) if due_at is not None else None

@@ -35,7 +35,7 @@ _UNDER_WAY = [
 
 
 def build_sensor(job: AnyJob) -> SensorDefinition:
-    """The sensor of a sync, running from the start."""
+    """Builds the sensor of a sync, running from the start."""
     return SensorDefinition(
         name=f"{drain_job_name(job)}_sensor",
         job_name=drain_job_name(job),
@@ -68,13 +68,13 @@ def _look(job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipR
 
 
 def has_just_failed(instance: DagsterInstance, job_name: str) -> bool:
-    """True if its last run failed a moment ago: a target that is down needs no run every few seconds."""
+    """Returns True if its last run failed a moment ago: a target that is down needs no run every few seconds."""
     filters = RunsFilter(job_name=job_name, updated_after=utc_now() - _PAUSE)
     records = instance.get_run_records(filters, limit=1)
     return bool(records) and records[0].dagster_run.status is DagsterRunStatus.FAILURE
 
 
 def is_under_way(instance: DagsterInstance, job_name: str) -> bool:
-    """True if a run of it is queued or running; one that has lasted far too long is dead and counts no more."""
+    """Returns True if a run of it is queued or running; one that has lasted far too long is taken for dead."""
     filters = RunsFilter(job_name=job_name, statuses=_UNDER_WAY, created_after=utc_now() - _GIVEN_UP_AFTER)
     return bool(instance.get_run_records(filters, limit=1))

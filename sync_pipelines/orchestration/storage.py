@@ -24,12 +24,12 @@ class SyncPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing: a URL given here would be a second truth."""
+        """Returns no fields: a URL given here would be a second truth."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """What Dagster calls when a process opens its instance.
+        """Builds the storage when a process opens Dagster's instance.
 
         Raises:
             ConfigurationError: The settings name no PostgreSQL.
@@ -39,7 +39,7 @@ class SyncPostgresStorage(DagsterPostgresStorage):
 
 
 def dagster_database_url(settings: Settings) -> str:
-    """The URL of the ledger's database with Dagster's driver, password included.
+    """Returns the URL of the ledger's database with Dagster's driver, password included.
 
     Args:
         settings: Say where the ledger is.

@@ -19,5 +19,5 @@ KIND_TAG = "sync/kind"
 
 
 def run_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
-    """The tags of every run of a sync."""
+    """Returns the tags of every run of a sync."""
     return {**job.tags, SYNC_TAG: job.name, KIND_TAG: kind}

@@ -55,7 +55,7 @@ def _client(url: str) -> "DagsterGraphQLClient":
 
 
 def _clear_error(name: str, url: str, error: "DagsterGraphQLClientError") -> SyncPipelinesError:
-    kind, *details = [str(each) for each in error.args] or [""]
+    kind, *details = [str(argument) for argument in error.args] or [""]
     if kind in _UNKNOWN_JOB:
         return ConfigurationError(
             f"the code location that Dagster at {redact(url)} has loaded has no sync {name!r}; its file must be in a "

@@ -11,7 +11,7 @@ from typing import Any
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.intervals import Interval, as_interval
-from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.model import load_settings
 
@@ -107,9 +107,7 @@ def _import(name: str) -> ModuleType:
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from error
     except Exception as error:
-        raise ConfigurationError(
-            f"the jobs module {name} can't be imported: {exception_type(error)}: {message_of(error)}"
-        ) from error
+        raise ConfigurationError(f"the jobs module {name} can't be imported: {described(error)}") from error
 
 
 def _jobs_in(module: ModuleType) -> Iterator[AnyJob]:

@@ -6,5 +6,5 @@ import os
 
 
 def has_dagster_home() -> bool:
-    """True if `DAGSTER_HOME` names the folder of a Dagster."""
+    """Returns True if `DAGSTER_HOME` names the folder of a Dagster."""
     return bool(os.environ.get("DAGSTER_HOME"))

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fsspec import get_filesystem_class
 from fsspec.utils import get_protocol
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from upath import UPath
 
 from sync_pipelines.errors import ConfigurationError
 
 _NUMBER = re.compile(r"[-+]?[0-9.]{1,12}")
+_IDLE_WAIT, _IDLE_WAIT_BEFORE = "SYNC_PIPELINES_IDLE_WAIT_S", "SYNC_PIPELINES_LINGER_S"
 _LOCAL = frozenset({"", "file", "local"})
 
 
 class Settings(BaseSettings):
     """The settings of one process. Every field is the environment variable `SYNC_PIPELINES_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="SYNC_PIPELINES_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SYNC_PIPELINES_", frozen=True, extra="ignore", populate_by_name=True)
 
     data_dir: Path = Field(
         default=Path(".sync_pipelines"),
@@ -54,11 +55,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that a run started by Dagster waits at most for another run of the same sync.",
     )
-    linger_s: float = Field(
+    idle_wait_s: float = Field(
         default=5,
         ge=0,
         le=60,
-        description="Seconds that a run which applies single items waits for late arrivals once the inbox is empty.",
+        validation_alias=AliasChoices(_IDLE_WAIT, _IDLE_WAIT_BEFORE),
+        description="Seconds that a drain waits for late arrivals once the inbox is empty. Earlier name: `linger_s`.",
     )
     delivery_attempts: int = Field(
         default=6,
@@ -81,7 +83,7 @@ class Settings(BaseSettings):
     work_schema: str = Field(
         default="sync_pipelines_work",
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
-        description="Schema of the working tables of a sync in the PostgreSQL of its target; made when it is missing. "
+        description="Schema of the staging tables of a run in the PostgreSQL of its target; made when it is missing. "
         "Where the role may not, temporary tables serve.",
     )
     keep_snapshots_days: float = Field(
@@ -108,6 +110,16 @@ class Settings(BaseSettings):
         description="Days after which a delivery that was applied, or has failed for good, is removed from the inbox.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_earlier_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {_IDLE_WAIT if name == "linger_s" else name: value for name, value in values.items()}
+
+    @property
+    def linger_s(self) -> float:
+        """The earlier name of `idle_wait_s`."""
+        return self.idle_wait_s
+
     @field_validator("jobs", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -128,25 +140,25 @@ class Settings(BaseSettings):
         return value
 
     def local_url(self) -> str:
-        """The URL of the database with the local records."""
+        """Returns the URL of the database with the local records."""
         return self.database_url.get_secret_value() if self.database_url else self._embedded("local")
 
     def ledger_database_url(self) -> str:
-        """The URL of the database with the ledger."""
+        """Returns the URL of the database with the ledger."""
         if self.ledger_url:
             return self.ledger_url.get_secret_value()
         local = self.local_url()
         return local if local.startswith("postgres") else self._embedded("ledger")
 
     def snapshot_dir(self) -> UPath:
-        """The folder of snapshots and plans: absolute, or in an object store."""
+        """Returns the folder of snapshots and plans: absolute, or in an object store."""
         if not self.snapshot_url:
             return UPath(self.data_dir.resolve() / "snapshots")
-        given = UPath(self.snapshot_url)
-        return UPath(Path(given.path).resolve()) if given.protocol in _LOCAL else given
+        folder = UPath(self.snapshot_url)
+        return UPath(Path(folder.path).resolve()) if folder.protocol in _LOCAL else folder
 
     def work_dir(self) -> Path:
-        """The folder of working files, on this machine."""
+        """Returns the folder of working files, on this machine."""
         return self.data_dir.resolve() / "work"
 
     def _embedded(self, name: str) -> str:
@@ -163,9 +175,9 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = "_".join(str(part) for part in first["loc"][:1])
-        # only of numbers the value is told: a URL, or what is pasted into the wrong variable, may be a secret
-        given = f"; it is {first['input']!r}" if _NUMBER.fullmatch(str(first["input"])) else ""
-        raise ConfigurationError(
-            f"the environment variable SYNC_PIPELINES_{field.upper()} is wrong: {first['msg']}{given}"
-        ) from None
+        name = f"SYNC_PIPELINES_{str(first['loc'][0]).upper().removeprefix('SYNC_PIPELINES_')}"
+        if name == _IDLE_WAIT:
+            name += f" (or {_IDLE_WAIT_BEFORE}, its earlier name)"
+        # only numbers are shown: a URL, or what is pasted into the wrong variable, may be a secret
+        value = f"; it is {first['input']!r}" if _NUMBER.fullmatch(str(first["input"])) else ""
+        raise ConfigurationError(f"the environment variable {name} is wrong: {first['msg']}{value}") from None

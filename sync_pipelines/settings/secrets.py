@@ -35,7 +35,7 @@ def check_secret(secret: object, used_for: str) -> None:
 
 
 def read_secret(secret: Secret, used_for: str) -> SecretStr:
-    """Gives the secret. Line breaks at its end, which files mounted as secrets often have, do not belong to it.
+    """Returns the secret. Line breaks at its end, which files mounted as secrets often have, do not belong to it.
 
     Args:
         secret: The name of an environment variable, or the secret itself.

@@ -37,16 +37,16 @@ class TrytonSettings(BaseSettings):
         return value.rstrip("/")
 
 
-def load_tryton_settings(**given: str | SecretStr | None) -> TrytonSettings:
-    """Reads from the environment what was not given.
+def load_tryton_settings(**overrides: str | SecretStr | None) -> TrytonSettings:
+    """Reads from the environment what is not passed.
 
     Args:
-        **given: Any of `url`, `database`, `user` and `password`; None means "read it from the environment".
+        **overrides: Any of `url`, `database`, `user` and `password`; None means "read it from the environment".
 
     Raises:
         ConfigurationError: Something is missing or wrong; the message names it, never a secret's value.
     """
-    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    values: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     try:
         return TrytonSettings(**values)
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""Durable files of a run: the snapshot of a fetch and the plan of a diff, as Parquet."""
+"""What is on disk for a run: the snapshot of its fetch and the plan of its diff, as Parquet files in a folder."""

@@ -1,4 +1,4 @@
-"""The kinds of typed columns in a snapshot: which Python values one holds, and how it gives the very same ones back."""
+"""The kinds of typed columns in a snapshot: the Python values that each holds, and how it gives the same ones back."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Kind:
         name: What the file's metadata call it.
         arrow: How the file keeps it.
         types: The exact Python types it holds; None fits everywhere. Empty for the kind that holds any value.
-        fits: Says whether values of these types fit, where the types alone don't tell.
+        fits: Says whether values of these types fit, where the types alone don't decide.
         keep: Python value -> what Arrow takes for it.
         restore: What Arrow gives -> the same Python value.
     """
@@ -74,7 +74,7 @@ class Kind:
         return pa.array(values, self.arrow)
 
     def from_arrow(self, column: pa.Array | pa.ChunkedArray) -> list[Any]:
-        """The values of a column as they were; `Unreadable` in the place of one that can't be made again.
+        """Returns the values of a column as they were; `Unreadable` in the place of one that can't be made again.
 
         Raises:
             ConfigurationError: The class of a value can't be imported here.
@@ -111,7 +111,7 @@ def _are_naive(values: Sequence[Any]) -> bool:
 
 
 def _zones(values: Sequence[Any]) -> set[tzinfo | None]:
-    """The time zones; none at all if one has no hash, as dateutil's have none: then it is not one of Python's own."""
+    """Returns the time zones; none if one has no hash, as dateutil's: then it is not one of Python's own."""
     try:
         return {value.tzinfo for value in values if value is not None}
     except TypeError:
@@ -146,12 +146,12 @@ _WIDER = {INT: NUMBER, FLOAT: NUMBER, UTC_MOMENT: MOMENT, NAIVE_MOMENT: MOMENT}
 
 
 def types_of(values: Sequence[Any]) -> set[type]:
-    """The exact types of the values, without that of None."""
+    """Returns the exact types of the values, without that of None."""
     return set(map(type, values)) - {NoneType}
 
 
 def kind_for(values: Sequence[Any], known: Kind = NOTHING) -> Kind:
-    """The narrowest kind that holds these values and those that a column of the known kind already has."""
+    """Returns the narrowest kind that holds these values and those that a column of the known kind already has."""
     types = types_of(values)
     if known is ANY or known.holds(types, values):
         return known

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from upath import UPath
 
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.overlap import Background
+from sync_pipelines.engine.read_ahead import Background
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.snapshots.column_kinds import ANY, Kind, Unreadable
-from sync_pipelines.snapshots.files import PageWriter, make_folder, open_parquet, read_json, summary_of, write_json
+from sync_pipelines.snapshots.durable_files import make_folder, read_json, write_json
+from sync_pipelines.snapshots.parquet_pages import PageWriter, open_parquet, summary_of
 from sync_pipelines.snapshots.typed_columns import Columnizer, PartSchema, encoded_texts, items_of, needs_json, widened
 
 SNAPSHOT_PAGE = 10_000
@@ -54,7 +55,7 @@ class FetchedPage:
     errors: dict[int, Exception] = field(default_factory=dict)
 
     def only(self, places: Sequence[int]) -> FetchedPage:
-        """Some of the items."""
+        """Returns a page of some of the items."""
         return FetchedPage(
             [self.positions[place] for place in places],
             [self.external_ids[place] for place in places],
@@ -92,7 +93,7 @@ class SnapshotWriter:
         self._page_size = _FIRST_PAGE
 
     def page_size(self, most: int | None = None) -> int:
-        """How many items the next page should have, so that a page of large items does not take much memory.
+        """Returns how many items the next page should have, so that a page of large items does not take much memory.
 
         Args:
             most: No more than so many.
@@ -100,7 +101,7 @@ class SnapshotWriter:
         return self._page_size if most is None else min(self._page_size, most)
 
     def __enter__(self) -> Self:
-        """Begins; a manifest that an earlier attempt left is no longer true."""
+        """Begins the snapshot; a manifest that an earlier attempt left is no longer true."""
         make_folder(self._folder)
         (self._folder / _MANIFEST).unlink(missing_ok=True)
         return self
@@ -199,7 +200,7 @@ class _OpenPart:
 
 
 def _array_of(kind: Kind, values: Sequence[Any], items: Sequence[Any], errors: dict[int, Exception]) -> pa.Array:
-    """The column of a field; a value that can't be kept fails its item and no other."""
+    """Makes the column of a field; a value that can't be kept fails its item and no other."""
     try:
         return kind.to_arrow(values)
     except Exception:  # noqa: BLE001 - whatever it is, it is narrowed down to the value below
@@ -222,10 +223,10 @@ def _text_or_none(item: Any) -> str | None:
 
 
 def _error_of_item(item: Any, error: Exception) -> Exception:
-    """What is wrong with the item as a whole, which names the field; else the error of the value."""
-    found: dict[int, Exception] = {}
-    encoded_texts([item], [True], found)
-    return found.get(0, error)
+    """Returns what is wrong with the item as a whole, which names the field; else the error of the value."""
+    errors: dict[int, Exception] = {}
+    encoded_texts([item], [True], errors)
+    return errors.get(0, error)
 
 
 def _table(
@@ -270,17 +271,17 @@ class SnapshotPage:
         return len(self.table)
 
     def positions(self) -> list[int]:
-        """The items' places in the fetch."""
+        """Returns the items' places in the fetch."""
         places: list[int] = self.table.column("position").to_pylist()
         return places
 
     def external_ids(self) -> list[str | None]:
-        """The items' ids as the source gave them, None where they can't be read."""
+        """Returns the items' ids as the source gave them, None where they can't be read."""
         ids: list[str | None] = self.table.column("external_id").to_pylist()
         return ids
 
     def rows(self) -> list[SnapshotRow]:
-        """The items, each built again; one that can't be has the reason in its place.
+        """Returns the items, each built again; one that can't be has the reason in its place.
 
         Raises:
             ConfigurationError: The class of an item can't be imported here.
@@ -296,12 +297,12 @@ class SnapshotPage:
         ]
 
     def slices(self, size: int) -> Iterator[SnapshotPage]:
-        """The page in pieces of so many items, for who builds the items again."""
+        """Yields the page in pieces of so many items, for callers that build the items again."""
         for start in range(0, len(self.table), size):
             yield SnapshotPage(self.schema, self.table.slice(start, size))
 
     def at(self, positions: Sequence[int]) -> SnapshotPage:
-        """The items with these positions, as far as they are in the page."""
+        """Returns the items with these positions, as far as they are in the page."""
         mask = pc.is_in(self.table.column("position"), value_set=pa.array(positions, pa.int64()))
         return SnapshotPage(self.schema, self.table.filter(mask))
 
@@ -334,7 +335,7 @@ class Snapshot:
         return bool((self.folder / _MANIFEST).exists())
 
     def summary(self) -> dict[str, Any]:
-        """The summary that `finish` was given.
+        """Returns the summary that the snapshot was finished with.
 
         Raises:
             RunError: The snapshot is not there (any more), or not complete.

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 from upath import UPath
 
-from sync_pipelines.snapshots.files import PageWriter, is_local, make_work_folder, write_json
+from sync_pipelines.snapshots.durable_files import is_local, make_work_folder, write_json
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 
 PLAN = pa.schema(
     [
@@ -68,7 +69,7 @@ class RunFiles:
 
     @contextmanager
     def working_file(self, name: str) -> Iterator[Path]:
-        """A path for a working file, which is removed at the end.
+        """Opens a path for a working file, which is removed at the end.
 
         Raises:
             ConfigurationError: Its folder can't be made.
@@ -94,7 +95,7 @@ class RunFiles:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotStore:
-    """Where the files of all runs are.
+    """The folder of all runs, with a folder for each run.
 
     Args:
         root: A folder, of this machine or in an object store; it is made when the first run needs it.
@@ -105,7 +106,7 @@ class SnapshotStore:
     work: Path
 
     def files_of(self, run_id: str) -> RunFiles:
-        """The files of one run."""
+        """Returns the files of one run."""
         return RunFiles(self.root / run_id, self.work / run_id)
 
     def try_out(self) -> None:
@@ -122,7 +123,7 @@ class SnapshotStore:
         make_work_folder(self.work)
 
     def remove_older_than(self, oldest_at_s: float, keep: Collection[str] = ()) -> int:
-        """Removes the files of runs last touched before that time (seconds since 1970). Gives how many runs.
+        """Removes the files of runs last touched before that time (seconds since 1970), and returns how many runs.
 
         Args:
             oldest_at_s: That time.
@@ -131,7 +132,7 @@ class SnapshotStore:
         old = 0
         for root in (self.root, UPath(self.work)):
             folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-            stale = [each for each in folders if each.name not in keep and _touched_at_s(each) < oldest_at_s]
+            stale = [path for path in folders if path.name not in keep and _touched_at_s(path) < oldest_at_s]
             for folder in stale:
                 _remove(folder)
             old += len(stale) if root is self.root else 0
@@ -146,7 +147,7 @@ def _remove(folder: UPath) -> None:
 
 
 def _touched_at_s(folder: UPath) -> float:
-    """When a folder or a file in it was last written; of one that another process is removing just now, never."""
+    """Returns when a folder or a file in it was last written; never, of one that is being removed just now."""
     try:
         paths = list(folder.iterdir()) if not is_local(folder) else [folder, *folder.iterdir()]
         return max(map(_written_at_s, paths), default=math.inf)
@@ -155,7 +156,7 @@ def _touched_at_s(folder: UPath) -> float:
 
 
 def _written_at_s(path: UPath) -> float:
-    """When a file was last written; what a store can't tell the age of is never old."""
+    """Returns when a file was last written; a file whose age the store does not know is never old."""
     if is_local(path):
         return path.stat().st_mtime
     try:

@@ -42,7 +42,7 @@ class Shape:
 
 
 def shape_of(item: Any) -> Shape | None:
-    """The shape of an item, None if it has no fields that could be columns."""
+    """Returns the shape of an item, None if it has no fields that could be columns."""
     if type(item) is dict:
         names = tuple(item)
         return Shape(_DICT, names) if all(type(name) is str for name in names) else None
@@ -56,8 +56,8 @@ def shape_of(item: Any) -> Shape | None:
 
 @cache
 def _shape_of_class(kind: type[Any]) -> Shape:
-    """The shape of a dataclass's instances. One that is a list besides, say, is kept as a list."""
-    names = tuple(each.name for each in dataclasses.fields(kind))
+    """Returns the shape of a dataclass's instances. One that is a list besides, say, is kept as a list."""
+    names = tuple(field_.name for field_ in dataclasses.fields(kind))
     can_be_built = not issubclass(kind, BUILT_IN) and not hasattr(kind, "model_construct")
     return Shape(remember_class(kind) if can_be_built else "", names)
 
@@ -75,15 +75,15 @@ class PartSchema:
     shapes: list[Shape] = field(default_factory=list)
 
     def column(self, name: str) -> str:
-        """The name of a field's column in the file."""
+        """Returns the name of a field's column in the file."""
         return f"field_{list(self.kinds).index(name)}"
 
     def arrow_fields(self) -> list[pa.Field]:
-        """The typed columns of the file."""
+        """Returns the typed columns of the file."""
         return [pa.field(f"field_{number}", kind.arrow) for number, kind in enumerate(self.kinds.values())]
 
     def to_json(self) -> dict[str, Any]:
-        """The schema for the file's metadata."""
+        """Returns the schema for the file's metadata."""
         return {
             "kinds": {name: kind.name for name, kind in self.kinds.items()},
             "shapes": [[shape.kind, list(shape.fields)] for shape in self.shapes],
@@ -91,7 +91,7 @@ class PartSchema:
 
     @classmethod
     def from_json(cls, form: Mapping[str, Any]) -> Self:
-        """The schema that the file's metadata tell."""
+        """Reads the schema from the file's metadata."""
         shapes = [Shape(kind, tuple(names)) for kind, names in form["shapes"]]
         return cls({name: KINDS[kind] for name, kind in form["kinds"].items()}, shapes)
 
@@ -128,7 +128,7 @@ class Columnizer:
             for name in self.schema.shapes[number].fields if number is not None else ():
                 try:
                     columns[name][place] = read_field(item, name)  # type: ignore[index]  # these are lists
-                except Exception:  # noqa: BLE001 - whatever it is, the item's JSON tells
+                except Exception:  # noqa: BLE001 - whatever it is, the item is kept as JSON
                     shapes[place] = None
         return shapes, columns
 
@@ -161,7 +161,7 @@ def _is_unicode(name: str) -> bool:
 
 
 def _uniform_columns(items: Sequence[Any], names: tuple[str, ...]) -> dict[str, Sequence[Any]] | None:
-    """The columns of dicts that all have exactly these keys in any order; None if they don't."""
+    """Returns the columns of dicts that all have exactly these keys in any order; None if they don't."""
     if set(map(type, items)) != {dict} or set(map(len, items)) != {len(names)}:
         return None
     try:
@@ -171,7 +171,7 @@ def _uniform_columns(items: Sequence[Any], names: tuple[str, ...]) -> dict[str, 
 
 
 def widened(known: Mapping[str, Kind], columns: Mapping[str, Sequence[Any]]) -> dict[str, Kind]:
-    """The kinds that hold the page and what came before; the known mapping itself, unchanged, if it does."""
+    """Returns the kinds that hold the page and what came before; the known mapping itself, unchanged, if it does."""
     kinds = {name: kind_for(values, known.get(name, NOTHING)) for name, values in columns.items()}
     if all(known.get(name) is kind for name, kind in kinds.items()):
         return dict(known)
@@ -206,7 +206,7 @@ class _Builder:
         self._class = class_named(shape.kind) if shape.kind not in {_DICT, ""} else None
 
     def build(self, place: int) -> Any:
-        """The item in that row; `Unreadable` if one of its fields is."""
+        """Returns the item in that row; `Unreadable` if one of its fields is."""
         if not self._can_build:
             return None
         fields = {name: values[place] for name, values in self._pairs}
@@ -230,7 +230,7 @@ def needs_json(shape: Shape) -> bool:
 
 
 def encoded_texts(items: Iterable[Any], wanted: Iterable[bool], errors: dict[int, Exception]) -> list[str | None]:
-    """The JSON of the items that need it; what can't be encoded is noted in `errors` by its place."""
+    """Returns the JSON of the items that need it; what can't be encoded is noted in `errors` by its place."""
     texts: list[str | None] = []
     for place, (item, needed) in enumerate(zip(items, wanted, strict=True)):
         text: str | None = None

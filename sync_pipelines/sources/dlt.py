@@ -13,7 +13,7 @@ from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
-from sync_pipelines.sources.unreadable import UnreadableItem
+from sync_pipelines.sources.unreadable_item import UnreadableItem
 
 
 def dlt_resource(resource: Any, *, page_size: int = PAGE_SIZE) -> Fetch:
@@ -70,25 +70,25 @@ def _dlt() -> Any:
         ) from error
 
 
-def _single_resource(dlt: Any, given: Any) -> Any:
+def _single_resource(dlt: Any, declared: Any) -> Any:
     # A resource with parameters is callable as well, yet no function that gives one.
-    found = given if isinstance(given, (dlt.sources.DltResource, dlt.sources.DltSource)) else given()
-    if isinstance(found, dlt.sources.DltResource):
-        if dlt.sources.DltSource(dlt.Schema(found.name), found.section, [found]).exhausted:
+    resource = declared if isinstance(declared, (dlt.sources.DltResource, dlt.sources.DltSource)) else declared()
+    if isinstance(resource, dlt.sources.DltResource):
+        if dlt.sources.DltSource(dlt.Schema(resource.name), resource.section, [resource]).exhausted:
             raise _exhausted()
-        return found
-    if not isinstance(found, dlt.sources.DltSource):
-        raise ConfigurationError(f"dlt_resource got a {type(found).__name__} where a dlt resource or source belongs")
-    selected = found.selected_resources
+        return resource
+    if not isinstance(resource, dlt.sources.DltSource):
+        raise ConfigurationError(f"dlt_resource got a {type(resource).__name__} where a dlt resource or source belongs")
+    selected = resource.selected_resources
     if len(selected) != 1:
         raise ConfigurationError(
-            f"dlt_resource: {len(selected)} resources of the dlt source {found.name!r} are selected "
+            f"dlt_resource: {len(selected)} resources of the dlt source {resource.name!r} are selected "
             f"({', '.join(selected) or 'none'}); choose one with .with_resources(...)"
         )
-    if found.exhausted:
+    if resource.exhausted:
         raise _exhausted()
     # Not `found[name]`: only the source itself gives its resource the settings of the source's section.
-    return found
+    return resource
 
 
 def _exhausted() -> ConfigurationError:
@@ -138,7 +138,7 @@ class _Brake:
     is_set: bool = False
 
     def built_into(self, resource: Any) -> Any:
-        """Gives a copy of the resource (or source with one selected resource) that stops when the brake is set."""
+        """Returns a copy of the resource (or source with one selected resource) that stops when the brake is set."""
         if hasattr(resource, "selected_resources"):
             copy = resource.clone()
             (selected,) = copy.selected_resources.values()

@@ -201,7 +201,7 @@ class _Records:
 
 
 def _undecodable_line(path: Path, encoding: str) -> int:
-    """The line of the first bytes that do not decode; text files are decoded in blocks, far ahead of the reader."""
+    """Finds the line of the first bytes that do not decode: text is decoded in blocks, far ahead of the reader."""
     decoder = codecs.getincrementaldecoder(encoding)()
     line = 1
     with path.open("rb") as file:

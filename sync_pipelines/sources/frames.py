@@ -20,7 +20,7 @@ _MISSING_TYPES = (type(pd.NA), type(pd.NaT))
 
 
 def rows_of_frame(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Gives each row as a dict of plain Python values, converting a page of rows at a time.
+    """Returns each row as a dict of plain Python values, converting a page of rows at a time.
 
     - NaN, NaT, `pd.NA` and None become None; an empty string stays an empty string.
     - Numbers become int, float and bool. An `Int64` column with a gap keeps its ints; a `float64` column with a gap
@@ -41,10 +41,10 @@ def rows_of_frame(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def frame_pages(frames: pd.DataFrame | Iterable[pd.DataFrame], page_size: int = PAGE_SIZE) -> Iterator[Page]:
-    """Gives the rows of one DataFrame, or of many that come one after the other, as pages of plain dicts.
+    """Returns the rows of one DataFrame, or of many that come one after the other, as pages of plain dicts.
 
     Args:
-        frames: A DataFrame, or DataFrames as `pandas.read_sql(..., chunksize=...)` yields them; only one is held.
+        frames: A DataFrame, or DataFrames as `pandas.read_sql(..., chunksize=...)` yields them; only one is in memory.
         page_size: Rows in a page at most. A page ends with its DataFrame.
 
     Raises:
@@ -52,8 +52,8 @@ def frame_pages(frames: pd.DataFrame | Iterable[pd.DataFrame], page_size: int = 
             what `rows_of_frame` says.
     """
     check_page_size(page_size)
-    each = [frames] if isinstance(frames, pd.DataFrame) else frames
-    return (page for frame in each for page in _pages_of_frame(_checked_frame(frame), page_size))
+    all_frames = [frames] if isinstance(frames, pd.DataFrame) else frames
+    return (page for frame in all_frames for page in _pages_of_frame(_checked_frame(frame), page_size))
 
 
 def _checked_frame(frame: object) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def _python_values(column: pd.Series[Any]) -> list[Any]:
 
 
 def _plain_value(value: Any) -> Any:
-    """One value of a column that holds objects, whatever they are."""
+    """Converts one value of a column that holds objects, whatever they are."""
     if isinstance(value, dict):
         return {key: _plain_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

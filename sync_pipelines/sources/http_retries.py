@@ -69,12 +69,12 @@ class Patience:
 
 
 def asks_to_come_back(response: httpx.Response) -> bool:
-    """True if the same request may well succeed later."""
+    """Returns True if the same request may well succeed later."""
     return response.status_code in _ASK_LATER or response.is_server_error
 
 
 def retry_after_s(response: httpx.Response) -> float | None:
-    """The seconds of a Retry-After header, which is a number or a date; None without one or with nonsense.
+    """Reads the seconds of a Retry-After header, a number or a date; None without one or with nonsense.
 
     Source:
         RFC 9110, section 10.2.3.

@@ -16,7 +16,7 @@ from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
 from sync_pipelines.sources.json_text import Pairs, parse_json
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
-from sync_pipelines.sources.unreadable import UnreadableItem
+from sync_pipelines.sources.unreadable_item import UnreadableItem
 
 _LONGEST_LINE_BYTES = 1 << 26
 _LINE_BREAK = b"\n"
@@ -102,15 +102,15 @@ class _JsonLines:
 
 
 def _object_of_pairs(pairs: Pairs) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         repeated = [repr(name) for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         raise ItemError(f"an object has more than one {', '.join(repeated)}")
-    return found
+    return fields
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of the file. Of one that is too long only so much comes that this can be seen."""
+    """Yields the lines of the file; of one that is too long, only enough to see that."""
     while line := file.readline(_LONGEST_LINE_BYTES + 1):
         rest = line
         while len(rest) > _LONGEST_LINE_BYTES and not rest.endswith(_LINE_BREAK):

@@ -15,9 +15,9 @@ from sync_pipelines.sources.pages import Page
 from sync_pipelines.sources.rest_auth import RestAuth
 from sync_pipelines.sources.rest_connection import RestConnection
 from sync_pipelines.sources.rest_paging import Answer, NoPaging, Paging, Path, look_up, path_names
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import checked_url
-from sync_pipelines.sources.unreadable import UnreadableItem
+from sync_pipelines.sources.unreadable_item import UnreadableItem
 
 _PRINTABLE = re.compile(r"[\x20-\x7e\t]*")
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie"}
@@ -116,15 +116,15 @@ class RestSource:
 
     def _items(self, answer: Answer) -> Page:
         path = self.items_path or _ROOT
-        found = look_up(answer.body, path)
-        if found is None and self.null_is_empty:
+        items = look_up(answer.body, path)
+        if items is None and self.null_is_empty:
             return []
-        if not isinstance(found, list):
+        if not isinstance(items, list):
             names = ", ".join(answer.body) if isinstance(answer.body, dict) else f"a {type(answer.body).__name__}"
-            raise ConfigurationError(f"{answer.wrong(path, found, 'a list of items')}; the answer has: {names[:200]}")
+            raise ConfigurationError(f"{answer.wrong(path, items, 'a list of items')}; the answer has: {names[:200]}")
         return [
             item if isinstance(item, dict) else UnreadableItem(f"{answer.shown_url}, item {number}: {_no_object(item)}")
-            for number, item in enumerate(found, 1)
+            for number, item in enumerate(items, 1)
         ]
 
     def _next(self, connection: RestConnection, url: httpx.URL, answer: Answer) -> httpx.URL | None:
@@ -167,8 +167,8 @@ class _LoopGuard:
         """Raises `ConfigurationError` for a page with the very items of the one before it."""
         if page and page == self._page:
             raise ConfigurationError(
-                f"{shown} gives the same items as the page before it: the server does not heed the "
-                "parameters of paging=..., or repeats its last page; check their names, or say where the end is told"
+                f"{shown} gives the same items as the page before it: the server does not heed the parameters of "
+                "paging=..., or repeats its last page; check their names, or say where the answer marks the end"
             )
         self._page = page
 

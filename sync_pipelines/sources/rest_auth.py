@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.secrets import Secret, check_secret, read_secret
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -24,7 +24,7 @@ class RestAuth(Protocol):
     """What `RestSource(auth=...)` takes."""
 
     def open(self, secrets: Secrets) -> httpx.Auth:
-        """Reads the secrets for one fetch, and tells them so that they are not shown."""
+        """Reads the secrets for one fetch, and registers them so that they are redacted."""
 
 
 @dataclass(frozen=True, slots=True)

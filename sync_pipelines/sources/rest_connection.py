@@ -15,7 +15,7 @@ from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, retry_after_s
 from sync_pipelines.sources.json_text import parse_json
 from sync_pipelines.sources.rest_auth import RestAuth
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import bare, within_server
 
 _MAX_REDIRECTS = 5
@@ -156,7 +156,7 @@ class RestConnection:
         raise ConfigurationError(f"{shown} refuses: {said}{what_to_check}{self._reason(response)}")
 
     def _reason(self, response: httpx.Response) -> str:
-        """What the server says about its refusal; a page for browsers says nothing to us."""
+        """Reads what the server says about its refusal; a page for browsers says nothing to us."""
         if "html" in response.headers.get("content-type", "") or not response.content:
             return ""
         try:
@@ -167,7 +167,7 @@ class RestConnection:
 
 
 def _text(response: httpx.Response) -> str | bytes:
-    """The body as text if the server names its encoding, else as bytes, which for JSON are UTF-8 (RFC 8259, 8.1)."""
+    """Returns the body as text if the server names its encoding, else as bytes: JSON is UTF-8 (RFC 8259, 8.1)."""
     charset = response.charset_encoding
     if charset is None:
         return response.content

@@ -17,7 +17,7 @@ from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.settings.secrets import Secret, check_secret, read_secret
 from sync_pipelines.sources.http_retries import asks_to_come_back, retry_after_s
 from sync_pipelines.sources.rest_auth import AuthFlow
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import checked_url
 
 _USED_FOR = "OAuthClientCredentials(client_secret=...)"
@@ -72,8 +72,8 @@ class _ClientCredentialsFlow(httpx.Auth):
         self._secrets = secrets
         self._messages = BackendApplicationClient(declared.client_id)
         self._url = httpx.URL(declared.token_url)
-        given = declared.scope
-        self._scope = given if given is None or isinstance(given, str) else " ".join(given)
+        scope = declared.scope
+        self._scope = scope if scope is None or isinstance(scope, str) else " ".join(scope)
         self._token = ""
         self._stale_at_s = 0.0
         login = f"{quote_plus(declared.client_id)}:{quote_plus(self._secret)}"
@@ -123,11 +123,11 @@ class _ClientCredentialsFlow(httpx.Auth):
         from oauthlib.oauth2 import OAuth2Error  # noqa: PLC0415 - loaded by now
 
         try:
-            found = self._messages.parse_request_body_response(text)
+            answer = self._messages.parse_request_body_response(text)
         except (OAuth2Error, ValueError) as error:
             # The cause is left out: it holds the whole answer.
             raise ConfigurationError(f"{complaint}: {self._secrets.excerpt(str(error))}") from None
-        token, lifetime_s = found["access_token"], float(found.get("expires_in") or 0)
+        token, lifetime_s = answer["access_token"], float(answer.get("expires_in") or 0)
         if not (isinstance(token, str) and token.isascii() and token.isprintable() and token):
             raise ConfigurationError(f"{complaint}: what it calls access_token is none")
         self._secrets.add(token)

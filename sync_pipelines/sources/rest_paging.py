@@ -35,29 +35,29 @@ class Answer:
     links: dict[str, str] = field(default_factory=dict)
 
     def find(self, path: Path) -> Any:
-        """Gives what is at the path in the body; None if nothing is."""
-        found = look_up(self.body, path)
-        return None if found is _MISSING else found
+        """Returns what is at the path in the body; None if nothing is."""
+        value = look_up(self.body, path)
+        return None if value is _MISSING else value
 
     def find_number(self, path: Path) -> int:
-        """Gives the whole number at the path."""
-        found = look_up(self.body, path)
-        if isinstance(found, str) and found.isascii() and found.isdigit():
-            return int(found)
-        if type(found) is not int:
-            raise self.wrong(path, found, "a whole number")
-        return found
+        """Returns the whole number at the path."""
+        value = look_up(self.body, path)
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            return int(value)
+        if type(value) is not int:
+            raise self.wrong(path, value, "a whole number")
+        return value
 
     def find_bool(self, path: Path) -> bool:
-        """Gives the truth value at the path."""
-        found = look_up(self.body, path)
-        if type(found) is not bool:
-            raise self.wrong(path, found, "true or false")
-        return found
+        """Returns the truth value at the path."""
+        value = look_up(self.body, path)
+        if type(value) is not bool:
+            raise self.wrong(path, value, "true or false")
+        return value
 
-    def wrong(self, path: Path, found: Any, expected: str) -> ConfigurationError:
-        """The error of something else at a path."""
-        has = "nothing" if found is _MISSING else "null" if found is None else f"a {type(found).__name__}"
+    def wrong(self, path: Path, value: Any, expected: str) -> ConfigurationError:
+        """Builds the error of something else at a path."""
+        has = "nothing" if value is _MISSING else "null" if value is None else f"a {type(value).__name__}"
         place = f"at {shown_path(path)!r}" if path else "at the top"
         return ConfigurationError(f"{self.shown_url}: the answer has {has} {place} instead of {expected}")
 
@@ -66,10 +66,10 @@ class Paging(Protocol):
     """What `RestSource(paging=...)` takes. URLs that `next` gives may be relative to the answer's."""
 
     def first(self, url: httpx.URL) -> httpx.URL:
-        """Gives the URL of the first page."""
+        """Returns the URL of the first page."""
 
     def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | str | None:
-        """Gives the URL of the page after the one asked for with `url`, or None after the last."""
+        """Returns the URL of the page after the one asked for with `url`, or None after the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ class NoPaging:
     """All items are in one answer."""
 
     def first(self, url: httpx.URL) -> httpx.URL:
-        """Gives the URL as it is."""
+        """Returns the URL as it is."""
         return url
 
     def next(self, url: httpx.URL, answer: Answer) -> None:
-        """There is no next page."""
+        """Returns None: there is no next page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,17 +204,17 @@ class NextUrlPaging:
     path: Path = "next"
 
     def first(self, url: httpx.URL) -> httpx.URL:
-        """Gives the URL as it is."""
+        """Returns the URL as it is."""
         return url
 
     def next(self, url: httpx.URL, answer: Answer) -> str | None:  # noqa: ARG002 - the protocol's form
-        """Gives the URL in the answer."""
-        found = answer.find(self.path)
-        if found is None or found == "":
+        """Returns the URL in the answer."""
+        next_url = answer.find(self.path)
+        if next_url is None or next_url == "":
             return None
-        if not isinstance(found, str):
-            raise answer.wrong(self.path, found, "a URL")
-        return found
+        if not isinstance(next_url, str):
+            raise answer.wrong(self.path, next_url, "a URL")
+        return next_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +226,11 @@ class LinkHeaderPaging:
     """
 
     def first(self, url: httpx.URL) -> httpx.URL:
-        """Gives the URL as it is."""
+        """Returns the URL as it is."""
         return url
 
     def next(self, url: httpx.URL, answer: Answer) -> str | None:  # noqa: ARG002 - the protocol's form
-        """Gives the URL in the header."""
+        """Returns the URL in the header."""
         return next((link for relation, link in answer.links.items() if "next" in relation.lower().split()), None)
 
 
@@ -247,7 +247,7 @@ def look_up(value: Any, path: Path) -> Any:
 
 
 def path_names(path: Path) -> list[str]:
-    """The names of a path.
+    """Splits a path into its names.
 
     Raises:
         ConfigurationError: One is empty, or no text.
@@ -259,5 +259,5 @@ def path_names(path: Path) -> list[str]:
 
 
 def shown_path(path: Path) -> str:
-    """The path as people write it."""
+    """Writes the path as people write it."""
     return path if isinstance(path, str) else ".".join(path)

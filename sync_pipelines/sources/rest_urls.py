@@ -59,7 +59,7 @@ def within_server(server: httpx.URL, base: httpx.URL, reference: httpx.URL | str
 
 
 def bare(url: httpx.URL) -> str:
-    """Scheme, host, port and path of a URL."""
+    """Reduces a URL to scheme, host, port and path."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 

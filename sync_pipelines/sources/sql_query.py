@@ -105,12 +105,12 @@ def _checked_names(result: CursorResult[Any]) -> Sequence[str]:
 
 
 @contextmanager
-def _opened(given: Engine | URL | SecretStr | None) -> Iterator[Engine]:
-    """Gives the engine; one that was made here is also disposed of."""
-    if isinstance(given, Engine):
-        yield given
+def _opened(where: Engine | URL | SecretStr | None) -> Iterator[Engine]:
+    """Returns the engine; one that was made here is also disposed of."""
+    if isinstance(where, Engine):
+        yield where
         return
-    url = load_settings().local_url() if given is None else given
+    url = load_settings().local_url() if where is None else where
     database = create_database(url.get_secret_value() if isinstance(url, SecretStr) else url)
     try:
         _check_file_exists(database)
@@ -165,7 +165,7 @@ def _error(database: Engine, error: DBAPIError) -> SyncPipelinesError:
 
 def _may_pass(error: DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.OperationalError):
-        # SQLite calls a misspelt table an operational error too; only its code tells that from a locked file.
+        # SQLite calls a misspelt table an operational error too; only its code distinguishes that from a locked file.
         code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         return code not in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
     return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))

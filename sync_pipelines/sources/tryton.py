@@ -109,7 +109,7 @@ class Tryton:
             object.__setattr__(self, "password", SecretStr(self.password))
 
     def connect(self) -> TrytonConnection:
-        """Gives a connection, to be opened with `with`; the first call on it logs in.
+        """Returns a connection, to be opened with `with`; the first call on it logs in.
 
         Raises:
             ConfigurationError: A setting is missing or wrong.
@@ -155,8 +155,8 @@ class Tryton:
             RetryableError: The server could not be reached or asked to wait, in all attempts.
         """
         with self.connect() as connection:
-            found = [product for page in self._products(connection, [["code", "=", sku]]) for product in page]
-        return found[-1] if found else None
+            products = [product for page in self._products(connection, [["code", "=", sku]]) for product in page]
+        return products[-1] if products else None
 
     def _products(self, connection: TrytonConnection, domain: Sequence[Any]) -> Iterator[list[Product]]:
         names = ["code", "name", "list_price_used", "type", "active", "create_date", "write_date"]
@@ -217,18 +217,18 @@ class Tryton:
             last_id = ids[-1]
             yield rows
 
-    def _warehouses(self, connection: TrytonConnection, wanted: Collection[str] | None) -> dict[str, int]:
+    def _warehouses(self, connection: TrytonConnection, codes: Collection[str] | None) -> dict[str, int]:
         pages = self._pages(connection, "stock.location", [["type", "=", "warehouse"]], ["code", "name"], {})
-        found = [(row["code"] or row["name"], row["id"]) for rows in pages for row in rows]
-        warehouses = dict(found)
-        if len(warehouses) < len(found):
+        named = [(row["code"] or row["name"], row["id"]) for rows in pages for row in rows]
+        warehouses = dict(named)
+        if len(warehouses) < len(named):
             raise ConfigurationError("two warehouses in Tryton share a code; their stock could not be told apart")
-        if missing := sorted(set(wanted or ()) - set(warehouses)):
+        if missing := sorted(set(codes or ()) - set(warehouses)):
             known = ", ".join(warehouses) or "none"
             raise ConfigurationError(f"Tryton has no warehouse {', '.join(missing)}; it has: {known}")
         if not warehouses:
             raise ConfigurationError("Tryton shows this user no warehouse: check the user's company and access rights")
-        return {code: number for code, number in warehouses.items() if wanted is None or code in wanted}
+        return {code: number for code, number in warehouses.items() if codes is None or code in codes}
 
 
 def _refuse_quantity_of_nowhere(model: str, fields: Iterable[str], context: Mapping[str, Any]) -> None:
@@ -248,10 +248,10 @@ def _is_per_location(model: str, name: str) -> bool:
 
 
 def _ids(rows: Any, model: str, after: int) -> list[int]:
-    """The ids of a page, after making sure that it is the page we asked for (or paging might never end)."""
-    found = [row.get("id") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else [None]
-    ids = [number for number in found if isinstance(number, int) and number > after]
-    if len(ids) < len(found) or any(first >= second for first, second in pairwise(ids)):
+    """Reads the ids of a page, after making sure that it is the page we asked for (or paging might never end)."""
+    numbers = [row.get("id") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else [None]
+    ids = [number for number in numbers if isinstance(number, int) and number > after]
+    if len(ids) < len(numbers) or any(first >= second for first, second in pairwise(ids)):
         raise ConfigurationError(
             f"Tryton answered a search of {model} with something that is no page of records in the order of their "
             "ids: is a customised search_read installed there?"

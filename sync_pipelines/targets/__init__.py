@@ -1,1 +1,1 @@
-"""Where local records live: one module per kind of target."""
+"""The target that is one database table: declared as a `SqlTable`, opened for a run, and written in batches."""

@@ -1,4 +1,4 @@
-"""Tells failures of the connection, which pass, from failures of the data, which don't."""
+"""Distinguishes failures of the connection, which pass, from failures of the data, which don't."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PASSING_STATES = frozenset({"55P03"})  # the lock can't be had now
 # Source: SQLite's result codes; the lowest byte is the primary code.
 _PASSING_SQLITE = frozenset({5, 6, 10, 14})  # busy, locked, input/output error, the file can't be opened
 # Source: the lists of error codes in the manuals of MySQL and MariaDB. Their drivers call many refusals of data
-# `OperationalError`, so only the code tells.
+# `OperationalError`, so only the code decides.
 _PASSING_MYSQL = frozenset(
     {
         *(1205, 1213, 1614, 3058, 3572),  # locks and deadlocks
@@ -52,7 +52,7 @@ def is_passing(error: DBAPIError) -> bool:
 
 
 def _mysql_code(orig: Any) -> int:
-    """The server's or driver's code, 0 if there is none."""
+    """Returns the server's or driver's code, 0 if there is none."""
     # PyMySQL and mysqlclient say it as the first argument, others as errno.
     code = getattr(orig, "errno", None) or next(iter(orig.args), None)
     return code if isinstance(code, int) and code > 0 else 0
@@ -65,7 +65,7 @@ def _state(orig: Any) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what the database said, or else of the error."""
+    """Returns the first line of what the database said, or else of the error."""
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 

@@ -1,10 +1,9 @@
-"""The target that a `SqlTable` opens: finds, compares and writes rows, in bulk, each batch in one transaction."""
+"""The target that a `SqlTable` opens: finds, compares and writes rows, each batch in one transaction."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +16,13 @@ from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines.targets.staging.table_parts import BulkTarget
-from sync_pipelines.targets.table.key_listing import KeyLister
+from sync_pipelines.targets.table.keys import KeyLister, TableKey
 from sync_pipelines.targets.table.mapping import ItemMapping
 from sync_pipelines.targets.table.reflection import ReflectedTable
-from sync_pipelines.targets.table.row_updates import RowChanges
-from sync_pipelines.targets.table.soft_delete_and_scope import EVERYTHING, Mark, Scope
+from sync_pipelines.targets.table.row_changes import ChangedRow, RowChanges, changed_row
+from sync_pipelines.targets.table.scope import EVERYTHING, Scope
+from sync_pipelines.targets.table.soft_delete import Mark
 from sync_pipelines.targets.table.transactions import Transactions
-from sync_pipelines.targets.types.codec import ColumnCodec, IdPart, id_of
 from sync_pipelines.targets.types.unwrap import shortened
 
 Row = dict[str, Any]
@@ -32,11 +31,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class WritePolicy:
-    """What of a row is written when.
+    """Which columns of a row are written when, and which rows the sync answers for.
 
     Args:
         key: The key columns.
-        written: The columns that are written, None if only an item can tell.
+        written: The columns that are written, None if they depend on the item.
         compare: The columns that decide whether a row has changed, None for all.
         create_only: The columns that are written on create only.
         mark: The column that marks deleted rows, None if a delete removes them.
@@ -51,9 +50,9 @@ class WritePolicy:
     scope: Scope = EVERYTHING
 
     def own_columns(self) -> set[str]:
-        """The columns that say whether a row is deleted, and whether it is in the scope."""
+        """Returns the columns that say whether a row is deleted, and whether it is in the scope."""
         mark = {self.mark.name} if self.mark is not None else set()
-        return mark | {each.codec.name for each in self.scope.columns}
+        return mark | {column.codec.name for column in self.scope.columns}
 
 
 class OpenedSqlTable:
@@ -84,47 +83,39 @@ class OpenedSqlTable:
         self._read_item = mapping.read
         self._identify = identify
         self._transactions = Transactions(database, self._profile)
-        self._key: tuple[ColumnCodec, ...] = tuple(reflected.codecs[name] for name in policy.key)
-        self._key_columns = [self._table.c[name] for name in policy.key]
+        self._key = TableKey(self._table, [reflected.codecs[name] for name in policy.key])
         self._changes = RowChanges(
             self._table,
-            self._key_columns,
+            self._key.columns,
             self._profile,
             counts_many=database.dialect.supports_sane_multi_rowcount,
         )
         self._mark = policy.mark
         self._writable = frozenset(reflected.codecs) - reflected.generated - {self._mark.name if self._mark else ""}
-        self._lister = KeyLister(self._table, self._key, policy.mark, policy.scope, self._transactions, self._profile)
+        self._lister = KeyLister(reflected, self._key, policy.mark, policy.scope, self._transactions)
         shown: Collection[str] = reflected.codecs
         if policy.written is not None:
             shown = {*policy.key, *policy.written, *policy.own_columns()}
         self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
 
     def canonical_id(self, external_id: str) -> str:
-        """The external id as the key columns would give it back: "7" for "007" and an integer key.
+        """Returns the external id as the key columns would give it back: "7" for "007" and an integer key.
 
         Raises:
             ItemError: It does not convert to the key columns' types.
         """
-        return self._id_of_key(self._key_of_id(external_id))
+        return self._key.canonical_id(external_id)
 
     def expect_ids(self, external_ids: Sequence[str]) -> None:
-        """Says which external ids are about to be asked for, for a database that compares text in its own way.
+        """Takes note of external ids that are about to be asked for, for a database that compares text in its own way.
 
         Raises:
             RetryableError: The database can't be reached.
         """
-        if all(codec.expect is None for codec in self._key):
-            return
-        keys: list[list[Any]] = []
-        for external_id in external_ids:
-            with suppress(ItemError):
-                keys.append([external_id] if len(self._key) == 1 else self._parts(external_id))
-        for number, codec in enumerate(self._key):
-            codec.expect_ids([key[number] for key in keys])
+        self._key.expect_ids(external_ids)
 
     def find_local(self, external_id: str) -> Row | None:
-        """The row of that external id, or None.
+        """Returns the row of that external id, or None.
 
         Raises:
             ItemError: The id does not convert to the key columns' types.
@@ -132,28 +123,29 @@ class OpenedSqlTable:
         return self.find_many([external_id]).get(self.canonical_id(external_id))
 
     def find_many(self, external_ids: Sequence[str]) -> dict[str, Row]:
-        """The rows that exist, by canonical external id.
+        """Returns the rows that exist, by canonical external id.
 
         Raises:
             ItemError: An id does not convert to the key columns' types.
         """
         self.expect_ids(external_ids)
-        keys = list({self._id_of_key(key): key for key in map(self._key_of_id, external_ids)}.values())
+        id_of_key = self._key.id_of_key
+        keys = list({id_of_key(key): key for key in map(self._key.key_of_id, external_ids)}.values())
         columns = [self._table.c[codec.name] for codec in self._shown]
-        size = self._profile.values_per_lookup // len(self._key)
+        size = self._profile.values_per_lookup // len(self._policy.key)
         rows: list[Sequence[Any]] = []
         with self._transactions.reading() as connection:
             for start in range(0, len(keys), size):
-                among = self._profile.among(self._key_columns, keys[start : start + size])
+                among = self._profile.among(self._key.columns, keys[start : start + size])
                 rows += connection.execute(sa.select(*columns).where(among)).all()
-        found: dict[str, Row] = {}
+        by_id: dict[str, Row] = {}
         for values in rows:
             row = {codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)}
-            found[self._id_of_key([row[codec.name] for codec in self._key])] = row
-        return found
+            by_id[id_of_key(self._key_in(row))] = row
+        return by_id
 
     def changes(self, item: Any, local: Mapping[str, Any] | None) -> dict[str, FieldChange]:
-        """The columns that a create (`local` is None) or an update would write, old and new; empty if up to date.
+        """Returns what a create (`local` is None) or an update would write, old and new; empty if up to date.
 
         Raises:
             ItemError: The item can't be written; the message names column and value.
@@ -180,18 +172,18 @@ class OpenedSqlTable:
         return self._mark is not None and self._mark.is_set(local)
 
     def delete_changes(self, local: Mapping[str, Any]) -> dict[str, FieldChange]:
-        """What a delete changes of a row: it is marked, or all that is known of it goes."""
+        """Returns what a delete changes of a row: it is marked, or all that is known of it goes."""
         if self._mark is not None:
             return {self._mark.name: FieldChange(local[self._mark.name], self._mark.shown)}
         return {name: FieldChange(value, None) for name, value in local.items()}
 
     def local_version(self, local: Mapping[str, Any], field: str) -> Any:
-        """The value of the column that is written with that field of the item as it is; None if there is none."""
+        """Returns the value of the column that an item's field is written to as it is; None if there is none."""
         column = self._mapping.column_of(field)
         return local.get(column) if column is not None else None
 
     def stored_version(self, value: Any, field: str) -> Any:
-        """What `local_version` would give after that value was written; None if there is no such column."""
+        """Returns what `local_version` would give after that value was written; None if there is no such column."""
         codec = self._reflected.codecs.get(self._mapping.column_of(field) or "")
         try:
             return None if codec is None else codec.from_item(value)
@@ -221,8 +213,8 @@ class OpenedSqlTable:
 
     def _require_kept(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         """Makes sure that rows are there which the database counts as not inserted: a trigger may have moved them."""
-        keys = [[row[codec.name] for codec in self._key] for row in rows]
-        query = sa.select(sa.func.count()).select_from(self._table).where(self._profile.among(self._key_columns, keys))
+        keys = [self._key_in(row) for row in rows]
+        query = sa.select(sa.func.count()).select_from(self._table).where(self._profile.among(self._key.columns, keys))
         lacking = len(rows) - int(connection.scalar(query) or 0)
         if lacking > 0:
             which = "the row" if len(rows) == 1 else f"{lacking} of {len(rows)} rows"
@@ -240,11 +232,11 @@ class OpenedSqlTable:
             RetryableError: The database can't be reached, is locked, or broke a deadlock.
             sqlalchemy.exc.DBAPIError: The database refuses a row.
         """
-        batches: dict[tuple[str, ...], list[Row]] = {}
+        batches: dict[tuple[str, ...], list[ChangedRow]] = {}
         for item, local in pairs:
             if changes := self.changes(item, local):
-                new = {f"new_{number}": change.new for number, change in enumerate(changes.values())}
-                batches.setdefault(tuple(changes), []).append(self._where_values(local) | new)
+                row = changed_row(self._key_in(local), (change.new for change in changes.values()))
+                batches.setdefault(tuple(changes), []).append(row)
         with self._transactions.writing() as connection:
             for columns, rows in batches.items():
                 self._require_hit(self._changes.update(connection, columns, rows), rows)
@@ -263,39 +255,40 @@ class OpenedSqlTable:
         """
         for local in locals_:
             self._policy.scope.require(local)
-        rows = [self._where_values(local) for local in locals_]
+        keys = [self._key_in(local) for local in locals_]
         with self._transactions.writing() as connection:
             if self._mark is None:
+                rows = [changed_row(key) for key in keys]
                 hit = self._changes.delete(connection, rows)
             else:
-                new = {"new_0": self._mark.written()}
-                hit = self._changes.update(connection, (self._mark.name,), [row | new for row in rows])
+                new = [self._mark.written()]
+                rows = [changed_row(key, new) for key in keys]
+                hit = self._changes.update(connection, (self._mark.name,), rows)
             self._require_hit(hit, rows)
 
     def list_local(self) -> Iterator[str]:
-        """The canonical external ids of all rows that this sync may delete, streamed.
+        """Returns the canonical external ids of all rows that this sync may delete, streamed.
 
         Rows that are marked as deleted, out of the scope, or without a key are left out.
 
         Raises:
             RetryableError: The database can't be reached.
         """
-        for key in self._lister.listed():
-            yield self._id_of_key(key)
+        return self._lister.list_ids()
 
     def describe(self) -> TargetDescription:
-        """The table's name, columns and number of rows, which it counts."""
+        """Returns the table's name, columns and number of rows, which it counts."""
         with self._transactions.reading() as connection:
             count = connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one()
         columns = tuple((name, codec.type_name) for name, codec in self._reflected.codecs.items())
         return TargetDescription(self._reflected.label, columns, count)
 
     def notes(self) -> list[str]:
-        """What an operator should know of this target."""
+        """Returns what an operator should know of this target."""
         return [self._profile.note] if self._profile.note else []
 
     def open_bulk(self, request: StagingRequest) -> StagedTable | None:
-        """What this table offers for many items at once; None if its database is worked with page by page only."""
+        """Returns what this table offers for many items at once; None if its database works page by page only."""
         if not self._profile.has_bulk:
             return None
         parts = BulkTarget(
@@ -306,8 +299,8 @@ class OpenedSqlTable:
             compare=self._policy.compare,
             create_only=self._policy.create_only,
             reader=PageReader(self._mapping, self._writable.__contains__),
-            key_of_id=self._key_of_id,
-            id_of_key=self._id_of_key,
+            key_of_id=self._key.key_of_id,
+            id_of_key=self._key.id_of_key,
             fence=self._transactions.fence,
             mark=self._policy.mark,
             scope=self._policy.scope,
@@ -315,7 +308,7 @@ class OpenedSqlTable:
         return StagedTable(parts, request)
 
     def together(self) -> AbstractContextManager[sa.Connection | None]:
-        """One transaction for everything that is written in the block, and for what else the caller writes in it."""
+        """Opens one transaction for all that is written in the block, and for what else the caller writes in it."""
         return self._transactions.together()
 
     def fence_with(self, fence: Callable[[sa.Connection], object]) -> None:
@@ -323,14 +316,13 @@ class OpenedSqlTable:
         self._transactions.fence = fence
 
     def _row_of(self, item: Any) -> Row:
-        """The row that a create writes."""
+        """Builds the row that a create writes."""
         external_id = self._identify(item)
-        row = {codec.name: value for codec, value in zip(self._key, self._key_of_id(external_id), strict=True)}
-        given = self._read_item(item, self._writable.__contains__)
-        for name, value in given.items():
+        row = dict(zip(self._policy.key, self._key.key_of_id(external_id), strict=True))
+        for name, value in self._read_item(item, self._writable.__contains__).items():
             row[name] = self._reflected.codecs[name].from_item(value)
-        written = [row[codec.name] for codec in self._key]
-        if None in written or self._id_of_key(written) != self.canonical_id(external_id):
+        written = self._key_in(row)
+        if None in written or self._key.id_of_key(written) != self._key.canonical_id(external_id):
             raise ItemError(
                 f"the item's external id is {external_id!r}, but its key columns would be {shortened(written)}: "
                 "get_external_id and columns must say the same",
@@ -339,34 +331,13 @@ class OpenedSqlTable:
         own = {self._mark.name: self._mark.live} if self._mark is not None else {}
         return self._policy.scope.fillings() | row | own
 
-    def _key_of_id(self, external_id: str) -> list[Any]:
-        parts = [external_id] if len(self._key) == 1 else self._parts(external_id)
-        return [codec.key_from_id(part) for codec, part in zip(self._key, parts, strict=True)]
+    def _key_in(self, row: Mapping[str, Any]) -> list[Any]:
+        return [row[name] for name in self._policy.key]
 
-    def _parts(self, external_id: str) -> list[Any]:
-        try:
-            parts = json.loads(external_id, parse_float=str)
-        except ValueError:
-            parts = None
-        if not isinstance(parts, list) or len(parts) != len(self._key):
-            names = ", ".join(codec.name for codec in self._key)
-            raise ItemError(
-                f"the external id {shortened(external_id)} is not a JSON array of the key columns ({names})",
-                external_id=external_id,
-            )
-        return parts
-
-    def _id_of_key(self, key: Sequence[Any]) -> str:
-        parts: list[IdPart] = [codec.id_part(value) for codec, value in zip(self._key, key, strict=True)]
-        return id_of(parts)
-
-    def _where_values(self, local: Mapping[str, Any]) -> Row:
-        return {f"key_{number}": local[codec.name] for number, codec in enumerate(self._key)}
-
-    def _require_hit(self, hit: int, rows: Sequence[Row]) -> None:
+    def _require_hit(self, hit: int, rows: Sequence[ChangedRow]) -> None:
         """Makes sure that each row that was to be changed was there."""
         if hit != len(rows):
-            which = self._id_of_key(list(rows[0].values())[: len(self._key)]) if len(rows) == 1 else None
+            which = self._key.id_of_key(list(rows[0].values())[: len(self._policy.key)]) if len(rows) == 1 else None
             raise ItemError(
                 f"the local record {which!r} is not there any more: somebody deleted it or changed its key"
                 if which is not None

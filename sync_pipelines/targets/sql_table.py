@@ -16,8 +16,8 @@ from sync_pipelines.settings.model import load_settings
 from sync_pipelines.targets.open_table import OpenedSqlTable, WritePolicy
 from sync_pipelines.targets.table.mapping import ItemMapping
 from sync_pipelines.targets.table.reflection import ReflectedTable, reflect_table
-from sync_pipelines.targets.table.soft_delete import SoftDelete
-from sync_pipelines.targets.table.soft_delete_and_scope import EVERYTHING, check_scope, open_mark, open_scope
+from sync_pipelines.targets.table.scope import EVERYTHING, check_scope, open_scope
+from sync_pipelines.targets.table.soft_delete import SoftDelete, open_mark
 from sync_pipelines.targets.types.codec import id_of, id_part
 from sync_pipelines.targets.types.unwrap import plain, shortened
 
@@ -68,12 +68,11 @@ class SqlTable:
         object.__setattr__(self, "scope", check_scope(self.scope) or None)
         columns: Any = dict(self.columns) if isinstance(self.columns, Mapping) else self.columns
         object.__setattr__(self, "_mapping", ItemMapping(columns))
-        compare = () if self.compare is None else _names("compare", self.compare, may_be_empty=True)
-        create_only = _names("create_only", self.create_only, may_be_empty=True)
-        self._check_soft_delete()
-        self._check_written("compare", compare)
-        self._check_written("create_only", create_only)
-        if both := set(compare) & set(create_only):
+        named = self._named_columns()
+        self._check_soft_delete(named)
+        self._check_written("compare", named["compare"])
+        self._check_written("create_only", named["create_only"])
+        if both := set(named["compare"]) & set(named["create_only"]):
             raise ConfigurationError(f"SqlTable: {sorted(both)} can't be both in compare and in create_only")
 
     @property
@@ -82,21 +81,22 @@ class SqlTable:
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
     def identity(self) -> list[Any]:
-        """Database, table, key and columns: a plan that was made for others must not be applied."""
-        given = self.database if self.database is not None else load_settings().local_url()
-        url = given.url if isinstance(given, Engine) else database_url(given)
+        """Returns database, table, key and columns: a plan that was made for others must not be applied."""
+        database = self._database()
+        url = database.url if isinstance(database, Engine) else database_url(database)
         where = [url.get_backend_name(), url.host or url.query.get("host"), url.port, url.database]
         sources = None if self._mapping.sources is None else sorted(
             (name, source if isinstance(source, str) else "function") for name, source in self._mapping.sources.items()
         )  # fmt: skip
-        compare = None if self.compare is None else sorted(_names("compare", self.compare, may_be_empty=True))
-        create_only = sorted(_names("create_only", self.create_only, may_be_empty=True))
+        named = self._named_columns()
+        compare = None if self.compare is None else sorted(named["compare"])
+        create_only = sorted(named["create_only"])
         table = self.table if isinstance(self.table, str) else self.table.fullname
-        further = [repr(each) for each in (self.soft_delete, self.scope) if each is not None]
+        further = [repr(declared) for declared in (self.soft_delete, self.scope) if declared is not None]
         return [where, table, list(self.key_columns), sources, callable(self.columns), compare, create_only, *further]
 
     def external_id(self, item: Any) -> str:
-        """The item's external id, from the fields of its key columns; of several key columns their JSON array.
+        """Returns the item's external id, from the fields of its key columns; of several key columns their JSON array.
 
         Raises:
             ItemError: A field is missing, None or empty.
@@ -131,24 +131,39 @@ class SqlTable:
             RetryableError: The database can't be reached.
         """
         leave_out_ignored_errors()
-        if isinstance(self.database, Engine):
-            yield self._opened(self.database, identify)
+        declared = self._database()
+        if isinstance(declared, Engine):
+            yield self._opened(declared, identify)
             return
-        database = create_database(self.database if self.database is not None else load_settings().local_url())
+        database = create_database(declared)
         try:
             yield self._opened(database, identify)
         finally:
             database.dispose()
 
+    def _database(self) -> Engine | URL | str:
+        """Returns the declared database, else the configured one."""
+        return self.database if self.database is not None else load_settings().local_url()
+
+    def _named_columns(self) -> dict[str, tuple[str, ...]]:
+        """Returns field -> the columns of the table that it names."""
+        return {
+            "key": self.key_columns,
+            "columns": self._mapping.names or (),
+            "compare": _names("compare", () if self.compare is None else self.compare, may_be_empty=True),
+            "create_only": _names("create_only", self.create_only, may_be_empty=True),
+        }
+
     def _opened(self, database: Engine, identify: Identify) -> OpenedSqlTable:
         reflected = reflect_table(database, self.table)
         self._check_columns(reflected)
         _check_key(reflected, self.key_columns)
+        named = self._named_columns()
         policy = WritePolicy(
             key=self.key_columns,
             written=self._mapping.names,
-            compare=None if self.compare is None else frozenset(_names("compare", self.compare, may_be_empty=True)),
-            create_only=frozenset(_names("create_only", self.create_only, may_be_empty=True)),
+            compare=None if self.compare is None else frozenset(named["compare"]),
+            create_only=frozenset(named["create_only"]),
             mark=open_mark(self.soft_delete, reflected) if self.soft_delete is not None else None,
             scope=open_scope(self.scope, reflected) if self.scope is not None else EVERYTHING,
         )
@@ -164,8 +179,8 @@ class SqlTable:
                     f"SqlTable: {where} names {name!r}, which is not written; written are: {', '.join(written)}"
                 )
 
-    def _check_soft_delete(self) -> None:
-        """Nothing else may write the column that marks rows."""
+    def _check_soft_delete(self, named: Mapping[str, tuple[str, ...]]) -> None:
+        """Refuses a declaration in which something else writes the column that marks rows."""
         if self.soft_delete is None:
             return
         if not isinstance(self.soft_delete, SoftDelete):
@@ -173,27 +188,16 @@ class SqlTable:
                 f"SqlTable: soft_delete={self.soft_delete!r} is not understood; give SoftDelete(column, ...)"
             )
         column = self.soft_delete.column
-        named = {"key": self.key_columns, "columns": self._mapping.names or (), "scope": tuple(self.scope or ())}
-        named |= {"compare": _names("compare", self.compare or (), may_be_empty=True)}
-        named |= {"create_only": _names("create_only", self.create_only, may_be_empty=True)}
-        for where, names in named.items():
+        for where, names in {**named, "scope": tuple(self.scope or ())}.items():
             if column in names:
                 raise ConfigurationError(
                     f"SqlTable: {where} names {column!r}, which soft_delete has for marking rows; leave it out there"
                 )
 
     def _check_columns(self, reflected: ReflectedTable) -> None:
-        compare: Any = () if self.compare is None else self.compare
-        named = {"key": self.key_columns, "columns": self._mapping.names or ()}
-        named |= {"compare": _names("compare", compare, may_be_empty=True)}
-        named |= {"create_only": _names("create_only", self.create_only, may_be_empty=True)}
-        for where, names in named.items():
+        for where, names in self._named_columns().items():
             for name in names:
-                if name not in reflected.codecs:
-                    raise ConfigurationError(
-                        f"SqlTable: {where} names the column {name!r}, which the table {reflected.label!r} lacks; "
-                        f"{reflected.close_names(name)}"
-                    )
+                reflected.codec_of(name, where)
                 if name in reflected.generated:
                     raise ConfigurationError(
                         f"SqlTable: {where} names the column {name!r} of {reflected.label!r}, which the database "
@@ -225,23 +229,23 @@ def _check_database(database: Any) -> None:
         )
 
 
-def _names(where: str, given: Any, *, may_be_empty: bool = False) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else given
+def _names(where: str, declared: Any, *, may_be_empty: bool = False) -> tuple[str, ...]:
+    names = (declared,) if isinstance(declared, str) else declared
     if (
         not isinstance(names, Sequence | set | frozenset)
         or not all(isinstance(name, str) and name for name in names)
         or len(set(names)) < len(names)
         or not (names or may_be_empty)
     ):
-        raise ConfigurationError(f"SqlTable: {where}={given!r} is not understood; give a column's name or several")
+        raise ConfigurationError(f"SqlTable: {where}={declared!r} is not understood; give a column's name or several")
     return tuple(names)
 
 
 def _check_key(reflected: ReflectedTable, key: tuple[str, ...]) -> None:
-    if loose := sorted(set(key) & reflected.loose):
+    if case_insensitive := sorted(set(key) & reflected.case_insensitive):
         raise ConfigurationError(
-            f"SqlTable: the key column {loose[0]!r} of {reflected.label!r} has a collation that finds different texts "
-            "equal; a key needs one that tells them apart"
+            f"SqlTable: the key column {case_insensitive[0]!r} of {reflected.label!r} has a collation that finds "
+            "different texts equal; a key needs one that tells them apart"
         )
     for name in key:
         if reason := reflected.why_no_key(name):

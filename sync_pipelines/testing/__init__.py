@@ -1,4 +1,4 @@
-"""Twins and contract checks for those who write targets and sources."""
+"""In-memory fakes and contract tests for those who write targets and sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if "pytest" in sys.modules:  # then a contract that is broken can show the value
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a name when it is first used; the twins do without the runner."""
+    """Loads a name when it is first used; the fakes do without the runner."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import FetchError, ItemError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, Work, open_target
 from sync_pipelines.runner.changes.single_item import sync_single_item
@@ -37,7 +37,7 @@ class TargetContract:
 
         class TestMyTarget(TargetContract):
             @pytest.fixture(autouse=True)
-            def given(self):
+            def empty_shelf(self):
                 self.shelf = Shelf()
 
             def declared(self):
@@ -53,41 +53,41 @@ class TargetContract:
     """False for a target without deletes; its tests of deletes pass without looking."""
 
     def declared(self) -> Mapping[str, Any]:
-        """The fields of `SyncJob` that say where records live: `target`, or the per-record functions."""
+        """Returns the fields of `SyncJob` that say where records live: `target`, or the per-record functions."""
         raise NotImplementedError
 
     def marking(self) -> Mapping[str, Any] | None:
-        """The same for a target that marks deleted records instead of removing them; None if there is none."""
+        """Returns the same for a target that marks deleted records instead of removing them; None if there is none."""
         return None
 
     def records(self) -> Mapping[str, Mapping[str, Any]]:
-        """All local records now, by external id, with at least the fields of the contract that were written."""
+        """Returns all local records now, by external id, with at least the fields of the contract that were written."""
         raise NotImplementedError
 
     # What the tests are written with
 
     def item(self, sku: str, **fields: Any) -> Item:
-        """An item with every field filled, unless `fields` says otherwise."""
+        """Makes an item with every field filled, unless `fields` says otherwise."""
         filled = {"name": f"Name of {sku}", "quantity": 3, "price": Decimal("10.50"), "active": True}
         return {"sku": sku, **filled, "changed_at": _NOON, **fields}
 
     def job(self, fetch_external: Callable[[], Any], **fields: Any) -> SyncJob[Any, Any]:
-        """A sync of that source into the target."""
+        """Declares a sync of that source into the target."""
         identity = {"name": "target-contract", "get_external_id": "sku"}
         return SyncJob(**{**identity, "fetch_external": fetch_external, **self.declared(), **fields})
 
     def sync(self, folder: Path, items: Iterable[Item], **fields: Any) -> SyncResults:
-        """One run; checks that its accounts balance."""
+        """Runs the sync once, and checks that its accounts balance."""
         results = run_sync(self.job(MemorySource(items, page_size=400), **fields), settings=Settings(data_dir=folder))
         assert results.accounts_balance, results.summary()
         return results
 
     def assert_holds(self, items: Iterable[Item]) -> None:
         """Checks that the records are exactly these items."""
-        found, wanted = self.records(), {item["sku"]: item for item in items}
-        assert sorted(found) == sorted(wanted)
+        records, wanted = self.records(), {item["sku"]: item for item in items}
+        assert sorted(records) == sorted(wanted)
         for sku, item in wanted.items():
-            assert {name: found[sku][name] for name in item} == item
+            assert {name: records[sku][name] for name in item} == item
 
     def assert_stable(self, folder: Path, items: list[Item]) -> None:
         """Checks that the records are these items, and that a further run changes nothing."""
@@ -166,7 +166,7 @@ class TargetContract:
         self.assert_stable(tmp_path, items)
 
     def test_ids_that_look_alike_are_different_records(self, tmp_path: Path) -> None:
-        """Leading zeros, case and combining marks tell ids apart."""
+        """Ids that differ in leading zeros, case or combining marks are different."""
         items = [self.item(sku) for sku in ("7", "007", "7.0", "a", "A", "\u00e9", "e\u0301", "None", "-7")]
         assert _counts(self.sync(tmp_path, items)) == {"fetched": 9, "created": 9}
         self.assert_stable(tmp_path, items)
@@ -223,8 +223,8 @@ class TargetContract:
             return
         job = self.job(list, **marking)
         item = self.item("A")
-        given = [item, Delete("A"), Delete("A"), item, item]
-        actions = [sync_single_item(job, each).action for each in given]
+        changes = [item, Delete("A"), Delete("A"), item, item]
+        actions = [sync_single_item(job, change).action for change in changes]
         assert actions == ["created", "deleted", "unchanged", "updated", "unchanged"]
 
     def test_a_refused_record_stops_no_other(self, tmp_path: Path) -> None:

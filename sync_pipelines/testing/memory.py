@@ -1,19 +1,21 @@
-"""Twins in memory: a target and a source that behave like real ones, and fail when they are told to."""
+"""In-memory fakes: a target and a source that behave like real ones, and fail on request."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.plan import FieldChange
 from sync_pipelines.engine.targets import Identify, TargetDescription
-from sync_pipelines.targets.table.soft_delete import MOMENT, SoftDelete
+
+if TYPE_CHECKING:  # the fakes do without SQLAlchemy
+    from sync_pipelines.targets.table.soft_delete import SoftDelete
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +65,20 @@ class MemoryTarget:
         yield self
 
     def find_local(self, external_id: str) -> MemoryRecord | None:
-        """The record of that external id, or None."""
+        """Returns the record of that external id, or None."""
         return self._found("find_local", [external_id]).get(external_id)
 
     def find_many(self, external_ids: Sequence[str]) -> dict[str, MemoryRecord]:
-        """The records that exist, by external id."""
+        """Returns the records that exist, by external id."""
         return self._found("find_many", external_ids)
 
     def list_local(self) -> Iterator[str]:
-        """The external ids of all records that are not marked as deleted."""
+        """Yields the external ids of all records that are not marked as deleted."""
         self.calls["list_local"] += 1
-        yield from [each for each, fields in self.records.items() if not self._has_mark(fields)]
+        yield from [external_id for external_id, fields in self.records.items() if not self._has_mark(fields)]
 
     def changes(self, item: Any, local: MemoryRecord | None) -> dict[str, FieldChange]:
-        """The fields that a create or an update would write, old and new."""
+        """Returns the fields that a create or an update would write, old and new."""
         new = self._fields_of(item)
         if local is None:
             return {name: FieldChange(None, value) for name, value in new.items()}
@@ -92,11 +94,11 @@ class MemoryTarget:
         return self._has_mark(local.fields)
 
     def delete_changes(self, local: MemoryRecord) -> dict[str, FieldChange]:
-        """What a delete changes of a record."""
+        """Returns what a delete changes of a record."""
         if self.soft_delete is None:
             return {name: FieldChange(value, None) for name, value in local.fields.items()}
-        new = MOMENT if self.soft_delete.is_moment else self.soft_delete.deleted
-        return {self.soft_delete.column: FieldChange(local.fields.get(self.soft_delete.column), new)}
+        column = self.soft_delete.column
+        return {column: FieldChange(local.fields.get(column), self.soft_delete.shown)}
 
     def _has_mark(self, fields: Mapping[str, Any]) -> bool:
         if self.soft_delete is None:
@@ -109,7 +111,7 @@ class MemoryTarget:
         return self.soft_delete is not None and name == self.soft_delete.column and not self._has_mark(fields)
 
     def local_fields(self, local: MemoryRecord) -> Mapping[str, Any]:
-        """The fields of a record."""
+        """Returns the fields of a record."""
         return local.fields
 
     def create(self, item: Any) -> None:
@@ -137,15 +139,19 @@ class MemoryTarget:
         self._write("delete_many", [(None, local) for local in locals_])
 
     def describe(self) -> TargetDescription:
-        """Columns as far as the records show them, and the number of records."""
+        """Returns the columns, as far as the records show them, and the number of records."""
         names = {name: type(value).__name__ for fields in self.records.values() for name, value in fields.items()}
         return TargetDescription("memory", tuple(names.items()), len(self.records))
 
     def _found(self, method: str, external_ids: Sequence[str]) -> dict[str, MemoryRecord]:
         self.calls[method] += 1
         for external_id in external_ids:
-            _fail_if_told(self.fails_to_find, external_id)
-        return {each: MemoryRecord(each, dict(self.records[each])) for each in external_ids if each in self.records}
+            _fail_on_request(self.fails_to_find, external_id)
+        return {
+            external_id: MemoryRecord(external_id, dict(self.records[external_id]))
+            for external_id in external_ids
+            if external_id in self.records
+        }
 
     def _write(self, method: str, pairs: Sequence[tuple[Any, MemoryRecord | None]]) -> None:
         self.calls[method] += 1
@@ -161,7 +167,7 @@ class MemoryTarget:
 
     def _write_one(self, changed: dict[str, dict[str, Any]], item: Any, local: MemoryRecord | None) -> None:
         external_id = self._id_of(item) if local is None else local.external_id
-        _fail_if_told(self.fails, external_id)
+        _fail_on_request(self.fails, external_id)
         if local is not None and external_id not in changed:
             raise LookupError(f"the record {external_id!r} is not there any more")
         if local is None and external_id in changed:
@@ -242,13 +248,9 @@ class MemorySource:
             self.closed += 1
 
     async def _give_async(self) -> AsyncGenerator[Any]:
-        try:
-            for page in self._pages():
-                self.given += len(page) if self.page_size else 1
+        with closing(self._give()) as pages:
+            for page in pages:
                 yield page
-            self._break_off()
-        finally:
-            self.closed += 1
 
     def _pages(self) -> Iterator[Any]:
         items = self.items[: self.breaks_after]
@@ -259,7 +261,7 @@ class MemorySource:
             raise self.error
 
 
-def _fail_if_told(fails: Mapping[str, Exception], external_id: str) -> None:
+def _fail_on_request(fails: Mapping[str, Exception], external_id: str) -> None:
     if external_id in fails:
         raise fails[external_id]
 

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sync_pipelines.webhooks.inline import Apply, InlineApplier, Report
+from sync_pipelines.webhooks.delivery_writer import DeliveryWriter
+from sync_pipelines.webhooks.inline import ApplyOrStore, InlineApplier, Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.metrics import CONTENT_TYPE, Metrics
 from sync_pipelines.webhooks.receiver import Hook, Receiver
-from sync_pipelines.webhooks.storing import DeliveryWriter
 
 T = TypeVar("T")
 
@@ -28,23 +28,23 @@ _PATH = "/webhooks/"
 
 
 def build_app(
-    hooks: Mapping[str, Hook], access: LedgerAccess, apply: Apply, report: Report | None = None
+    hooks: Mapping[str, Hook], access: LedgerAccess, apply_or_store: ApplyOrStore, report: Report | None = None
 ) -> WebhookApp:
     """Puts the receiver together.
 
     Args:
         hooks: The webhooks by name.
         access: The way to the ledger.
-        apply: Applies one change, for webhooks in inline mode.
-        report: Is told of what was applied inline.
+        apply_or_store: Applies one change or stores it, for webhooks in inline mode.
+        report: Called with what was applied inline.
     """
-    return WebhookApp(hooks, access, InlineApplier(access.inbox, apply, report))
+    return WebhookApp(hooks, access, InlineApplier(apply_or_store, report))
 
 
 class WebhookApp:
     """The ASGI application: hands deliveries to the receiver on the shortest way, everything else to Starlette.
 
-    All starts when it is first needed, because an application that is mounted is not told when it starts.
+    All starts when it is first needed, because an application that is mounted does not learn when it starts.
 
     Args:
         hooks: The webhooks by name.
@@ -106,7 +106,7 @@ class _Health:
         self._asking: set[str] = set()
 
     async def alive(self, _request: Request) -> Response:
-        """The process lives."""
+        """Answers that the process lives."""
         return JSONResponse({"status": "alive"})
 
     async def ready(self, _request: Request) -> Response:
@@ -116,12 +116,12 @@ class _Health:
         return JSONResponse({"error": "the ledger does not answer, or has other tables"}, 503, {"Retry-After": "5"})
 
     async def metrics(self, _request: Request) -> Response:
-        """What Prometheus reads."""
+        """Answers with what Prometheus reads."""
         depths = await self._ask("depths", lambda: self._access.depths(self._jobs))
         return Response(self._metrics.render(depths, datetime.now(UTC)), media_type=CONTENT_TYPE)
 
     async def _ask(self, what: str, question: Callable[[], T]) -> T | None:
-        """The answer; None if there is none in time, or the last question of the kind is still open."""
+        """Returns the answer; None if there is none in time, or the last question of the kind is still open."""
         if what in self._asking:
             return None
         try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from starlette.types import Receive
 
-from sync_pipelines.webhooks.answers import RefusedError, refused
+from sync_pipelines.webhooks.responses import RefusedError, refused
 
 BODY_TIMEOUT_S = 30.0
 _DISCARDED_BYTES = 8_000_000
@@ -40,7 +40,7 @@ class Memory:
         self._left -= count
 
     def give_back(self, count: int) -> None:
-        """Gives memory back."""
+        """Returns memory back."""
         self._left += count
 
 
@@ -56,7 +56,7 @@ def check_length(headers: Mapping[str, str], max_bytes: int) -> None:
 
 
 def too_large(max_bytes: int) -> RefusedError:
-    """The refusal of a large body. The connection ends with it, because the rest of the body is not read."""
+    """Refuses a large body. The connection ends with it, because the rest of the body is not read."""
     return refused(413, f"the body is larger than {max_bytes} bytes", connection="close")
 
 
@@ -77,7 +77,7 @@ class Body:
         self._ended = False
 
     async def read(self) -> bytes:
-        """Gives the body.
+        """Returns the body.
 
         Raises:
             RefusedError: It is too large, too slow, or there is no memory.
@@ -120,6 +120,6 @@ class Body:
             return
 
     def release(self) -> None:
-        """Gives back the memory."""
+        """Returns back the memory."""
         self._memory.give_back(self._taken)
         self._taken = 0

@@ -32,7 +32,7 @@ class LedgerAccess:
         self._writer: InboxWriter | None = None
 
     def ledger(self) -> Ledger:
-        """The ledger.
+        """Returns the ledger.
 
         Raises:
             ConfigurationError: It can't be opened.
@@ -44,7 +44,7 @@ class LedgerAccess:
             return self._ledger
 
     def inbox(self) -> Inbox:
-        """The inbox."""
+        """Returns the inbox."""
         return Inbox(self.ledger())
 
     def store(self, deliveries: Sequence[NewDelivery]) -> list[Stored]:
@@ -55,11 +55,11 @@ class LedgerAccess:
         return self._writer.store_many(deliveries)
 
     def depths(self, jobs: Sequence[str]) -> list[Depth]:
-        """How much waits and has failed."""
+        """Counts what waits and what has failed."""
         return self.inbox().depths(jobs)
 
     def is_ready(self) -> bool:
-        """True if the database answers and has the tables that this version needs."""
+        """Returns True if the database answers and has the tables that this version needs."""
         with self.ledger().transaction() as connection:
             return is_current(connection)
 

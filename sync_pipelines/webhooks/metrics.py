@@ -40,18 +40,18 @@ class Metrics:
         return Gauge(f"sync_pipelines_{name}", description, labels, registry=self._registry)
 
     def answered(self, webhook: str, status: int) -> None:
-        """A delivery was answered. A name that there is not is the empty one."""
+        """Counts a delivery that was answered. An unknown name is counted as the empty one."""
         counter = self._counters.get((webhook, status))
         if counter is None:
             counter = self._counters[webhook, status] = self._deliveries.labels(webhook, str(status))
         counter.inc()
 
     def stored(self, seconds: float) -> None:
-        """A delivery was stored."""
+        """Counts a delivery that was stored."""
         self._stored.observe(seconds)
 
     def render(self, depths: Sequence[Depth] | None, now: datetime) -> bytes:
-        """The page that Prometheus reads.
+        """Writes the page that Prometheus reads.
 
         Args:
             depths: How much is in the inbox, None if the ledger does not answer.
@@ -60,9 +60,9 @@ class Metrics:
         self._ledger_up.set(0 if depths is None else 1)
         for gauge in (self._waiting, self._failed, self._oldest):
             gauge.clear()
-        for each in depths or ():
-            self._waiting.labels(each.job).set(each.waiting)
-            self._failed.labels(each.job).set(each.failed)
-            oldest = each.oldest_waiting_at
-            self._oldest.labels(each.job).set(0 if oldest is None else max(0.0, (now - oldest).total_seconds()))
+        for depth in depths or ():
+            self._waiting.labels(depth.job).set(depth.waiting)
+            self._failed.labels(depth.job).set(depth.failed)
+            oldest = depth.oldest_waiting_at
+            self._oldest.labels(depth.job).set(0 if oldest is None else max(0.0, (now - oldest).total_seconds()))
         return generate_latest(self._registry)

@@ -13,18 +13,19 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
+from sync_pipelines.engine.changes import Ignore
 from sync_pipelines.engine.redaction import message_of
-from sync_pipelines.engine.webhooks import Ignore, Webhook, decode_body
+from sync_pipelines.engine.webhooks import Webhook, decode_body
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
-from sync_pipelines.webhooks.answers import RETRY_AFTER_S, Answer, RefusedError, error, refused
 from sync_pipelines.webhooks.bodies import Body, DisconnectedError, Memory, check_length
-from sync_pipelines.webhooks.deliveries import AnyJob, Interpreter, headers_of
+from sync_pipelines.webhooks.delivery_writer import DeliveryWriter, NotStoredError
+from sync_pipelines.webhooks.error_log import log_problem, logger
 from sync_pipelines.webhooks.inline import InlineApplier
+from sync_pipelines.webhooks.interpreter import AnyJob, Interpreter, headers_of
 from sync_pipelines.webhooks.metrics import Metrics
-from sync_pipelines.webhooks.problems import log_problem, logger
-from sync_pipelines.webhooks.rates import Rate
+from sync_pipelines.webhooks.rate_limit import Rate
+from sync_pipelines.webhooks.responses import RETRY_AFTER_S, Answer, RefusedError, error, refused
 from sync_pipelines.webhooks.signatures import Verify, verifier_of
-from sync_pipelines.webhooks.storing import DeliveryWriter, NotStoredError
 
 MAX_MEMORY_BYTES = 128_000_000
 """What all bodies that are being read or stored may take together."""
@@ -57,7 +58,7 @@ class Hook:
 
 
 def hooks_of(jobs: Iterable[AnyJob], clock: Callable[[], float] = time.time) -> dict[str, Hook]:
-    """The webhooks of the jobs by name, with their secrets.
+    """Returns the webhooks of the jobs by name, with their secrets.
 
     Raises:
         ConfigurationError: A secret is missing, or two webhooks have one name.
@@ -186,7 +187,7 @@ def _check_rate(hook: Hook) -> None:
 
 
 def _check_type(content_type: str) -> None:
-    """One that is not given is taken for JSON; the body must then be JSON anyway."""
+    """Checks the content type. Without one the body is taken for JSON; it must be JSON anyway."""
     if content_type and not (_is_json if len(content_type) <= _USUAL_TYPE_CHARS else _is_json.__wrapped__)(
         content_type
     ):
@@ -198,7 +199,7 @@ def _is_json(content_type: str) -> bool:
     kind, *parameters = (part.strip() for part in content_type.split(";"))
     pairs = [
         (name.strip().lower(), value.strip('" ').lower())
-        for name, _, value in (each.partition("=") for each in parameters)
+        for name, _, value in (parameter.partition("=") for parameter in parameters)
     ]
     return _JSON.fullmatch(kind) is not None and all(value in _UTF8 for name, value in pairs if name == "charset")
 

@@ -57,26 +57,26 @@ def verifier_of(signature: Signature, job: str, clock: Clock = time.time) -> Ver
 
 
 def read_secrets(names: Sequence[str], job: str) -> list[tuple[str, str]]:
-    """The secrets with the variables that hold them.
+    """Reads the secrets with the variables that hold them.
 
     Raises:
         ConfigurationError: A variable is not set, or holds none.
     """
-    found = []
+    read = []
     for name in names:
-        held = read_secret(name, f"the webhook of sync job {job!r}").get_secret_value()
-        secrets = _secrets_in(held)
+        value = read_secret(name, f"the webhook of sync job {job!r}").get_secret_value()
+        secrets = _secrets_in(value)
         if not secrets:
             raise ConfigurationError(f"the environment variable {name} of the webhook of sync job {job!r} is empty")
-        found += [(name, secret) for secret in secrets]
-    return found
+        read += [(name, secret) for secret in secrets]
+    return read
 
 
-def _secrets_in(held: str) -> list[str]:
-    """One secret or several. What has short parts is one: each word of a pass phrase must not be a key of its own."""
-    parts = [part for part in _SEPARATORS.split(held) if part]
+def _secrets_in(value: str) -> list[str]:
+    """Splits one value into its secrets. One with short parts is a single secret: no word of a pass phrase is a key."""
+    parts = [part for part in _SEPARATORS.split(value) if part]
     if len(parts) > 1 and min(map(len, parts)) < _SHORTEST_OF_SEVERAL:
-        return [held]
+        return [value]
     return parts
 
 
@@ -88,8 +88,8 @@ class _Standard:
 
     def __call__(self, headers: Headers, body: bytes) -> bool:
         brand = "webhook" if "webhook-id" in headers else "svix"
-        given = {f"webhook-{each}": headers.get(f"{brand}-{each}", "") for each in _STANDARD}
-        return any(_verifies(key, body, given) for key in self._keys)
+        received = {f"webhook-{part}": headers.get(f"{brand}-{part}", "") for part in _STANDARD}
+        return any(_verifies(key, body, received) for key in self._keys)
 
 
 def _verifies(key: StandardWebhook, body: bytes, headers: dict[str, str]) -> bool:
@@ -121,22 +121,22 @@ class _Hmac:
         self._clock = clock
 
     def __call__(self, headers: Headers, body: bytes) -> bool:
-        held = headers.get(self._scheme.header.lower(), "")
-        moment, texts = self._parts(headers, held)
+        value = headers.get(self._scheme.header.lower(), "")
+        moment, texts = self._parts(headers, value)
         if moment is None or not self._is_timely(moment):
             return False
-        given = [signature for text in texts if (signature := self._decoded(text)) is not None]
-        if not given:
+        received = [signature for text in texts if (signature := self._decoded(text)) is not None]
+        if not received:
             return False
         signed = self._signed(moment, body)
         expected = [hmac.new(key, signed, self._digest).digest() for key in self._keys]
-        return any(hmac.compare_digest(mine, theirs) for mine in expected for theirs in given)
+        return any(hmac.compare_digest(mine, theirs) for mine in expected for theirs in received)
 
-    def _parts(self, headers: Headers, held: str) -> tuple[str | None, list[str]]:
-        """The time ("" for a scheme without one, None if it is missing) and the signatures."""
+    def _parts(self, headers: Headers, value: str) -> tuple[str | None, list[str]]:
+        """Returns the time ("" for a scheme without one, None if it is missing) and the signatures."""
         scheme = self._scheme
-        fields = _fields(held) if scheme.signature_field is not None else {}
-        texts = fields.get(scheme.signature_field, []) if scheme.signature_field is not None else [held]
+        fields = _fields(value) if scheme.signature_field is not None else {}
+        texts = fields.get(scheme.signature_field, []) if scheme.signature_field is not None else [value]
         if scheme.timestamp_header is not None:
             return headers.get(scheme.timestamp_header.lower()), texts
         if scheme.timestamp_field is not None:
@@ -167,13 +167,13 @@ class _Hmac:
         return before + body + after
 
 
-def _fields(held: str) -> dict[str, list[str]]:
-    """`t=1,v1=a,v1=b` -> its values by name."""
-    found: dict[str, list[str]] = {}
-    for part in held.split(","):
+def _fields(header: str) -> dict[str, list[str]]:
+    """Parses `t=1,v1=a,v1=b` to its values by name."""
+    fields: dict[str, list[str]] = {}
+    for part in header.split(","):
         name, _, value = part.strip().partition("=")
-        found.setdefault(name, []).append(value)
-    return found
+        fields.setdefault(name, []).append(value)
+    return fields
 
 
 class _Bearer:
@@ -181,8 +181,8 @@ class _Bearer:
         self._tokens = [token.encode() for token in tokens]
 
     def __call__(self, headers: Headers, _body: bytes) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
+        scheme, _, received = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return False
-        text = given.strip().encode("latin-1", "replace")
+        text = received.strip().encode("latin-1", "replace")
         return any(hmac.compare_digest(token, text) for token in self._tokens)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -26,6 +25,7 @@ from benchmarks.tables import expected_state
 from benchmarks.task import Measured
 from benchmarks.verify import problem_of
 from benchmarks.work import COLUMNS, SCENARIOS, Work
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[2]
 PUBLISHED = REPOSITORY / "benchmarks" / "results"
@@ -41,7 +41,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     options = "--sizes 200 --scenarios A,C --contestants run_sync,limit --repetitions 1 --database both"
     command = [sys.executable, "-m", "benchmarks", *options.split(), "--out", str(folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    done = run_child(command, cwd=REPOSITORY, timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -15,14 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.parametrize("database", ["postgresql", "sqlite"])
 def test_all_that_was_sent_is_stored_and_timed(database: str) -> None:
     options = f"--deliveries 400 --repetitions 1 --connections 4 --database {database}"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.receiver", *options.split()],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_child([sys.executable, "-m", "benchmarks.receiver", *options.split()], cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout)
     assert (measured["database"], measured["deliveries"], measured["stored"]) == (database, 400, 400)

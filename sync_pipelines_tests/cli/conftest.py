@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -21,9 +20,9 @@ from typer.testing import CliRunner, Result
 import sync_pipelines
 from sync_pipelines.cli.app import app
 from sync_pipelines.database.ledger import Ledger, RunRow, open_ledger
+from sync_pipelines_tests.children import Child
 
 ROOT = Path(sync_pipelines.__file__).resolve().parent.parent
-PATIENCE_S = 30
 
 _STOCK = """
     from sync_pipelines import SqlTable, SyncJob, sync_intervals
@@ -80,19 +79,15 @@ class Place:
         with self.ledger() as ledger:
             return ledger.latest_runs(job)
 
-    def start(
-        self, *arguments: str, program: Sequence[str] = ("-m", "sync_pipelines.cli"), **options: Any
-    ) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, program: Sequence[str] = ("-m", "sync_pipelines.cli"), **options: Any) -> Child:
         """Starts the command in a process of its own; both streams are pipes unless said otherwise."""
         known = ("SYNC_PIPELINES_", "PYTHONPATH", "NO_COLOR", "COLUMNS")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(known)}
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        return subprocess.Popen(
+        return Child(
             [sys.executable, *program, *arguments],
             cwd=self.root,
             env={**inherited, "PYTHONPATH": str(ROOT), **self.environment},
-            text=True,
-            encoding="utf-8",
             **given,
         )
 
@@ -100,15 +95,12 @@ class Place:
         """Runs the command to its end."""
         options = {} if stdin is None else {"stdin": subprocess.PIPE}
         with self.start(*arguments, **options) as process:
-            stdout, stderr = process.communicate(stdin, timeout=PATIENCE_S)
+            stdout, stderr = process.finish(stdin)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
-    def wait_for(self, name: str) -> None:
-        """Waits until a job has made this file."""
-        until_s = time.monotonic() + PATIENCE_S
-        while not (self.root / name).exists():
-            assert time.monotonic() < until_s, f"{name} was not made"
-            time.sleep(0.02)
+    def wait_for(self, name: str, process: Child) -> None:
+        """Waits until a job of that process has made this file."""
+        process.wait_until((self.root / name).exists, f"{name} was not made")
 
 
 @pytest.fixture

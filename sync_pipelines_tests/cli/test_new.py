@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,11 @@ from hypothesis import strategies as st
 from typer.testing import Result
 
 from sync_pipelines.cli.job_file import Sketch, job_file_text, quoted
-from sync_pipelines.cli.scaffolding import _write
-from sync_pipelines.cli.sketching import Column, LocalTable, sketch_sync
+from sync_pipelines.cli.job_sketch import Column, LocalTable, sketch_sync
+from sync_pipelines.cli.new import _write
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines_tests.children import run_child
 
 Invoke = Callable[..., Result]
 Document = Callable[..., Any]
@@ -132,7 +132,7 @@ def test_the_file_passes_the_linter_and_the_formatter(
     settings = ["--config", str(place.repository / "pyproject.toml"), "--no-cache"]
     for verb in (["check"], ["format", "--check"]):
         command = [sys.executable, "-m", "ruff", *verb, *settings, str(place.jobs / "pim_variants.py")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_child(command)
         assert done.returncode == 0, done.stdout + (place.jobs / "pim_variants.py").read_text()
 
 

@@ -52,7 +52,7 @@ def test_only_trigger_imports_dagster(place: Any) -> None:
     program = place.root / "commands.py"
     program.write_text(MANY_COMMANDS.format(commands=commands))
     with place.start(program=[str(program)]) as process:
-        stdout, _ = process.communicate()
+        stdout, _ = process.finish()
     light = "sqlalchemy"
     assert stdout.splitlines() == [
         *(f"0 {light}" for _ in range(6)),
@@ -122,7 +122,7 @@ def test_an_unexpected_error_is_one_line_with_a_hint(invoke: Callable[..., Resul
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of cheese\nat postgresql://shop:geheim@db/shop")
 
-    monkeypatch.setattr("sync_pipelines.cli.listing.list_jobs", broken)
+    monkeypatch.setattr("sync_pipelines.cli.list_jobs.list_jobs", broken)
     result = invoke("list")
     assert (result.exit_code, result.stdout) == (1, "")
     told = "error: RuntimeError: out of cheese at postgresql://shop:***@db/shop"
@@ -136,7 +136,7 @@ def test_debug_shows_the_traceback_without_secrets(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("lost postgresql://shop:geheim@db/shop")
 
-    monkeypatch.setattr("sync_pipelines.cli.listing.list_jobs", broken)
+    monkeypatch.setattr("sync_pipelines.cli.list_jobs.list_jobs", broken)
     result = invoke(*arguments)
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
@@ -160,8 +160,8 @@ def test_a_reader_that_goes_away_is_no_error(place: Any, unbuffered: str) -> Non
     place.environment["PYTHONUNBUFFERED"] = unbuffered
     with place.start("list") as process:
         process.stdout.close()
-        stderr = process.stderr.read()
-        process.wait()
+        process.stdout = None
+        _, stderr = process.finish()
     assert "Traceback" not in stderr
     assert "BrokenPipe" not in stderr
 

@@ -61,7 +61,8 @@ def on_a_terminal(place: Any, *arguments: str) -> tuple[int, str]:
         pass
     finally:
         os.close(ours)
-    return process.wait(), sent.decode()
+    process.finish()
+    return process.returncode, sent.decode()
 
 
 def test_a_clean_run_ends_with_0_and_keeps_the_streams_apart(place: Any) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from sync_pipelines.cli.stopping import Stopped, stop_on_signals
+from sync_pipelines.cli.stop_signals import Stopped, stop_on_signals
+from sync_pipelines_tests.children import Child
 
 SLOW = """
     import asyncio, time
@@ -60,12 +61,12 @@ SLOW = """
 """
 
 
-def start_hanging(place: Any, where: str, job: str, *options: str) -> subprocess.Popen[str]:
+def start_hanging(place: Any, where: str, job: str, *options: str) -> Child:
     place.write_job("slow", SLOW)
     (place.root / "hang").write_text(where)
     # a shell may have the tests ignore Ctrl-C, which a child would inherit
-    process: subprocess.Popen[str] = place.start("run", job, *options, preexec_fn=_heed_signals)
-    place.wait_for("hangs")
+    process: Child = place.start("run", job, *options, preexec_fn=_heed_signals)
+    place.wait_for("hangs", process)
     return process
 
 
@@ -87,7 +88,7 @@ def test_a_stopped_run_is_noted_and_the_next_one_goes_on(
 ) -> None:
     process = start_hanging(place, where, job)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=15)
+    stdout, stderr = process.finish(timeout_s=15)
     assert (process.returncode, stdout) == (128 + number, "")
     cause = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     assert stderr.splitlines()[-1] == (
@@ -110,7 +111,7 @@ def test_a_stopped_run_is_noted_and_the_next_one_goes_on(
 def test_a_stopped_run_with_json_leaves_stdout_empty(place: Any) -> None:
     process = start_hanging(place, "fetch", "slow", "--json")
     process.send_signal(signal.SIGINT)
-    stdout, _ = process.communicate(timeout=15)
+    stdout, _ = process.finish(timeout_s=15)
     assert (process.returncode, stdout) == (130, "")
 
 
@@ -124,8 +125,8 @@ def test_a_second_run_says_that_one_is_under_way_or_waits_for_it(place: Any) -> 
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(timeout=2)
         first.send_signal(signal.SIGTERM)
-        first.communicate(timeout=15)
-        stdout, _ = waiting.communicate(timeout=15)
+        first.finish(timeout_s=15)
+        stdout, _ = waiting.finish(timeout_s=15)
     assert stdout.startswith("slow: clean: 100 fetched = 100 created")
 
 
@@ -150,12 +151,12 @@ def test_a_job_that_swallows_the_first_signal_ends_at_the_second(place: Any) -> 
         """,
     )
     process = place.start("run", "stubborn", preexec_fn=_heed_signals)
-    place.wait_for("hangs")
+    place.wait_for("hangs", process)
     process.send_signal(signal.SIGINT)
-    place.wait_for("swallowed")
+    place.wait_for("swallowed", process)
     time.sleep(1.1)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=15)
+    _, stderr = process.finish(timeout_s=15)
     assert process.returncode == -signal.SIGINT
     assert "stopping; once more stops at once" in stderr
 
@@ -163,9 +164,9 @@ def test_a_job_that_swallows_the_first_signal_ends_at_the_second(place: Any) -> 
 def test_other_commands_stop_with_the_same_codes(place: Any) -> None:
     place.write_job("waiting", "import time, pathlib\npathlib.Path('hangs').touch()\ntime.sleep(60)\n")
     process = place.start("list", preexec_fn=_heed_signals)
-    place.wait_for("hangs")
+    place.wait_for("hangs", process)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=15)
+    _, stderr = process.finish(timeout_s=15)
     assert process.returncode == 143
     assert stderr.splitlines()[-1] == "stopped by SIGTERM."
 
@@ -194,7 +195,7 @@ def test_a_signal_raises_in_the_main_thread() -> None:
 
 def test_the_same_ctrl_c_sent_twice_is_one_wish(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal and a wrapper such as `make` may both send it."""
-    monkeypatch.setattr("sync_pipelines.cli.stopping.time.monotonic", lambda: 7.0)
+    monkeypatch.setattr("sync_pipelines.cli.stop_signals.time.monotonic", lambda: 7.0)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with stop_on_signals():

@@ -182,7 +182,7 @@ class TestDrop:
 def test_without_its_packages_the_receiver_says_what_to_install(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "sync_pipelines.cli.serving", raising=False)
+    monkeypatch.delitem(sys.modules, "sync_pipelines.cli.serve", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     result = invoke("webhooks", "serve")
     assert result.exit_code == 2

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from demo.erp import free_port
+from sync_pipelines_tests.children import Child, run_child
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -41,30 +42,22 @@ def command(home: Path, module: str, *arguments: str) -> tuple[list[str], dict[s
 
 def call(home: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     line, environment = command(home, module, *arguments)
-    return subprocess.run(
-        line, cwd=home, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
+    return run_child(line, timeout_s=300, cwd=home, env=environment)
 
 
 @contextmanager
-def running_demo(home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+def running_demo(home: Path, port: int) -> Iterator[Child]:
     line, environment = command(home, "demo.run", "--port", str(port))
     log = home / "demo.out"
-    with log.open("w", encoding="utf-8") as out:
-        process = subprocess.Popen(line, cwd=home, env=environment, stdout=out, stderr=out, text=True)
-    try:
-        until = time.monotonic() + 120
-        while "Ctrl-C stops" not in log.read_text(encoding="utf-8"):
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < until, log.read_text(encoding="utf-8")
-            time.sleep(0.2)
+    log.unlink(missing_ok=True)
+    with Child(line, cwd=home, env=environment, log=log) as process:
+        process.wait_until(
+            lambda: "Ctrl-C stops" in log.read_text(encoding="utf-8"), "does not say how to stop it", 300
+        )
         yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
 
 
+@pytest.mark.soak
 def test_the_headless_demo_prints_results_and_the_second_one_changes_nothing(copy: Path) -> None:
     first = call(copy, "demo.run", "--once", "--port", str(free_port()))
     second = call(copy, "demo.run", "--once", "--port", str(free_port()))
@@ -80,6 +73,7 @@ def test_the_headless_demo_prints_results_and_the_second_one_changes_nothing(cop
     assert "Warning" not in first.stdout + first.stderr
 
 
+@pytest.mark.soak
 def test_it_serves_until_term_and_leaves_no_process_behind(copy: Path) -> None:
     """A second start beside it, and changes in the ERP, are one clear line each."""
     port = free_port()
@@ -116,6 +110,7 @@ def applied_deliveries(copy: Path) -> dict[str, int]:
         time.sleep(0.5)
 
 
+@pytest.mark.soak
 def test_everything_ends_when_the_demo_itself_is_killed(copy: Path) -> None:
     with running_demo(copy, free_port()) as process:
         family = psutil.Process(process.pid).children(recursive=True)

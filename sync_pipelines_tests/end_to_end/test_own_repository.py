@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import pytest
 from demo.child import clean_environment
 from demo.dagster_server import RunningDagster
 from demo.erp import free_port
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[2]
 OLDEST_SETUPTOOLS = 77  # as pyproject.toml asks
@@ -100,7 +100,7 @@ def company(tmp_path: Path) -> Path:
 
 def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_child(command)
     assert done.returncode == 0, done.stderr
 
 
@@ -125,9 +125,7 @@ def environment_of(company: Path, installed: Path) -> dict[str, str]:
 
 
 def python(code: str, company: Path, environment: Mapping[str, str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=company, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_child([sys.executable, "-c", code], cwd=company, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -205,14 +203,7 @@ def test_run_sync_needs_nothing_of_dagster(names: tuple[str, ...], company: Path
 def test_without_dagster_what_needs_it_says_which_package_is_missing(company: Path, installed: Path) -> None:
     """Also shows that the blocker of the test above blocks."""
     code = WITHOUT.format(names=("dagster",)) + "import sync_pipelines.definitions"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=company,
-        env=environment_of(company, installed),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_child([sys.executable, "-c", code], cwd=company, env=environment_of(company, installed))
 
     assert done.returncode == 1
     assert done.stderr.strip().endswith("dagster is not installed here")
@@ -229,9 +220,7 @@ def test_the_how_to_shows_the_files_that_the_tests_use() -> None:
 def test_a_jobs_package_that_is_not_there_is_named(company: Path, installed: Path) -> None:
     environment = {**environment_of(company, installed), "SYNC_PIPELINES_JOBS": "thier_jobs"}
     code = "from sync_pipelines.registry.registry import find_jobs; find_jobs()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=company, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_child([sys.executable, "-c", code], cwd=company, env=environment)
 
     assert done.returncode == 1
     assert "the jobs module thier_jobs can't be imported" in done.stderr.replace(os.linesep, "\n")

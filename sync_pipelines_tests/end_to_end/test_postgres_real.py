@@ -35,6 +35,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.orchestration.storage import dagster_database_url
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.results import results_of_run
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy"
@@ -76,15 +77,7 @@ class Deployed(RunningDagster):
     def check(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs one of Dagster's commands as a health check would."""
         program, *rest = command
-        return subprocess.run(
-            [str(Path(sys.executable).with_name(program)), *rest],
-            cwd=self._folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_child([str(Path(sys.executable).with_name(program)), *rest], cwd=self._folder, env=self.environment)
 
     def _problem(self) -> str | None:
         """All three start at once, as after a power cut: the webserver finds the code server as soon as it is there."""
@@ -196,6 +189,7 @@ def stage(seeded: Path, one_url: str, tmp_path_factory: pytest.TempPathFactory) 
     database.dispose()
 
 
+@pytest.mark.soak
 def test_both_syncs_equal_the_erp_and_a_second_run_changes_nothing(stage: Stage) -> None:
     stage.run("erp-products")
     stage.run("erp-inventory")
@@ -217,6 +211,7 @@ def test_both_syncs_equal_the_erp_and_a_second_run_changes_nothing(stage: Stage)
         assert again.unchanged == again.fetched > 0
 
 
+@pytest.mark.soak
 def test_the_events_of_a_run_arrive(stage: Stage) -> None:
     """With psycopg 3 in Dagster's storage everything starts, and the first event of a run fails."""
     run_id, results = stage.run("erp-products")
@@ -229,6 +224,7 @@ def test_the_events_of_a_run_arrive(stage: Stage) -> None:
     assert results.outcome == "clean"
 
 
+@pytest.mark.soak
 def test_ledger_and_dagster_do_not_meet_in_one_schema(stage: Stage) -> None:
     stage.run("erp-inventory")
     tables = inspect(stage.database)
@@ -245,6 +241,7 @@ def test_ledger_and_dagster_do_not_meet_in_one_schema(stage: Stage) -> None:
     assert list(stage.home.rglob("*.db")) == []
 
 
+@pytest.mark.soak
 def test_the_health_checks_of_the_how_to_say_yes_while_it_runs_and_no_when_it_does_not(stage: Stage) -> None:
     assert httpx.get(f"{stage.dagster.url}/server_info", trust_env=False).status_code == 200
     assert (
@@ -260,6 +257,7 @@ def test_the_health_checks_of_the_how_to_say_yes_while_it_runs_and_no_when_it_do
     assert down.returncode != 0
 
 
+@pytest.mark.soak
 def test_the_password_is_in_no_file_no_log_and_no_command_line(stage: Stage) -> None:
     """Each process takes the URL from its environment; Dagster hands none on."""
     stage.run("erp-products")
@@ -305,9 +303,7 @@ def test_the_instance_file_without_a_postgresql_is_refused_with_what_to_do(tmp_p
     shutil.copy(DEPLOY / "dagster.yaml", tmp_path)
     environment = clean_environment(REPOSITORY, {"DAGSTER_HOME": str(tmp_path)})
     environment.pop("SYNC_PIPELINES_DATABASE_URL", None)
-    refused = subprocess.run(
-        [sys.executable, "-c", STORAGE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    refused = run_child([sys.executable, "-c", STORAGE], cwd=tmp_path, env=environment)
 
     assert refused.returncode == 1
     assert "set SYNC_PIPELINES_DATABASE_URL=postgresql://user:password@host/name" in refused.stderr
@@ -322,9 +318,7 @@ def test_a_second_url_in_the_instance_file_is_refused(tmp_path: Path) -> None:
         REPOSITORY, {"DAGSTER_HOME": str(tmp_path), "SYNC_PIPELINES_DATABASE_URL": "postgresql://nowhere.invalid/x"}
     )
 
-    refused = subprocess.run(
-        [sys.executable, "-c", STORAGE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    refused = run_child([sys.executable, "-c", STORAGE], cwd=tmp_path, env=environment)
 
     assert refused.returncode == 1
     assert "postgres_url" in refused.stderr

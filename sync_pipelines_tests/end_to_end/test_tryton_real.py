@@ -18,6 +18,7 @@ import pytest
 from demo.erp import RunningErp, change, set_up
 from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources.tryton import Product, Tryton, TrytonError
+from sync_pipelines_tests.children import Child
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -195,8 +196,9 @@ def test_set_up_twice_keeps_the_data_and_throws_away_a_broken_one(folder, server
 
 def test_set_up_that_was_killed_is_begun_anew(tmp_path):
     code = "import sys; from pathlib import Path; from demo.erp import set_up; set_up(Path(sys.argv[1]))"
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY, start_new_session=True)
-    wait_until(lambda: [path for path in tmp_path.glob("erp.*.partial/erp.sqlite") if path.stat().st_size])
+    process = Child([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY)
+    begun = lambda: [path for path in tmp_path.glob("erp.*.partial/erp.sqlite") if path.stat().st_size]  # noqa: E731
+    process.wait_until(begun, "has not begun")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "erp").exists()
@@ -215,12 +217,8 @@ def test_server_dies_with_the_process_that_started_it(folder, server):
         "import sys, time; from pathlib import Path; from demo.erp import RunningErp\n"
         "erp = RunningErp(Path(sys.argv[1])); erp.start(); print(erp.pid, flush=True); time.sleep(600)"
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    )
-    with parent:
-        assert parent.stdout
-        pid = int(parent.stdout.readline())
+    with Child([sys.executable, "-c", code, str(folder)], cwd=REPOSITORY, stdout=subprocess.PIPE) as parent:
+        pid = int(parent.read_line())
         assert is_alive(pid)
         parent.kill()
     wait_until(lambda: not is_alive(pid))

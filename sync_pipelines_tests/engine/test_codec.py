@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-import subprocess
 import sys
 import textwrap
 from collections import OrderedDict, deque, namedtuple
@@ -25,6 +24,7 @@ from hypothesis import strategies as st
 
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines_tests.children import run_child
 
 REPOSITORY = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -336,7 +336,7 @@ def test_a_class_that_cannot_be_imported_elsewhere_says_what_to_do(tmp_path: Pat
     script = tmp_path / "gone.py"
     script.write_text(local)
     environment = {"PYTHONPATH": str(REPOSITORY)}
-    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment)
+    ran = run_child([sys.executable, str(script)], env=environment, check=True)
     first, second = ran.stdout.splitlines()
     with pytest.raises(ConfigurationError, match=r"__main__:make\.<locals>\.Local .*top level of a module"):
         decode(first)
@@ -370,13 +370,8 @@ def test_an_item_that_contains_itself_is_refused_not_followed_for_ever() -> None
 def test_a_set_is_the_same_text_in_every_process() -> None:
     script = "from sync_pipelines.engine.codec import encode; print(encode({'tags': {'a', 'b', 'c', 'd', 1, None}}))"
     texts = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            env={"PYTHONPATH": str(REPOSITORY), "PYTHONHASHSEED": seed},
-            check=True,
-            timeout=60,
+        run_child(
+            [sys.executable, "-c", script], env={"PYTHONPATH": str(REPOSITORY), "PYTHONHASHSEED": seed}, check=True
         ).stdout
         for seed in ("1", "2", "3")
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from sync_pipelines.engine.cron_lines import checked_cron_line
 from sync_pipelines.engine.intervals import as_interval, sync_intervals
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines_tests.children import run_child
 
 
 @pytest.mark.parametrize("unit", ["minutes", "hours", "days"])
@@ -115,4 +115,4 @@ def test_intervals_need_neither_dagster_nor_pandas() -> None:
         "import sys, sync_pipelines.engine.intervals\n"
         "assert not {'dagster', 'pandas', 'pyarrow', 'sqlalchemy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_child([sys.executable, "-c", code], check=True)

@@ -39,7 +39,7 @@ SECRET = "hunter2-Tr0ub4dor"
         f"Duplicate entry '7-{SECRET}' for key 'users.api_token'",
     ],
 )
-def test_secrets_are_blotted_out(text: str) -> None:
+def test_secrets_are_redacted(text: str) -> None:
     shown = redact(text)
     assert SECRET not in shown
     assert "***" in shown
@@ -71,7 +71,7 @@ def test_redacting_twice_is_redacting_once(text: str) -> None:
     assert redact(redact(text)) == redact(text)
 
 
-def test_a_password_with_an_at_sign_is_blotted_out_whole() -> None:
+def test_a_password_with_an_at_sign_is_redacted_whole() -> None:
     assert "ord" not in redact("postgresql://me:pass@w@ord@db/shop")
 
 

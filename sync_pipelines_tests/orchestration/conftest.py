@@ -23,7 +23,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keeps ledger, snapshots and local records out of the repository."""
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
     monkeypatch.setenv("SYNC_PIPELINES_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("SYNC_PIPELINES_LINGER_S", "0")
+    monkeypatch.setenv("SYNC_PIPELINES_IDLE_WAIT_S", "0")
     return tmp_path / "data"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +30,7 @@ from sync_pipelines.engine.codec import encode
 from sync_pipelines.orchestration.build import build_definitions
 from sync_pipelines.runner.context import workspace as workspace_room
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
+from sync_pipelines_tests.children import run_child
 from sync_pipelines_tests.orchestration.shop import Shop
 
 REPOSITORY = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ print(json.dumps({
 def survey(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     """What a fresh process finds in the definitions."""
     line = [sys.executable, "-W", "ignore", "-c", SURVEY]
-    found = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    found = run_child(line, cwd=folder, env=environment)
     assert found.returncode == 0, found.stderr
     seen: dict[str, Any] = json.loads(found.stdout)
     return seen

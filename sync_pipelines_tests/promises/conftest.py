@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine, event
 
 from sync_pipelines import Settings, SqlTable, SyncJob, SyncResults, run_sync
+from sync_pipelines_tests.children import Child
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -68,16 +69,15 @@ class Shop:
         finally:
             event.remove(self.database, "before_cursor_execute", note)
 
-    def child(self, act: str, number: int = 0) -> subprocess.Popen[str]:
+    def child(self, act: str, number: int = 0) -> Child:
         """The sync in a process of its own."""
         command = [sys.executable, str(Path(__file__).with_name("child.py"))]
-        return subprocess.Popen(
+        return Child(
             [*command, act, self.url, str(self.settings.data_dir), str(number)],
             env={"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
 
 

@@ -27,7 +27,7 @@ from sync_pipelines import (
     run_sync,
     sync_single_item,
 )
-from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.context.workspace import open_workspace
@@ -106,7 +106,7 @@ class TestPromise2:
     def test_promise_2_a_run_whose_accounts_do_not_balance_is_never_green(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Ledger, "save_chunk", lambda *_args, **_options: None)  # somebody loses count
+        monkeypatch.setattr(Batches, "save", lambda *_args, **_options: None)  # somebody loses count
 
         with pytest.raises(AccountsError, match="do not balance") as caught:
             shop.sync([stock("A", 1)])
@@ -212,7 +212,7 @@ class TestPromise7:
             shop.do("DELETE FROM variants")
             shop.fill({"A000000": 5, "A000001": 1, "gone": 1})
             child = shop.child("kill", instant)
-            _, told = child.communicate(timeout=PATIENCE_S)
+            _, told = child.finish()
             assert child.returncode in {0, -signal.SIGKILL}, told
             killed += child.returncode != 0
             half = shop.rows()
@@ -231,14 +231,13 @@ class TestPromise8:
 
     def test_promise_8_one_run_at_a_time_and_who_has_to_wait_is_not_lost(self, shop: Shop) -> None:
         child = shop.child("wait", 3)
-        assert child.stdout is not None
-        assert child.stdout.readline() == "fetching\n"
+        assert child.read_line() == "fetching\n"
 
         with pytest.raises(SyncBusyError, match="another run of this sync is under way"):
             shop.sync([stock("ours", 1)])
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(run_sync, shop.job([stock("ours", 1)]), settings=shop.settings, wait_s=PATIENCE_S)
-            child.communicate("go on\n", timeout=PATIENCE_S)
+            child.finish("go on\n")
             assert waiting.result(PATIENCE_S).created == 1
 
         assert child.returncode == 0
@@ -246,10 +245,9 @@ class TestPromise8:
 
     def test_promise_8_a_run_that_is_dead_blocks_nobody(self, shop: Shop) -> None:
         child = shop.child("wait", 3)
-        assert child.stdout is not None
-        child.stdout.readline()
+        child.read_line()
         child.kill()
-        child.communicate(timeout=PATIENCE_S)
+        child.finish()
 
         assert shop.sync([stock("ours", 1)]).created == 1
 
@@ -279,7 +277,7 @@ class TestPromise9:
         settings = type(shop.settings)(data_dir=shop.settings.data_dir, ledger_url=shop.url)
         with open_workspace(settings) as opened:
             workspace = replace(opened, retries=Retry(attempts=1))
-            Drain(shop.job(), workspace).run(DrainLimits(linger_s=0))
+            Drain(shop.job(), workspace).run(DrainLimits(idle_wait_s=0))
             failed, applied = workspace.inbox.newest("stock", limit=5)
 
         assert shop.rows() == {"A": 5}
@@ -312,7 +310,7 @@ class TestPromise11:
         for count in (30_000, 120_000):
             shop.do("DELETE FROM variants")
             child = shop.child("measure", count)
-            told, error = child.communicate(timeout=PATIENCE_S)
+            told, error = child.finish()
             assert child.returncode == 0, error
             peaks_kb.append(int(told))
         few, many = peaks_kb

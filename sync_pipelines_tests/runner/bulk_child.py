@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.history import History
 from sync_pipelines.database.ledger import Ledger
@@ -138,8 +139,8 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "write": (BatchApplier, "_write"),
     "note done": (WorkTables, "note_done"),
     "batch": (BatchApplier, "_attempt"),
-    "ledger": (Ledger, "replace_chunk"),
-    "chunk": (Ledger, "save_chunk"),
+    "ledger": (Batches, "replace"),
+    "chunk": (Batches, "save"),
     "late": (StagedTable, "refused"),
     "move": (History, "keep_blocks"),
     "forget": (StagedTable, "forget_recorded"),

@@ -1,4 +1,4 @@
-"""What the runner's tests are written with: settings in a folder of their own, and a job over twins."""
+"""What the runner's tests are written with: settings in a folder of their own, and a job over in-memory fakes."""
 
 from __future__ import annotations
 

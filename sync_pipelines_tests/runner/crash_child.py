@@ -1,17 +1,17 @@
-"""A sync, page by page, in a process of its own that ends by SIGKILL at a chosen instant. Run by `test_crashes.py`."""
+"""A sync, page by page, in a process of its own that ends by SIGKILL at a chosen instant, for `test_crashes.py`."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.registry.plans import apply_plan
@@ -132,8 +132,8 @@ def main(folder: Path, instant: str, number: int, plan_id: str | None = None) ->
         "blind record": lambda: record_job(folder, number, has_changed=None),
     }
     patches: dict[str, Any] = {
-        "before progress": patch.object(Ledger, "save_chunk", killed_at(Ledger.save_chunk, number)),
-        "after progress": patch.object(Ledger, "save_chunk", killed_at(Ledger.save_chunk, number, after=True)),
+        "before progress": patch.object(Batches, "save", killed_at(Batches.save, number)),
+        "after progress": patch.object(Batches, "save", killed_at(Batches.save, number, after=True)),
         "before finish": patch.object(Ledger, "finish_run", killed_at(Ledger.finish_run, 1)),
         "diff errors": patch.object(Ledger, "save_diff_errors", killed_at(Ledger.save_diff_errors, 1)),
     }
@@ -143,7 +143,3 @@ def main(folder: Path, instant: str, number: int, plan_id: str | None = None) ->
             apply_plan(plan_id, job=job, settings=settings)
         else:
             run_sync(job, settings=settings)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.ledger import Ledger
@@ -17,7 +18,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.changes import retry_failures as retrying_failures
 from sync_pipelines.runner.failures import reconcile as failures_of_runs
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.write.batch_writer import ChunkWriter
+from sync_pipelines.runner.write.batch_writer import BatchWriter
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource
@@ -30,8 +31,8 @@ INSTANTS: Mapping[str, tuple[Any, str]] = {
     "put off": (Failures, "reschedule"),
     "causes": (RunCauses, "keep"),
     "finish": (Ledger, "finish_run"),
-    "write": (ChunkWriter, "write"),
-    "chunk": (Ledger, "save_chunk"),
+    "write": (BatchWriter, "write"),
+    "chunk": (Batches, "save"),
 }
 
 

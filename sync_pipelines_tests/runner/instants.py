@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,11 +27,10 @@ from sync_pipelines.runner.runs.apply_plan import PlanRun
 from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines_tests.children import fork
 from sync_pipelines_tests.runner.crash_child import killed
 from sync_pipelines_tests.runner.machine.world import DeathError, dying
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__])
 APPLIED_BEFORE = 3
 """The exit code of a process that finds its plan applied."""
 Item = dict[str, Any]
@@ -205,9 +203,7 @@ class Stage:
 
     def in_a_process(self, function: Callable[..., None], *given: Any) -> ForkServerProcess:
         """Begins something in a process of its own, with what it needs to come to this stage."""
-        process = _PROCESSES.Process(target=function, args=(self.url, self.settings, self.name, *given))
-        process.start()
-        return process
+        return fork(function, self.url, self.settings, self.name, *given)
 
     def dies(self, after: int, act: Callable[[], Any]) -> bool:
         """Does something until it dies at that transaction; False if it came to its end before."""

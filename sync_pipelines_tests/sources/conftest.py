@@ -15,6 +15,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from sync_pipelines_tests.children import Child
+
 
 @dataclass(frozen=True)
 class RestServer:
@@ -43,14 +45,9 @@ class RestServer:
 @pytest.fixture(scope="session")
 def _rest_ports() -> Iterator[list[int]]:
     script = Path(__file__).with_name("rest_server.py")
-    with subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield [int(port) for port in process.stdout.readline().split()]
-        process.stdin.close()
-        process.wait(10)
+    with Child([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield [int(port) for port in process.read_line().split()]
+        process.finish("")
 
 
 @pytest.fixture

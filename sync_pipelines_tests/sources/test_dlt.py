@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from contextlib import closing
@@ -22,6 +21,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.sources.dlt import dlt_resource
+from sync_pipelines_tests.children import run_child
 
 closed: list[str] = []
 
@@ -297,13 +297,10 @@ def test_dlt_tells_nobody_and_writes_nothing(tmp_path):
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     root = Path(__file__).parents[2]
-    done = subprocess.run(
+    done = run_child(
         [sys.executable, "-W", "error", "-c", IN_ANOTHER_PROCESS],
         env={**environment, "PYTHONPATH": str(root)},
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert [name for name in json.loads(done.stdout) if name != os.devnull] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
 from sync_pipelines.sources.files import csv_file, parquet_file
+from sync_pipelines_tests.children import run_child
 
 Write = Callable[..., Path]
 
@@ -384,4 +384,4 @@ def test_a_csv_source_waits_for_neither_pyarrow_nor_pandas() -> None:
         "csv_file('stock.csv')\n"
         "assert not {'pyarrow', 'pandas', 'dagster'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_child([sys.executable, "-c", code], check=True)

@@ -17,7 +17,7 @@ from sync_pipelines.sources.rest import RestSource
 from sync_pipelines.sources.rest_auth import ApiKeyAuth, BasicAuth, BearerAuth
 from sync_pipelines.sources.rest_oauth import OAuthClientCredentials
 from sync_pipelines.sources.rest_paging import LinkHeaderPaging
-from sync_pipelines.sources.rest_privacy import Secrets
+from sync_pipelines.sources.rest_redaction import Secrets
 
 SECRET = "p+ss w/rd&7"  # travels in several forms
 PLAIN = "0123-abcd-secret"
@@ -173,7 +173,7 @@ def test_declared_credentials_survive_pickling():
         assert pickle.loads(pickle.dumps(auth)) == auth
 
 
-def test_longer_secrets_are_blotted_out_first():
+def test_longer_secrets_are_redacted_first():
     secrets = Secrets()
     secrets.add("abc", "abcdef")
     assert secrets.excerpt("xabcdefx abc") == "x***x ***"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
+from sync_pipelines_tests.children import run_child
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_declaring_reads_no_environment_and_connects_to_nothing() -> None:
         "from sync_pipelines.targets.sql_table import SqlTable; "
         "SqlTable(table='t', key='k', database='postgresql://nobody@nowhere.invalid/x'); SqlTable(table='t', key='k')"
     )
-    subprocess.run([sys.executable, "-c", script], env={}, check=True, timeout=60)
+    run_child([sys.executable, "-c", script], env={}, check=True)
 
 
 def test_a_declaration_is_frozen_and_keeps_its_own_columns() -> None:

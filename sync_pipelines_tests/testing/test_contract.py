@@ -1,9 +1,8 @@
-"""The contract of targets, held against the twin, per-record functions, and `SqlTable` on SQLite and PostgreSQL."""
+"""The contract of targets: on the memory target, per-record functions, and `SqlTable` on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
 from sync_pipelines.testing import MemoryTarget, TargetContract
+from sync_pipelines_tests.children import run_child
 
 
 class TestMemoryTarget(TargetContract):
@@ -186,18 +186,18 @@ class TestAContractThatIsBroken:
             Broken().test_new_items_are_created_and_a_second_run_changes_nothing(tmp_path)
 
 
-def test_the_twin_describes_itself() -> None:
+def test_the_memory_target_describes_itself() -> None:
     assert MemoryTarget({"A": {"stock": 3}}).describe() == TargetDescription("memory", (("stock", "int"),), 1)
 
 
-def test_the_room_needs_no_pytest_and_the_twins_no_database() -> None:
+def test_the_room_needs_no_pytest_and_the_fakes_no_database() -> None:
     code = (
         "import sys; from sync_pipelines.testing import MemoryTarget, MemorySource\n"
         "print([name for name in ('pytest', 'sqlalchemy', 'dagster') if name in sys.modules])\n"
         "from sync_pipelines.testing import TargetContract; print('pytest' in sys.modules)"
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.defpath}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    ran = run_child([sys.executable, "-c", code], env=environment, check=True)
     assert ran.stdout.splitlines() == ["[]", "False"]
 
 

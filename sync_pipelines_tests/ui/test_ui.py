@@ -162,7 +162,7 @@ def test_the_checks_page_warns_of_failed_items_and_lists_them(reader: Reader) ->
         "accounts_balance",
         "changes_withheld",
         "is_fresh",
-        "Warns when items of the last run failed, or earlier and have not gone through since. All others are applied.",
+        "Warns when items of the last run failed, or earlier and have not succeeded since. All others are applied.",
         "1 of 1 items failed.",
         "BROKEN",
         "NOT NULL constraint failed: stock_levels.quantity",

@@ -26,14 +26,16 @@ from anyio.from_thread import start_blocking_portal
 import sync_pipelines
 from sync_pipelines.database.inbox import Delivery, Inbox
 from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.delivery.apply_or_store import apply_or_store
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhook_signatures import BearerToken, Unsigned
 from sync_pipelines.engine.webhooks import Webhook
 from sync_pipelines.webhooks.application import build_app
+from sync_pipelines.webhooks.delivery_writer import DeliveryWriter
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import hooks_of
-from sync_pipelines.webhooks.storing import DeliveryWriter
+from sync_pipelines_tests.children import Child
 
 ROOT = Path(sync_pipelines.__file__).resolve().parent.parent
 TOKEN = "t0ken-for-tests"
@@ -143,7 +145,7 @@ def receiving(
     """A receiver of the jobs' webhooks over the ledger at that URL; it is patient, for a disk of tests may be busy."""
     access = LedgerAccess(url, answers_within_s)
     with patch.dict(cast("dict[str, Any]", DeliveryWriter.__init__.__kwdefaults__), timeout_s=PATIENCE_S):
-        app = build_app(hooks_of(jobs), access, apply, report)
+        app = build_app(hooks_of(jobs), access, apply_or_store(access, apply), report)
     with start_blocking_portal() as portal:
         try:
             yield Client(app, portal, access.inbox)
@@ -180,7 +182,9 @@ class Served:
         package = folder / "served_jobs"
         package.mkdir()
         (package / "__init__.py").write_text(textwrap.dedent(job))
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_PIPELINES_")}
+        # what it says must come through a pipe at once, on a machine that does not ask Python for it as well
+        left_out = ("SYNC_PIPELINES_", "PYTHONUNBUFFERED")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         self.environment = {
             **inherited,
             "PYTHONPATH": str(ROOT),
@@ -190,20 +194,19 @@ class Served:
             "HOOK_TOKEN": TOKEN,
         }
         self.port = 0
-        self.process: subprocess.Popen[str] | None = None
-        self._log = (folder / "log").open("a")
+        self.process: Child | None = None
 
     def start(self) -> None:
         """Starts it, on the port that it had before if there was one."""
         command = [sys.executable, "-m", "sync_pipelines.cli", "webhooks", "serve", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=self._log, text=True,
-            preexec_fn=_heed_signals,  # noqa: PLW1509 - the tests may ignore Ctrl-C, which a child would inherit
+        self.process = Child(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, log=self.folder / "log",
+            preexec_fn=_heed_signals,
         )  # fmt: skip
-        assert self.process.stdout is not None
-        told = self.process.stdout.readline() + self.process.stdout.readline()
+        told = self.process.read_line() + self.process.read_line()
         found = re.search(r":(\d+)/webhooks/", told)
-        assert found, told + self.log
+        if not found:
+            self.process.fail("does not say where it listens", told)
         self.port = int(found[1])
         self.wait_until_alive()
 
@@ -262,7 +265,6 @@ class Served:
     def close(self) -> None:
         if self.process is not None:
             self.end(signal.SIGKILL)
-        self._log.close()
 
 
 def _heed_signals() -> None:

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.webhook_signatures import BearerToken, StandardWebhooks
-from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, WebhookEvent
+from sync_pipelines.engine.webhooks import WebhookEvent
 from sync_pipelines.errors import ConfigurationError, ItemError, TargetError, WebhookRejectedError
-from sync_pipelines.webhooks.deliveries import delivery_name, kept_headers
-from sync_pipelines.webhooks.rates import Rate
+from sync_pipelines.webhooks.interpreter import delivery_name, kept_headers
+from sync_pipelines.webhooks.rate_limit import Rate
 from sync_pipelines.webhooks.receiver import hooks_of
 from sync_pipelines_tests.webhooks.conftest import Client, make_job, receiving, updated
 

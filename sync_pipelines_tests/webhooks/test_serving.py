@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 
+from sync_pipelines_tests.children import run_child
 from sync_pipelines_tests.webhooks.conftest import SERVED_JOB, TOKEN, Served
 from sync_pipelines_tests.webhooks.senders import Senders, assert_all_stored
 
@@ -120,15 +121,16 @@ class TestStart:
         served = serve(url, now=False)
         changed = {**served.environment, **environment}
         command = [sys.executable, "-m", "sync_pipelines.cli", "webhooks", "serve", "--port", "0"]
-        return subprocess.run(
-            command,
-            cwd=served.folder,
-            env={name: value for name, value in changed.items() if value is not None},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
+        return run_child(
+            command, cwd=served.folder, env={name: value for name, value in changed.items() if value is not None}
         )
+
+    def test_its_log_says_at_once_where_it_listens(self, serve: Serve, sqlite_url: str) -> None:
+        """Also through a pipe, and on a machine where nothing asks Python for it."""
+        served = serve(sqlite_url, now=False)
+        assert "PYTHONUNBUFFERED" not in served.environment
+        served.start()
+        assert served.port > 0
 
     def test_a_missing_secret_is_said_before_it_listens(self, serve: Serve, sqlite_url: str) -> None:
         done = self.start(serve, sqlite_url, HOOK_TOKEN=None)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from types import NoneType, SimpleNamespace
 from typing import Any, TypeVar
 
-from sync_pipelines.engine.calls import call, resolve
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id, external_id_of
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import stream_elements
 from sync_pipelines.engine.plan import Action, FieldChange
@@ -65,7 +67,7 @@ def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterat
         given = {name: getattr(job, name) for name in FUNCTIONS if getattr(job, name) is not None}
         yield TargetDriver(job, SimpleNamespace(**given), held)
     elif hasattr(job.target, "open"):
-        opened = job.target.open(lambda item: checked_external_id(resolve(job.identify(item))))
+        opened = job.target.open(partial(external_id_of, job))
         with _reached(job, opened) as target:
             if held is not None and hasattr(target, "fence_with"):
                 target.fence_with(held.fence)

@@ -9,8 +9,8 @@ from typing import Any
 
 from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.display import shown_text
 from sync_pipelines.engine.plan import Action, FieldChange, PlanEntry
-from sync_pipelines.engine.showing import shown_text
 from sync_pipelines.errors import StalePlanError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.decide.came_since import CameSince

@@ -16,10 +16,10 @@ from typing import Any
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
-from sync_pipelines.engine.overlap import ahead
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Action, EntryRow, PlanCounts, PlanEntry
 from sync_pipelines.engine.progress import Progress
+from sync_pipelines.engine.read_ahead import ahead
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.staged_target import RefusedRow, StagedPlan, StagingRequest, Unstaged
@@ -28,9 +28,9 @@ from sync_pipelines.errors import AccountsError, ItemError
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.changes import Decided
 from sync_pipelines.runner.decide.page_diff import (
     NoDuplicates,
-    PageDiff,
     diff_page,
     notes_of,
     tell_findings,
@@ -39,7 +39,7 @@ from sync_pipelines.runner.decide.page_diff import (
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.plan_file import PlanPages, entry_row, fields_before, rows_of, write_findings
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.snapshots.files import PageWriter
+from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotPage, SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
 
@@ -117,7 +117,7 @@ class StagedDiff:
         """
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
-        self._has_noted = self._stale_check is not None and self._stale_check.has_noted()
+        self._has_noted = self._stale_check is not None and self._stale_check.has_any_in_ledger()
         self._settled, self._stale, self._unidentified = Counts(), 0, 0  # after an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
@@ -180,7 +180,7 @@ class StagedDiff:
         external_ids = page.external_ids()
         self._driver.expect([each for each in external_ids if each is not None])
         canonical = [self._driver.canonical_or_error(each) for each in external_ids]
-        noted = self._stale_check.noted(list({each for each in canonical if isinstance(each, str)}))
+        noted = self._stale_check.in_ledger(list({each for each in canonical if isinstance(each, str)}))
         if not noted:
             return skipped
         looked_at: list[bool | None] = list(skipped) if skipped is not None else [False] * len(canonical)
@@ -238,7 +238,10 @@ class StagedDiff:
         self._require_explained(self._settled, writes)
         verdict = self._judge(writes, self._settled.unchanged)
         notes = notes_of(reason, found.stale + self._stale, self._delete_delay)
-        planned = PlanSummary(self._total, self._settled, writes.writes, notes, verdict=verdict)
+        withheld = reason is not None
+        planned = PlanSummary(
+            self._total, self._settled, writes.writes, notes, verdict=verdict, deletes_withheld=withheld
+        )
         if self._durable:
             return replace(planned, planned=writes)
         left = self._make_plan(found.without(verdict.withheld), verdict)
@@ -283,7 +286,7 @@ class StagedDiff:
             exported = self._exported(verdict.withheld, lambda rows: _rows_of(self._page(rows), record))
             limits.keep_rows(_in_order(rows_of(self._files, verdict.withheld), exported))
 
-    def _page(self, rows: Sequence[SnapshotRow]) -> PageDiff:
+    def _page(self, rows: Sequence[SnapshotRow]) -> Decided:
         return diff_page(self._rules, NoDuplicates(), rows)
 
     def _looked_at(self, count: int, findings: PageWriter) -> Iterator[EntryRow]:
@@ -324,7 +327,7 @@ def _no_record(_entry: PlanEntry) -> None:
     return None
 
 
-def _rows_of(page: PageDiff, record: Callable[[PlanEntry], Mapping[str, Any] | None]) -> list[EntryRow]:
+def _rows_of(page: Decided, record: Callable[[PlanEntry], Mapping[str, Any] | None]) -> list[EntryRow]:
     return [entry_row(entry, record(entry)) for entry in page.entries]
 
 

@@ -14,7 +14,7 @@ from sync_pipelines.engine.plan import Action, EntryRow, FieldChange, PlanCounts
 from sync_pipelines.engine.results import Duplicate, SyncError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.snapshots.files import PageWriter, read_pages
+from sync_pipelines.snapshots.parquet_pages import PageWriter, read_pages
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
 

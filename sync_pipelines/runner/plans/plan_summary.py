@@ -24,6 +24,7 @@ class PlanSummary:
         staged: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
         planned: What is to be written, by action, as far as all of it is in the plan file.
         verdict: What guards say of it; what they withhold is neither in `writes` nor in `planned`.
+        deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
     """
 
     fetched: int
@@ -33,6 +34,7 @@ class PlanSummary:
     staged: StagedPlan | None = None
     planned: PlanCounts | None = None
     verdict: Verdict = Verdict()
+    deletes_withheld: bool = False
 
     def without_withheld(self, found: PlanCounts) -> PlanSummary:
         """The same without what guards withhold: its items count as skipped.

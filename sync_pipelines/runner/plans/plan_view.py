@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from sync_pipelines.database.plans import APPLIED, APPLYING, EXPIRED, OPEN, SUPERSEDED, PlanRow
+from sync_pipelines.engine.display import shown_text, shown_value
 from sync_pipelines.engine.items import field_names
 from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
-from sync_pipelines.engine.showing import shown_text, shown_value
 from sync_pipelines.errors import ConfigurationError, PlanError
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.plans.plan_file import files_of_plan, read_plan

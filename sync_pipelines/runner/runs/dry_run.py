@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
-from sync_pipelines.runner.runs.accounts import require_balance
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.runner.runs.session import PLANNING
 from sync_pipelines.snapshots.store import RunFiles
 
 _LINES_SHOWN = 20
@@ -22,16 +20,10 @@ _LINES_SHOWN = 20
 class DryRun(SyncRun):
     """Fetches, compares, and leaves a plan that `apply_plan` can apply. Calls `on_start`, but no `on_complete`."""
 
-    kind = DRY_RUN
-    applies = False
+    kind = PLANNING
 
     def _compare(
-        self,
-        run_id: str,
-        files: RunFiles,
-        driver: TargetDriver,
-        staged: Staged | None,
-        noted: Mapping[int, dict[str, int]],
+        self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, noted: WrittenBatches
     ) -> PlanSummary:
         planned = super()._compare(run_id, files, driver, staged, noted)
         self._workspace.plans.save(
@@ -57,13 +49,14 @@ class DryRun(SyncRun):
         Raises:
             AccountsError: The outcomes do not add up.
         """
-        with self._phase(plan.run_id, "plan"):
-            require_balance(self.job, self._workspace, plan.run_id)
-        results = self._finish(plan.run_id, None)
+        session = self._session(plan.run_id)
+        with session.phase("plan"):
+            session.require_good_accounts()
+        results = session.finish(None, applied_all=False)
         for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
-            self._report.line(f"plan: {entry_line(entry)}")
+            self._report.result(f"plan: {entry_line(entry)}")
         if results.planned is not None and results.planned.writes > _LINES_SHOWN:
-            self._report.line(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
-        self._report.line(f"plan: nothing was written; the plan is {plan.run_id}")
+            self._report.result(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
+        self._report.result(f"plan: nothing was written; the plan is {plan.run_id}")
         self._report.finished(results)
         return results

@@ -6,19 +6,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sync_pipelines.database.ledger import ErrorRow
+from sync_pipelines.database.batches import BATCH, BatchKey, WrittenBatches
+from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import SyncError
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.plan_file import read_plan
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
+from sync_pipelines.runner.write.batch_writer import Recheck, write_entries
 from sync_pipelines.runner.write.record_history import Recorder
-from sync_pipelines.snapshots.files import read_rows
+from sync_pipelines.snapshots.parquet_pages import read_rows
 from sync_pipelines.snapshots.store import RunFiles
 
 
@@ -31,7 +33,7 @@ def error_row(error: SyncError) -> ErrorRow:
 class ChunkPlaces:
     """A chunk in the ledger, and the places in it that are still to be applied."""
 
-    number: int
+    key: BatchKey
     places: Collection[int]
 
 
@@ -39,80 +41,88 @@ class PlanWriter:
     """Applies entries of one run's plan.
 
     Args:
-        run_id: The run.
+        run: The run.
+        written: What earlier attempts of it have written.
         workspace: Has the ledger and the clock.
         rules: What decides about each entry.
         report: The run log.
         verify: True if an earlier attempt may have written something.
     """
 
-    def __init__(self, run_id: str, workspace: Workspace, rules: RunRules, report: RunReport, *, verify: bool) -> None:
-        self._run_id = run_id
-        self._ledger, self._clock = workspace.ledger, workspace.clock
+    def __init__(  # noqa: PLR0913 - what it works with
+        self,
+        run: RunRow,
+        written: WrittenBatches,
+        workspace: Workspace,
+        rules: RunRules,
+        report: RunReport,
+        *,
+        verify: bool,
+    ) -> None:
+        self._run_id = run.id
+        self._written = written
+        self._batches, self._clock = workspace.batches, workspace.clock
         self._rules = rules
         self.report = report
         self._verify = verify
         self._check = rules.conflict_check
-        self.recorder = Recorder.of_run(workspace, run_id, rules.driver)
+        self.recorder = Recorder.of_run(workspace, run, rules.driver)
         self._in_doubt = verify
-        self._applied = self._ledger.chunks(run_id)
-        self._unfinished = self._ledger.unfinished_chunks(run_id)
 
-    def apply_plan(self, files: RunFiles, planned: PlanSummary, first: int = 0) -> None:
+    def apply_plan(self, files: RunFiles, planned: PlanSummary) -> None:
         """Applies what is left of the plan in the run's files.
 
         Args:
             files: The files of the run.
             planned: What the diff planned.
-            first: Number that its first chunk has in the ledger.
 
         Raises:
             TargetError: The target does not answer; what was done is in the ledger.
         """
-        whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
         done = 0 if planned.staged is None else planned.writes - read_rows(files.plan)
         fields = self._check is not None or (self._in_doubt and self.recorder is not None)
-        for page in read_plan(files, whole, fields=fields, without=planned.verdict.withheld):
+        for page in read_plan(files, self._written.done(BATCH), fields=fields, without=planned.verdict.withheld):
             if page.entries:
-                self.apply_entries(first + page.number, page.entries)
+                self.apply_entries(BatchKey(BATCH, page.number), page.entries)
             done = min(done + page.size, planned.writes)
             self.report.progress(Progress("apply", planned.fetched, done, planned.writes))
 
-    def apply_entries(self, number: int, entries: Sequence[PlanEntry]) -> None:
+    def apply_entries(self, key: BatchKey, entries: Sequence[PlanEntry]) -> None:
         """Applies what is left of one chunk.
 
         Args:
-            number: Its number in the ledger.
+            key: Its name in the ledger.
             entries: All its entries.
         """
-        if number in self._applied and number not in self._unfinished:
-            return
-        places = self._unfinished.get(number, range(len(entries)))
-        if places:
-            self._apply_places(ChunkPlaces(number, places), entries)
+        written = self._written.get(key)
+        if written is None:
+            self._apply_places(ChunkPlaces(key, range(len(entries))), entries)
+        elif written.left:
+            self._apply_places(ChunkPlaces(key, written.left), entries)
 
     def _apply_places(self, chunk: ChunkPlaces, entries: Sequence[PlanEntry]) -> None:
-        result = ChunkResult()
-        left = [entries[place] for place in chunk.places]
+        outcomes = Outcomes()
+        left = {place: entries[place] for place in chunk.places}
+        recheck = Recheck.ALL if self._verify else Recheck.FOUND
         try:
-            apply_chunk(self._rules, left, verify=self._verify, result=result, in_doubt=self._in_doubt)
+            write_entries(self._rules, left, outcomes, recheck=recheck, recovers=self._verify, in_doubt=self._in_doubt)
         except LeaseLostError:
             raise  # whoever has the lease may be applying this very chunk
         except BaseException:
-            if result.settled:
-                rest = [place for number, place in enumerate(chunk.places) if number not in result.settled]
-                self._save(chunk, result, rest)
+            rest = outcomes.missing(left)
+            if len(rest) < len(left):
+                self._save(chunk, outcomes, rest)
             raise
         finally:
             self._in_doubt = False
             if self._check is not None:
                 self._check.in_doubt = False  # only the chunk that an earlier attempt had begun with was
-        self._save(chunk, result)
+        self._save(chunk, outcomes)
 
-    def _save(self, chunk: ChunkPlaces, result: ChunkResult, left: Sequence[int] = ()) -> None:
-        rows = [error_row(error) for error in result.errors]
-        counts, now = result.counts().to_dict(), self._clock()
-        also = partial(self.recorder.keep, result.written) if self.recorder is not None else None
-        self._ledger.save_chunk(self._run_id, chunk.number, counts, rows, now, left=left, also=also)
-        for error in result.errors:
+    def _save(self, chunk: ChunkPlaces, outcomes: Outcomes, left: Sequence[int] = ()) -> None:
+        errors = outcomes.all_errors()
+        counts, now = outcomes.counts().to_dict(), self._clock()
+        also = partial(self.recorder.keep, outcomes.written) if self.recorder is not None else None
+        self._batches.save(self._run_id, chunk.key, counts, map(error_row, errors), now, left=left, also=also)
+        for error in errors:
             self.report.item_failed(error)

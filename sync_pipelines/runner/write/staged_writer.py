@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from sync_pipelines.database.batches import COMPLETE, REFUSED, STAGED, BatchKey
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts
@@ -13,13 +14,6 @@ from sync_pipelines.runner.decide.staged_diff import refused_entries
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.write.plan_writer import PlanWriter
 from sync_pipelines.snapshots.store import RunFiles
-
-BATCHES = 0
-"""Number in the ledger of what the batches did, all together; the chunks of the plan file follow."""
-APPLIED = -2
-"""Number in the ledger of the note that all is applied; the staging tables go then."""
-_REFUSED = 1_000_000
-"""Number in the ledger of the first chunk of refused rows."""
 
 
 class StagedWriter:
@@ -69,16 +63,16 @@ class StagedWriter:
             self._move_recorded()
             done = counts.items() + counts.deleted
             self._applier.report.progress(Progress("apply", planned.fetched, done, planned.writes))
-        self._applier.apply_plan(self._files, planned, first=BATCHES + 1)
+        self._applier.apply_plan(self._files, planned)
         self._apply_refused()
         self._move_recorded()
-        self._workspace.ledger.replace_chunk(self._run_id, APPLIED, {}, self._workspace.clock())
+        self._workspace.batches.replace(self._run_id, BatchKey(COMPLETE), {}, self._workspace.clock())
         self._driver.at_once(self._staged.drop)
 
     def _save(self) -> Counts:
         """Notes in the ledger what all batches have done so far, by whatever attempt."""
         counts = self._driver.at_once(self._staged.applied)
-        self._workspace.ledger.replace_chunk(self._run_id, BATCHES, counts.to_dict(), self._workspace.clock())
+        self._workspace.batches.replace(self._run_id, BatchKey(STAGED), counts.to_dict(), self._workspace.clock())
         return counts
 
     def _move_recorded(self) -> None:
@@ -93,5 +87,5 @@ class StagedWriter:
                 self._applier.report.line("apply: writing refused or changed records one by one")
             given += len(found)
             for rows in batches(found, PAGE_SIZE):
-                self._applier.apply_entries(_REFUSED + number, refused_entries(self._files, rows))
+                self._applier.apply_entries(BatchKey(REFUSED, number), refused_entries(self._files, rows))
                 number += 1

@@ -13,8 +13,8 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.targets.dialects.mysql_codec import MysqlColumn, build_mysql_codec, why_no_key, why_unwritable
 from sync_pipelines.targets.dialects.mysql_collations import Collation
-from sync_pipelines.targets.dialects.mysql_types import MysqlColumn, build_mysql_codec, why_no_key, why_unwritable
 from sync_pipelines.targets.dialects.profile import Details, DialectProfile
 from sync_pipelines.targets.types.choose_codec import build_declared_codec, has_python_values
 from sync_pipelines.targets.types.codec import ColumnCodec
@@ -99,7 +99,7 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
 
 
 def _rows(connection: sa.Connection, query: sa.TextClause, table: sa.Table) -> list[Mapping[str, Any]]:
-    """What the query gives of the table; names of tables are compared there without regard to case."""
+    """Returns the query's rows of the table; names of tables are compared there without regard to case."""
     rows = connection.execute(query, {"schema": table.schema, "name": table.name}).mappings().all()
     return [dict(row) for row in rows if row["table_name"] == table.name] or [dict(row) for row in rows]
 

@@ -1,6 +1,6 @@
-"""Which texts a collation of MySQL or MariaDB finds equal, and the one text that stands for all of them.
+"""Finds out which texts a collation of MySQL or MariaDB takes for equal, and the one text that stands for all of them.
 
-The server tells the weights of a text; texts are equal if and only if their weights are. Of the weights a readable text
+The server gives the weights of a text; texts are equal if and only if their weights are. Of the weights a readable text
 is made again: `"ÄPFEL "` becomes `"apfel"` where case, accents and blanks at the end mean nothing. Plain ASCII, which
 most keys are, is folded without asking.
 
@@ -26,7 +26,7 @@ _UNKNOWN = 0xF0000  # of a private plane: no text of anybody's
 _ASKED_AT_ONCE = 500
 _ASKED_VALUES_KEPT = 100_000
 _NAME = re.compile(r"\w+")
-_UNTOLD = (
+_NOT_UNDERSTOOD = (
     "has the collation {name}, whose way of finding texts equal can't be followed here; give it another, such as "
     "utf8mb4_bin or utf8mb4_general_ci"
 )
@@ -49,14 +49,14 @@ class Collation:
         self._asked: dict[str, str | None] = {}
 
     def why_no_key(self) -> str | None:
-        """Why a column with this collation can't be a key; None if it can."""
+        """Says why a column with this collation can't be a key; None if it can."""
         if self._is_binary:
             return None
         try:
             with passing_failures(self._database):
-                return None if self._unit else _UNTOLD.format(name=self._name)
+                return None if self._unit else _NOT_UNDERSTOOD.format(name=self._name)
         except DBAPIError:
-            return _UNTOLD.format(name=self._name)
+            return _NOT_UNDERSTOOD.format(name=self._name)
 
     def fold(self, text: str) -> str:
         """Gives the text that stands for all that are equal to this one.
@@ -81,8 +81,8 @@ class Collation:
             RetryableError: The database can't be reached.
         """
         unknown = (text for text in dict.fromkeys(texts) if self._must_ask(text) and text not in self._asked)
-        for some in batches(unknown, _ASKED_AT_ONCE):
-            self._ask(some)
+        for batch in batches(unknown, _ASKED_AT_ONCE):
+            self._ask(batch)
 
     def _must_ask(self, text: str) -> bool:
         if self._is_binary:
@@ -135,13 +135,13 @@ class Collation:
 
     @cached_property
     def _plain(self) -> dict[int, str] | None:
-        """What stands for each printable character of ASCII; None if two of them together may mean something else."""
+        """Returns what stands for each printable character of ASCII; None if two together may mean something else."""
         weights = self._weights(_PRINTABLE)
         known = {weight: character for character, weight in reversed([*zip(_PRINTABLE, weights, strict=True)])}
         rows = ["".join(first + second for second in _PRINTABLE) for first in _PRINTABLE]
-        each = [weight or b"" for weight in weights]
-        expected = [b"".join(first + second for second in each) for first in each]
-        if not all(each) or self._weights(rows) != expected:
+        single = [weight or b"" for weight in weights]
+        expected = [b"".join(first + second for second in single) for first in single]
+        if not all(single) or self._weights(rows) != expected:
             return None
         return {ord(character): known[weight] for character, weight in zip(_PRINTABLE, weights, strict=True)}
 
@@ -159,7 +159,7 @@ class Collation:
         return all(weight[at : at + self._unit] in single for at in range(0, len(weight), self._unit))
 
     def _decoded(self, weights: bytes) -> str:
-        """Text of weights. Other weights give other text, for each character has its own."""
+        """Makes text of weights. Other weights give other text, for each character has its own."""
         unit, known = self._unit, self._characters
         if self._pads:
             while weights.endswith(self._blank):
@@ -175,7 +175,7 @@ class Collation:
         return "".join(parts)
 
     def _all_weights(self) -> list[tuple[str, bytes]]:
-        """The characters of the basic plane that the character set has and the collation looks at, in their order."""
+        """Asks for the characters of the basic plane that the character set has and the collation looks at, sorted."""
         kept = f"CONVERT(code USING {self._charset})"
         digits = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 16)) + ")"
         codes = (
@@ -188,10 +188,10 @@ class Collation:
         with passing_failures(self._database), self._database.connect() as connection:
             rows = connection.execute(sa.text(query)).all()
         characters = ((bytes.fromhex(code).decode("utf-16-be"), bytes.fromhex(weight)) for code, weight in rows)
-        return sorted(((each, weight) for each, weight in characters if weight), key=_preferred)
+        return sorted(((character, weight) for character, weight in characters if weight), key=_preferred)
 
     def _weights(self, texts: Sequence[str]) -> list[bytes | None]:
-        """The weights of texts; None for one that the character set can't hold."""
+        """Asks for the weights of texts; None for one that the character set can't hold."""
         parts = [self._asking(number) for number in range(len(texts))]
         values = {f"text_{number}": text for number, text in enumerate(texts)}
         with passing_failures(self._database), self._database.connect() as connection:
@@ -206,6 +206,6 @@ class Collation:
 
 
 def _preferred(weighed: tuple[str, bytes]) -> tuple[bool, bool, bool, str]:
-    """Plain ASCII stands for its relatives, letters for signs like them, and small letters for their capitals."""
+    """Orders characters: ASCII stands for its relatives, letters for signs like them, small letters for capitals."""
     character, _ = weighed
     return (not character.isascii(), not character.isalpha(), character != character.lower(), character)

@@ -24,7 +24,7 @@ _LOOK_ALIKE = (("a", "A"), ("a", "a "), ("a", "\u00e1"))
 
 
 def other_profile(database: sa.Engine) -> DialectProfile:
-    """How a database is worked with of which no more is known than SQLAlchemy knows."""
+    """Returns the profile of a database of which no more is known than SQLAlchemy knows."""
     name = database.dialect.name
     return DialectProfile(
         read=_read,
@@ -63,12 +63,12 @@ def _type_name(dialect: sa.Dialect, kind: sa.types.TypeEngine[Any]) -> str:
 def _unique_keys(inspector: Inspector, table: sa.Table) -> tuple[frozenset[str], ...]:
     name, schema = table.name, table.schema
     groups: list[Sequence[str | None]] = [inspector.get_pk_constraint(name, schema=schema)["constrained_columns"]]
-    groups += [each["column_names"] for each in _offered(inspector.get_unique_constraints, name, schema)]
+    groups += [constraint["column_names"] for constraint in _offered(inspector.get_unique_constraints, name, schema)]
     groups += [
-        each["column_names"]
-        for each in _offered(inspector.get_indexes, name, schema)
+        index["column_names"]
+        for index in _offered(inspector.get_indexes, name, schema)
         # those of expressions, and partial ones, identify nothing
-        if each["unique"] and None not in each["column_names"] and not _has_condition(each)
+        if index["unique"] and None not in index["column_names"] and not _has_condition(index)
     ]
     return tuple(frozenset(column for column in group if column) for group in groups if group)
 

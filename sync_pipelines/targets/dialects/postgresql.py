@@ -61,7 +61,7 @@ _ASKED_VALUES_KEPT = 100_000
 
 
 def name_of(dialect: sa.Dialect, table: sa.Table) -> str:
-    """The table's name with its schema, quoted where need be, for a value: percent signs are not doubled."""
+    """Returns the table's name with its schema, quoted where need be, for a value: percent signs are not doubled."""
     return dialect.identifier_preparer.format_table(table).replace("%%", "%")
 
 
@@ -73,7 +73,7 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
         is_plain = connection.execute(_IS_PLAIN, {"name": name}).scalar_one()
     return Details(
         make_codec=partial(_codec, database, {row[0]: row[1] for row in rows}),
-        loose=frozenset(row[0] for row in rows if not row[2]),
+        case_insensitive=frozenset(row[0] for row in rows if not row[2]),
         unique_keys=tuple(frozenset(columns) for columns in unique),
         has_addresses=bool(is_plain),
     )

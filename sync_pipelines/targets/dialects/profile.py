@@ -1,4 +1,4 @@
-"""What a database is like, as far as targets must know: what a table's reading gives, and how it is worked with."""
+"""The profile of a dialect: how its tables are read, and how they are worked with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _nothing_against(_column: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What is read of one table.
+    """What is read of one table, beside SQLAlchemy's reflection.
 
     SQLAlchemy's reflection leaves out the database's names of types and how text is compared. It also gives unique
     indexes that PostgreSQL marks invalid, and overlooks `VARCHAR(40) NOT NULL UNIQUE` on SQLite.
@@ -29,16 +29,17 @@ class Details:
     Args:
         make_codec: Reflected column and the application's own (None if it declares none) -> codec.
         unique_keys: Sets of columns each of which identifies a row.
-        loose: Columns that find different texts equal, in a way that only the database knows.
+        case_insensitive: Columns whose collation takes different texts for equal (it ignores case, accents or blanks)
+            in a way that only the database knows.
         has_addresses: True if its rows have addresses: it is a plain table of PostgreSQL.
-        generated: Generated columns that SQLAlchemy's reflection does not tell.
+        generated: Generated columns that SQLAlchemy's reflection does not report.
         unwritable: Column -> why no sync can write it.
         why_no_key: Column -> why it can't be a key column; None if it can.
     """
 
     make_codec: MakeCodec
     unique_keys: tuple[frozenset[str], ...]
-    loose: frozenset[str] = frozenset()
+    case_insensitive: frozenset[str] = frozenset()
     has_addresses: bool = False
     generated: frozenset[str] = frozenset()
     unwritable: Mapping[str, str] = field(default_factory=dict)
@@ -56,12 +57,12 @@ class DialectProfile:
     Args:
         read: Engine and bare table -> its details.
         names_default_schema: True if people should see the schema of a table that was named without one.
-        has_bulk: True if a table is compared and written by the database itself, in working tables.
+        has_bulk: True if a table is compared and written by the database itself, with staging tables.
         lists_in_pages: True if keys are listed in pages, each a query of its own, and not in one stream.
         has_tuples: True if several columns can be compared at once, `(a, b) IN (...)`.
         values_per_lookup: How many bound values a look-up has at most.
         rows_at_once: How many rows one update or delete is for; 0 where the driver itself sends many at once.
-        in_order: Connection -> the time in which its session has the settings that conversions rely on.
+        in_order: Connection -> context manager in which its session has the settings that conversions rely on.
         note: What an operator should know, None if nothing.
     """
 
@@ -77,7 +78,7 @@ class DialectProfile:
     note: str | None = None
 
     def among(self, columns: Sequence[sa.ColumnElement[Any]], keys: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
-        """The condition that the columns have the values of one of the keys."""
+        """Returns the condition that the columns have the values of one of the keys."""
         if len(columns) == 1:
             return columns[0].in_([key[0] for key in keys])
         if self.has_tuples:
@@ -85,7 +86,7 @@ class DialectProfile:
         return sa.or_(*(sa.and_(*map(_equals, columns, key)) for key in keys))
 
     def after(self, columns: Sequence[sa.ColumnElement[Any]], key: Sequence[Any]) -> sa.ColumnElement[bool]:
-        """The condition that the columns come after that key, in their own order."""
+        """Returns the condition that the columns come after that key, in their own order."""
         if self.has_tuples:
             return sa.tuple_(*columns) > sa.tuple_(*map(_bound, key, columns))
         return sa.or_(

@@ -30,13 +30,15 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
             collations = {part["name"]: part["coll"] for part in parts if part["key"]}
             if index["unique"] and not index["partial"] and None not in collations:  # None is an expression
                 indexes.append(collations)
-    by_column = {name: found for collations in indexes for name, found in collations.items()}
+    by_column = {name: collation for collations in indexes for name, collation in collations.items()}
     primary_key = frozenset(column["name"] for column in columns if column["pk"])
-    folds = {name: _FOLDS[found] for name, found in by_column.items() if found in _FOLDS}
+    folds = {name: _FOLDS[collation] for name, collation in by_column.items() if collation in _FOLDS}
     type_names = {column["name"]: column["type"] for column in columns}
     return Details(
         make_codec=partial(_codec, database.dialect, type_names, folds),
-        loose=frozenset(name for name, found in by_column.items() if found not in {"BINARY", *_FOLDS}),
+        case_insensitive=frozenset(
+            name for name, collation in by_column.items() if collation not in {"BINARY", *_FOLDS}
+        ),
         unique_keys=(primary_key, *(frozenset(collations) for collations in indexes)),
     )
 

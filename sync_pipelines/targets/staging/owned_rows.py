@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_pipelines.targets.table.reflection import ReflectedTable
-from sync_pipelines.targets.table.soft_delete_and_scope import Mark, Scope, ScopeColumn
+from sync_pipelines.targets.table.scope import Scope, ScopeColumn
+from sync_pipelines.targets.table.soft_delete import Mark
 from sync_pipelines.targets.types.codec import ColumnCodec
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 

@@ -14,7 +14,7 @@ import pyarrow.csv
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.engine.overlap import Background
+from sync_pipelines.engine.read_ahead import Background
 from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.targets.db_errors import is_passing, passing_failures

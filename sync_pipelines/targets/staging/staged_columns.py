@@ -79,7 +79,7 @@ def why_not_in_bulk(
     """
     for name in key:
         codec = reflected.codecs[name]
-        if codec.facts.family not in _KEY_FAMILIES or codec.fold is not None or name in reflected.loose:
+        if codec.facts.family not in _KEY_FAMILIES or codec.fold is not None or name in reflected.case_insensitive:
             return f"the key column {name!r} ({codec.type_name}) is compared in a way of its own"
     for name in written:
         codec = reflected.codecs[name]

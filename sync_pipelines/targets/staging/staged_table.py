@@ -136,7 +136,7 @@ class StagedTable:
         """The staged columns."""
         reflected, dialect = self._target.reflected, self._target.database.dialect.name
         values = [
-            staged_value(reflected.codecs[name], number, dialect, is_loose=name in reflected.loose)
+            staged_value(reflected.codecs[name], number, dialect, is_loose=name in reflected.case_insensitive)
             for number, name in enumerate(self._written or ())
         ]
         updated = [each for each in values if each.name not in self._target.create_only]

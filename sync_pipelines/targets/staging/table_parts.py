@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.table.reflection import ReflectedTable
-from sync_pipelines.targets.table.soft_delete_and_scope import Mark, Scope
+from sync_pipelines.targets.table.scope import Scope
+from sync_pipelines.targets.table.soft_delete import Mark
 from sync_pipelines.targets.types.codec import ColumnCodec
 
 

@@ -1,4 +1,4 @@
-"""Which item field goes into which column: the four ways of saying `columns`."""
+"""Reads from items what goes into which column: the four ways of declaring `columns`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ItemMapping:
     def __init__(self, columns: Columns) -> None:
         self._function = columns if callable(columns) else None
         self.sources: dict[str, str | Reader] | None = None
-        """Local column -> item field or function of the item; None if only an item can tell."""
+        """Local column -> item field or function of the item; None if they depend on the item."""
         if columns is not None and not callable(columns):
             self.sources = _sources(columns)
         self._readers: dict[str, Reader] | None = None
@@ -37,7 +37,7 @@ class ItemMapping:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The columns that are written, None if only an item can tell."""
+        """The columns that are written, None if they depend on the item."""
         return None if self._readers is None else tuple(self._readers)
 
     @property
@@ -51,7 +51,7 @@ class ItemMapping:
         return self.sources is None and self._function is None
 
     def column_of(self, field: str) -> str | None:
-        """The column that a field of the item is written to as it is; None if there is none, or none that is known."""
+        """Returns the column that a field of the item is written to as it is; None if none is known."""
         if self.names_are_fields:
             return field
         return next((column for column, source in (self.sources or {}).items() if source == field), None)
@@ -80,18 +80,18 @@ class ItemMapping:
         """
         if self._readers is not None:
             return self._readers[column](item) if column in self._readers else read_field(item, column)
-        if self._function is not None and column in (given := self._called(item, lambda _name: True)):
-            return given[column]
+        if self._function is not None and column in (values := self._called(item, lambda _name: True)):
+            return values[column]
         return read_field(item, column)
 
     def _called(self, item: Any, writable: Callable[[str], bool]) -> dict[str, Any]:
-        given = self._function(item) if self._function is not None else {}
-        if not isinstance(given, Mapping):
-            raise ItemError(f"the function given as columns returned {type(given).__name__}, not a mapping")
-        for name in given:
+        values = self._function(item) if self._function is not None else {}
+        if not isinstance(values, Mapping):
+            raise ItemError(f"the function given as columns returned {type(values).__name__}, not a mapping")
+        for name in values:
             if not writable(name):
                 raise ItemError(f"the function given as columns names {name!r}, which is no column that can be written")
-        return dict(given)
+        return dict(values)
 
 
 def _sources(columns: Any) -> dict[str, str | Reader]:

@@ -13,11 +13,17 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.targets.db_errors import database_name, first_line, is_passing, passing_failures
+from sync_pipelines.targets.dialects.mysql import MYSQL
+from sync_pipelines.targets.dialects.other import other_profile
+from sync_pipelines.targets.dialects.postgresql import POSTGRESQL
 from sync_pipelines.targets.dialects.profile import DialectProfile
-from sync_pipelines.targets.dialects.select import profile_of
+from sync_pipelines.targets.dialects.sqlite import SQLITE
 from sync_pipelines.targets.types.codec import ColumnCodec
+
+_PROFILES = {"postgresql": POSTGRESQL, "sqlite": SQLITE, "mysql": MYSQL, "mariadb": MYSQL}
+_COMPARABLE = frozenset({"text", "int", "bool", "numeric", "date", "datetime", "uuid", "enum", "asked", "own"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,8 @@ class ReflectedTable:
         table: To build statements with; its types carry canonical values.
         codecs: Column name -> codec, in table order.
         generated: Columns that the database computes and nobody may write.
-        loose: Columns that find different texts equal, in a way that only the database knows.
+        case_insensitive: Columns whose collation takes different texts for equal, in a way that only the database
+            knows.
         unique_keys: Sets of columns each of which identifies a row.
         label: The table's name with its schema, for people.
         profile: How its database is worked with.
@@ -41,7 +48,7 @@ class ReflectedTable:
     table: sa.Table
     codecs: dict[str, ColumnCodec]
     generated: frozenset[str]
-    loose: frozenset[str]
+    case_insensitive: frozenset[str]
     unique_keys: tuple[frozenset[str], ...]
     label: str
     profile: DialectProfile
@@ -50,10 +57,48 @@ class ReflectedTable:
     why_no_key: Callable[[str], str | None]
     not_null: frozenset[str]
 
-    def close_names(self, column: str) -> str:
-        """Says which columns have a name like that one, else which there are."""
+    def codec_of(self, column: str, where: str) -> ColumnCodec:
+        """Returns the codec of a column that a declaration names.
+
+        Args:
+            column: The column's name.
+            where: The field of `SqlTable` that names it.
+
+        Raises:
+            ConfigurationError: The table lacks it.
+        """
+        if column in self.codecs:
+            return self.codecs[column]
         close = _close(column, self.codecs)
-        return f"did you mean {', '.join(close)}?" if close else f"it has: {', '.join(self.codecs)}"
+        hint = f"did you mean {', '.join(close)}?" if close else f"it has: {', '.join(self.codecs)}"
+        raise ConfigurationError(
+            f"SqlTable: {where} names the column {column!r}, which the table {self.label!r} lacks; {hint}"
+        )
+
+    def comparable_codec_of(self, column: str, where: str) -> ColumnCodec:
+        """Returns the codec of a column that a declaration compares with values of its own. Raises as `codec_of`.
+
+        Raises:
+            ConfigurationError: Its type is not one whose values can be compared.
+        """
+        codec = self.codec_of(column, where)
+        if codec.facts.family in _COMPARABLE:
+            return codec
+        raise ConfigurationError(
+            f"SqlTable: {where} names the column {column!r} of {self.label!r}, whose type {codec.type_name} is "
+            "compared in a way of its own; take a column of text, whole numbers, booleans, dates or moments"
+        )
+
+    def declared_value(self, codec: ColumnCodec, value: Any, where: str) -> Any:
+        """Converts a value that a declaration names.
+
+        Raises:
+            ConfigurationError: It does not convert.
+        """
+        try:
+            return codec.from_item(value)
+        except ItemError as error:
+            raise ConfigurationError(f"SqlTable: {where} of {self.label!r}: {error}") from error
 
 
 def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTable:
@@ -82,6 +127,11 @@ def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTab
                 f"the table {name!r} can't be read from {database_name(database)}: {first_line(error)}. If it is "
                 f"SQLAlchemy's dialect {database.dialect.name} that can't, give find_local, create and update instead"
             ) from error
+
+
+def profile_of(database: sa.Engine) -> DialectProfile:
+    """Returns the profile of the database's dialect."""
+    return _PROFILES.get(database.dialect.name) or other_profile(database)
 
 
 def _split(declared: sa.Table | str) -> tuple[str, str | None]:
@@ -130,7 +180,7 @@ def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared
         table=bare,
         codecs=codecs,
         generated=details.generated.union(column["name"] for column in columns if _is_generated(column)),
-        loose=details.loose,
+        case_insensitive=details.case_insensitive,
         unique_keys=details.unique_keys,
         label=_label(inspector, profile, bare),
         profile=profile,
@@ -152,10 +202,10 @@ def _is_generated(column: ReflectedColumn) -> bool:
 
 
 def _defaults(own: sa.Column[Any] | None) -> dict[str, Any]:
-    """The Python-side defaults of an application's own table, which its other writers rely on too."""
-    found = {"default": getattr(own, "default", None), "onupdate": getattr(own, "onupdate", None)}
+    """Returns the Python-side defaults of an application's own table, which its other writers rely on too."""
+    defaults = {"default": getattr(own, "default", None), "onupdate": getattr(own, "onupdate", None)}
     return {
         name: sa.Sequence(default.name, schema=default.schema) if isinstance(default, sa.Sequence) else default.arg
-        for name, default in found.items()
+        for name, default in defaults.items()
         if default is not None
     }

@@ -14,9 +14,11 @@ from sync_pipelines.targets.dialects.profile import DialectProfile
 
 def commits_by_itself(connection: sa.Connection) -> bool:
     """True if each statement is a transaction of its own, as an `Engine` may ask for."""
-    given = connection.connection.dbapi_connection
+    driver_connection = connection.connection.dbapi_connection
     dialect = connection.dialect
-    return dialect.name == "postgresql" and given is not None and dialect.detect_autocommit_setting(given)
+    if dialect.name != "postgresql" or driver_connection is None:
+        return False
+    return dialect.detect_autocommit_setting(driver_connection)
 
 
 class Transactions:
@@ -35,7 +37,7 @@ class Transactions:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection to read with: within `together` that one, for a pool may have no other."""
+        """Opens a connection to read with: within `together` that one, for a pool may have no other."""
         if self._shared is not None:
             with self._part_of(self._shared) as shared:
                 yield shared
@@ -49,7 +51,7 @@ class Transactions:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction to write in; within `together` a part of that one, undone by itself if it fails."""
+        """Opens a transaction to write in; within `together` a part of that one, undone by itself if it fails."""
         if self._shared is None:
             with self._begun() as connection:
                 self._check_fence(connection)
@@ -63,7 +65,7 @@ class Transactions:
 
     @contextmanager
     def together(self) -> Iterator[sa.Connection | None]:
-        """One transaction for everything that is written in the block, and for what else the caller writes in it.
+        """Opens one transaction for all that is written in the block, and for what else the caller writes in it.
 
         None where the caller's `Engine` commits each statement by itself.
 

@@ -1,1 +1,1 @@
-"""What becomes of a value in a column, and how the two are compared: one codec per column type."""
+"""Converts values for a column, and compares them: one codec per column type."""

@@ -1,8 +1,7 @@
-"""Which codec a column gets: by its reflected type, or by the type that the application declared."""
+"""Chooses the codec of a column: by its reflected type, or by the type that the application declares."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -16,8 +15,8 @@ from sqlalchemy.types import TypeEngine
 from sync_pipelines.targets.types import sqlalchemy_types as storage
 from sync_pipelines.targets.types import times, values
 from sync_pipelines.targets.types.codec import ColumnCodec, Convert, Facts
-from sync_pipelines.targets.types.json_values import to_json
-from sync_pipelines.targets.types.unwrap import plain
+from sync_pipelines.targets.types.json_values import equal_json, to_json
+from sync_pipelines.targets.types.unwrap import none_if_missing, plain
 
 
 def build_codec(
@@ -30,8 +29,8 @@ def build_codec(
         kind: The column's SQLAlchemy type, as reflected or declared.
         dialect: PostgreSQL's or SQLite's.
         type_name: The type as the database writes it.
-        ask: Given for a PostgreSQL type that only the database understands: text -> the text that the database makes of
-            it, raising ValueError for text that it refuses.
+        ask: For a PostgreSQL type that only the database understands: text -> the text that the database makes of it,
+            raising ValueError for text that it refuses.
     """
     codec = ColumnCodec(name=name, type_name=type_name, storage=storage.AsGiven(), convert=values.to_text)
     if ask is not None:
@@ -57,7 +56,7 @@ def build_flexible_codec(name: str, type_name: str) -> ColumnCodec:
 
 
 def has_python_values(declared: Any) -> TypeGuard[TypeEngine[Any]]:
-    """True for types that give the application Python values of its own, which the database can't tell."""
+    """True for types that give the application Python values of its own, which the database does not know."""
     if isinstance(declared, sa.Enum):
         return declared.enum_class is not None
     return isinstance(declared, sa.types.TypeDecorator) and not isinstance(declared, sa.Interval)
@@ -75,7 +74,7 @@ def _literal(value: Any) -> str:
 
 def _decorated(codec: ColumnCodec, kind: sa.types.TypeDecorator[Any], dialect: sa.Dialect) -> ColumnCodec:
     if isinstance(kind, sa.PickleType):
-        return replace(codec, storage=kind, convert=_as_it_is, unwrap=_unwrap_missing, facts=Facts("own"))
+        return replace(codec, storage=kind, convert=_as_it_is, unwrap=none_if_missing, facts=Facts("own"))
     inner = build_codec(codec.name, kind.impl_instance, dialect=dialect, type_name=codec.type_name)
     return _through(kind, dialect, inner, codec)
 
@@ -83,7 +82,7 @@ def _decorated(codec: ColumnCodec, kind: sa.types.TypeDecorator[Any], dialect: s
 def _through(
     kind: sa.types.TypeDecorator[Any], dialect: sa.Dialect, inner: ColumnCodec, codec: ColumnCodec
 ) -> ColumnCodec:
-    """A type of the application's own: an item's value takes the way into the database and back, in Python."""
+    """Builds the codec of an application's own type: a value goes into the database and back, in Python."""
     own = sa.types.TypeDecorator
     binds = type(kind).process_bind_param is not own.process_bind_param
     reads = type(kind).process_result_value is not own.process_result_value
@@ -93,7 +92,7 @@ def _through(
         kept = None if bound is None else inner.convert(bound)
         return kind.process_result_value(kept, dialect) if reads else kept
 
-    return replace(codec, storage=kind, convert=convert, unwrap=_unwrap_missing, restore=_as_it_is, facts=Facts("own"))
+    return replace(codec, storage=kind, convert=convert, unwrap=none_if_missing, restore=_as_it_is, facts=Facts("own"))
 
 
 def build_declared_codec(codec: ColumnCodec, kind: TypeEngine[Any], dialect: sa.Dialect) -> ColumnCodec:
@@ -118,27 +117,15 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _unwrap_missing(value: Any) -> Any:
-    """Takes no Enum off, for the column's type may want it."""
-    return None if plain(value) is None else value
-
-
 def _enum(codec: ColumnCodec, kind: sa.Enum) -> ColumnCodec:
     if kind.enum_class is None:
         labels = tuple(kind.enums)
-        return replace(codec, convert=partial(_label, labels), facts=Facts("enum", labels=labels))
-    return replace(codec, storage=kind, unwrap=_unwrap_missing, convert=partial(_member, kind), facts=Facts("enum"))
-
-
-def _label(labels: tuple[str, ...], value: Any) -> str:
-    text = values.to_text(value)
-    if labels and text not in labels:
-        raise ValueError(f"allowed are: {', '.join(labels)}")
-    return text
+        return replace(codec, convert=partial(values.to_label, labels=labels), facts=Facts("enum", labels=labels))
+    return replace(codec, storage=kind, unwrap=none_if_missing, convert=partial(_member, kind), facts=Facts("enum"))
 
 
 def _member(kind: sa.Enum, value: Any) -> Any:
-    """The member of the Enum class: given itself, by the label that the database keeps, or by its value."""
+    """Returns the member of the Enum class for itself, for the label that the database keeps, or for its value."""
     members = kind.enum_class
     assert members is not None  # noqa: S101 - only called for Enums with a class; tells mypy
     if isinstance(value, members):
@@ -154,14 +141,14 @@ def _member(kind: sa.Enum, value: Any) -> Any:
 
 def _array(codec: ColumnCodec, kind: sa.ARRAY[Any], dialect: sa.Dialect) -> ColumnCodec:
     if isinstance(kind.item_type, sa.JSON):
-        return replace(codec, convert=_json_elements, equal=_equal_json, storage=storage.PostgresJsonArray())
+        return replace(codec, convert=_json_elements, equal=equal_json, storage=storage.PostgresJsonArray())
     element = build_codec(codec.name, kind.item_type, dialect=dialect, type_name=codec.type_name)
     carried = postgresql.ARRAY(_array_storage(kind.item_type), dimensions=kind.dimensions)
     return replace(codec, storage=carried, convert=partial(_elements, element))
 
 
 def _array_storage(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The element's type without its length and precision: a cast to these would cut values silently."""
+    """Returns the element's type without length and precision: a cast to these would cut values silently."""
     plain_types: list[tuple[type[TypeEngine[Any]], TypeEngine[Any]]] = [
         (sa.String, sa.Text()),
         (sa.Numeric, sa.Numeric()),
@@ -186,13 +173,8 @@ def _elements(element: ColumnCodec, value: Any) -> list[Any]:
     return [] if all(part == [] for part in parts) else parts  # PostgreSQL keeps no empty dimensions
 
 
-def _equal_json(old: Any, new: Any) -> bool:
-    # Python finds True equal to 1, JSON does not.
-    return json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
-
-
 def _json_elements(value: Any) -> list[Any]:
-    """One dimension: lists inside are JSON's."""
+    """Converts an array of one dimension: lists inside are JSON's."""
     if not isinstance(value, list | tuple):
         raise TypeError("it is not a list")
     return [to_json(part) for part in value]
@@ -248,13 +230,13 @@ def _json(codec: ColumnCodec, _kind: Any, dialect: str) -> ColumnCodec:
         return replace(
             codec,
             convert=_sqlite_json,
-            unwrap=_unwrap_missing,
-            equal=_equal_json,
+            unwrap=none_if_missing,
+            equal=equal_json,
             storage=storage.JsonText(),
             facts=facts,
         )
     carried = storage.PostgresJson()
-    return replace(codec, convert=to_json, unwrap=_unwrap_missing, equal=_equal_json, storage=carried, facts=facts)
+    return replace(codec, convert=to_json, unwrap=none_if_missing, equal=equal_json, storage=carried, facts=facts)
 
 
 def _sqlite_json(value: Any) -> Any:

@@ -68,7 +68,7 @@ class ColumnCodec:
         restore: The same as `convert` for a value that the database gave.
         equal: True if two canonical values, neither of which is None, are the same.
         fold: Canonical text -> the text that identifies a record, where the key ignores case or blanks.
-        expect: Given texts that are about to be folded, where it saves time to know them all.
+        expect: Called with texts that are about to be folded, where it saves time to know them all.
         int_bits: Size of a whole number, None for other types.
         facts: What is known of the type.
     """
@@ -130,7 +130,7 @@ class ColumnCodec:
         return value
 
     def expect_ids(self, parts: Sequence[Any]) -> None:
-        """Says which external ids, or parts of such, are about to be converted."""
+        """Takes note of external ids, or parts of such, that are about to be converted."""
         if self.expect is None:
             return
         texts = []

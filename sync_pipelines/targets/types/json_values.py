@@ -1,4 +1,4 @@
-"""The form in which values lie in JSON columns, so that writing, reading and writing again gives the same."""
+"""Brings values into the form in which JSON columns hold them: writing, reading and writing again gives the same."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def to_json(value: Any) -> Any:
 def json_text(value: Any) -> str:
     """Gives the JSON text of a value, keys sorted: equal values have equal text."""
     return json.dumps(to_json(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def equal_json(old: Any, new: Any) -> bool:
+    """True if two values of JSON columns are the same: Python finds True equal to 1, JSON does not."""
+    return json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
 
 
 def _number(value: float | Decimal) -> int | float | None:

@@ -27,7 +27,7 @@ class AsGiven(UserDefinedType[Any]):
     cache_ok = True
 
     def get_col_spec(self, **_options: Any) -> str:
-        """Never used: these types write to tables that exist."""
+        """Raises: these types write to tables that exist, and none is made with them."""
         raise NotImplementedError
 
 
@@ -191,5 +191,5 @@ class NamedType(AsGiven):
         self.name = name
 
     def get_col_spec(self, **_options: Any) -> str:
-        """The name, as it stands in a CAST."""
+        """Returns the name, as it stands in a CAST."""
         return self.name

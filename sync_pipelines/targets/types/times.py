@@ -1,4 +1,4 @@
-"""Conversion of dates, times and durations: naive means UTC, and rounding is PostgreSQL's."""
+"""Converts dates, times and durations: naive means UTC, and rounding is PostgreSQL's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values without the wrapping of numpy, pandas and Enum, and without importing any of these."""
+"""Takes the wrapping of numpy, pandas and Enum off values, without importing numpy or pandas."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ _PLAIN_TYPES = frozenset({str, int, bool, datetime, date, bytes, dict, list, typ
 
 
 def plain(value: Any) -> Any:
-    """Takes numpy's, pandas' and Enum's wrapping off, without importing numpy or pandas.
-
-    Returns:
-        The value as a Python object; None for NaN, NaT, NA and None.
-    """
+    """Returns the value as a plain Python object; None for NaN, NaT, NA and None."""
     kind = type(value)
     if kind in _PLAIN_TYPES:
         return value
@@ -24,6 +20,11 @@ def plain(value: Any) -> Any:
     if kind.__module__.partition(".")[0] == "numpy":
         value = _from_numpy(value)
     return None if is_missing(value) else value
+
+
+def none_if_missing(value: Any) -> Any:
+    """Returns the value with its wrapping, for a column whose type may want it; None for NaN, NaT, NA and None."""
+    return None if plain(value) is None else value
 
 
 def is_missing(value: Any) -> bool:
@@ -45,6 +46,6 @@ def _from_numpy(value: Any) -> Any:
 
 
 def shortened(value: Any, length: int = 80) -> str:
-    """The repr of a value for an error message, at most `length` characters."""
+    """Returns the repr of a value for an error message, at most `length` characters."""
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -1,4 +1,4 @@
-"""Conversion of values, whatever they came as, into the one Python value that a column type would give back.
+"""Converts values, whatever they came as, into the one Python value that a column type would give back.
 
 Every function takes a value that is not missing and was made plain (`plain`), and raises `ValueError`, `TypeError` or
 `ArithmeticError` for one that does not convert. None of them knows a database.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection
 from datetime import timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -181,6 +182,14 @@ def to_limited_text(value: Any, *, length: int | None, padded: bool) -> str:
         return text.rstrip(" ")
     if length is not None and len(text) > length and not text[length:].strip(" "):
         return text[:length]
+    return text
+
+
+def to_label(value: Any, labels: Collection[str]) -> str:
+    """Gives the text of a value that must be one of the labels of an enum, where any are known."""
+    text = to_text(value)
+    if labels and text not in labels:
+        raise ValueError(f"allowed are: {', '.join(labels)}")
     return text
 
 

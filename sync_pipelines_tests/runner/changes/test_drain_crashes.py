@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
 from collections import Counter
@@ -17,11 +16,12 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.inbox import Delivery
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner import drain_child as child
 from sync_pipelines_tests.runner.desk import Desk
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["sync_pipelines_tests.runner.drain_child"])
+pytestmark = pytest.mark.each_database
+
 SKUS = 24
 DELIVERIES = 70
 
@@ -59,11 +59,9 @@ class Place:
 
     def killed(self, function: Callable[..., None], *given: Any) -> bool:
         """Drains in a process of its own. True if it was killed, False if it came to its end."""
-        process = _PROCESSES.Process(target=function, args=(self.folder, self.url, self.ledger, *given))
-        process.start()
-        process.join(60)
-        assert process.exitcode in {0, -signal.SIGKILL}
-        return process.exitcode != 0
+        code = exit_code(fork(function, self.folder, self.url, self.ledger, *given))
+        assert code in {0, -signal.SIGKILL}
+        return code != 0
 
     def finish(self) -> None:
         """Drains what is left."""
@@ -88,9 +86,8 @@ class Place:
         total: Counter[str] = Counter()
         with open_workspace(child.settings_of(self.folder, self.ledger)) as workspace:
             for run in workspace.ledger.latest_runs("stock", 1_000):
-                for chunk in workspace.ledger.chunks(run.id).values():
-                    total.update({name: count for name, count in chunk.items() if count})
-        return total
+                total.update(workspace.batches.of_run(run.id).total())
+        return Counter({name: count for name, count in total.items() if count})
 
     def assert_together(self) -> None:
         """What is settled is in the table, what is in the table is settled, and the ledger has counted just that."""

@@ -144,10 +144,10 @@ def test_one_by_one_gives_the_same_records_and_outcomes_as_runs_of_one(pairs: li
             should_skip=lambda each: each["sku"] == "skip",
         )
 
-    def twin() -> MemoryTarget:
+    def fake() -> MemoryTarget:
         return MemoryTarget(fails={"bad": ValueError("no")}, fails_to_find={"unfound": KeyError("x")})
 
-    single, whole = twin(), twin()
+    single, whole = fake(), fake()
     with TemporaryDirectory() as folder:
         for pair in pairs:
             each = item(*pair)

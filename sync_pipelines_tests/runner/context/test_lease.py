@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -30,10 +29,12 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
-from sync_pipelines.runner.context.lease import HeldLease, take_lease
-from sync_pipelines.runner.context.processes import is_dead, own_process
+from sync_pipelines.runner.context.lease import HeldLease, is_dead, own_process, take_lease
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.full_run import SyncRun
+from sync_pipelines_tests.children import Child
+
+pytestmark = pytest.mark.each_database
 
 REPOSITORY = Path(__file__).parents[3]
 MINUTE = timedelta(minutes=1)
@@ -238,11 +239,11 @@ def test_a_drain_waits_for_its_turn_and_loses_nothing(workspace: Workspace) -> N
     assert lease is not None
 
     with pytest.raises(SyncBusyError):
-        Drain(job_over(records), workspace).run(DrainLimits(linger_s=0))
+        Drain(job_over(records), workspace).run(DrainLimits(idle_wait_s=0))
     assert workspace.inbox.count("leased") == 1
 
     workspace.leases.release(lease)
-    assert Drain(job_over(records), workspace).run(DrainLimits(linger_s=0)).created == 1
+    assert Drain(job_over(records), workspace).run(DrainLimits(idle_wait_s=0)).created == 1
 
 
 RUN = """
@@ -263,9 +264,9 @@ run_sync(job, settings=Settings(data_dir=folder), wait_s=60)
 """
 
 
-def start(folder: Path, name: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, name: str) -> Child:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen([sys.executable, "-c", RUN, str(folder), name], env=environment)
+    return Child([sys.executable, "-c", RUN, str(folder), name], env=environment, log=folder.parent / "said")
 
 
 def written(folder: Path) -> list[list[str]]:
@@ -276,7 +277,9 @@ def written(folder: Path) -> list[list[str]]:
 def test_two_processes_that_fight_for_one_sync_never_both_write(tmp_path: Path) -> None:
     processes = [start(tmp_path, name) for name in ("one", "two")]
 
-    assert [process.wait(60) for process in processes] == [0, 0]
+    for process in processes:
+        process.finish()
+    assert [process.returncode for process in processes] == [0, 0]
     lines = written(tmp_path)
     assert len(lines) == 20
     assert len({who for who, _ in lines}) == 1
@@ -285,14 +288,14 @@ def test_two_processes_that_fight_for_one_sync_never_both_write(tmp_path: Path) 
 def test_a_killed_run_keeps_the_next_one_waiting_no_longer_than_it_must(tmp_path: Path) -> None:
     """On the same machine its death is known at once; elsewhere the next run waits for the lease to expire."""
     killed = start(tmp_path, "one")
-    until = time.monotonic() + 60
-    while len(written(tmp_path)) < 5 and time.monotonic() < until:
-        time.sleep(0.01)
+    killed.wait_until(lambda: len(written(tmp_path)) >= 5, "has not written 5 records")
     killed.send_signal(signal.SIGKILL)
     killed.wait(10)
 
     began = time.monotonic()
-    assert start(tmp_path, "two").wait(60) == 0
+    second = start(tmp_path, "two")
+    second.finish()
+    assert second.returncode == 0
 
     assert {item for _, item in written(tmp_path)} == {f"A-{number}" for number in range(20)}
     assert time.monotonic() - began < 30  # the lease alone would last 60 s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.failure_rows import STATES, FailureRow
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner import failing_child as child
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["sync_pipelines_tests.runner.failing_child"])
 BAD = set(range(0, child.SKUS, 2))
 
 
@@ -28,11 +26,8 @@ class Place:
         child.make_table(url)
 
     def kill(self, what: str, instant: str, number: int, bad: set[int]) -> None:
-        given = (self.folder, self.url, what, instant, number, bad)
-        process = _PROCESSES.Process(target=child.be_killed, args=given)
-        process.start()
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL
+        process = fork(child.be_killed, self.folder, self.url, what, instant, number, bad)
+        assert exit_code(process) == -signal.SIGKILL
 
     def failures(self) -> dict[str | None, FailureRow]:
         with open_workspace(child.settings_of(self.folder, self.url)) as workspace:

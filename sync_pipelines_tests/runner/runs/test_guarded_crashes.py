@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from sync_pipelines.database.plans import Plans
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import APPLY, WITHHELD
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.write.record_history import Recorder
+from sync_pipelines_tests.children import exit_code
 from sync_pipelines_tests.runner.instants import (
     DELETED,
     FETCHED,
@@ -72,8 +72,7 @@ def test_a_guarded_run_that_dies_withholds_once_and_writes_all_else(  # noqa: PL
 @pytest.mark.parametrize("instant", [16, 30])
 def test_a_guarded_run_that_is_killed_is_gone_on_with(stage: Stage, instant: int) -> None:
     process = stage.in_a_process(run_and_be_killed, instant)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_code(process) == -signal.SIGKILL
     results = stage.go_on()
     assert (results.outcome, results.accounts_balance, stage.rows()) == ("guarded", True, UNRELEASED)
     assert [each.id for each in stage.open_plans()] == [results.plan_id]
@@ -99,7 +98,7 @@ def test_a_release_that_dies_is_gone_on_with_and_keeps_who_said_so(stage: Stage,
         lambda: stage.release(made[-1]), lambda: made.append(make_plan(stage)), first=1, step=3
     ):
         begun = stage.workspace.ledger.latest_runs(stage.name, 1)[0]
-        has_written = begun.kind == APPLY and RunQueries(stage.workspace.ledger).has_begun_to_apply(begun.id)
+        has_written = begun.kind == APPLY and begun.apply_started_at is not None
         plan = stage.workspace.plans.plan(made[-1])
         assert plan is not None
         if plan.state != "applied":

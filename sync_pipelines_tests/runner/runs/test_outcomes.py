@@ -396,7 +396,7 @@ class TestConvertedIds:
         assert (results.deleted, results.error_count) == (1, 1)
 
 
-def test_the_twin_hands_out_copies() -> None:
+def test_the_memory_target_hands_out_copies() -> None:
     """What a target gave must not change under the engine's hands."""
     target = MemoryTarget({"A": item("A")})
     with target.open(lambda each: str(each["sku"])) as opened:

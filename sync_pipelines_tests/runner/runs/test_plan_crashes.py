@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +17,8 @@ from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.plans.plan_view import open_plan
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
-from sync_pipelines_tests.runner.crashing import CHILD, REPOSITORY, child
+from sync_pipelines_tests.children import exit_code, fork
+from sync_pipelines_tests.runner import crash_child as child
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +65,7 @@ def test_a_plan_whose_applying_was_killed_goes_on_and_ends_in_the_same_state(
 ) -> None:
     settings, job = Settings(data_dir=folder), job_of(instant, folder)
     plan_id = run_sync(job, settings=settings, dry_run=True).plan_id or ""
-    command = [sys.executable, str(CHILD), str(folder), instant, str(number), plan_id]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert exit_code(fork(child.main, folder, instant, number, plan_id)) == -signal.SIGKILL
 
     assert open_plan(plan_id, settings=settings).state == "applying"
     results = apply_plan(plan_id, job=job, settings=settings)

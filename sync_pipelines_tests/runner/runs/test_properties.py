@@ -20,6 +20,7 @@ from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource, MemoryTarget
+from sync_pipelines_tests.two_speeds import few_and_many
 
 Item = dict[str, Any]
 
@@ -59,16 +60,16 @@ worlds = st.builds(
 
 
 class Narrow:
-    """The twin without its bulk methods."""
+    """The memory target without its bulk methods."""
 
-    def __init__(self, twin: MemoryTarget) -> None:
-        self._twin = twin
+    def __init__(self, target: MemoryTarget) -> None:
+        self._target = target
         for name in ("find_local", "create", "update", "delete", "list_local", "changes"):
-            setattr(self, name, getattr(twin, name))
+            setattr(self, name, getattr(target, name))
 
     @contextmanager
     def open(self, identify: Any) -> Iterator[Narrow]:
-        with self._twin.open(identify):
+        with self._target.open(identify):
             yield self
 
 
@@ -111,9 +112,13 @@ def expected_records(world: World, items: list[Item]) -> dict[str, int]:
     return {str(sku): stock for sku, stock in last.items() if sku not in world.bad()}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(worlds, items_of_a_fetch)
-def test_accounts_balance_and_the_target_equals_the_source(world: World, items: list[Item]) -> None:
+@few_and_many(20, 60)
+def test_accounts_balance_and_the_target_equals_the_source(examples: int) -> None:
+    checked = settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    checked(given(worlds, items_of_a_fetch)(assert_accounts_and_target))()
+
+
+def assert_accounts_and_target(world: World, items: list[Item]) -> None:
     before = {sku: {"sku": sku, "stock": stock} for sku, stock in world.before.items()}
     target = MemoryTarget(
         before,

@@ -17,6 +17,7 @@ from sync_pipelines.errors import LeaseLostError, PlanError, SyncBusyError
 from sync_pipelines.runner.runs import full_run as sync_run
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.write.plan_writer import PlanWriter
+from sync_pipelines_tests.children import exit_code
 from sync_pipelines_tests.runner.desk import Clock
 from sync_pipelines_tests.runner.instants import (
     APPLIED_BEFORE,
@@ -27,6 +28,8 @@ from sync_pipelines_tests.runner.instants import (
     Stage,
     release_at_once,
 )
+
+pytestmark = pytest.mark.each_database
 
 
 @pytest.fixture
@@ -85,9 +88,7 @@ def test_of_several_releases_at_once_one_applies_the_plan(stage: Stage, guarded:
 
 def test_of_several_processes_one_applies_the_plan(stage: Stage, guarded: SyncResults) -> None:
     processes = [stage.in_a_process(release_at_once, guarded.plan_id) for _ in range(3)]
-    for each in processes:
-        each.join(60)
-    assert sorted(each.exitcode or 0 for each in processes) == [0, APPLIED_BEFORE, APPLIED_BEFORE]
+    assert sorted(map(exit_code, processes)) == [0, APPLIED_BEFORE, APPLIED_BEFORE]
     assert stage.rows() == NEW
     assert outcomes(stage) == [("full", "guarded"), ("apply", "clean")]
 

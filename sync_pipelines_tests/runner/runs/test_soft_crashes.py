@@ -15,6 +15,8 @@ from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines_tests.runner import bulk_child, soft_child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place as BulkPlace
 
+pytestmark = pytest.mark.each_database
+
 
 class Place(BulkPlace):
     """The same with a table whose deletes mark."""

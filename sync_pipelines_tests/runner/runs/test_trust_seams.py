@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.failures import Failures
-from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
@@ -106,7 +106,7 @@ def deliver(shop: Shop, *given: Item) -> None:
     with open_workspace(shop.settings) as workspace:
         for each in given:
             workspace.inbox.store("things", encode(each), workspace.clock())
-        Drain(shop.job(), workspace).run(DrainLimits(linger_s=0))
+        Drain(shop.job(), workspace).run(DrainLimits(idle_wait_s=0))
 
 
 class Killed(BaseException):
@@ -132,8 +132,8 @@ def apply_until_killed(shop: Shop, workspace: Workspace, monkeypatch: pytest.Mon
     snapshot = run.fetch()
     plan = run.diff(snapshot)
     with monkeypatch.context() as patched:
-        for name in ("save_chunk", "replace_chunk"):
-            patched.setattr(Ledger, name, dying(getattr(Ledger, name)))
+        for name in ("save", "replace"):
+            patched.setattr(Batches, name, dying(getattr(Batches, name)))
         with pytest.raises(Killed):
             run.apply(plan)
     return snapshot

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +17,9 @@ from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.snapshots.snapshot import Snapshot
-from sync_pipelines_tests.runner.crashing import CHILD, REPOSITORY, child
+from sync_pipelines_tests.children import exit_code, fork
+from sync_pipelines_tests.database.migrating import take_back
+from sync_pipelines_tests.runner import crash_child as child
 
 # 92 creates, 2 updates and 2 deletes make 10 chunks of 10; A001 is unchanged.
 WRITES = 96
@@ -40,10 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def kill_at(folder: Path, instant: str, number: int = 1) -> None:
     """Runs the sync in a process that is killed at that instant."""
-    command = [sys.executable, str(CHILD), str(folder), instant, str(number)]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert exit_code(fork(child.main, folder, instant, number)) == -signal.SIGKILL
 
 
 def query(folder: Path, statement: str) -> list[tuple[Any, ...]]:
@@ -122,6 +118,17 @@ def test_going_on_with_the_same_plan_counts_each_item_once(
     assert_in_step(folder)
 
 
+def test_going_on_after_an_upgrade_counts_each_item_once(folder: Path) -> None:
+    """The version before 0010 noted no more of a batch than its number."""
+    kill_at(folder, "after progress", 4)
+    with open_workspace(Settings(data_dir=folder)) as workspace:
+        take_back(workspace.ledger, "0009")
+    results = resume(folder, child.table_job(folder))
+    assert (results.outcome, results.recovered) == ("clean", 0)
+    assert results.created + results.updated + results.deleted == WRITES
+    assert_in_step(folder)
+
+
 @pytest.mark.parametrize("number", [1, 33, 92])
 @pytest.mark.parametrize("going_on", [True, False])
 def test_per_record_functions_are_not_called_twice_for_what_was_written(
@@ -142,7 +149,7 @@ def test_a_run_that_was_killed_is_not_shown_as_finished(folder: Path) -> None:
     with open_workspace(Settings(data_dir=folder)) as workspace:
         [run] = workspace.ledger.latest_runs("crashing")
         assert (run.outcome, run.completed_at) == (None, None)
-        assert len(workspace.ledger.chunks(run.id)) == 2
+        assert len(workspace.batches.of_run(run.id)) == 2
 
 
 def test_a_kill_in_the_fetch_leaves_no_snapshot_that_looks_complete(folder: Path) -> None:

@@ -13,6 +13,8 @@ from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines_tests.runner import bulk_child as child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place, lose_the_plan
 
+pytestmark = pytest.mark.each_database
+
 LETTERS = {"c": "created", "u": "updated", "d": "deleted"}
 
 

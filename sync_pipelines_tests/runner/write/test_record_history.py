@@ -40,6 +40,8 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import AT_ONCE, Clock, Desk
 
+pytestmark = pytest.mark.each_database
+
 Item = dict[str, Any]
 
 
@@ -383,12 +385,12 @@ def test_sync_single_item_records_where_it_opens_the_ledger_for_versions(shop: S
 
 @pytest.fixture
 def sync_into(tmp_path: Path) -> Callable[..., list[HistoryEvent]]:
-    """Runs a job of functions (or of a twin) and gives the history of A."""
+    """Runs a job of functions (or of a memory target) and gives the history of A."""
 
     def sync(items: list[Item], **fields: Any) -> list[HistoryEvent]:
-        given = {"name": "twin", "fetch_external": lambda: items, "get_external_id": "sku"}
+        given = {"name": "fake", "fetch_external": lambda: items, "get_external_id": "sku"}
         job: SyncJob[Any, Any] = SyncJob(**{**given, **fields})
-        settings = Settings(data_dir=tmp_path / "twin", database_url=None, ledger_url=None)
+        settings = Settings(data_dir=tmp_path / "fake", database_url=None, ledger_url=None)
         run(job, settings=settings)
         return record_history(job, "A", settings=settings)
 
@@ -591,5 +593,5 @@ def test_what_lies_beyond_pythons_dates_is_shown_as_it_was_kept(postgres_url: st
 def test_a_drain_may_be_limited_and_records_all_the_same(shop: Shop) -> None:
     with open_workspace(shop.settings) as workspace:
         Desk(workspace, "things").upsert({"sku": "A", "stock": 1, "name": "a"})
-        Drain(shop.job(), workspace).run(DrainLimits(linger_s=0, longest_s=5))
+        Drain(shop.job(), workspace).run(DrainLimits(idle_wait_s=0, longest_s=5))
     assert [each.kind for each in shop.history("A") if each.kind != "webhook"] == ["created"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import signal
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipelines import SyncResults, run_sync
+from sync_pipelines.database.batches import STAGED, BatchKey
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
+from sync_pipelines_tests.children import exit_code, fork
+from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner import bulk_child as child
+from sync_pipelines_tests.two_speeds import spread, spread_rows
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["sync_pipelines_tests.runner.bulk_child"])
+pytestmark = pytest.mark.each_database
 
 
 class Place:
@@ -48,11 +51,9 @@ class Place:
 
     def killed(self, function: Callable[..., None], *given: Any, **options: Any) -> bool:
         """Does something in a process of its own. True if it was killed, False if it came to its end."""
-        process = _PROCESSES.Process(target=function, args=(self.folder, self.url, *given), kwargs=options)
-        process.start()
-        process.join(60)
-        assert process.exitcode in {0, -signal.SIGKILL}
-        return process.exitcode != 0
+        code = exit_code(fork(partial(function, **options), self.folder, self.url, *given))
+        assert code in {0, -signal.SIGKILL}
+        return code != 0
 
     def kill_at(self, instant: str, number: int = 1) -> None:
         assert self.killed(child.run_and_be_killed, instant, number)
@@ -139,7 +140,7 @@ def test_a_new_run_after_a_kill_brings_everything_in_step(place: Place, instant:
     place.assert_in_step()
 
 
-@pytest.mark.parametrize(("instant", "number"), APPLY + CHUNKS)
+@pytest.mark.parametrize(("instant", "number"), spread_rows(APPLY + CHUNKS, 2))
 def test_going_on_with_the_same_plan_counts_each_record_once(place: Place, instant: str, number: int) -> None:
     """Exactly, where progress commits with the rows; elsewhere the batch in doubt is looked at row by row."""
     place.kill_at(instant, number)
@@ -167,14 +168,26 @@ def test_a_batch_in_doubt_is_reported_as_recovered_where_progress_is_noted_after
     place.assert_in_step()
 
 
+@pytest.mark.parametrize("instant", ["after ledger", "after chunk", "before drop"])
+def test_going_on_after_an_upgrade_counts_each_item_once(place: Place, instant: str) -> None:
+    """The version before 0010 noted no more of a batch than its number."""
+    place.kill_at(instant)
+    with open_workspace(place.settings) as workspace:
+        take_back(workspace.ledger, "0009")
+    results = place.go_on()
+    assert_whole(results)
+    assert results.recovered == 0
+    place.assert_in_step()
+
+
 def test_a_run_that_was_killed_is_not_shown_as_finished(place: Place) -> None:
     place.kill_at("after ledger", 2)
     with open_workspace(place.settings) as workspace:
         [run] = workspace.ledger.latest_runs(child.NAME)
         assert (run.outcome, run.completed_at) == (None, None)
-        noted = workspace.ledger.chunks(run.id)
+        noted = workspace.batches.of_run(run.id)
     [(written,)] = place.query("SELECT count(*) FROM written")
-    assert sum(noted[0][name] for name in ("created", "updated", "deleted")) == written > 0
+    assert sum(noted[BatchKey(STAGED)].counts[name] for name in ("created", "updated", "deleted")) == written > 0
 
 
 def test_a_kill_in_the_fetch_leaves_no_snapshot_that_looks_complete(tmp_path: Path, sqlite_url: str) -> None:
@@ -220,7 +233,7 @@ def lose_the_plan(place: Place) -> None:
         place.query(f'DELETE FROM sync_pipelines_work."{name}" RETURNING 1')
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", spread(range(5), 5))
 def test_kills_at_random_moments_never_harm(place: Place, seed: int) -> None:
     """Up to four kills in a row, each of a new run or of one that goes on; then one that is let live."""
     chance = random.Random(seed)

@@ -26,6 +26,8 @@ from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines_tests.runner import bulk_child as child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place, assert_whole
 
+pytestmark = pytest.mark.each_database
+
 
 @pytest.fixture(autouse=True)
 def no_waits() -> Iterator[None]:

@@ -23,6 +23,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
 from sync_pipelines_tests.targets.staging.conftest import Item, Syncs
+from sync_pipelines_tests.two_speeds import few_and_many
 
 TABLE = (
     "CREATE TABLE things (sku {key} NOT NULL, place {place} NOT NULL DEFAULT 0, code VARCHAR(9) UNIQUE, "
@@ -328,9 +329,10 @@ def assert_the_same(sync: Syncs, world: World, fetches: list[list[Item]], patch:
     assert in_bulk == by_pages
 
 
+@few_and_many(5, 15)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, examples: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run after run: rows, counts, errors, duplicates and notes."""
     sync: Syncs = request.getfixturevalue(f"{'sqlite' if kind == 'sqlite' else 'postgres'}_sync")
@@ -343,7 +345,7 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
 
     @given(world=worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
     @settings(
-        max_examples=15,
+        max_examples=examples,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

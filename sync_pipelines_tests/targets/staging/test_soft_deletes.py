@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry.history import record_history
 from sync_pipelines.registry.plans import apply_plan

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipelines.targets.open_table import OpenedSqlTable
-from sync_pipelines_tests.targets import test_second_run as types
 from sync_pipelines_tests.targets.staging.conftest import Syncs, counts
 from sync_pipelines_tests.targets.staging.test_same_as_pages import entries_of
+from sync_pipelines_tests.targets.types import test_second_run as types
 
 GROUPS = [
     ["small", "whole", "big", "price", "exact", "digits", "ratio", "single", "flag"],

@@ -1,0 +1,163 @@
+"""`check`: settings, ledger, snapshot store, job files, target tables; for each problem what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sync_pipelines.cli.columns import Column, document, show_rows
+from sync_pipelines.cli.formats import target_text
+from sync_pipelines.cli.output import remark, show_json, show_line
+from sync_pipelines.cli.program import CLEAN, WRONG
+from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.errors import ConfigurationError, TargetError
+from sync_pipelines.registry.registry import find_jobs
+from sync_pipelines.runner.calls.target_driver import open_target
+from sync_pipelines.settings.model import Settings, load_settings
+from sync_pipelines.snapshots.store import SnapshotStore
+
+AnyJob = SyncJob[Any, Any]
+
+_CORRECT_VARIABLE = "correct the environment variable"
+_REACH_LEDGER = "start the ledger's database, or correct where it is"
+_REACH_SNAPSHOTS = "let this user write there, or correct where it is"
+_CORRECT_FILE = "correct the job file"
+_CORRECT_JOB = "correct the job file, or the table"
+_REACH_TARGET = "start the database, or correct SYNC_PIPELINES_DATABASE_URL or the target's `database`"
+_ALL_WELL = "all is well; the sources were not asked: sync-pipelines run NAME --limit 1 does that"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        subject: `settings`, `ledger`, `snapshots`, `job files`, or the name of a sync job.
+        ok: False for a problem.
+        message: What is there, or what is wrong.
+        to_do: For a problem, what a person should do.
+    """
+
+    subject: str
+    ok: bool
+    message: str
+    to_do: str = ""
+
+
+_COLUMNS: Sequence[Column[Finding]] = (
+    Column("subject", "what"),
+    Column("ok", "state", cell=lambda ok: "ok" if ok else "problem"),
+    Column("message", "found"),
+    Column("to_do"),
+)
+
+
+def check(names: Sequence[str], *, as_json: bool) -> int:
+    """Shows what is in order and what is not, and gives the exit code.
+
+    Args:
+        names: The sync jobs to look at; none means all.
+        as_json: Show a document for machines.
+    """
+    findings = list(_findings(names))
+    problems = sum(not finding.ok for finding in findings)
+    if as_json:
+        show_json({"ok": not problems, "findings": [document(_COLUMNS, finding) for finding in findings]})
+    else:
+        _show(findings)
+        remark(f"{problems} to mend" if problems else _ALL_WELL)
+    return WRONG if problems else CLEAN
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    show_rows(_COLUMNS, findings)
+    for finding in findings:
+        if not finding.ok:
+            show_line(f"to do: {finding.subject}: {finding.to_do}")
+
+
+def _findings(names: Sequence[str]) -> Iterator[Finding]:
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        yield _problem("settings", error, _CORRECT_VARIABLE)
+        return
+    summary = f"data in {settings.data_dir.resolve()}, jobs in {_listed(settings.jobs)}"
+    yield Finding("settings", ok=True, message=summary)
+    yield _check_ledger(settings)
+    yield _check_snapshots(settings)
+    jobs, problems = _jobs(settings)
+    yield from problems
+    if not problems:
+        yield Finding("job files", ok=True, message=f"{len(jobs)} sync jobs" if jobs else "no sync job yet")
+    yield from _check_jobs(jobs, names, complete=not problems)
+
+
+def _check_ledger(settings: Settings) -> Finding:
+    try:
+        with open_ledger(settings.ledger_database_url()) as ledger:
+            shown = ledger.database.url.set(query={}).render_as_string(hide_password=True)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
+        return _problem("ledger", error, _REACH_LEDGER)
+    return Finding("ledger", ok=True, message=shown)
+
+
+def _check_snapshots(settings: Settings) -> Finding:
+    try:
+        SnapshotStore(settings.snapshot_dir(), settings.work_dir()).try_out()
+    except Exception as error:  # noqa: BLE001 - object stores differ in what they raise; the other checks go on
+        return _problem("snapshots", error, _REACH_SNAPSHOTS)
+    return Finding("snapshots", ok=True, message=str(settings.snapshot_dir()))
+
+
+def _jobs(settings: Settings) -> tuple[Mapping[str, AnyJob], list[Finding]]:
+    """Finds the jobs of all packages; if one package can't be read, those of the others, and why."""
+    try:
+        return find_jobs(settings.jobs), []
+    except ConfigurationError as error:
+        whole = _problem("job files", error, _CORRECT_FILE)
+    jobs: dict[str, AnyJob] = {}
+    problems: list[Finding] = []
+    for package in settings.jobs:
+        try:
+            jobs |= find_jobs([package])
+        except ConfigurationError as error:
+            problems.append(_problem("job files", error, _CORRECT_FILE))
+    return jobs, problems or [whole]
+
+
+def _check_jobs(jobs: Mapping[str, AnyJob], names: Sequence[str], *, complete: bool) -> Iterator[Finding]:
+    for name in names or jobs:
+        if name in jobs:
+            yield _check_target(jobs[name])
+        elif complete:
+            message = f"there is no such sync job; there are: {_listed(jobs)}"
+            yield Finding(name, ok=False, message=message, to_do="correct the name, or write it: sync-pipelines new")
+
+
+def _check_target(job: AnyJob) -> Finding:
+    try:
+        with open_target(job):
+            pass
+    except ConfigurationError as error:
+        return _problem(job.name, error, _CORRECT_JOB)
+    except TargetError as error:
+        return _problem(job.name, error, _REACH_TARGET)
+    except Exception as error:  # noqa: BLE001 - a target may raise what it likes; the other checks go on
+        return _problem(job.name, error, f"see where it comes from: sync-pipelines run {job.name} --limit 1 --debug")
+    if not hasattr(job.target, "open"):
+        return Finding(job.name, ok=True, message=f"{target_text(job)}: there is nothing to open")
+    key = getattr(job.target, "key_columns", ())
+    return Finding(job.name, ok=True, message=target_text(job) + (f" with key {_listed(key)}" if key else ""))
+
+
+def _problem(subject: str, error: Exception, to_do: str) -> Finding:
+    kind = "" if isinstance(error, (ConfigurationError, TargetError)) else f"{exception_type(error)}: "
+    return Finding(subject, ok=False, message=f"{kind}{message_of(error)}".removeprefix(f"{subject}: "), to_do=to_do)
+
+
+def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(names) or "none"

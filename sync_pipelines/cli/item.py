@@ -1,0 +1,44 @@
+"""`item`: one item through the very same path."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from sync_pipelines.cli.output import show_json, show_line
+from sync_pipelines.delivery.single_items import STORED, apply_item
+from sync_pipelines.errors import ConfigurationError
+
+
+def apply_one(name: str, text: str, *, as_json: bool) -> None:
+    """Applies an item, notes it in the inbox and the history of its record, and shows what became of it.
+
+    Args:
+        name: The sync job's name.
+        text: The item as JSON text, or `-` for stdin.
+        as_json: Show a document for machines.
+
+    Raises:
+        ConfigurationError: There is no such job, the text is no JSON object, or the target does not fit.
+        ItemError: The item failed.
+        TargetError: The target does not answer.
+    """
+    item = _item(sys.stdin.read() if text == "-" else text)
+    result = apply_item(name, item)
+    if as_json:
+        show_json({"job": name, "action": result.action, "external_id": result.external_id})
+        return
+    show_line(f"{result.action} {result.external_id}")
+    if result.action == STORED:
+        show_line("a run of this sync is under way: the item waits in the inbox, and is applied after that run")
+
+
+def _item(text: str) -> dict[str, Any]:
+    try:
+        item = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f'the item is not JSON: {error}; write it like \'{{"sku": "A-1"}}\'') from error
+    if not isinstance(item, dict):
+        raise ConfigurationError(f"the item is a JSON {type(item).__name__}; give one object with the item's fields")
+    return item

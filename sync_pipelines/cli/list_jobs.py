@@ -1,0 +1,69 @@
+"""`list`: the sync jobs and their last runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sync_pipelines.cli.columns import Column, document, show_rows
+from sync_pipelines.cli.formats import UNFINISHED, source_text, target_text
+from sync_pipelines.cli.output import remark, show_json
+from sync_pipelines.cli.runs import RUN_COLUMNS
+from sync_pipelines.database.ledger import RunRow, open_ledger
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.registry.registry import find_jobs
+from sync_pipelines.settings.model import load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A sync job and its last run."""
+
+    job: SyncJob[Any, Any]
+    last: RunRow | None
+
+
+def _schedule(listed: _Listed) -> dict[str, Any] | None:
+    interval = listed.job.interval
+    if interval is None:
+        return None
+    return {
+        "description": interval.description,
+        "cron_lines": list(interval.cron_lines),
+        "timezone": interval.timezone,
+    }
+
+
+def _outcome(listed: _Listed) -> str:
+    return "never" if listed.last is None else listed.last.outcome or UNFINISHED
+
+
+_COLUMNS: Sequence[Column[_Listed]] = (
+    Column("name", "sync", lambda listed: listed.job.name),
+    Column("description", value=lambda listed: listed.job.description),
+    Column("schedule", "schedule", _schedule, lambda schedule: schedule["description"] if schedule else "none"),
+    Column("source", "source", lambda listed: source_text(listed.job)),
+    Column("target", "target", lambda listed: target_text(listed.job)),
+    Column(None, "last run", _outcome),
+    Column(None, "at", lambda listed: listed.last and listed.last.started_at),
+    Column("last_run", value=lambda listed: listed.last and document(RUN_COLUMNS, listed.last)),
+)
+
+
+def list_jobs(*, as_json: bool) -> None:
+    """Shows all sync jobs.
+
+    Raises:
+        ConfigurationError: A job file or a setting is wrong, or the ledger can't be opened.
+    """
+    settings = load_settings()
+    jobs = find_jobs(settings.jobs)
+    with open_ledger(settings.ledger_database_url()) as ledger:
+        listed = [_Listed(job, next(iter(ledger.latest_runs(name, limit=1)), None)) for name, job in jobs.items()]
+    if as_json:
+        show_json({"jobs": [document(_COLUMNS, row) for row in listed]})
+    elif listed:
+        show_rows(_COLUMNS, listed)
+    else:
+        remark(f"there is no sync job in {', '.join(settings.jobs)}; `sync-pipelines new NAME` writes a first one")

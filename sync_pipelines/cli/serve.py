@@ -1,0 +1,144 @@
+"""`webhooks serve`: the receiver as a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from sync_pipelines.cli.output import remark, result_stream, show_table
+from sync_pipelines.cli.stop_signals import Stopped
+from sync_pipelines.delivery.apply_or_store import apply_or_store
+from sync_pipelines.delivery.webhook_app import served_hooks
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.settings.model import load_settings
+from sync_pipelines.webhooks.application import build_app
+from sync_pipelines.webhooks.inline import Report
+from sync_pipelines.webhooks.ledger_access import LedgerAccess
+from sync_pipelines.webhooks.receiver import Hook
+
+_BACKLOG = 2_048
+_KEEP_ALIVE_S = 75
+"""Longer than a proxy keeps a connection that nobody uses, so that it is never us who close it under a delivery."""
+_FINISH_S = 30
+
+
+def serve(host: str, port: int) -> None:
+    """Receives webhooks until a signal.
+
+    Args:
+        host: The address to listen at.
+        port: The port; 0 takes a free one.
+
+    Raises:
+        ConfigurationError: No sync job has a webhook, a secret is missing, the ledger can't be opened, or the port is
+            taken.
+        Stopped: A signal came, and what was accepted is finished.
+    """
+    settings = load_settings()
+    hooks = served_hooks(settings)
+    access = LedgerAccess(settings.ledger_database_url())
+    access.ledger()
+    with _listening(host, port) as listener:
+        _show(hooks, listener)
+        _log_to_stderr()
+        server = _Server(
+            uvicorn.Config(
+                build_app(hooks, access, apply_or_store(access), _reporter(hooks)),
+                log_config=None,
+                access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
+                server_header=False,
+                proxy_headers=False,  # nobody asks where a delivery came from
+                ws="none",
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_FINISH_S,
+                backlog=_BACKLOG,
+            )
+        )
+        server.run(sockets=[listener])
+    if server.stopped_by is not None:
+        raise Stopped(server.stopped_by)
+
+
+def _reporter(hooks: Mapping[str, Hook]) -> Report | None:
+    """Returns what reports inline items to Dagster; it takes seconds to load, so only where there are such."""
+    if not any(hook.webhook.mode == "inline" for hook in hooks.values()):
+        return None
+    try:
+        from sync_pipelines.orchestration.asset_events import dagster_reporter  # noqa: PLC0415
+    except ImportError:  # the receiver needs no Dagster
+        return None
+    return dagster_reporter()
+
+
+class _Server(uvicorn.Server):
+    """Finishes what it accepted when a signal comes, and remembers which it was."""
+
+    stopped_by: int | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handles signals, except those that the caller has us ignore, without raising them again afterwards."""
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+        for number in ours:
+            signal.signal(number, self.handle_exit)
+        try:
+            yield
+        finally:
+            for number in ours:
+                signal.signal(number, before[number])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops cleanly at the first signal; a second Ctrl-C waits for nothing."""
+        if self.stopped_by is None:
+            self.stopped_by = sig
+        super().handle_exit(sig, frame)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Binds the socket: a port that was free a moment ago may be taken now."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(f"--host {host}: {error.strerror}; give an address of this machine") from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise ConfigurationError(
+                f"port {port} of {host} can't be had: {error.strerror}; stop what listens there, or give another --port"
+            ) from error
+        yield listener
+
+
+def _show(hooks: Mapping[str, Hook], listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    rows = [
+        [
+            f"{base}/webhooks/{name}",
+            hook.job.name,
+            hook.webhook.signature.title if hook.webhook.signature else "",
+            hook.webhook.mode,
+        ]
+        for name, hook in sorted(hooks.items())
+    ]
+    show_table(["POST", "sync", "signature", "mode"], rows)
+    result_stream().flush()  # a service's log says at once where it listens, also through a pipe
+    remark(f"also GET {base}/healthz, /readyz and /metrics; Ctrl-C stops")
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")

@@ -1,0 +1,61 @@
+"""The answers that a sender gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.types import Send
+
+RETRY_AFTER_S = 5
+"""When the database is away, the sender may ask again after so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status, and a document that explains it.
+
+    Args:
+        status: The HTTP status.
+        document: The JSON that is sent.
+        headers: Further headers.
+    """
+
+    status: int
+    document: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def send(self, send: Send) -> None:
+        """Sends it."""
+        body = json.dumps(self.document).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        for name, value in self.headers.items():
+            headers.append((name.encode("latin-1"), value.encode("latin-1")))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def error(status: int, message: str, *, retry_after_s: int | None = None, **headers: str) -> Answer:
+    """Builds an answer that refuses, with the reason."""
+    if retry_after_s is not None:
+        headers["retry-after"] = str(retry_after_s)
+    return Answer(status, {"error": message}, headers)
+
+
+class RefusedError(Exception):
+    """A delivery is not taken.
+
+    Args:
+        answer: What its sender gets.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.document.get("error", ""))
+        self.answer = answer
+
+
+def refused(status: int, message: str, *, retry_after_s: int | None = None, **headers: str) -> RefusedError:
+    """Builds the refusal of a delivery."""
+    return RefusedError(error(status, message, retry_after_s=retry_after_s, **headers))
