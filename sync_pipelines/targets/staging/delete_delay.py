@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.dialects.profile import DialectProfile
 from sync_pipelines.targets.staging.diff_sql import Planner, What
-from sync_pipelines.targets.staging.staging_tables import WorkTables
+from sync_pipelines.targets.staging.staging_tables import StagingTables
 
 _ROWS_IN_BATCH = 10_000
 _KEYS_AT_ONCE = 500
@@ -22,14 +22,14 @@ class Sparing:
     """Goes through the records that no item is for.
 
     Args:
-        work: The working tables.
+        work: The staging tables.
         planner: Has compared.
         profile: How the database is worked with.
         id_of: Gives the external id of a key.
     """
 
     def __init__(
-        self, work: WorkTables, planner: Planner, profile: DialectProfile, id_of: Callable[[Key], str]
+        self, work: StagingTables, planner: Planner, profile: DialectProfile, id_of: Callable[[Key], str]
     ) -> None:
         self._work = work
         self._planner = planner

@@ -11,8 +11,8 @@ from sync_pipelines.engine.plan import Action, EntryRow
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.staging.diff_sql import Planner, What
 from sync_pipelines.targets.staging.field_changes import ChangesText, Constant, Field, changed_fields
-from sync_pipelines.targets.staging.staging_tables import WorkTables
-from sync_pipelines.targets.staging.table_parts import BulkTarget
+from sync_pipelines.targets.staging.staging_tables import StagingTables
+from sync_pipelines.targets.staging.table_parts import TableParts
 
 _ROWS_AT_ONCE = 2_000
 _ACTIONS = {What.CREATE: Action.CREATE, What.UPDATE: Action.UPDATE, What.DELETE: Action.DELETE}
@@ -33,7 +33,7 @@ class PlanExport:
     """
 
     def __init__(
-        self, work: WorkTables, target: BulkTarget, planner: Planner, id_of: Callable[[Sequence[Any]], str]
+        self, work: StagingTables, target: TableParts, planner: Planner, id_of: Callable[[Sequence[Any]], str]
     ) -> None:
         self._work = work
         self._target = target
