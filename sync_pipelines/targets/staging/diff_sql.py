@@ -322,20 +322,20 @@ class Planner:
             query = query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)
         self._work.create_as(connection, "plan", query)
 
-    def make_export(self, connection: sa.Connection, whats: Collection[What], *, empty: bool) -> None:
+    def make_export(self, connection: sa.Connection, wanted: Collection[What], *, empty: bool) -> None:
         """Puts what differs into a table of its own: in the order of the fetch, deletes last and by key.
 
         Args:
             connection: In a transaction.
-            whats: What is wanted.
+            wanted: What is wanted.
             empty: As in `make_plan`.
         """
         if empty:
-            query = self._all_creates() if What.CREATE in whats else self._all_creates().where(sa.false())
+            query = self._all_creates() if What.CREATE in wanted else self._all_creates().where(sa.false())
             query = query.order_by(self.stage.c.sp_n)
         else:
             number = self.diffs.c.sp_n
-            query = self._differences(whats).order_by(
+            query = self._differences(wanted).order_by(
                 number.is_(None), number, *(self.diffs.c[name] for name in self._keys)
             )
         self._work.create_as(connection, "export", query)
@@ -351,7 +351,7 @@ class Planner:
         kind = NamedType("tid" if self._work.has_addresses else "bigint")
         return sa.cast(sa.null(), kind).label("sp_at")
 
-    def _differences(self, whats: Collection[What]) -> sa.Select[Any]:
+    def _differences(self, wanted: Collection[What]) -> sa.Select[Any]:
         values = [self.stage.c[each.label] for each in self.columns.values]
         keys = [
             sa.func.coalesce(self.stage.c[name], self.diffs.c[name]).label(name) if self._work.request.deletes
@@ -360,7 +360,7 @@ class Planner:
         ]  # fmt: skip
         joined = sa.join(self.diffs, self.stage, self.stage.c.sp_n == self.diffs.c.sp_n, isouter=True)
         query = sa.select(self.diffs.c.sp_n, self.diffs.c.sp_what, self.diffs.c.sp_at, *keys, *values)
-        return query.select_from(joined).where(self.diffs.c.sp_what.in_([int(what) for what in whats]))
+        return query.select_from(joined).where(self.diffs.c.sp_what.in_([int(what) for what in wanted]))
 
     def make_quarantine(self, connection: sa.Connection) -> None:
         """Makes the empty table of rows to be written by themselves."""

@@ -44,15 +44,15 @@ class PlanExport:
         self._by_database = work.place == "ctid"
         self._source = planner.export
 
-    def rows(self, whats: Collection[What], *, empty: bool) -> Iterator[list[EntryRow]]:
+    def rows(self, wanted: Collection[What], *, empty: bool) -> Iterator[list[EntryRow]]:
         """Yields lines: creates and updates in the order of the fetch, then deletes by key.
 
         Args:
-            whats: What is wanted.
+            wanted: What is wanted.
             empty: True if the table had no rows when it was compared.
         """
         with self._work.begin() as connection:
-            self._planner.make_export(connection, whats, empty=empty)
+            self._planner.make_export(connection, wanted, empty=empty)
             self._work.analyze(connection, "export")
             pieces = self._work.extent(connection, "export").batches(_ROWS_AT_ONCE)
         for piece in pieces:
