@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sync_pipelines.delivery.single_items import apply_item, trigger_item
     from sync_pipelines.delivery.webhook_app import webhook_app
     from sync_pipelines.engine.causes import Cause
+    from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
     from sync_pipelines.engine.declaration import SyncJob
     from sync_pipelines.engine.guards import Guards
     from sync_pipelines.engine.history import HistoryEvent
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sync_pipelines.engine.results import Duplicate, ItemResult, SyncError, SyncResults
     from sync_pipelines.engine.retry import Retry
     from sync_pipelines.engine.webhook_signatures import BearerToken, HmacSignature, StandardWebhooks, Unsigned
-    from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, Webhook, WebhookEvent
+    from sync_pipelines.engine.webhooks import Webhook, WebhookEvent
     from sync_pipelines.errors import (
         AccountsError,
         ConfigurationError,
@@ -76,7 +77,7 @@ _PLACES = {
     "Cause": "engine.causes",
     "ConfigurationError": "errors",
     "CursorPaging": "sources.rest_paging",
-    "Delete": "engine.webhooks",
+    "Delete": "engine.changes",
     "Duplicate": "engine.results",
     "FetchError": "errors",
     "FieldChange": "engine.plan",
@@ -84,7 +85,7 @@ _PLACES = {
     "HistoryEvent": "engine.history",
     "HmacSignature": "engine.webhook_signatures",
     "HookError": "errors",
-    "Ignore": "engine.webhooks",
+    "Ignore": "engine.changes",
     "Interval": "engine.intervals",
     "ItemError": "errors",
     "ItemResult": "engine.results",
@@ -99,7 +100,7 @@ _PLACES = {
     "PlanEntry": "engine.plan",
     "PlanError": "errors",
     "Progress": "engine.progress",
-    "Refetch": "engine.webhooks",
+    "Refetch": "engine.changes",
     "RestSource": "sources.rest",
     "Retry": "engine.retry",
     "RetryableError": "errors",
@@ -118,7 +119,7 @@ _PLACES = {
     "TooManyFailedError": "errors",
     "Tryton": "sources.tryton",
     "Unsigned": "engine.webhook_signatures",
-    "Upsert": "engine.webhooks",
+    "Upsert": "engine.changes",
     "Webhook": "engine.webhooks",
     "WebhookEvent": "engine.webhooks",
     "WebhookRejectedError": "errors",

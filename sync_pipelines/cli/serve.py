@@ -15,7 +15,8 @@ import uvicorn
 
 from sync_pipelines.cli.output import remark, result_stream, show_table
 from sync_pipelines.cli.stop_signals import Stopped
-from sync_pipelines.delivery.webhook_app import applied_by, one_at_a_time, served_hooks
+from sync_pipelines.delivery.apply_or_store import apply_or_store
+from sync_pipelines.delivery.webhook_app import served_hooks
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.model import load_settings
 from sync_pipelines.webhooks.application import build_app
@@ -50,7 +51,7 @@ def serve(host: str, port: int) -> None:
         _log_to_stderr()
         server = _Server(
             uvicorn.Config(
-                build_app(hooks, access, one_at_a_time(applied_by(access), access), _reporter(hooks)),
+                build_app(hooks, access, apply_or_store(access), _reporter(hooks)),
                 log_config=None,
                 access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
                 server_header=False,

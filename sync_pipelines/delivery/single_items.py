@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 from sync_pipelines.database.inbox_storing import NewDelivery
-from sync_pipelines.delivery.webhook_app import applied_by, one_at_a_time
-from sync_pipelines.engine.calls import resolve
+from sync_pipelines.delivery.apply_or_store import apply_or_store
+from sync_pipelines.engine.changes import Delete, Ignore, Refetch, as_change_event
 from sync_pipelines.engine.codec import encode
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id, external_id_of
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, as_change
-from sync_pipelines.errors import ConfigurationError, ItemError, SyncBusyError
+from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.changes.single_item import item_error
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
@@ -83,20 +82,17 @@ def apply_item(name: str, item: Any, *, settings: Settings | None = None, report
     access = LedgerAccess((settings or load_settings()).ledger_database_url())
     with closing(access):
         delivery = NewDelivery(job=job.name, kind=kind, external_id=external_id, item=text, received_at=utc_now())
-        try:
-            result = one_at_a_time(applied_by(access), access)(job, as_change(item))
-        except SyncBusyError:
-            access.inbox().store_many([delivery])
-            return ItemResult(STORED, external_id or "")
-        access.inbox().store_many([replace(delivery, external_id=result.external_id, action=result.action)])
+        noted = apply_or_store(access)(job, as_change_event(item), delivery)
+    if noted.result is None:
+        return ItemResult(STORED, external_id or "")
     if report is not None:
-        report(job, result)
-    return result
+        report(job, noted.result)
+    return noted.result
 
 
 def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]:
     """Kind, external id and JSON of a change."""
-    change = as_change(item) if item is not None else None
+    change = as_change_event(item) if item is not None else None
     external_id: str | None = None
     if isinstance(change, Ignore):
         raise ItemError("of an Ignore there is nothing to store")
@@ -106,7 +102,7 @@ def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]
             _require_fetch_one(job, change)
             return "delete" if isinstance(change, Delete) else "refetch", external_id, None
         plain = change.item if change is not None else None
-        external_id = checked_external_id(resolve(job.identify(plain)))
+        external_id = external_id_of(job, plain)
         return "upsert", external_id, encode(plain)
     except ConfigurationError:
         raise

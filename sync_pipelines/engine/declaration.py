@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from decimal import Decimal
-from enum import Enum
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
-from uuid import UUID
 
 from sync_pipelines.engine.declaration_checks import check_declaration, check_field_names
 from sync_pipelines.engine.guards import Guards
@@ -17,14 +14,11 @@ from sync_pipelines.engine.items import read_field
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhooks import Webhook
-from sync_pipelines.errors import ItemError
 
 Item = TypeVar("Item")
 Local = TypeVar("Local")
 
 Fetched = Iterable[Any] | AsyncIterable[Any]
-
-_ID_TYPES = (str, int, float, Decimal, UUID, date)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,25 +173,3 @@ class SyncJob(Generic[Item, Local]):
         if isinstance(self.get_version, str):
             return read_field(item, self.get_version)
         return self.get_version(item) if self.get_version is not None else None
-
-
-def checked_external_id(value: Any) -> str:
-    """Makes text of an external id.
-
-    Raises:
-        ItemError: The id is missing (None, NaN), empty, or a truth value.
-    """
-    if value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value:  # noqa: PLR0124 - NaN
-        raise ItemError("the item has no external id (None)")
-    if isinstance(value, Enum):
-        value = value.value
-    if getattr(getattr(value, "dtype", None), "kind", "") in {"i", "u", "f"}:
-        value = value.item()  # a number of numpy's
-    if isinstance(value, bool) or not isinstance(value, _ID_TYPES):
-        raise ItemError(f"the external id is a {type(value).__name__}; an id is text or a number")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a pandas column with a gap turns 7 into 7.0
-    text = str(value).strip() if not isinstance(value, str) else value
-    if not text.strip():
-        raise ItemError(f"the item's external id is empty ({value!r})")
-    return text

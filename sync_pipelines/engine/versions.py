@@ -66,6 +66,19 @@ class Version:
         return bool(self.value < other.value)  # type: ignore[operator]  # both are of one kind
 
 
+def supersedes(version: Version | None, before: Version | None) -> bool:
+    """Returns True if, of two states of one item, the one that came later counts: if it is not older.
+
+    Nothing else decides which of several items of one id counts; but where a database compares,
+    `targets.staging.diff_sql.Planner.find_duplicates` decides the same.
+
+    Args:
+        version: That of the state that came later, None if it has none or none that can be read.
+        before: That of the state that came before.
+    """
+    return before is None or (version is not None and not version.is_older_than(before))
+
+
 def newer_of(first: Version | None, second: Version | None) -> Version | None:
     """Returns the newer one of two, the second if neither is."""
     return first if first is not None and (second is None or second.is_older_than(first)) else second

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.changes import ChangeEvent, Upsert, as_change_event
 from sync_pipelines.engine.webhook_signatures import (
     DeliveryId,
     Signature,
@@ -44,51 +45,6 @@ class WebhookEvent:
     delivery_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Upsert:
-    """The item is new or has changed.
-
-    Args:
-        item: The item as `fetch_external` would give it.
-    """
-
-    item: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """The item is gone.
-
-    Args:
-        external_id: What `get_external_id` gave of it.
-    """
-
-    external_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refetch:
-    """Something about the item has changed; the job's `fetch_one` asks the source what it is now.
-
-    Args:
-        external_id: What `get_external_id` gives of it.
-    """
-
-    external_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ignore:
-    """The event means nothing to this sync.
-
-    Args:
-        reason: Why; the sender gets it in the answer.
-    """
-
-    reason: str = ""
-
-
-Change = Upsert | Delete | Refetch | Ignore
 Parse = Callable[[WebhookEvent], Any | Awaitable[Any]]
 
 
@@ -151,16 +107,16 @@ def check_webhook(webhook: object) -> Webhook:
     return webhook
 
 
-def parse_event(webhook: Webhook, event: WebhookEvent) -> Change:
+def parse_event(webhook: Webhook, event: WebhookEvent) -> ChangeEvent:
     """Decides what an event means.
 
     Raises:
         WebhookRejectedError: `parse` rejects it; or there is no `parse` and the body is no object.
     """
-    return as_change(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
+    return as_change_event(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
 
 
-def body_as_item(event: WebhookEvent) -> Change:
+def body_as_item(event: WebhookEvent) -> ChangeEvent:
     """Decides what an event without a `parse` means.
 
     Raises:
@@ -169,13 +125,6 @@ def body_as_item(event: WebhookEvent) -> Change:
     if not isinstance(event.body, dict):
         raise WebhookRejectedError(f"the body is a JSON {_json_kind(event.body)}; send one object with the item")
     return Upsert(event.body)
-
-
-def as_change(value: Any) -> Change:
-    """Turns what `parse` returned into a change: a bare item is an upsert, None is ignored."""
-    if isinstance(value, (Upsert, Delete, Refetch, Ignore)):
-        return value
-    return Ignore() if value is None else Upsert(value)
 
 
 def decode_body(raw: bytes) -> Any:

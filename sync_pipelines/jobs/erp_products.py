@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from sync_pipelines.engine.changes import Refetch
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.intervals import sync_intervals
 from sync_pipelines.engine.webhook_signatures import StandardWebhooks
-from sync_pipelines.engine.webhooks import Refetch, Webhook, WebhookEvent
+from sync_pipelines.engine.webhooks import Webhook, WebhookEvent
 from sync_pipelines.errors import WebhookRejectedError
 from sync_pipelines.sources.tryton import Product, Tryton
 from sync_pipelines.targets.sql_table import SqlTable

@@ -73,7 +73,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
     )
     def drain(context: OpExecutionContext) -> Iterator[Event]:
         def carry_out(run: Drain, workspace: Workspace) -> SyncResults:
-            return run.run(DrainLimits(linger_s=workspace.linger_s))
+            return run.run(DrainLimits(idle_wait_s=workspace.idle_wait_s))
 
         yield from events_of(context, sync_job, Drain, carry_out, _drain_events)
 

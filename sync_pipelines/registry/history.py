@@ -9,7 +9,8 @@ from typing import Any
 
 from sync_pipelines.database.history import History, HistoryRow
 from sync_pipelines.database.ledger import open_ledger
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.history import HistoryEvent, bound_of, find_line, read_changes
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry.registry import find_job

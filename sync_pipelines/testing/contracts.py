@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import FetchError, ItemError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, Work, open_target
 from sync_pipelines.runner.changes.single_item import sync_single_item

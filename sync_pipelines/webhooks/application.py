@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sync_pipelines.webhooks.delivery_writer import DeliveryWriter
-from sync_pipelines.webhooks.inline import Apply, InlineApplier, Report
+from sync_pipelines.webhooks.inline import ApplyOrStore, InlineApplier, Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.metrics import CONTENT_TYPE, Metrics
 from sync_pipelines.webhooks.receiver import Hook, Receiver
@@ -28,17 +28,17 @@ _PATH = "/webhooks/"
 
 
 def build_app(
-    hooks: Mapping[str, Hook], access: LedgerAccess, apply: Apply, report: Report | None = None
+    hooks: Mapping[str, Hook], access: LedgerAccess, apply_or_store: ApplyOrStore, report: Report | None = None
 ) -> WebhookApp:
     """Puts the receiver together.
 
     Args:
         hooks: The webhooks by name.
         access: The way to the ledger.
-        apply: Applies one change, for webhooks in inline mode.
+        apply_or_store: Applies one change or stores it, for webhooks in inline mode.
         report: Called with what was applied inline.
     """
-    return WebhookApp(hooks, access, InlineApplier(access.inbox, apply, report))
+    return WebhookApp(hooks, access, InlineApplier(apply_or_store, report))
 
 
 class WebhookApp:

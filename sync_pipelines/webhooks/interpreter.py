@@ -12,20 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 from sync_pipelines.database.inbox_storing import NewDelivery
+from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert, as_change_event
 from sync_pipelines.engine.codec import encode
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.redaction import SENSITIVE_NAMES, described, exception_type, message_of
-from sync_pipelines.engine.webhooks import (
-    Change,
-    Delete,
-    Ignore,
-    Refetch,
-    Upsert,
-    Webhook,
-    WebhookEvent,
-    as_change,
-    body_as_item,
-)
+from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, body_as_item
 from sync_pipelines.errors import ConfigurationError, ItemError, WebhookRejectedError
 from sync_pipelines.webhooks.error_log import log_problem
 
@@ -70,7 +62,7 @@ class Meaning:
         delivery: What is to be stored; None for an ignored one.
     """
 
-    change: Change | None
+    change: ChangeEvent | None
     delivery: NewDelivery | None
 
 
@@ -117,7 +109,7 @@ class Interpreter:
             return await self._of_item(event)
         try:
             value = self._webhook.parse(event)
-            change = as_change(await value if inspect.isawaitable(value) else value)
+            change = as_change_event(await value if inspect.isawaitable(value) else value)
             return await self._of_change(change, event, raw.decode())
         except WebhookRejectedError:
             raise
@@ -135,7 +127,7 @@ class Interpreter:
         except Exception as error:
             raise WebhookRejectedError(_message(error)) from error
 
-    async def _of_change(self, change: Change, event: WebhookEvent, payload: str | None) -> Meaning:
+    async def _of_change(self, change: ChangeEvent, event: WebhookEvent, payload: str | None) -> Meaning:
         if isinstance(change, Ignore):
             return Meaning(change, None)
         if isinstance(change, Upsert):

@@ -13,8 +13,9 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
+from sync_pipelines.engine.changes import Ignore
 from sync_pipelines.engine.redaction import message_of
-from sync_pipelines.engine.webhooks import Ignore, Webhook, decode_body
+from sync_pipelines.engine.webhooks import Webhook, decode_body
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
 from sync_pipelines.webhooks.bodies import Body, DisconnectedError, Memory, check_length
 from sync_pipelines.webhooks.delivery_writer import DeliveryWriter, NotStoredError

@@ -11,11 +11,13 @@ import httpx
 import pytest
 
 from sync_pipelines.database.leases import Holder, Leases
-from sync_pipelines.delivery.webhook_app import one_at_a_time, webhook_app
+from sync_pipelines.delivery.apply_or_store import one_at_a_time
+from sync_pipelines.delivery.webhook_app import webhook_app
+from sync_pipelines.engine.changes import Upsert
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhook_signatures import Unsigned
-from sync_pipelines.engine.webhooks import Upsert, Webhook
+from sync_pipelines.engine.webhooks import Webhook
 from sync_pipelines.errors import SyncBusyError
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.settings.model import Settings

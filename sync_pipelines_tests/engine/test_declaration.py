@@ -13,7 +13,8 @@ from uuid import UUID
 
 import pytest
 
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import sync_intervals
 from sync_pipelines.engine.retry import Retry

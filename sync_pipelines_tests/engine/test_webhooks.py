@@ -7,19 +7,10 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert, as_change_event
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.webhook_signatures import BearerToken, HmacSignature, StandardWebhooks, Unsigned, names_of
-from sync_pipelines.engine.webhooks import (
-    Delete,
-    Ignore,
-    Refetch,
-    Upsert,
-    Webhook,
-    WebhookEvent,
-    as_change,
-    decode_body,
-    parse_event,
-)
+from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, decode_body, parse_event
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
 
 AT = datetime(2024, 5, 6, tzinfo=UTC)
@@ -126,7 +117,7 @@ def test_secrets_may_be_one_or_several() -> None:
     ],
 )
 def test_what_parse_gives_is_a_change(given: Any, change: Any) -> None:
-    assert as_change(given) == change
+    assert as_change_event(given) == change
 
     async def parse(_event: WebhookEvent) -> Any:
         return given

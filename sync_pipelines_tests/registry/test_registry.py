@@ -13,10 +13,11 @@ import pytest
 
 from sync_pipelines.delivery.single_items import trigger_item
 from sync_pipelines.delivery.webhook_app import webhook_app
+from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.intervals import sync_intervals
 from sync_pipelines.engine.webhook_signatures import Unsigned
-from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, Webhook
+from sync_pipelines.engine.webhooks import Webhook
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry import registry
 from sync_pipelines.registry.registry import find_job, find_jobs, register_sync_job, schedule_sync_job

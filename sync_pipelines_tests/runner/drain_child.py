@@ -21,7 +21,7 @@ from sync_pipelines.runner.changes.drain import Drain
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.decide.stale_check import StaleCheck
-from sync_pipelines.runner.write.batch_writer import ChunkWriter
+from sync_pipelines.runner.write.batch_writer import BatchWriter
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
@@ -73,8 +73,8 @@ def drain_and_be_killed(folder: Path, url: str, ledger: str | None, instant: str
             killed()
 
     steps: dict[str, tuple[Any, str]] = {
-        "decide": (DrainBatch, "decide"),
-        "write": (ChunkWriter, "write"),
+        "decide": (DrainBatch, "decide_deliveries"),
+        "write": (BatchWriter, "write"),
         "versions": (StaleCheck, "keep_written"),
         "settle": (Inbox, "settle"),
         "chunk": (Batches, "save"),

@@ -18,7 +18,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.changes import retry_failures as retrying_failures
 from sync_pipelines.runner.failures import reconcile as failures_of_runs
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.write.batch_writer import ChunkWriter
+from sync_pipelines.runner.write.batch_writer import BatchWriter
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource
@@ -31,7 +31,7 @@ INSTANTS: Mapping[str, tuple[Any, str]] = {
     "put off": (Failures, "reschedule"),
     "causes": (RunCauses, "keep"),
     "finish": (Ledger, "finish_run"),
-    "write": (ChunkWriter, "write"),
+    "write": (BatchWriter, "write"),
     "chunk": (Batches, "save"),
 }
 

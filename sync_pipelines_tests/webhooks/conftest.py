@@ -26,6 +26,7 @@ from anyio.from_thread import start_blocking_portal
 import sync_pipelines
 from sync_pipelines.database.inbox import Delivery, Inbox
 from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.delivery.apply_or_store import apply_or_store
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhook_signatures import BearerToken, Unsigned
@@ -144,7 +145,7 @@ def receiving(
     """A receiver of the jobs' webhooks over the ledger at that URL; it is patient, for a disk of tests may be busy."""
     access = LedgerAccess(url, answers_within_s)
     with patch.dict(cast("dict[str, Any]", DeliveryWriter.__init__.__kwdefaults__), timeout_s=PATIENCE_S):
-        app = build_app(hooks_of(jobs), access, apply, report)
+        app = build_app(hooks_of(jobs), access, apply_or_store(access, apply), report)
     with start_blocking_portal() as portal:
         try:
             yield Client(app, portal, access.inbox)

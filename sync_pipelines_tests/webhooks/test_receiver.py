@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.webhook_signatures import BearerToken, StandardWebhooks
-from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, WebhookEvent
+from sync_pipelines.engine.webhooks import WebhookEvent
 from sync_pipelines.errors import ConfigurationError, ItemError, TargetError, WebhookRejectedError
 from sync_pipelines.webhooks.interpreter import delivery_name, kept_headers
 from sync_pipelines.webhooks.rate_limit import Rate

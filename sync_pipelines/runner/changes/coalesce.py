@@ -1,28 +1,23 @@
-"""What deliveries mean: each read into a change of one item, and of several for one item the newest."""
+"""What deliveries say: each read into an event of one item, and several for one item coalesced into one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sync_pipelines.database.inbox import Delivery
-from sync_pipelines.engine.calls import resolve
+from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.codec import decode, encode
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
-from sync_pipelines.engine.versions import Version, newer_of
-from sync_pipelines.engine.webhooks import (
-    Change,
-    Delete,
-    Ignore,
-    Refetch,
-    Upsert,
-    WebhookEvent,
-    decode_body,
-    parse_event,
-)
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id, external_id_of
+from sync_pipelines.engine.one_item import OneItem
+from sync_pipelines.engine.versions import Version, newer_of, supersedes
+from sync_pipelines.engine.webhooks import WebhookEvent, decode_body, parse_event
 from sync_pipelines.errors import ItemError
+from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.decide.stale_check import version_of
 
 
@@ -33,7 +28,7 @@ class Incoming:
     Args:
         position: Its place in the batch.
         delivery: As the inbox has it.
-        change: What it says; None if it can't be read.
+        event: What it says; None if it can't be read.
         external_id: Canonical id of the item, as far as it is known.
         version: The item's, for an upsert of a job with `get_version`.
         error: Why it can't be read.
@@ -42,7 +37,7 @@ class Incoming:
 
     position: int
     delivery: Delivery
-    change: Change | None = None
+    event: ChangeEvent | None = None
     external_id: str | None = None
     version: Version | None = None
     error: Exception | None = None
@@ -52,50 +47,42 @@ class Incoming:
     def may_be_overtaken(self) -> bool:
         """False if a later delivery for the item would have found it: waiting, by the id as the target's key has it."""
         was_known = self.delivery.external_id == self.external_id and not self.delivery.attempts
-        return isinstance(self.change, (Upsert, Delete)) and not was_known
+        return isinstance(self.event, (Upsert, Delete)) and not was_known
 
 
-def read_delivery(job: SyncJob[Any, Any], canonical: Callable[[str], str], delivery: Delivery) -> Incoming:
+def read_delivery(job: SyncJob[Any, Any], driver: TargetDriver, delivery: Delivery) -> Incoming:
     """Reads a delivery; what is wrong with it is its own error. Its place is yet to be given.
 
     Args:
         job: The sync job.
-        canonical: External id -> the same as the target's key gives it back.
+        driver: The opened target, which knows canonical ids.
         delivery: As the inbox has it.
     """
-    external_id: str | None = None
-    try:
-        change = _change(job, delivery)
-        if isinstance(change, Ignore):
-            return Incoming(0, delivery, change)
-        if isinstance(change, Upsert):
-            external_id = canonical(checked_external_id(resolve(job.identify(change.item))))
-            version = version_of(job, change.item) if job.get_version is not None else None
-            return Incoming(0, delivery, change, external_id, version)
-        external_id = canonical(checked_external_id(change.external_id))
-        return Incoming(0, delivery, change, external_id)
-    except Exception as error:  # noqa: BLE001 - one bad delivery never stops the others
-        known = external_id if external_id is not None else _canonical_if_known(canonical, delivery)
-        return Incoming(0, delivery, external_id=known, error=error)
-
-
-def _canonical_if_known(canonical: Callable[[str], str], delivery: Delivery) -> str | None:
-    """The canonical id, by which other deliveries for the item are found; as it was stored if it does not convert."""
-    if delivery.external_id is None:
-        return None
-    try:
-        return canonical(delivery.external_id)
-    except Exception:  # noqa: BLE001 - its error is told when the delivery is read
-        return delivery.external_id
+    read = Incoming(0, delivery)
+    errors: list[Exception] = []
+    with OneItem(errors.append):
+        event = _event(job, delivery)
+        if isinstance(event, Ignore):
+            return replace(read, event=event)
+        given = external_id_of(job, event.item) if isinstance(event, Upsert) else checked_external_id(event.external_id)
+        read = replace(read, external_id=driver.canonical_id(given))
+        if isinstance(event, Upsert) and job.get_version is not None:
+            read = replace(read, version=version_of(job, event.item))
+        return replace(read, event=event)
+    if read.external_id is None and delivery.external_id is not None:  # other deliveries for the item are found by it
+        read = replace(read, external_id=delivery.external_id)
+        with suppress(Exception):  # it is kept as it was stored
+            read = replace(read, external_id=driver.canonical_id(delivery.external_id))
+    return replace(read, error=errors[0])
 
 
 def in_their_order(read: Iterable[Incoming]) -> list[Incoming]:
-    """Deliveries in the order in which they came, each with its place."""
+    """Returns deliveries in the order in which they came, each with its place."""
     in_order = sorted(read, key=lambda each: each.delivery.id)
     return [replace(each, position=place) for place, each in enumerate(in_order)]
 
 
-def _change(job: SyncJob[Any, Any], delivery: Delivery) -> Change:
+def _event(job: SyncJob[Any, Any], delivery: Delivery) -> ChangeEvent:
     if delivery.kind == "event":
         return _parsed(job, delivery)
     if delivery.kind == "upsert":
@@ -106,7 +93,7 @@ def _change(job: SyncJob[Any, Any], delivery: Delivery) -> Change:
     return kinds[delivery.kind](delivery.external_id or "")
 
 
-def _parsed(job: SyncJob[Any, Any], delivery: Delivery) -> Change:
+def _parsed(job: SyncJob[Any, Any], delivery: Delivery) -> ChangeEvent:
     if job.webhook is None:
         raise ItemError("the job has no webhook any more whose parse could read the delivery")
     body = decode_body((delivery.payload or "").encode("utf-8", "surrogatepass"))
@@ -116,90 +103,84 @@ def _parsed(job: SyncJob[Any, Any], delivery: Delivery) -> Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Coalesced:
     """What is to be done for one item.
 
     Args:
-        winner: The delivery that it is done for.
-        change: What is to be done.
-        losers: The deliveries that it makes up for.
+        kept: The delivery that it is done for.
+        event: What is to be done.
+        superseded: The deliveries that it makes up for.
     """
 
-    winner: Incoming
-    change: Change
-    losers: Sequence[Incoming] = ()
+    kept: Incoming
+    event: ChangeEvent
+    superseded: Sequence[Incoming] = ()
 
-    def asked_for(self) -> Choice:
-        """The same, decided by what the source says the item is now."""
-        return replace(self, change=Refetch(_asked_id(self.winner)))
+    def to_be_asked(self) -> Coalesced:
+        """Returns the same, decided by what the source says the item is now."""
+        return replace(self, event=Refetch(_source_id(self.kept)))
 
     @property
     def passed_over_delete(self) -> Incoming | None:
         """The last delete that an item which came after it makes up for, unless it is too old to do so."""
-        if not isinstance(self.winner.change, Upsert) or self.change is not self.winner.change:
+        if not isinstance(self.kept.event, Upsert) or self.event is not self.kept.event:
             return None
-        return next((each for each in reversed(self.losers) if isinstance(each.change, Delete)), None)
+        return next((each for each in reversed(self.superseded) if isinstance(each.event, Delete)), None)
 
     @property
     def newest_version(self) -> Version | None:
         """The highest version that any of its deliveries has."""
         newest: Version | None = None
-        for each in (*self.losers, self.winner):
+        for each in (*self.superseded, self.kept):
             newest = newer_of(newest, each.version)
         return newest
 
 
-def choose(group: Sequence[Incoming], *, can_refetch: bool, unsure_until: datetime | None) -> Choice:
-    """Chooses among the deliveries for one item.
+def coalesce(group: Sequence[Incoming], *, can_ask: bool, unsure_until: datetime | None) -> Coalesced:
+    """Coalesces the deliveries for one item.
 
-    The highest version wins, without versions the one that came last. A delete, which has no version, counts unless an
-    item that came after it is newer than those before it. Where that can't tell which is the newer state, the source is
-    asked, if it can be.
+    The item that supersedes all others is kept. A delete, which has no version, counts unless an item that came after
+    it supersedes those before it. Where that can't tell which is the newer state, the source is asked, if it can be.
 
     Args:
         group: Deliveries that could be read, in the order in which they came.
-        can_refetch: True if the job has a `fetch_one`.
+        can_ask: True if the job has a `fetch_one`.
         unsure_until: What came until then may be older than what a full sync has applied meanwhile.
     """
-    upserts = [each for each in group if isinstance(each.change, Upsert)]
-    deletes = [each for each in group if isinstance(each.change, Delete)]
-    thin = [each for each in group if isinstance(each.change, Refetch)]
-    winner = thin[-1] if thin else _newest(upserts) if upserts else deletes[-1]
-    if not thin and deletes and winner.position < deletes[-1].position:
-        winner = deletes[-1]
-    assert winner.change is not None  # noqa: S101 - tells mypy; only what could be read is in the group
-    losers = [each for each in group if each is not winner]
-    if thin or (can_refetch and not _is_sure(winner, upserts, deletes, unsure_until)):
-        return Choice(winner, winner.change, losers).asked_for()
-    return Choice(winner, winner.change, losers)
+    upserts = [each for each in group if isinstance(each.event, Upsert)]
+    deletes = [each for each in group if isinstance(each.event, Delete)]
+    notifications = [each for each in group if isinstance(each.event, Refetch)]
+    kept = notifications[-1] if notifications else _newest(upserts) if upserts else deletes[-1]
+    if not notifications and deletes and kept.position < deletes[-1].position:
+        kept = deletes[-1]
+    assert kept.event is not None  # noqa: S101 - tells mypy; only what could be read is in the group
+    coalesced = Coalesced(kept, kept.event, [each for each in group if each is not kept])
+    if notifications or (can_ask and not _is_sure(kept, upserts, deletes, unsure_until)):
+        return coalesced.to_be_asked()
+    return coalesced
 
 
 def _is_sure(
-    winner: Incoming, upserts: Sequence[Incoming], deletes: Sequence[Incoming], unsure_until: datetime | None
+    kept: Incoming, upserts: Sequence[Incoming], deletes: Sequence[Incoming], unsure_until: datetime | None
 ) -> bool:
-    """True if the winner is the newest state beyond doubt."""
-    if winner.is_overtaken or (upserts and deletes):
+    """True if it is the newest state beyond doubt."""
+    if kept.is_overtaken or (upserts and deletes):
         return False
-    if winner.version is not None:
-        return not _is_contested(winner, upserts)
-    return unsure_until is None or winner.delivery.received_at > unsure_until
+    if kept.version is not None:
+        return not any(each.version == kept.version and each.event != kept.event for each in upserts)
+    return unsure_until is None or kept.delivery.received_at > unsure_until
 
 
 def _newest(upserts: Sequence[Incoming]) -> Incoming:
     newest = upserts[0]
     for each in upserts[1:]:
-        if each.version is None or newest.version is None or not each.version.is_older_than(newest.version):
+        if supersedes(each.version, newest.version):
             newest = each
     return newest
 
 
-def _is_contested(winner: Incoming, upserts: Sequence[Incoming]) -> bool:
-    """True if another delivery says something else of the same version."""
-    return any(each.version == winner.version and each.change != winner.change for each in upserts)
-
-
-def _asked_id(incoming: Incoming) -> str:
+def _source_id(incoming: Incoming) -> str:
     """The id as the source wrote it, which it may know better than the canonical one."""
-    if isinstance(incoming.change, (Delete, Refetch)):
-        return incoming.change.external_id
+    if isinstance(incoming.event, (Delete, Refetch)):
+        return incoming.event.external_id
     return incoming.delivery.external_id or incoming.external_id or ""

@@ -1,9 +1,9 @@
-"""The drain: what waits in the inbox through the same diff and apply as a full run, in batches until it is empty."""
+"""The drain: decides on what waits in the inbox, and writes it, in batches until it is empty."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -18,15 +18,16 @@ from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.plan import Outcome
+from sync_pipelines.engine.plan import SUCCEEDED, Outcome
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.changes.coalesce import Incoming, in_their_order, read_delivery
-from sync_pipelines.runner.changes.drain_batch import BatchResult, DrainBatch
+from sync_pipelines.runner.changes.drain_batch import DrainBatch
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
@@ -41,7 +42,6 @@ _QUICK_S, _SLOW_S = 2.0, 20.0
 _BATCH_BYTES = 32_000_000
 """What the deliveries of a batch may take, and once more what comes with them."""
 _POLL_S = 0.25
-_WRITTEN = [each.value for each in (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class DrainLimits:
     """How long a drain goes on.
 
     Args:
-        linger_s: Seconds to wait for late arrivals once the inbox is empty.
+        idle_wait_s: Seconds to wait for late arrivals once the inbox is empty.
         longest_s: Seconds after which it ends although more waits, so that a full sync gets its turn.
     """
 
-    linger_s: float = 2.0
+    idle_wait_s: float = 2.0
     longest_s: float = 600.0
 
 
@@ -124,7 +124,7 @@ class Drain:
                 self._apply(run_id, number, driver, deliveries)
                 number, last_arrival_s = number + 1, time.monotonic()
                 self._adapt(last_arrival_s - looked_s)
-            elif time.monotonic() - last_arrival_s >= limits.linger_s:
+            elif time.monotonic() - last_arrival_s >= limits.idle_wait_s:
                 return
             else:
                 sleep(_POLL_S)
@@ -137,7 +137,7 @@ class Drain:
         self._batch_size = min(self._batch_size, BATCH_SIZE)
 
     def _next(self, driver: TargetDriver) -> Sequence[Incoming]:
-        """The deliveries that are due, and others that wait for the same items, so that none comes too late.
+        """Returns the deliveries that are due, and others that wait for the same items, so that none comes too late.
 
         Their ids are looked for as the target's key has them too: that is how those are stored that have been tried.
         """
@@ -146,10 +146,10 @@ class Drain:
         stored = inbox.oldest_waiting(name, size, due_at=self._workspace.clock(), max_bytes=_BATCH_BYTES)
         if not stored:
             return []
-        due = {each.id: read_delivery(self.job, driver.canonical_id, each) for each in stored}
+        due = {each.id: read_delivery(self.job, driver, each) for each in stored}
         ids = {id_ for each in due.values() for id_ in (each.external_id, each.delivery.external_id) if id_ is not None}
         others = [each for each in inbox.waiting_of(name, list(ids), stored[-1].id, _BATCH_BYTES) if each.id not in due]
-        read = [*due.values(), *(read_delivery(self.job, driver.canonical_id, each) for each in others)]
+        read = [*due.values(), *(read_delivery(self.job, driver, each) for each in others)]
         return self._with_overtaken(in_their_order(read))
 
     def _with_overtaken(self, deliveries: Sequence[Incoming]) -> Sequence[Incoming]:
@@ -164,7 +164,7 @@ class Drain:
         inbox, name, first = self._workspace.inbox, self.job.name, known[0].delivery.id
         ids = list({each.external_id or "" for each in known})
         has_versions = self.job.get_version is not None
-        actions = _WRITTEN if has_versions and self.job.fetch_one is None else None
+        actions = sorted(SUCCEEDED) if has_versions and self.job.fetch_one is None else None
         newest = deleted = inbox.newest_applied(name, ids, first, actions)
         if has_versions:
             deleted = inbox.newest_applied(name, ids, first, [Outcome.DELETED.value])
@@ -181,26 +181,26 @@ class Drain:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
         rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
         batch = DrainBatch(rules, deliveries, self._unsure_until)
-        batch.decide()
-        result: BatchResult | None = None
+        batch.decide_deliveries()
+        outcomes: Outcomes | None = None
         try:
-            result = driver.at_once(lambda: self._apply_together(run_id, number, driver, batch))
+            outcomes = driver.at_once(lambda: self._apply_together(run_id, number, driver, batch))
         except DBAPIError:
-            result = self._committed(run_id, number, batch)
-            if result is None:
+            outcomes = self._committed(run_id, number, batch)
+            if outcomes is None:
                 self._report.line("drain: this batch is written in several transactions, for the database refuses one")
-        if result is None:
+        if outcomes is None:
             try:
-                batch.write(None)
+                batch.write_deliveries(None)
             finally:
-                result = batch.result
-                self._settle(run_id, number, result)  # what has no outcome stays waiting
-        self._tell(result)
+                outcomes = batch.outcomes
+                self._complete(run_id, number, batch, outcomes)  # what has no outcome stays waiting
+        self._report_items(batch, outcomes)
         if batch.outage is not None:
             raise batch.outage
 
-    def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> BatchResult | None:
-        """None if target and ledger are two databases."""
+    def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> Outcomes | None:
+        """Writes and completes a batch in one transaction; None if target and ledger are two databases."""
         committed = self._committed(run_id, number, batch)
         if committed is not None:
             return committed
@@ -209,69 +209,68 @@ class Drain:
                 if connection is None or not self._workspace.ledger.is_in(connection):
                     return None
                 with driver.lease_locked():
-                    result = batch.write(connection)
-                    self._settle(run_id, number, result, connection)
-                batch.written = result
+                    outcomes = batch.write_deliveries(connection)
+                    self._complete(run_id, number, batch, outcomes, connection)
+                batch.written = outcomes
         except LeaseLostError:
             raise
         except TargetError as error:  # the connection failed, and all is undone
             raise RetryableError(message_of(error)) from error
-        return result
+        return outcomes
 
-    def _committed(self, run_id: str, number: int, batch: DrainBatch) -> BatchResult | None:
-        """What an attempt has done whose commit came through, but not the answer to it; None if there was none."""
+    def _committed(self, run_id: str, number: int, batch: DrainBatch) -> Outcomes | None:
+        """Returns what an attempt has done whose commit was uncertain but has succeeded; None if there was none."""
         if batch.written is None or BatchKey(number=number) not in self._workspace.batches.of_run(run_id):
             return None
         return batch.written
 
-    def _settle(self, run_id: str, number: int, result: BatchResult, within: Connection | None = None) -> None:
+    def _complete(
+        self, run_id: str, number: int, batch: DrainBatch, outcomes: Outcomes, within: Connection | None = None
+    ) -> None:
+        """Completes the deliveries that have an outcome, and resolves failures of their items."""
         now = self._workspace.clock()
-        errors = [result.errors[position] for position in sorted(result.errors)]
-        resolve_delivered(self.job, self._workspace.failures, _went_through(result), now, within)
-        self._workspace.inbox.settle(self._settled(result, now), now, within)
-        counts = {**result.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
+        resolve_delivered(self.job, self._workspace.failures, _succeeded(batch, outcomes), now, within)
+        self._workspace.inbox.settle(self._completed(batch, outcomes, now), now, within)
         recorder = Recorder(self._workspace, Writer(self.job.name, run_id, DRAIN))
-        also = partial(recorder.keep, result.written)
-        rows, key = map(error_row, errors), BatchKey(number=number)
+        counts, rows = outcomes.counts().to_dict(), map(error_row, outcomes.all_errors())
+        key, also = BatchKey(number=number), partial(recorder.keep, outcomes.written)
         self._workspace.batches.save(run_id, key, counts, rows, now, within=within, also=also)
 
-    def _settled(self, result: BatchResult, now: datetime) -> list[Settled]:
-        settled: list[Settled] = []
-        for each in result.incoming:
-            error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
+    def _completed(self, batch: DrainBatch, outcomes: Outcomes, now: datetime) -> Iterator[Settled]:
+        for each in batch.incoming:
+            error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
-                in_vain = each.position in result.in_vain
+                in_vain = each.position in batch.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
                 again_at = now + AFTER_OUTAGE if in_vain else again_at
-                settled.append(Settled(each.delivery.id, _other_id(each), None, _told(error), again_at, not in_vain))
+                yield Settled(each.delivery.id, _other_id(each), None, _message(error), again_at, not in_vain)
             elif outcome is not None:
-                settled.append(Settled(each.delivery.id, _other_id(each), outcome.value))
-        return settled
+                yield Settled(each.delivery.id, _other_id(each), outcome.value)
 
-    def _tell(self, result: BatchResult) -> None:
-        for position in sorted(result.errors):
-            self._report.item_failed(result.errors[position])
-        for each in result.incoming:
-            error, outcome = result.errors.get(each.position), result.outcomes.get(each.position)
+    def _report_items(self, batch: DrainBatch, outcomes: Outcomes) -> None:
+        for failed in outcomes.all_errors():
+            self._report.item_failed(failed)
+        for each in batch.incoming:
+            error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
-                self.applied.append(Applied(each.external_id, "failed", _told(error)))
+                self.applied.append(Applied(each.external_id, "failed", _message(error)))
             elif outcome is not None:
                 self.applied.append(Applied(each.external_id, outcome.value))
 
 
-def _went_through(result: BatchResult) -> list[Delivered]:
-    """The items whose records are now what the deliveries say."""
+def _succeeded(batch: DrainBatch, outcomes: Outcomes) -> list[Delivered]:
+    """Returns the items whose records are now what the deliveries say."""
     return [
         Delivered(each.external_id, each.delivery.received_at, each.version)
-        for each in result.incoming
-        if each.external_id is not None and getattr(result.outcomes.get(each.position), "value", None) in _WRITTEN
+        for each in batch.incoming
+        if each.external_id is not None and outcomes.by_handle.get(each.position) in SUCCEEDED
     ]
 
 
 def _other_id(incoming: Incoming) -> str | None:
-    """The item's canonical id, if the inbox does not have it as it is."""
+    """Returns the item's canonical id, if the inbox does not have it as it is."""
     return None if incoming.external_id == incoming.delivery.external_id else incoming.external_id
 
 
-def _told(error: SyncError) -> str:
+def _message(error: SyncError) -> str:
     return f"{error.exception_type}: {error.message}"

@@ -14,7 +14,8 @@ from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.tables import RETRY
-from sync_pipelines.engine.declaration import SyncJob, checked_external_id
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.progress import OnProgress, Progress
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, ItemError, RunError
@@ -61,7 +62,7 @@ def retry_failures(  # noqa: PLR0913 - one job and its options, by keyword
         SyncBusyError: Another run of this sync is still under way; nothing was done.
         ConfigurationError: An id has no failure that can be tried again, ids and `everything` are both given, or a
             declaration, a setting or a table is wrong.
-        TargetError: The target does not answer; what went through is accounted for in `results`.
+        TargetError: The target does not answer; what succeeded is accounted for in `results`.
         FetchError: The source does not answer; what was not asked for is left as it is.
     """
     if not isinstance(job, SyncJob):
@@ -83,7 +84,7 @@ def _id_text(job: SyncJob[Any, Any], given: Any) -> str:
 
 
 def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | None) -> Retryable:
-    """Which failures of a job may be tried again.
+    """Says which failures of a job may be tried again.
 
     Args:
         job: The sync job.
@@ -193,12 +194,12 @@ class RetryRun:
             batch = RetryBatch(rules, failures, self._done, self._workspace.clock())
             self._put_off(failures)
             try:
-                batch.decide()
+                batch.decide_failures()
                 if batch.has_writes:
                     self._workspace.ledger.begin_apply(run_id, self._workspace.clock())
-                batch.write()
+                batch.write_failures()
             finally:
-                self._settle(run_id, batch)
+                self._note(run_id, batch)
             self._done += len(failures)
             self._report.progress(Progress("apply", total, self._done, total))
             if batch.outage is not None:
@@ -222,16 +223,16 @@ class RetryRun:
         later = {each.key: retry.next_at(min(each.attempts, retry.attempts - 1), now) for each in failures}
         self._failures.reschedule(self.job.name, {key: at for key, at in later.items() if at is not None})
 
-    def _settle(self, run_id: str, batch: RetryBatch) -> None:
+    def _note(self, run_id: str, batch: RetryBatch) -> None:
         """Notes what became of a batch, all in one transaction."""
         now, name = self._workspace.clock(), self.job.name
-        errors = [batch.errors[position] for position in sorted(batch.errors)]
-        failed = batch.failed()
+        outcomes, failed = batch.outcomes, batch.failed()
+        errors = outcomes.all_errors()
         notes = FailureNotes(self.job, self._failures, run_id, now)
-        also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, batch.written)
+        also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, outcomes.written)
         with self._failures.transaction() as connection:
-            counts = {**batch.counts().to_dict(), "recovered": 0}  # what was found up to date counts as unchanged
-            rows, key = map(error_row, errors), BatchKey(number=self._batches_done)
+            counts, rows = outcomes.counts().to_dict(), map(error_row, errors)
+            key = BatchKey(number=self._batches_done)
             self._workspace.batches.save(run_id, key, counts, rows, now, within=connection, also=also)
             other_key = [key for key, each in failed.items() if each.key != key]
             self._failures.resolve(name, batch.resolved_keys() + other_key, run_id, now, connection)

@@ -43,7 +43,7 @@ class Workspace:
         work_schema: Schema of working tables in a target's database.
         clock: Gives the time, aware.
         retries: When a delivery that failed is tried again.
-        linger_s: Seconds that a drain waits for late arrivals.
+        idle_wait_s: Seconds that a drain waits for late arrivals.
         keep_plans: How long a plan can be applied; by default as long as files of past runs stay.
     """
 
@@ -57,7 +57,7 @@ class Workspace:
     work_schema: str = "sync_pipelines_work"
     clock: Clock = utc_now
     retries: Retry = Retry(first_wait_s=10)
-    linger_s: float = 5.0
+    idle_wait_s: float = 5.0
     keep_plans: timedelta | None = None
 
     @property
@@ -149,6 +149,6 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             work_schema=settings.work_schema,
             clock=clock,
             retries=Retry(settings.delivery_attempts, settings.delivery_first_wait_s),
-            linger_s=settings.idle_wait_s,
+            idle_wait_s=settings.idle_wait_s,
             keep_plans=timedelta(days=settings.keep_plans_days) if settings.keep_plans_days else None,
         )

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sync_pipelines.engine.versions import Version
+from sync_pipelines.engine.versions import Version, supersedes
 
 _LOOKUP = 500
 
 
 class DuplicateIndex:
-    """External id -> place of the last item that has it.
+    """Knows for each external id the place of the item that counts.
 
     Args:
         path: A working file; an old one is overwritten, and it is removed at the end.
@@ -35,21 +35,21 @@ class DuplicateIndex:
         return self
 
     def add(self, ids: Iterable[tuple[str, int]]) -> None:
-        """Notes ids with their positions; the later position of an id wins."""
+        """Adds ids with their positions, the later ones last: without versions, the later position of an id counts."""
         self._connection.execute("BEGIN")
         self._connection.executemany("INSERT OR REPLACE INTO seen (id, position) VALUES (?, ?)", ids)
         self._connection.execute("COMMIT")
 
     def add_versions(self, ids: Sequence[tuple[str, int, Version | None]]) -> None:
-        """Notes ids with positions and versions; the newest version of an id wins, of equal ones the later position."""
-        winners: dict[str, tuple[int, str | None]] = dict(self._versions([each[0] for each in ids]))
+        """Adds ids with their positions, the later ones last, and their versions."""
+        counting: dict[str, tuple[int, str | None]] = dict(self._versions([each[0] for each in ids]))
         for external_id, position, version in ids:
-            known = winners.get(external_id)
-            kept = Version.from_text(known[1]) if known is not None and known[1] is not None else None
-            if kept is None or (version is not None and not version.is_older_than(kept)):
-                winners[external_id] = (position, version.text if version is not None else None)
+            known = counting.get(external_id)
+            before = Version.from_text(known[1]) if known is not None and known[1] is not None else None
+            if supersedes(version, before):
+                counting[external_id] = (position, version.text if version is not None else None)
         self._connection.execute("BEGIN")
-        rows = ((external_id, *winner) for external_id, winner in winners.items())
+        rows = ((external_id, *place) for external_id, place in counting.items())
         self._connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", rows)
         self._connection.execute("COMMIT")
 

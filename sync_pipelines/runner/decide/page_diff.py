@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, PlanEntry
+from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.runner.decide.changes import Change, Decided, decide_changes
 from sync_pipelines.runner.decide.delete_delay import DeleteDelay
 from sync_pipelines.runner.decide.duplicates import DuplicateIndex
 from sync_pipelines.runner.decide.rules import RunRules
@@ -50,40 +50,6 @@ class NoDuplicates:
         """Knows no other place of any id."""
         del ids
         return {}
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An item that the diff has to decide on."""
-
-    position: int
-    external_id: str
-    item: Any
-
-
-@dataclass
-class PageDiff:
-    """What the diff of one page gives."""
-
-    entries: list[PlanEntry] = field(default_factory=list)
-    failed: list[SyncError] = field(default_factory=list)
-    duplicates: list[Duplicate] = field(default_factory=list)
-    skipped: list[Candidate] = field(default_factory=list)
-    stale: list[Candidate] = field(default_factory=list)  # older than what is there
-    unchanged: list[Candidate] = field(default_factory=list)
-
-    def counts(self) -> Counts:
-        """The outcomes that are settled without a write."""
-        return Counts(
-            unchanged=len(self.unchanged),
-            skipped=len(self.skipped) + len(self.stale),
-            failed=len(self.failed),
-            duplicate=len(self.duplicates),
-        )
-
-    def fail(self, position: int, external_id: str | None, error: Exception) -> None:
-        """Keeps an item's error."""
-        self.failed.append(SyncError.of(error, external_id, position))
 
 
 def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durable: bool = False) -> PlanSummary:
@@ -120,18 +86,21 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
         if rules.limits is not None:
             verdict = rules.limits.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
         notes = notes_of(reason, stale, rules.delete_delay)
-        planned = PlanSummary(total, settled, plan.rows, notes, None, entries.counts(), verdict, reason is not None)
-        whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
-        planned = whole if durable else planned.without_withheld(entries.counts())
+        planned = PlanSummary(
+            total,
+            settled,
+            plan.rows,
+            notes,
+            planned=entries.counts(),
+            verdict=verdict,
+            deletes_withheld=reason is not None,
+        )
+        planned = planned.as_dry_run() if durable else planned.without_withheld(entries.counts())
         findings.finish({})
         plan.finish(planned.summary())
     if planned.verdict and rules.limits is not None:
         rules.limits.keep(entries_of(files, verdict.withheld))
     return replace(planned, verdict=verdict)
-
-
-def _would_withhold(reason: str) -> str:
-    return f"a run would be guarded: {reason}"
 
 
 def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay | None = None) -> list[str]:
@@ -152,10 +121,11 @@ def _rows_in_pages(files: RunFiles) -> Iterator[list[SnapshotRow]]:
         yield from (each.rows() for each in page.slices(PAGE_SIZE))
 
 
-def tell_findings(findings: PageWriter, page: PageDiff, report: RunReport) -> None:
+def tell_findings(findings: PageWriter, page: Decided, report: RunReport) -> None:
     """Keeps what the diff of a page found, and shows the first errors."""
-    write_findings(findings, page.failed, page.duplicates)
-    for error in sorted(page.failed, key=lambda error: error.position):
+    failed = page.failed
+    write_findings(findings, failed, page.duplicates)
+    for error in failed:
         report.item_failed(error)
 
 
@@ -199,100 +169,48 @@ def _index_versions(files: RunFiles, driver: TargetDriver, index: DuplicateIndex
 
 
 def _version_or_none(stale_check: StaleCheck, row: SnapshotRow) -> Version | None:
-    try:
+    with suppress(Exception):  # its error is reported when it is its turn
         return None if row.message is not None else stale_check.version_of(row.item)
-    except Exception:  # noqa: BLE001 - its error is told when it is its turn
-        return None
+    return None
 
 
-def diff_page(rules: RunRules, index: FindsPositions, rows: Sequence[SnapshotRow]) -> PageDiff:
+def diff_page(rules: RunRules, index: FindsPositions, rows: Sequence[SnapshotRow]) -> Decided:
     """Decides on a page of a snapshot.
 
     Args:
         rules: What decides about each item.
-        index: Says where the last item of an id is.
+        index: Says where the item that counts of an id is.
         rows: Rows of a snapshot.
     """
-    job, driver, stale_check = rules.job, rules.driver, rules.stale_check
-    page = PageDiff()
-    candidates = _without_skipped(job, _winners(driver, index, rows, page), page)
-    found, broken = driver.find([each.external_id for each in candidates])
-    if stale_check is not None:
-        candidates = _without_stale(stale_check, candidates, found, page)
-    for each in candidates:
-        if each.external_id in broken:
-            page.fail(each.position, each.external_id, broken[each.external_id])
-        else:
-            _decide(driver, each, found.get(each.external_id), page)
-    if stale_check is not None:
-        stale_check.keep({each.external_id: each.item for each in page.unchanged})
-    return page
+    decided = Decided()
+    decide_changes(rules, _changes(rules.driver, index, rows, decided), decided)
+    return decided
 
 
-def _without_stale(
-    stale_check: StaleCheck, candidates: Sequence[Candidate], found: Mapping[str, Any], page: PageDiff
-) -> list[Candidate]:
-    """The candidates that are not older than their local records."""
-    known = stale_check.known(found, [each.external_id for each in candidates])
-    fresh: list[Candidate] = []
-    for each in candidates:
-        try:
-            is_stale = stale_check.is_older(stale_check.version_of(each.item), known.get(each.external_id))
-        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-            page.fail(each.position, each.external_id, error)
-            continue
-        (page.stale if is_stale else fresh).append(each)
-    return fresh
-
-
-def _winners(
-    driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow], page: PageDiff
-) -> list[Candidate]:
-    """The rows that count, as candidates; sets aside failed items and duplicates."""
+def _changes(
+    driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow], decided: Decided
+) -> list[Change]:
+    """The rows that count, as changes; what has failed already and duplicates have their outcomes."""
     driver.expect([row.external_id for row in rows if row.external_id is not None])
     canonical = {
         row.external_id: driver.canonical_or_error(row.external_id) for row in rows if row.external_id is not None
     }
     last = index.positions([each for each in canonical.values() if isinstance(each, str)])
-    winners: list[Candidate] = []
+    changes: list[Change] = []
+    outcomes = decided.outcomes
     for row in rows:
         known = canonical.get(row.external_id) if row.external_id is not None else None
         if isinstance(known, str) and last.get(known, row.position) != row.position:
-            page.duplicates.append(Duplicate(known, row.position, last[known]))
+            outcomes.keep(row.position, Outcome.DUPLICATE)
+            decided.duplicates.append(Duplicate(known, row.position, last[known]))
         elif row.message is not None:
-            page.failed.append(SyncError(row.external_id, row.message, row.exception_type or "", row.position))
+            error = SyncError(row.external_id, row.message, row.exception_type or "", row.position)
+            outcomes.errors[row.position] = error
         elif isinstance(known, str):
-            winners.append(Candidate(row.position, known, row.item))
+            changes.append(Change(row.position, known, row.item))
         elif known is not None:
-            page.fail(row.position, row.external_id, known)
-    return winners
-
-
-def _without_skipped(job: SyncJob[Any, Any], winners: Sequence[Candidate], page: PageDiff) -> list[Candidate]:
-    candidates: list[Candidate] = []
-    for each in winners:
-        try:
-            skipped = job.should_skip is not None and bool(call(job.should_skip, each.item))
-        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-            page.fail(each.position, each.external_id, error)
-            continue
-        (page.skipped if skipped else candidates).append(each)
-    return candidates
-
-
-def _decide(driver: TargetDriver, candidate: Candidate, local: Any | None, page: PageDiff) -> None:
-    try:
-        comparison = driver.compare(candidate.item, local)
-    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-        page.fail(candidate.position, candidate.external_id, error)
-        return
-    if not comparison.changed:
-        page.unchanged.append(candidate)
-        return
-    action = Action.CREATE if local is None else Action.UPDATE
-    page.entries.append(
-        PlanEntry(action, candidate.external_id, candidate.position, candidate.item, comparison.changes, local=local)
-    )
+            outcomes.fail(row.position, row.external_id, known)
+    return changes
 
 
 def _plan_deletes(rules: RunRules, index: DuplicateIndex, entries: PlanPages, *, look_up: bool) -> int:

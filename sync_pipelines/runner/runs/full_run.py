@@ -12,14 +12,14 @@ from sync_pipelines.database.batches import EARLIER, STAGED, BatchKey, WrittenBa
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
-from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.limits import note_withheld
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, bulk_request, open_bulk
+from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, open_staged, staging_request
 from sync_pipelines.runner.fetch.fetch import fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
@@ -147,27 +147,27 @@ class SyncRun:
                 session.look_up()
             if session.batches:
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
-            with self._opened(files, snapshot.run_id) as (driver, bulk):
+            with self._opened(files, snapshot.run_id) as (driver, staged):
                 notes.extend(driver.notes())
-                planned = self._diff(session, files, driver, bulk)
+                planned = self._diff(session, files, driver, staged)
             notes.extend(planned.notes)
         return PlanRef(snapshot.run_id, planned.writes)
 
     @contextmanager
     def _opened(
         self, files: RunFiles, run_id: str, held: HeldLease | None = None
-    ) -> Iterator[tuple[TargetDriver, Any | None]]:
+    ) -> Iterator[tuple[TargetDriver, Staged | None]]:
         """The target, and what it offers for many items at once."""
-        request = bulk_request(self.job, self._workspace, files, run_id)
-        with open_target(self.job, held) as driver, open_bulk(driver, request) as bulk:
-            yield driver, bulk
+        request = staging_request(self.job, self._workspace, files, run_id, is_dry=not self.applies)
+        with open_target(self.job, held) as driver, open_staged(driver, request) as staged:
+            yield driver, staged
 
-    def _diff(self, session: RunSession, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlanSummary:
+    def _diff(self, session: RunSession, files: RunFiles, driver: TargetDriver, staged: Staged | None) -> PlanSummary:
         run_id, noted = session.run_id, session.batches
         session.forget_batches()
-        if bulk is not None:
-            move_left(self._workspace, session.run, driver, bulk)
-        planned = self._compare(run_id, files, driver, bulk, noted)
+        if staged is not None and self.applies:
+            move_left(self._workspace, session.run, driver, staged)
+        planned = self._compare(run_id, files, driver, staged, noted)
         with self._ledger.together():
             planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
             failed = map(error_row, read_failed(files))
@@ -180,30 +180,30 @@ class SyncRun:
         return planned
 
     def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: WrittenBatches
+        self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, noted: WrittenBatches
     ) -> PlanSummary:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
         rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
-            self._workspace, run_id, files
+            self._workspace, run_id, files, is_dry=not self.applies
         )
-        if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(StagedDiff(rules, files, bulk, self._report).run)
+        if staged is not None and self._is_worth_it(files):
+            found = driver.at_once(StagedDiff(rules, files, staged, self._report, durable=not self.applies).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
-                self._tell_recovered(run_id, bulk, noted)
+                self._tell_recovered(run_id, staged, noted)
                 if not found.writes:
-                    driver.at_once(bulk.drop)  # nobody will apply anything
+                    driver.at_once(staged.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(rules, files, self._report)
+        return diff_snapshot(rules, files, self._report, durable=not self.applies)
 
     def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
         """Keeps what guards withhold as a plan; gives what a person should know of it."""
         return note_withheld(self.job, self._workspace, run_id, planned)
 
-    def _tell_recovered(self, run_id: str, bulk: Any, noted: WrittenBatches) -> None:
+    def _tell_recovered(self, run_id: str, staged: Staged, noted: WrittenBatches) -> None:
         """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""
-        unnoted = bulk.recovered - noted.written(STAGED)
+        unnoted = staged.recovered - noted.written(STAGED)
         if unnoted > 0:
             counts = {"recovered": unnoted + noted.written()}
             self._workspace.batches.replace(run_id, BatchKey(EARLIER), counts, self._workspace.clock())
@@ -257,42 +257,43 @@ class SyncRun:
         planned = PlanSummary.of_summary(read_summary(files.plan))
         if verify:
             self._report.line("apply: going on after an attempt that broke off")
-            session.sort_batches(is_staged=planned.bulk is not None)
+            session.sort_batches(is_staged=planned.staged is not None)
         if planned.writes:
             self._report.line(f"apply: writing {planned.writes:,} records")
-        is_applied = planned.bulk is not None and session.batches.is_complete
-        with self._opened(files, run_id, held) as (driver, bulk):
+        is_applied = planned.staged is not None and session.batches.is_complete
+        with self._opened(files, run_id, held) as (driver, staged):
             if is_applied:
-                driver.at_once(lambda: _is_ready(planned, bulk) and bulk is not None and bulk.drop())
+                if staged is not None and driver.at_once(lambda: _is_ready(planned, staged)):
+                    driver.at_once(staged.drop)
                 return
-            if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
-                planned = self._diff_again(session, files, driver, bulk, planned)
+            if planned.writes and not driver.at_once(lambda: _is_ready(planned, staged)):
+                planned = self._diff_again(session, files, driver, staged, planned)
             rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
             applier = PlanWriter(session.run, session.batches, self._workspace, rules, self._report, verify=verify)
-            if planned.bulk is None:
+            if planned.staged is None:
                 applier.apply_plan(files, planned)
-            elif planned.writes:
-                StagedWriter(run_id, files, self._workspace, driver, bulk, applier).run(planned, verify=verify)
+            elif planned.writes and staged is not None:
+                StagedWriter(run_id, files, self._workspace, driver, staged, applier).run(planned, verify=verify)
 
     def _diff_again(
-        self, session: RunSession, files: RunFiles, driver: TargetDriver, bulk: Any, planned: PlanSummary
+        self, session: RunSession, files: RunFiles, driver: TargetDriver, staged: Staged | None, planned: PlanSummary
     ) -> PlanSummary:
         """Makes the plan again where the working tables that held it have gone: they are caches of the snapshot."""
-        if planned.bulk is not None and not planned.bulk["temporary"]:
+        if planned.staged is not None and not planned.staged.temporary:
             self._report.warning("apply: the working tables of the plan are gone; it is made again from the snapshot")
-        return self._diff(session, files, driver, bulk)
+        return self._diff(session, files, driver, staged)
 
 
-def _is_ready(planned: PlanSummary, bulk: Any | None) -> bool:
+def _is_ready(planned: PlanSummary, staged: Staged | None) -> bool:
     """True if the plan is where the diff left it: in the plan file, or still in the target's working tables."""
-    if planned.bulk is None:
+    if planned.staged is None:
         return True
-    found = planned.bulk
-    if bulk is None or found["temporary"]:
+    plan = planned.staged
+    if staged is None or plan.temporary:
         return False
-    if bulk.made_for(found["written"]) != found["made_for"]:
+    if staged.fingerprint(plan.written) != plan.fingerprint:
         raise RunError(
             "the table or its declaration has changed since this run compared them, and its plan may say something "
             "else now; nothing more was written. Start a new run instead of re-executing this one."
         )
-    return bulk.begin(found["written"], anew=False) is None and bulk.is_there()
+    return staged.resume(plan)

@@ -1,224 +1,178 @@
-"""Apply: one chunk of a plan onto the target, each entry with its own outcome."""
+"""Writes a batch of decided entries onto the target, each with its own outcome."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
-from sync_pipelines.database.history import Written
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
-from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.runner.calls.record_calls import Answer
 from sync_pipelines.runner.calls.target_driver import Work
+from sync_pipelines.runner.decide.changes import DELETE, needed
+from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.decide.stale_check import Known, StaleCheck
+from sync_pipelines.runner.decide.stale_check import Watermark
 from sync_pipelines.runner.write.record_history import Note, recovered
 
 _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Action.DELETE: Outcome.DELETED}
 
 
-@dataclass
-class ChunkResult:
-    """What applying a chunk did. Counts are of what was written, not of what was planned.
+class Recheck(Enum):
+    """What is looked at once more before it is written."""
 
-    Args:
-        outcomes: Place in the chunk -> outcome; without deletes that failed or found nothing to delete.
-        errors: What failed, in the order of the fetch.
-        failed_deletes: How many deletes failed.
-        recovered: How many entries an attempt that broke off had already written.
-        settled: Places in the chunk of which it is known what became of them; if applying broke off, not of all.
-        written: What was written, for the history of the records.
-    """
-
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    errors: list[SyncError] = field(default_factory=list)
-    failed_deletes: int = 0
-    recovered: int = 0
-    settled: set[int] = field(default_factory=set)
-    written: list[Written] = field(default_factory=list)
-
-    def counts(self) -> Counts:
-        """The outcomes, counted."""
-        return Counts.of(self.outcomes.values()) + Counts(failed_deletes=self.failed_deletes, recovered=self.recovered)
-
-    def settle(self, number: int, outcome: Outcome | None) -> None:
-        """Keeps the outcome of an entry; None if there was nothing to delete."""
-        self.settled.add(number)
-        if outcome is not None:
-            self.outcomes[number] = outcome
-
-    def fail(self, number: int, entry: PlanEntry, error: Exception) -> None:
-        """Keeps the error of an entry."""
-        self.errors.append(SyncError.of(error, entry.external_id, entry.position))
-        self.failed_deletes += int(entry.action is Action.DELETE)
-        self.settle(number, Outcome.FAILED if entry.action is not Action.DELETE else None)
+    NOTHING = "nothing"
+    """It has been decided just now, and nobody has come in between."""
+    FOUND = "found"
+    """Records that are there: something may have changed since the diff."""
+    ALL = "all"
+    """New ones as well: an earlier attempt may have written some."""
 
 
-def apply_chunk(
+def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
     rules: RunRules,
-    entries: Sequence[PlanEntry],
+    entries: Mapping[int, PlanEntry],
+    outcomes: Outcomes,
     *,
-    verify: bool,
-    result: ChunkResult | None = None,
+    recheck: Recheck,
+    recovers: bool = False,
     in_doubt: bool = False,
-) -> ChunkResult:
-    """Writes a chunk: looks up what it needs, decides once more against what is there now, writes.
+) -> None:
+    """Writes a batch: looks up what it needs, decides once more against what is there now, writes.
 
     Args:
         rules: What decides about each entry.
-        entries: A chunk of the plan.
-        verify: True if an earlier attempt may have written some of it: then creates are looked up as well.
-        result: An empty one to fill as the work goes on, for a caller that must know what was done if it breaks off.
-        in_doubt: True if this very chunk is the one that an earlier attempt may have written.
+        entries: Handle -> entry, each of another external id.
+        outcomes: Gets an outcome for each as the work goes on, so that what was done is known if it breaks off.
+        recheck: What is looked up and decided once more.
+        recovers: True to count what is as it should be as written by an earlier attempt.
+        in_doubt: True if this very batch is the one that an earlier attempt may have written.
 
     Raises:
         TargetError: The target as a whole does not answer.
     """
-    driver, stale_check = rules.driver, rules.stale_check
-    look_up_all = verify or rules.conflict_check is not None
-    wanted = [each.external_id for each in entries if look_up_all or each.action is not Action.CREATE]
-    found, broken = driver.find(wanted) if wanted else ({}, {})
-    chunk = ChunkWriter(rules, entries, verify=verify, result=result, in_doubt=in_doubt)
-    known = stale_check.known(found, [each.external_id for each in entries]) if stale_check is not None else {}
-    for number, entry in enumerate(entries):
-        if entry.external_id in broken:
-            chunk.result.fail(number, entry, broken[entry.external_id])
-        elif stale_check is None or not _is_settled_as_stale(stale_check, known, number, entry, chunk):
-            chunk.assign(number, found.get(entry.external_id))
+    batch = BatchWriter(rules, entries, outcomes, recovers=recovers, in_doubt=in_doubt)
+    if recheck is Recheck.NOTHING:
+        batch.assign_decided()
+    else:
+        batch.assign_again(look_up_all=recheck is Recheck.ALL or rules.conflict_check is not None)
     try:
-        return chunk.write()
+        batch.write()
     finally:
-        if stale_check is not None:
-            stale_check.keep_written(entries, chunk.result.outcomes)
+        if rules.stale_check is not None:
+            rules.stale_check.keep_written(entries, outcomes.by_handle)
 
 
-def _is_settled_as_stale(
-    stale_check: StaleCheck, known: Mapping[str, Known], number: int, entry: PlanEntry, chunk: ChunkWriter
-) -> bool:
-    """True if the entry is not to be written, because its local record has become newer or nobody can tell."""
-    try:
-        is_stale = stale_check.is_stale(entry, known)
-    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-        chunk.result.fail(number, entry, error)
-        return True
-    if is_stale:
-        chunk.leave(number)
-    return is_stale
-
-
-class ChunkWriter:
-    """Decides what each entry of a chunk needs now, and writes it.
+class BatchWriter:
+    """Decides what each entry of a batch needs now, and writes it.
 
     Args:
         rules: What decides about each entry.
-        entries: The chunk.
-        verify: True if an earlier attempt may have written some of it.
-        result: What is filled as the work goes on; by default a new one.
-        in_doubt: True if this very chunk is the one that an earlier attempt may have written.
+        entries: Handle -> entry.
+        outcomes: Gets an outcome for each as the work goes on.
+        recovers: True to count what is as it should be as written by an earlier attempt.
+        in_doubt: True if this very batch is the one that an earlier attempt may have written.
     """
 
     def __init__(
-        self,
-        rules: RunRules,
-        entries: Sequence[PlanEntry],
-        *,
-        verify: bool = False,
-        result: ChunkResult | None = None,
-        in_doubt: bool = False,
+        self, rules: RunRules, entries: Mapping[int, PlanEntry], outcomes: Outcomes, *, recovers: bool, in_doubt: bool
     ) -> None:
-        self.result = result if result is not None else ChunkResult()
+        self._rules = rules
         self._driver = rules.driver
-        self._entries = entries
-        self._verify = verify
         self._check = rules.conflict_check
+        self._entries = entries
+        self._outcomes = outcomes
+        self._recovers = recovers
         self._in_doubt = in_doubt
         self._notes: dict[str, Note] = {}
         self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
 
-    def leave(self, number: int) -> None:
-        """Leaves a record as it is that has become newer than the item of the entry."""
-        if self._check is None:
-            self.result.settle(number, Outcome.SKIPPED)
-        else:
-            self.result.fail(number, self._entries[number], self._check.older(self._entries[number]))
+    def assign_decided(self) -> None:
+        """Takes the entries as they were decided."""
+        for handle, entry in self._entries.items():
+            with self._outcomes.one_entry(handle, entry):
+                self._add(entry.action, handle, entry, entry.local, entry.changes)
 
-    def assign(self, number: int, local: Any | None) -> None:
+    def assign_again(self, *, look_up_all: bool) -> None:
+        """Decides on the entries once more, against the local records that are there now.
+
+        Args:
+            look_up_all: True to look for the records of creates as well.
+        """
+        entries, stale_check = self._entries.values(), self._rules.stale_check
+        wanted = [each.external_id for each in entries if look_up_all or each.action is not Action.CREATE]
+        found, broken = self._driver.find(wanted) if wanted else ({}, {})
+        ids = [each.external_id for each in entries]
+        watermarks = stale_check.watermarks(found, ids) if stale_check is not None else {}
+        for handle, entry in self._entries.items():
+            with self._outcomes.one_entry(handle, entry):
+                if entry.external_id in broken:
+                    self._outcomes.fail_entry(handle, entry, broken[entry.external_id])
+                elif self._is_stale(entry, watermarks):
+                    self._outcomes.keep(handle, Outcome.SKIPPED)
+                else:
+                    self._assign(handle, entry, found.get(entry.external_id))
+
+    def _is_stale(self, entry: PlanEntry, watermarks: Mapping[str, Watermark]) -> bool:
+        """True if the local record has become newer than the item. Of a plan that is an error."""
+        if self._rules.stale_check is None or not self._rules.stale_check.is_stale(entry, watermarks):
+            return False
+        if self._check is not None:
+            raise self._check.older(entry)
+        return True
+
+    def _assign(self, handle: int, entry: PlanEntry, local: Any | None) -> None:
         """Decides on an entry, given the local record that is there now."""
-        entry = self._entries[number]
-        if local is None:
-            if entry.action is not Action.DELETE:
-                self._add(Action.CREATE, number, None)
-            else:
-                self.result.settle(number, None)
-        elif entry.action is Action.DELETE:
-            self._assign_delete(number, local)
-        else:
-            self._assign_found(number, entry, local)
-
-    def _assign_delete(self, number: int, local: Any) -> None:
-        if self._driver.is_marked(local):
-            self.result.settle(number, None)
-        else:
-            self._add(Action.DELETE, number, local)
-
-    def _assign_found(self, number: int, entry: PlanEntry, local: Any) -> None:
-        try:
-            comparison = self._driver.compare(entry.item, local)
-        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-            self.result.fail(number, entry, error)
+        if local is None and entry.action is Action.CREATE:  # as the diff found it
+            self._add(Action.CREATE, handle, entry, None, {})
             return
-        if comparison.changed:
-            self._add(Action.UPDATE, number, local, comparison.changes)
-        else:
-            self.result.settle(number, Outcome.UNCHANGED)
-            self.result.recovered += int(self._verify)
+        action, changes = needed(self._driver, DELETE if entry.action is Action.DELETE else entry.item, local)
+        if action is not None:
+            self._add(action, handle, entry, local, changes)
+            return
+        self._outcomes.leave(handle, entry)
+        if entry.action is not Action.DELETE:
+            self._outcomes.recovered += int(self._recovers)
             self._record_recovered(entry)
 
     def _add(
-        self, action: Action, number: int, local: Any | None, changes: Mapping[str, FieldChange] | None = None
+        self, action: Action, handle: int, entry: PlanEntry, local: Any | None, changes: Mapping[str, FieldChange]
     ) -> None:
-        entry = self._entries[number]
-        refused = self._check.refused(entry, local, changes or {}) if self._check is not None else None
+        refused = self._check.refused(entry, local, changes) if self._check is not None else None
         if refused is not None:
-            self.result.fail(number, entry, refused)
-            return
+            raise refused
         work = Work(entry.external_id, entry.item, local)
-        self._works[action].append((number, work))
         if self._driver.records_history:
-            self._notes[work.external_id] = Note.of(self._driver, action, work, changes or {}, entry)
+            self._notes[work.external_id] = Note.of(self._driver, action, work, changes, entry)
+        self._works[action].append((handle, work))
 
     def _record_recovered(self, entry: PlanEntry) -> None:
         written = recovered(entry) if self._in_doubt and self._driver.records_history else None
         if written is not None:
-            self.result.written.append(written)
+            self._outcomes.written.append(written)
 
-    def write(self) -> ChunkResult:
-        """Carries out creates, then updates, then deletes, and gives all outcomes.
+    def write(self) -> None:
+        """Carries out creates, then updates, then deletes.
 
         Raises:
             TargetError: The target as a whole does not answer.
         """
-        try:
-            for action, numbered in self._works.items():
-                self._write(action, numbered)
-        finally:
-            self.result.errors.sort(key=lambda error: error.position)
-        return self.result
+        for action, works in self._works.items():
+            self._write(action, works)
 
-    def _write(self, action: Action, numbered: Sequence[tuple[int, Work]]) -> None:
+    def _write(self, action: Action, works: Sequence[tuple[int, Work]]) -> None:
         answers: dict[str, Answer] = {}
         try:
-            self._driver.write(action, [work for _, work in numbered], answers)
+            self._driver.write(action, [work for _, work in works], answers)
         finally:  # what broke off half-way has written the first half
-            for number, work in numbered:
+            for handle, work in works:
                 answer = answers.pop(work.external_id, None)  # kept, each error would hold on to itself and its frames
                 if answer is None:
                     continue
                 if answer.error is not None:
-                    self.result.fail(number, self._entries[number], answer.error)
-                else:
-                    self.result.settle(number, _WRITTEN[action])
-                    if work.external_id in self._notes:
-                        note = self._notes.pop(work.external_id)
-                        self.result.written.append(note.written(self._driver, _WRITTEN[action]))
+                    self._outcomes.fail_entry(handle, self._entries[handle], answer.error)
+                    continue
+                self._outcomes.keep(handle, _WRITTEN[action])
+                if work.external_id in self._notes:
+                    note = self._notes.pop(work.external_id)
+                    self._outcomes.written.append(note.written(self._driver, _WRITTEN[action]))

@@ -14,10 +14,11 @@ from sync_pipelines.engine.results import SyncError
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.plan_file import read_plan
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
-from sync_pipelines.runner.write.batch_writer import ChunkResult, apply_chunk
+from sync_pipelines.runner.write.batch_writer import Recheck, write_entries
 from sync_pipelines.runner.write.record_history import Recorder
 from sync_pipelines.snapshots.parquet_pages import read_rows
 from sync_pipelines.snapshots.store import RunFiles
@@ -78,7 +79,7 @@ class PlanWriter:
         Raises:
             TargetError: The target does not answer; what was done is in the ledger.
         """
-        done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
+        done = 0 if planned.staged is None else planned.writes - read_rows(files.plan)
         fields = self._check is not None or (self._in_doubt and self.recorder is not None)
         for page in read_plan(files, self._written.done(BATCH), fields=fields, without=planned.verdict.withheld):
             if page.entries:
@@ -100,27 +101,28 @@ class PlanWriter:
             self._apply_places(ChunkPlaces(key, written.left), entries)
 
     def _apply_places(self, chunk: ChunkPlaces, entries: Sequence[PlanEntry]) -> None:
-        result = ChunkResult()
-        left = [entries[place] for place in chunk.places]
+        outcomes = Outcomes()
+        left = {place: entries[place] for place in chunk.places}
+        recheck = Recheck.ALL if self._verify else Recheck.FOUND
         try:
-            apply_chunk(self._rules, left, verify=self._verify, result=result, in_doubt=self._in_doubt)
+            write_entries(self._rules, left, outcomes, recheck=recheck, recovers=self._verify, in_doubt=self._in_doubt)
         except LeaseLostError:
             raise  # whoever has the lease may be applying this very chunk
         except BaseException:
-            if result.settled:
-                rest = [place for number, place in enumerate(chunk.places) if number not in result.settled]
-                self._save(chunk, result, rest)
+            rest = outcomes.missing(left)
+            if len(rest) < len(left):
+                self._save(chunk, outcomes, rest)
             raise
         finally:
             self._in_doubt = False
             if self._check is not None:
                 self._check.in_doubt = False  # only the chunk that an earlier attempt had begun with was
-        self._save(chunk, result)
+        self._save(chunk, outcomes)
 
-    def _save(self, chunk: ChunkPlaces, result: ChunkResult, left: Sequence[int] = ()) -> None:
-        rows = [error_row(error) for error in result.errors]
-        counts, now = result.counts().to_dict(), self._clock()
-        also = partial(self.recorder.keep, result.written) if self.recorder is not None else None
-        self._batches.save(self._run_id, chunk.key, counts, rows, now, left=left, also=also)
-        for error in result.errors:
+    def _save(self, chunk: ChunkPlaces, outcomes: Outcomes, left: Sequence[int] = ()) -> None:
+        errors = outcomes.all_errors()
+        counts, now = outcomes.counts().to_dict(), self._clock()
+        also = partial(self.recorder.keep, outcomes.written) if self.recorder is not None else None
+        self._batches.save(self._run_id, chunk.key, counts, map(error_row, errors), now, left=left, also=also)
+        for error in errors:
             self.report.item_failed(error)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipelines.database.inbox import Delivery
+from sync_pipelines.engine.changes import ChangeEvent, Delete, Refetch, Upsert
 from sync_pipelines.engine.versions import Version
-from sync_pipelines.engine.webhooks import Change, Delete, Refetch, Upsert
-from sync_pipelines.runner.changes.coalesce import Incoming, choose
+from sync_pipelines.runner.changes.coalesce import Incoming, coalesce
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 Told = tuple[str, int | None, int]
@@ -26,7 +26,7 @@ def incoming(said: Sequence[Told]) -> list[Incoming]:
     found = []
     for place, (kind, version, content) in enumerate(said):
         delivery = Delivery(place + 1, None, NOON + timedelta(seconds=place), kind, "007")
-        change: Change = changes.get(kind, Upsert({"sku": "007", "stock": content}))
+        change: ChangeEvent = changes.get(kind, Upsert({"sku": "007", "stock": content}))
         known = Version.of(version) if kind == "upsert" and version is not None else None
         found.append(Incoming(place, delivery, change, "7", known))
     return found
@@ -44,7 +44,7 @@ def one_by_one(said: Sequence[Told]) -> int | None:
     return content
 
 
-def content_of(change: Change) -> int | None:
+def content_of(change: ChangeEvent) -> int | None:
     return change.item["stock"] if isinstance(change, Upsert) else None
 
 
@@ -58,48 +58,49 @@ ANY = st.lists(
 
 
 @given(st.one_of(UNVERSIONED, VERSIONED))
-def test_without_a_source_to_ask_the_choice_is_what_applying_one_by_one_gives(said: list[Told]) -> None:
-    choice = choose(incoming(said), can_refetch=False, unsure_until=None)
-    assert content_of(choice.change) == one_by_one(said)
+def test_without_a_source_to_ask_it_is_what_applying_one_by_one_gives(said: list[Told]) -> None:
+    coalesced = coalesce(incoming(said), can_ask=False, unsure_until=None)
+    assert content_of(coalesced.event) == one_by_one(said)
 
 
 @given(ANY, st.booleans(), st.none() | st.integers(-1, 8))
-def test_every_delivery_is_the_winner_or_a_loser_and_keeps_its_place(
+def test_every_delivery_is_kept_or_superseded_and_keeps_its_place(
     said: list[Told],
     can_refetch: bool,  # noqa: FBT001 - drawn
     unsure_s: int | None,
 ) -> None:
     group = incoming(said)
     until = None if unsure_s is None else NOON + timedelta(seconds=unsure_s)
-    choice = choose(group, can_refetch=can_refetch, unsure_until=until)
-    assert sorted([choice.winner.position, *(each.position for each in choice.losers)]) == list(range(len(group)))
-    assert choice.winner in group
+    coalesced = coalesce(group, can_ask=can_refetch, unsure_until=until)
+    places = [coalesced.kept.position, *(each.position for each in coalesced.superseded)]
+    assert sorted(places) == list(range(len(group)))
+    assert coalesced.kept in group
 
 
 @given(ANY, st.none() | st.integers(-1, 8))
 def test_with_a_source_to_ask_nothing_doubtful_is_applied(said: list[Told], unsure_s: int | None) -> None:
     """What is applied without asking is the only thing that the deliveries can mean."""
     until = None if unsure_s is None else NOON + timedelta(seconds=unsure_s)
-    choice = choose(incoming(said), can_refetch=True, unsure_until=until)
-    if isinstance(choice.change, Refetch):
-        assert choice.change.external_id == "007"  # as the source calls it
+    coalesced = coalesce(incoming(said), can_ask=True, unsure_until=until)
+    if isinstance(coalesced.event, Refetch):
+        assert coalesced.event.external_id == "007"  # as the source calls it
         return
     kinds = {kind for kind, _, _ in said}
     assert "refetch" not in kinds
     assert len(kinds) == 1
     if kinds == {"delete"}:
-        assert until is None or choice.winner.delivery.received_at > until
+        assert until is None or coalesced.kept.delivery.received_at > until
     else:
         newest = max(version for _, version, _ in said if version is not None)
-        assert choice.winner.version == Version.of(newest)
-        assert {content for _, version, content in said if version == newest} == {content_of(choice.change)}
+        assert coalesced.kept.version == Version.of(newest)
+        assert {content for _, version, content in said if version == newest} == {content_of(coalesced.event)}
 
 
 @given(VERSIONED)
-def test_a_thin_event_makes_up_for_all_others(said: list[Told]) -> None:
-    choice = choose(incoming([*said, ("refetch", None, 0)]), can_refetch=True, unsure_until=None)
-    assert choice.change == Refetch("007")
-    assert len(choice.losers) == len(said)
+def test_a_notification_only_makes_up_for_all_others(said: list[Told]) -> None:
+    coalesced = coalesce(incoming([*said, ("refetch", None, 0)]), can_ask=True, unsure_until=None)
+    assert coalesced.event == Refetch("007")
+    assert len(coalesced.superseded) == len(said)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_a_thin_event_makes_up_for_all_others(said: list[Told]) -> None:
     ],
 )
 def test_what_counts_without_a_source_to_ask(said: list[Told], expected: int | None) -> None:
-    assert content_of(choose(incoming(said), can_refetch=False, unsure_until=None).change) == expected
+    assert content_of(coalesce(incoming(said), can_ask=False, unsure_until=None).event) == expected
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_what_counts_without_a_source_to_ask(said: list[Told], expected: int | N
     ],
 )
 def test_where_deliveries_contradict_each_other_the_source_is_asked(said: list[Told]) -> None:
-    assert choose(incoming(said), can_refetch=True, unsure_until=None).change == Refetch("007")
+    assert coalesce(incoming(said), can_ask=True, unsure_until=None).event == Refetch("007")
 
 
 @pytest.mark.parametrize("kind", ["upsert", "delete"])
@@ -139,10 +140,10 @@ def test_what_came_before_a_full_sync_ended_and_has_no_version_is_asked_for(
     asks: bool,  # noqa: FBT001 - parametrised
 ) -> None:
     until = None if until_s is None else NOON + timedelta(seconds=until_s)
-    choice = choose(incoming([(kind, None, 1)]), can_refetch=True, unsure_until=until)
-    assert isinstance(choice.change, Refetch) == asks
+    coalesced = coalesce(incoming([(kind, None, 1)]), can_ask=True, unsure_until=until)
+    assert isinstance(coalesced.event, Refetch) == asks
 
 
 def test_without_a_source_to_ask_what_came_during_a_full_sync_is_applied() -> None:
-    choice = choose(incoming([("upsert", None, 1)]), can_refetch=False, unsure_until=NOON + timedelta(hours=1))
-    assert content_of(choice.change) == 1
+    coalesced = coalesce(incoming([("upsert", None, 1)]), can_ask=False, unsure_until=NOON + timedelta(hours=1))
+    assert content_of(coalesced.event) == 1

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from sync_pipelines.database.inbox import FAILED, WAITING
+from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhook_signatures import Unsigned
-from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert, Webhook, WebhookEvent
+from sync_pipelines.engine.webhooks import Webhook, WebhookEvent
 from sync_pipelines.errors import ItemError, WebhookRejectedError
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget

@@ -16,10 +16,11 @@ import pytest
 from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.inbox import APPLIED, FAILED, WAITING, Delivery, Inbox
 from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.engine.changes import Delete, Upsert
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhook_signatures import Unsigned
-from sync_pipelines.engine.webhooks import Delete, Upsert, Webhook, WebhookEvent
+from sync_pipelines.engine.webhooks import Webhook, WebhookEvent
 from sync_pipelines.errors import FetchError, RetryableError, TargetError
 from sync_pipelines.runner.changes.drain import Drain
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
@@ -70,7 +71,7 @@ class Target(MemoryTarget):
 def killed_some_time(rng: random.Random) -> Iterator[None]:
     """Ends the run before or after some step of it, half of the times."""
     steps: list[tuple[Any, str]] = [
-        (DrainBatch, "decide"),
+        (DrainBatch, "decide_deliveries"),
         (MemoryTarget, "create_many"),
         (MemoryTarget, "update_many"),
         (MemoryTarget, "delete_many"),

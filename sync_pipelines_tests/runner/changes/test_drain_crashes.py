@@ -20,6 +20,8 @@ from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner import drain_child as child
 from sync_pipelines_tests.runner.desk import Desk
 
+pytestmark = pytest.mark.each_database
+
 SKUS = 24
 DELIVERIES = 70
 

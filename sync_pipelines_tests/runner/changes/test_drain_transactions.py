@@ -20,11 +20,13 @@ from sync_pipelines.runner.changes.drain_batch import DrainBatch
 from sync_pipelines.runner.context.lease import HeldLease
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.decide.stale_check import StaleCheck
-from sync_pipelines.runner.write.batch_writer import ChunkWriter
+from sync_pipelines.runner.write.batch_writer import BatchWriter
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines_tests.runner.desk import Desk
+
+pytestmark = pytest.mark.each_database
 
 SKUS = [f"A{number}" for number in range(20)]
 
@@ -179,7 +181,7 @@ def test_what_breaks_off_before_the_commit_leaves_nothing_behind(
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(
     "at",
-    [(Inbox, "settle"), (Batches, "save"), (StaleCheck, "keep_written"), (ChunkWriter, "write")],
+    [(Inbox, "settle"), (Batches, "save"), (StaleCheck, "keep_written"), (BatchWriter, "write")],
 )
 def test_a_connection_lost_on_the_way_has_the_whole_batch_written_again_and_blames_nobody(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch, at: tuple[type, str]
@@ -285,13 +287,13 @@ def test_a_commit_whose_answer_is_lost_is_not_counted_twice(
 def test_a_drain_that_has_lost_its_lease_writes_nothing(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = DrainBatch.decide
+    original = DrainBatch.decide_deliveries
 
     def stalled(batch: DrainBatch) -> None:
         original(batch)
         table("UPDATE sync_pipelines.leases SET token = token + 1, holder = 'another run'")
 
-    monkeypatch.setattr(DrainBatch, "decide", stalled)
+    monkeypatch.setattr(DrainBatch, "decide_deliveries", stalled)
     given = desk.upsert(*(item(sku) for sku in SKUS))
     with pytest.raises(LeaseLostError):
         desk.drain(make_job(postgres_url))

@@ -13,13 +13,14 @@ import sqlalchemy as sa
 
 from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import create_database
-from sync_pipelines.engine.codec import decode
+from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.errors import ConfigurationError, FetchError, RetryableError, RunError, SyncBusyError, TargetError
 from sync_pipelines.runner.changes import retry_failures as retrying_failures
 from sync_pipelines.runner.changes.retry_failures import retry_failures
 from sync_pipelines.runner.context.lease import take_lease
 from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.failures.failure_notes import FailedItem, FailureNotes
 from sync_pipelines.runner.runs.apply_plan import PlanRun
 from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
@@ -364,6 +365,34 @@ class TestOrder:
             shop.run()
             assert shop.states() == {"7": "open"}
             assert shop.failure("007").key == "id:7"
+
+    @pytest.mark.parametrize("newer_first", [True, False])
+    def test_of_two_failures_of_one_record_the_newer_version_counts_whichever_was_seen_last(
+        self,
+        tmp_path: Path,
+        database_url: str,
+        newer_first: bool,  # noqa: FBT001 - parametrised
+    ) -> None:
+        """Before it was known to convert, an item is kept under the id as the source writes it."""
+        database = create_database(database_url)
+        with database.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE variants (sku INTEGER PRIMARY KEY, stock INTEGER)"))
+        clock = Clock()
+        settings = Settings(data_dir=tmp_path / "data", database_url=database_url, ledger_url=None)
+        with open_workspace(settings) as workspace:
+            shop = FailingShop(workspace, clock)
+            target = SqlTable(table="variants", key="sku", columns=["stock"], database=database_url)
+            shop.fields |= {"target": target, "get_version": "version"}
+            for sku, version in (("7", 2), ("007", 1)) if newer_first else (("7", 1), ("007", 2)):
+                payload = encode({"sku": sku, "stock": version, "version": version})
+                failed = FailedItem(sku, "ValueError", "no", payload=payload, seen_at=clock())
+                FailureNotes(shop.job, workspace.failures, f"run {sku}", clock()).note([failed])
+                clock.advance(1)
+            assert shop.retry(everything=True).duplicate_count == 1
+            assert shop.states() == {"7": "resolved", "007": "resolved"}
+        with database.connect() as connection:
+            assert connection.execute(sa.text("SELECT sku, stock FROM variants")).all() == [(7, 2)]
+        database.dispose()
 
 
 def test_while_a_run_is_under_way_nothing_is_done(shop: FailingShop) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.engine.webhooks import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.errors import ItemError, TargetError
 from sync_pipelines.runner.changes.single_item import sync_single_item
 from sync_pipelines.testing import MemoryTarget

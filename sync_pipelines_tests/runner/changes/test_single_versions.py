@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.runner.changes.single_item import sync_single_item
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.open_table import OpenedSqlTable

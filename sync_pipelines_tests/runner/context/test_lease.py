@@ -34,6 +34,8 @@ from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.children import Child
 
+pytestmark = pytest.mark.each_database
+
 REPOSITORY = Path(__file__).parents[3]
 MINUTE = timedelta(minutes=1)
 
@@ -237,11 +239,11 @@ def test_a_drain_waits_for_its_turn_and_loses_nothing(workspace: Workspace) -> N
     assert lease is not None
 
     with pytest.raises(SyncBusyError):
-        Drain(job_over(records), workspace).run(DrainLimits(linger_s=0))
+        Drain(job_over(records), workspace).run(DrainLimits(idle_wait_s=0))
     assert workspace.inbox.count("leased") == 1
 
     workspace.leases.release(lease)
-    assert Drain(job_over(records), workspace).run(DrainLimits(linger_s=0)).created == 1
+    assert Drain(job_over(records), workspace).run(DrainLimits(idle_wait_s=0)).created == 1
 
 
 RUN = """

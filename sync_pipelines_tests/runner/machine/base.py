@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.runner.machine.missed_fetches import MissedFetches
 from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model, State

@@ -8,9 +8,9 @@ from hypothesis.stateful import rule
 
 from sync_pipelines.database.inbox import WAITING
 from sync_pipelines.database.inbox_storing import NewDelivery
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.webhooks import Delete
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.changes.drain import Drain
 from sync_pipelines_tests.runner.desk import AT_ONCE

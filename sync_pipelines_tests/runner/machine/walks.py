@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from sync_pipelines.engine.webhooks import Delete
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines_tests.runner.machine.deaths import Deaths
 from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Item
 from sync_pipelines_tests.runner.machine.world import World

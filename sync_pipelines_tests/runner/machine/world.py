@@ -12,11 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 
+from sync_pipelines.engine.changes import Delete, Upsert
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.retry import Retry
-from sync_pipelines.engine.webhooks import Delete, Upsert
 from sync_pipelines.runner.changes.single_item import apply_change, sync_single_item
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.targets.sql_table import SqlTable

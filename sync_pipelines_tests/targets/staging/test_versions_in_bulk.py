@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sync_pipelines.engine.webhooks import Delete
+from sync_pipelines.engine.changes import Delete
 from sync_pipelines.runner.changes.single_item import sync_single_item
 from sync_pipelines.runner.runs import full_run as sync_run
 from sync_pipelines_tests.targets.staging.conftest import Item, Paths, Syncs, counts

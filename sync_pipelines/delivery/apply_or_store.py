@@ -1,0 +1,95 @@
+"""`apply_or_store`: one change applied at once and noted, or stored to be applied after the run that is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sync_pipelines.database.failures import Failures
+from sync_pipelines.database.inbox_storing import NewDelivery
+from sync_pipelines.database.leases import Leases
+from sync_pipelines.engine.changes import ChangeEvent
+from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import SUCCEEDED
+from sync_pipelines.engine.results import ItemResult
+from sync_pipelines.errors import SyncBusyError
+from sync_pipelines.runner.changes.single_item import apply_change
+from sync_pipelines.runner.context.workspace import utc_now
+from sync_pipelines.runner.failures.failure_notes import delivered_now, resolve_delivered
+from sync_pipelines.webhooks.inline import ApplyOrStore, Noted
+from sync_pipelines.webhooks.ledger_access import LedgerAccess
+
+Apply = Callable[[SyncJob[Any, Any], ChangeEvent], ItemResult]
+"""Applies one change at once. Raises `ItemError` if the item is at fault."""
+
+
+def apply_or_store(access: LedgerAccess, apply: Apply | None = None) -> ApplyOrStore:
+    """Makes the one function by which changes come in that are to be applied at once.
+
+    It applies a change while no run of its sync is under way, and notes it in the inbox. Else it stores the change, and
+    the next drain applies it. A delivery that the inbox knows by its name is not applied again: it is older than what
+    has come since. What fails is not stored.
+
+    Args:
+        access: To the ledger.
+        apply: Applies a change; by default as `sync_single_item` does, with the ledger that is open.
+    """
+    applied = one_at_a_time(apply or applied_by(access), access)
+
+    def apply_or_store_change(job: SyncJob[Any, Any], event: ChangeEvent, delivery: NewDelivery) -> Noted:
+        inbox = access.inbox()
+        known = inbox.known(job.name, delivery.delivery_id) if delivery.delivery_id is not None else None
+        if known is not None:
+            return Noted(known.id, known.action, known.external_id)
+        try:
+            result = applied(job, event)
+        except SyncBusyError:  # what the run has fetched may be older; the item is applied after it
+            [stored] = inbox.store_many([delivery])
+            return Noted(stored.id, None, delivery.external_id, is_stored=True)
+        [stored] = inbox.store_many([replace(delivery, external_id=result.external_id, action=result.action)])
+        return Noted(stored.id, result.action, result.external_id, result)
+
+    return apply_or_store_change
+
+
+def applied_by(access: LedgerAccess) -> Apply:
+    """Makes what applies an item with a ledger that is open: to open it for each would take longer than the rest.
+
+    Args:
+        access: To the ledger.
+    """
+
+    def apply(job: SyncJob[Any, Any], event: ChangeEvent) -> ItemResult:
+        ledger, began_at = access.ledger(), utc_now()
+        result = apply_change(job, event, ledger)
+        if result.action in SUCCEEDED:
+            delivered = delivered_now(job, event, result.external_id, began_at)
+            resolve_delivered(job, Failures(ledger), [delivered], utc_now())
+        return result
+
+    return apply
+
+
+def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:
+    """Makes what applies an item only while no run of its sync is under way, which may have fetched an older state.
+
+    If one begins meanwhile, nobody knows who wrote last: the item is then applied once more, after that run.
+
+    Args:
+        apply: Applies a change.
+        access: To the ledger, which has the leases.
+    """
+
+    def apply_between_runs(job: SyncJob[Any, Any], event: ChangeEvent) -> ItemResult:
+        leases = Leases(access.ledger())
+        before = leases.token(job.name)
+        lease = leases.in_force(job.name)
+        if lease is not None:
+            raise SyncBusyError(f"{job.name}: a run of this sync is under way ({lease.holder.described})")
+        result = apply(job, event)
+        if leases.token(job.name) != before:
+            raise SyncBusyError(f"{job.name}: a run of this sync began while an item was applied")
+        return result
+
+    return apply_between_runs

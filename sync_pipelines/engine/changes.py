@@ -1,0 +1,60 @@
+"""What is said of one item: that it is new or has changed, is gone, is to be asked for, or is to be left alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """The item is new or has changed.
+
+    Args:
+        item: The item as `fetch_external` would give it.
+    """
+
+    item: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The item is gone.
+
+    Args:
+        external_id: What `get_external_id` gave of it.
+    """
+
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refetch:
+    """Something about the item has changed; the job's `fetch_one` asks the source what it is now.
+
+    Args:
+        external_id: What `get_external_id` gives of it.
+    """
+
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """The event means nothing to this sync.
+
+    Args:
+        reason: Why; the sender gets it in the answer.
+    """
+
+    reason: str = ""
+
+
+ChangeEvent = Upsert | Delete | Refetch | Ignore
+
+
+def as_change_event(value: Any) -> ChangeEvent:
+    """Returns what `parse` or a caller gave as a change event: a bare item is an upsert, None is ignored."""
+    if isinstance(value, (Upsert, Delete, Refetch, Ignore)):
+        return value
+    return Ignore() if value is None else Upsert(value)
