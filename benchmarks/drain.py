@@ -73,7 +73,7 @@ def _drain(job: SyncJob[Any, Any], settings: Settings) -> dict[str, Any]:
     began_s, runs = time.perf_counter(), 0
     with open_workspace(settings) as workspace:
         while workspace.inbox.next_try(job.name).count:
-            Drain(job, workspace).run(DrainLimits(linger_s=0))
+            Drain(job, workspace).run(DrainLimits(idle_wait_s=0))
             runs += 1
     return {"drained_s": round(time.perf_counter() - began_s, 2), "runs": runs}
 
@@ -96,7 +96,7 @@ def _idle_wait_ms(job: SyncJob[Any, Any], settings: Settings) -> float:
     """Median from storing one item until it is applied, by a drain that waits for late arrivals."""
     took: list[float] = []
     with open_workspace(settings) as workspace:
-        drain = threading.Thread(target=lambda: Drain(job, workspace).run(DrainLimits(linger_s=3)))
+        drain = threading.Thread(target=lambda: Drain(job, workspace).run(DrainLimits(idle_wait_s=3)))
         drain.start()
         for number in range(_SINGLE // 3):
             began_s = time.perf_counter()

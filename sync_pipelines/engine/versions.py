@@ -69,8 +69,8 @@ class Version:
 def supersedes(version: Version | None, before: Version | None) -> bool:
     """Returns True if, of two states of one item, the one that came later counts: if it is not older.
 
-    Nothing else decides which of several items of one id counts; but where a database compares, the ranks of
-    `targets.staging.diff_sql` decide the same.
+    Nothing else decides which of several items of one id counts; but where a database compares,
+    `targets.staging.diff_sql.Planner.find_duplicates` decides the same.
 
     Args:
         version: That of the state that came later, None if it has none or none that can be read.

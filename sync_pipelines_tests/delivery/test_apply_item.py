@@ -65,7 +65,7 @@ def test_while_a_run_is_under_way_the_change_waits_for_it(job: SyncJob[Any, Any]
         assert apply_item("by-hand", {"sku": "A"}, settings=settings) == ItemResult("stored", "A")
         assert noted(workspace) == [("A", "waiting", None)]
         Leases(workspace.ledger).release(lease)
-        assert Drain(job, workspace).run(DrainLimits(linger_s=0)).created == 1
+        assert Drain(job, workspace).run(DrainLimits(idle_wait_s=0)).created == 1
 
 
 def test_a_job_that_is_not_there_is_named(settings: Settings) -> None:

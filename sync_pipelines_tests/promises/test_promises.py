@@ -277,7 +277,7 @@ class TestPromise9:
         settings = type(shop.settings)(data_dir=shop.settings.data_dir, ledger_url=shop.url)
         with open_workspace(settings) as opened:
             workspace = replace(opened, retries=Retry(attempts=1))
-            Drain(shop.job(), workspace).run(DrainLimits(linger_s=0))
+            Drain(shop.job(), workspace).run(DrainLimits(idle_wait_s=0))
             failed, applied = workspace.inbox.newest("stock", limit=5)
 
         assert shop.rows() == {"A": 5}

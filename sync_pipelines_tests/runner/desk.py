@@ -14,7 +14,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.context.workspace import Workspace
 
-AT_ONCE = DrainLimits(linger_s=0)
+AT_ONCE = DrainLimits(idle_wait_s=0)
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""The drain: what waits in the inbox through the same diff and apply as a full run, in batches until it is empty."""
+"""The drain: decides on what waits in the inbox, and writes it, in batches until it is empty."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import SUCCEEDED, Outcome
@@ -31,7 +31,7 @@ from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
-from sync_pipelines.runner.runs.items_run import ItemsRun
+from sync_pipelines.runner.runs.session import DRAINING, RunSession
 from sync_pipelines.runner.write.plan_writer import error_row
 from sync_pipelines.runner.write.record_history import Recorder
 
@@ -49,11 +49,11 @@ class DrainLimits:
     """How long a drain goes on.
 
     Args:
-        linger_s: Seconds to wait for late arrivals once the inbox is empty.
+        idle_wait_s: Seconds to wait for late arrivals once the inbox is empty.
         longest_s: Seconds after which it ends although more waits, so that a full sync gets its turn.
     """
 
-    linger_s: float = 2.0
+    idle_wait_s: float = 2.0
     longest_s: float = 600.0
 
 
@@ -66,10 +66,16 @@ class Applied:
     message: str | None = None
 
 
-class Drain(ItemsRun):
-    """Applies the deliveries of a sync job that wait."""
+class Drain:
+    """Applies the deliveries of a sync job that wait.
 
-    kind = DRAIN
+    Args:
+        job: The sync job.
+        workspace: Ledger with what is to be applied, clock.
+        report: The run log.
+        dagster_run_id: The Dagster run that carries it out, if any.
+        wait_s: Seconds to wait at most for another run of the same sync.
+    """
 
     def __init__(
         self,
@@ -79,7 +85,10 @@ class Drain(ItemsRun):
         dagster_run_id: str | None = None,
         wait_s: float = 0.0,
     ) -> None:
-        super().__init__(job, workspace, report, dagster_run_id, wait_s)
+        self.job = job
+        self._workspace = workspace
+        self._report = report or RunReport()
+        self._session = RunSession(job, workspace, DRAINING, self._report, dagster_run_id, wait_s)
         self.applied: list[Applied] = []
         self._batch_size = _FIRST_BATCH_SIZE
 
@@ -92,13 +101,18 @@ class Drain(ItemsRun):
             FetchError: The source does not answer; what needs no answer of it is applied.
             ConfigurationError: The target does not fit its database.
         """
-        with self._leased() as (run_id, held):
+        with self._session.leased() as held:
             started_at = self._workspace.clock()
-            self._unsure_until = RunQueries(self._workspace.ledger).last_applied_at(self.job.name, started_at)
-            with self._under_way(run_id, held, {}, started_at) as driver:
-                self._drain(run_id, driver, limits or DrainLimits(), sleep)
+            self._unsure_until = AppliedSince(self._workspace.ledger, self.job.name).until(started_at)
+            with self._session.items_phase(held, {}, started_at, list) as driver:
+                self._drain(self._session.run_id, driver, limits or DrainLimits(), sleep)
         assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
         return self.results
+
+    @property
+    def results(self) -> SyncResults | None:
+        """What the run did, once it has ended, well or not; None if it never began."""
+        return self._session.results
 
     def _drain(self, run_id: str, driver: TargetDriver, limits: DrainLimits, sleep: Callable[[float], object]) -> None:
         began_s = last_arrival_s = time.monotonic()
@@ -110,7 +124,7 @@ class Drain(ItemsRun):
                 self._apply(run_id, number, driver, deliveries)
                 number, last_arrival_s = number + 1, time.monotonic()
                 self._adapt(last_arrival_s - looked_s)
-            elif time.monotonic() - last_arrival_s >= limits.linger_s:
+            elif time.monotonic() - last_arrival_s >= limits.idle_wait_s:
                 return
             else:
                 sleep(_POLL_S)
@@ -123,7 +137,7 @@ class Drain(ItemsRun):
         self._batch_size = min(self._batch_size, BATCH_SIZE)
 
     def _next(self, driver: TargetDriver) -> Sequence[Incoming]:
-        """The deliveries that are due, and others that wait for the same items, so that none comes too late.
+        """Returns the deliveries that are due, and others that wait for the same items, so that none comes too late.
 
         Their ids are looked for as the target's key has them too: that is how those are stored that have been tried.
         """
@@ -186,7 +200,7 @@ class Drain(ItemsRun):
             raise batch.outage
 
     def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> Outcomes | None:
-        """None if target and ledger are two databases."""
+        """Writes and completes a batch in one transaction; None if target and ledger are two databases."""
         committed = self._committed(run_id, number, batch)
         if committed is not None:
             return committed
@@ -205,7 +219,7 @@ class Drain(ItemsRun):
         return outcomes
 
     def _committed(self, run_id: str, number: int, batch: DrainBatch) -> Outcomes | None:
-        """What an attempt has done whose commit came through, but not the answer to it; None if there was none."""
+        """Returns what an attempt has done whose commit was uncertain but has succeeded; None if there was none."""
         if batch.written is None or BatchKey(number=number) not in self._workspace.batches.of_run(run_id):
             return None
         return batch.written
@@ -224,7 +238,7 @@ class Drain(ItemsRun):
 
     def _completed(self, batch: DrainBatch, outcomes: Outcomes, now: datetime) -> Iterator[Settled]:
         for each in batch.incoming:
-            error, outcome = outcomes.errors.get(each.position), outcomes.outcomes.get(each.position)
+            error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
                 in_vain = each.position in batch.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
@@ -237,7 +251,7 @@ class Drain(ItemsRun):
         for failed in outcomes.all_errors():
             self._report.item_failed(failed)
         for each in batch.incoming:
-            error, outcome = outcomes.errors.get(each.position), outcomes.outcomes.get(each.position)
+            error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
                 self.applied.append(Applied(each.external_id, "failed", _message(error)))
             elif outcome is not None:
@@ -245,16 +259,16 @@ class Drain(ItemsRun):
 
 
 def _succeeded(batch: DrainBatch, outcomes: Outcomes) -> list[Delivered]:
-    """The items whose records are now what the deliveries say."""
+    """Returns the items whose records are now what the deliveries say."""
     return [
         Delivered(each.external_id, each.delivery.received_at, each.version)
         for each in batch.incoming
-        if each.external_id is not None and outcomes.outcomes.get(each.position) in SUCCEEDED
+        if each.external_id is not None and outcomes.by_handle.get(each.position) in SUCCEEDED
     ]
 
 
 def _other_id(incoming: Incoming) -> str | None:
-    """The item's canonical id, if the inbox does not have it as it is."""
+    """Returns the item's canonical id, if the inbox does not have it as it is."""
     return None if incoming.external_id == incoming.delivery.external_id else incoming.external_id
 
 

@@ -60,21 +60,22 @@ class DrainBatch(ChangeBatch):
 
     def _coalesced(self) -> dict[int, Coalesced]:
         """One event per item, by its place; all other deliveries have their outcome."""
-        outcomes, groups = self.outcomes.outcomes, dict[str | None, list[Incoming]]()
+        groups: dict[str | None, list[Incoming]] = {}
         can_ask = self._job.fetch_one is not None
         for each in self.incoming:
             if each.error is not None:
                 self.outcomes.fail(each.position, each.external_id, each.error)
             elif isinstance(each.event, Ignore):
-                outcomes[each.position] = Outcome.SKIPPED
+                self.outcomes.keep(each.position, Outcome.SKIPPED)
             elif each.is_overtaken and not can_ask:
-                outcomes[each.position] = Outcome.DUPLICATE
+                self.outcomes.keep(each.position, Outcome.DUPLICATE)
             elif isinstance(each.event, Refetch) and not can_ask:
                 self.outcomes.fail(each.position, each.external_id, no_fetch_one(self._job))
             else:
                 groups.setdefault(each.external_id, []).append(each)
         coalesced = [coalesce(group, can_ask=can_ask, unsure_until=self._unsure_until) for group in groups.values()]
-        outcomes |= {lost.position: Outcome.DUPLICATE for each in coalesced for lost in each.superseded}
+        for each in (superseded for one in coalesced for superseded in one.superseded):
+            self.outcomes.keep(each.position, Outcome.DUPLICATE)
         return {each.kept.position: each for each in coalesced}
 
     def _asked(self, asked: Mapping[int, Coalesced]) -> dict[int, Coalesced]:
@@ -91,8 +92,8 @@ class DrainBatch(ChangeBatch):
     def _leave(self, coalesced: Coalesced) -> None:
         """Leaves the deliveries for an item waiting, as if they were not in the batch."""
         places = {coalesced.kept.position, *(each.position for each in coalesced.superseded)}
-        for place in places & self.outcomes.outcomes.keys():
-            del self.outcomes.outcomes[place]
+        for place in places & self.outcomes.by_handle.keys():
+            del self.outcomes.by_handle[place]
         self.incoming = [each for each in self.incoming if each.position not in places]
 
     def _decide(self, coalesced: Iterable[Coalesced]) -> None:
@@ -107,7 +108,7 @@ class DrainBatch(ChangeBatch):
         """Decides on deletes after which nothing came but items that are older than the record that they delete."""
         deletes = [gone for place in self.decided.stale if (gone := coalesced[place].passed_over_delete) is not None]
         for each in deletes:
-            del self.outcomes.outcomes[each.position]
+            del self.outcomes.by_handle[each.position]
         self.decide([Change(each.position, each.external_id or "", DELETE) for each in deletes])
 
 

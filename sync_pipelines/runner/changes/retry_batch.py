@@ -117,7 +117,7 @@ class RetryBatch(ChangeBatch):
                 kept[change.external_id] = change
         for change in changes:
             if kept[change.external_id] is not change:
-                self.outcomes.outcomes[change.handle] = Outcome.DUPLICATE
+                self.outcomes.keep(change.handle, Outcome.DUPLICATE)
         return [each for each in changes if kept[each.external_id] is each]
 
     def write_failures(self) -> None:
@@ -146,7 +146,7 @@ class RetryBatch(ChangeBatch):
 
     def resolved_keys(self) -> list[str]:
         """The keys of what is resolved because its item succeeded."""
-        return [self._failures[place].key for place in self.outcomes.outcomes]
+        return [self._failures[place].key for place in self.outcomes.by_handle]
 
     def vanished_keys(self) -> list[str]:
         """The keys of what is resolved because the source no longer has its item."""

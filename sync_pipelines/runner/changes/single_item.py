@@ -110,7 +110,7 @@ class _Single:
             batch.decide([Change(0, external_id, item)])
             outcomes = batch.write([0], recheck=Recheck.NOTHING)
         self.written = outcomes.written
-        return outcomes.outcomes[0]
+        return outcomes.by_handle[0]
 
     def _turn(self, external_id: str) -> AbstractContextManager[None]:
         """With versions, others who bring single items wait between the look at a record and its write."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ class Workspace:
         work_schema: Schema of working tables in a target's database.
         clock: Gives the time, aware.
         retries: When a delivery that failed is tried again.
-        linger_s: Seconds that a drain waits for late arrivals.
+        idle_wait_s: Seconds that a drain waits for late arrivals.
         keep_plans: How long a plan can be applied; by default as long as files of past runs stay.
     """
 
@@ -57,7 +57,7 @@ class Workspace:
     work_schema: str = "sync_pipelines_work"
     clock: Clock = utc_now
     retries: Retry = Retry(first_wait_s=10)
-    linger_s: float = 5.0
+    idle_wait_s: float = 5.0
     keep_plans: timedelta | None = None
 
     @property
@@ -106,15 +106,23 @@ class Workspace:
 
     def clean_up(self) -> None:
         """Removes files of runs, runs, plans and deliveries that are older than the settings keep them."""
-        self.clean_up_ledger()
-        keep = self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
-        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp(), keep)
+        self.remove_files(self.clean_up_ledger())
 
-    def clean_up_ledger(self) -> None:
-        """Removes runs, deliveries and resolved failures that are older than the settings keep them."""
-        self.ledger.forget_runs(self.clock() - self.keep_runs)
-        self.inbox.purge(self.clock() - self.keep_deliveries)
-        self.failures.purge(self.clock() - self.keep_runs)
+    def clean_up_ledger(self) -> set[str]:
+        """Removes runs, plans, deliveries and resolved failures that are older than the settings keep them.
+
+        Returns:
+            The plans that can still be applied, whose files must stay.
+        """
+        with self.ledger.together():
+            self.ledger.forget_runs(self.clock() - self.keep_runs)
+            self.inbox.purge(self.clock() - self.keep_deliveries)
+            self.failures.purge(self.clock() - self.keep_runs)
+            return self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
+
+    def remove_files(self, keep: Collection[str]) -> None:
+        """Removes files of runs that are older than the settings keep them, but those of plans that can be applied."""
+        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp(), keep)
 
 
 @contextmanager
@@ -141,6 +149,6 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
             work_schema=settings.work_schema,
             clock=clock,
             retries=Retry(settings.delivery_attempts, settings.delivery_first_wait_s),
-            linger_s=settings.idle_wait_s,
+            idle_wait_s=settings.idle_wait_s,
             keep_plans=timedelta(days=settings.keep_plans_days) if settings.keep_plans_days else None,
         )

@@ -15,7 +15,7 @@ from sync_pipelines.engine.versions import Version, newer_of
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.decide.stale_check import Known, Standing
+from sync_pipelines.runner.decide.stale_check import Standing, Watermark
 
 
 class _Gone(Enum):
@@ -96,20 +96,20 @@ def decide_changes(rules: RunRules, changes: Sequence[Change], decided: Decided)
     if not ids:
         return
     found, broken = rules.driver.find(ids)
-    known = rules.stale_check.known(found, ids) if rules.stale_check is not None else {}
+    watermarks = rules.stale_check.watermarks(found, ids) if rules.stale_check is not None else {}
     unchanged: dict[str, Any] = {}
     for change in changes:
         with decided.outcomes.one_item(change.handle, change.external_id):
             if change.external_id in broken:
                 decided.outcomes.fail(change.handle, change.external_id, broken[change.external_id])
-            elif change.item is not DELETE and _is_stale(rules, change, known, decided):
+            elif change.item is not DELETE and _is_stale(rules, change, watermarks, decided):
                 decided.stale.add(change.handle)
-                decided.outcomes.outcomes[change.handle] = Outcome.SKIPPED
+                decided.outcomes.keep(change.handle, Outcome.SKIPPED)
             elif not _is_to_be_written(rules.driver, change, found.get(change.external_id), decided):
-                decided.outcomes.outcomes[change.handle] = Outcome.UNCHANGED
+                decided.outcomes.keep(change.handle, Outcome.UNCHANGED)
                 unchanged[change.external_id] = change.item
     if rules.stale_check is not None:
-        _add_tombstones(changes, known, decided)
+        _add_tombstones(changes, watermarks, decided)
         rules.stale_check.keep({key: item for key, item in unchanged.items() if item is not DELETE})
 
 
@@ -122,18 +122,18 @@ def _without_skipped(rules: RunRules, changes: Sequence[Change], outcomes: Outco
     for change in changes:
         with outcomes.one_item(change.handle, change.external_id):
             if change.item is not DELETE and call(should_skip, change.item):
-                outcomes.outcomes[change.handle] = Outcome.SKIPPED
+                outcomes.keep(change.handle, Outcome.SKIPPED)
             else:
                 left.append(change)
     return left
 
 
-def _is_stale(rules: RunRules, change: Change, known: Mapping[str, Known], decided: Decided) -> bool:
+def _is_stale(rules: RunRules, change: Change, watermarks: Mapping[str, Watermark], decided: Decided) -> bool:
     """True if the item is older than its local record."""
     if rules.stale_check is None:
         return False
     version = change.version or rules.stale_check.version_of(change.item)
-    standing = rules.stale_check.standing(version, known.get(change.external_id))
+    standing = rules.stale_check.standing(version, watermarks.get(change.external_id))
     if standing is Standing.SAME:
         decided.same_version.add(change.handle)
     return standing is Standing.OLDER
@@ -148,11 +148,11 @@ def _is_to_be_written(driver: TargetDriver, change: Change, local: Any | None, d
     return True
 
 
-def _add_tombstones(changes: Sequence[Change], known: Mapping[str, Known], decided: Decided) -> None:
+def _add_tombstones(changes: Sequence[Change], watermarks: Mapping[str, Watermark], decided: Decided) -> None:
     for change in changes:
         if change.item is DELETE:
-            before = known[change.external_id].newest if change.external_id in known else None
-            newest = newer_of(before, change.version)
+            watermark = watermarks.get(change.external_id)
+            newest = newer_of(watermark.newest if watermark is not None else None, change.version)
             if newest is not None:
                 decided.tombstones[change.external_id] = newest
 
@@ -160,7 +160,7 @@ def _add_tombstones(changes: Sequence[Change], known: Mapping[str, Known], decid
 def needed(driver: TargetDriver, item: Any, local: Any | None) -> tuple[Action | None, Mapping[str, FieldChange]]:
     """Returns what brings a local record up to an item: None if nothing, and the fields that the target names.
 
-    Nothing else decides that; but where a database compares, the joins of `targets.staging.diff_sql` decide the same.
+    Nothing else decides that; but where a database compares, `targets.staging.diff_sql.Planner.compare` does.
 
     Args:
         driver: The opened target.

@@ -21,7 +21,7 @@ class Outcomes:
     there was nothing to delete, and one that failed is a failed delete. Any other change is an item of somebody.
 
     Args:
-        outcomes: Handle -> what became of the change.
+        by_handle: Handle -> what became of the change.
         errors: Handle -> why it failed.
         failed_deletes: Those of the errors that belong to no item.
         needless_deletes: Deletes without an item that found nothing to delete.
@@ -30,7 +30,7 @@ class Outcomes:
         raises: True to raise errors as they are instead of keeping them: for a single item.
     """
 
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    by_handle: dict[int, Outcome] = field(default_factory=dict)
     errors: dict[int, SyncError] = field(default_factory=dict)
     failed_deletes: set[int] = field(default_factory=set)
     needless_deletes: set[int] = field(default_factory=set)
@@ -42,12 +42,16 @@ class Outcomes:
         """Returns a book that begins with what is in this one."""
         return replace(
             self,
-            outcomes=dict(self.outcomes),
+            by_handle=dict(self.by_handle),
             errors=dict(self.errors),
             failed_deletes=set(self.failed_deletes),
             needless_deletes=set(self.needless_deletes),
             written=list(self.written),
         )
+
+    def keep(self, handle: int, outcome: Outcome) -> None:
+        """Keeps the outcome of a change."""
+        self.by_handle[handle] = outcome
 
     def fail(self, handle: int, external_id: str | None, error: Exception) -> None:
         """Keeps the error of a change."""
@@ -77,7 +81,7 @@ class Outcomes:
         if _has_no_item(entry):
             self.needless_deletes.add(handle)
         else:
-            self.outcomes[handle] = Outcome.UNCHANGED
+            self.by_handle[handle] = Outcome.UNCHANGED
 
     def all_errors(self) -> list[SyncError]:
         """Returns the errors in the order of the fetch."""
@@ -87,18 +91,18 @@ class Outcomes:
         """Counts the outcomes."""
         failed_deletes = len(self.failed_deletes)
         failed = len(self.errors) - failed_deletes
-        return Counts.of(self.outcomes.values()) + Counts(
+        return Counts.of(self.by_handle.values()) + Counts(
             failed=failed, failed_deletes=failed_deletes, recovered=self.recovered
         )
 
     def missing(self, handles: Collection[int]) -> list[int]:
         """Returns those of the handles of which it is not known what became of them."""
-        known = self.outcomes.keys() | self.errors.keys() | self.needless_deletes
+        known = self.by_handle.keys() | self.errors.keys() | self.needless_deletes
         return [each for each in handles if each not in known]
 
     def is_complete(self, handles: Collection[int]) -> bool:
         """True if these changes, and no others, have one outcome or one error each."""
-        count = len(self.outcomes) + len(self.errors) + len(self.needless_deletes)
+        count = len(self.by_handle) + len(self.errors) + len(self.needless_deletes)
         return count == len(handles) and not self.missing(handles)
 
     def require_complete(self, job: str, handles: Collection[int]) -> None:
@@ -109,7 +113,7 @@ class Outcomes:
         """
         if not self.is_complete(handles):
             raise AccountsError(
-                f"{job}: {len(handles):,} changes have {len(self.outcomes):,} outcomes and {len(self.errors):,} errors"
+                f"{job}: {len(handles):,} changes have {len(self.by_handle):,} outcomes and {len(self.errors):,} errors"
                 ". This is a defect of the engine or of a target that reports what it did not do; please report it."
             )
 

@@ -201,7 +201,7 @@ def _changes(
     for row in rows:
         known = canonical.get(row.external_id) if row.external_id is not None else None
         if isinstance(known, str) and last.get(known, row.position) != row.position:
-            outcomes.outcomes[row.position] = Outcome.DUPLICATE
+            outcomes.keep(row.position, Outcome.DUPLICATE)
             decided.duplicates.append(Duplicate(known, row.position, last[known]))
         elif row.message is not None:
             error = SyncError(row.external_id, row.message, row.exception_type or "", row.position)

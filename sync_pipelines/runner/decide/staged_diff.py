@@ -117,7 +117,7 @@ class StagedDiff:
         """
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
-        self._has_noted = self._stale_check is not None and self._stale_check.has_noted()
+        self._has_noted = self._stale_check is not None and self._stale_check.has_any_in_ledger()
         self._settled, self._stale, self._unidentified = Counts(), 0, 0  # after an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
@@ -180,7 +180,7 @@ class StagedDiff:
         external_ids = page.external_ids()
         self._driver.expect([each for each in external_ids if each is not None])
         canonical = [self._driver.canonical_or_error(each) for each in external_ids]
-        noted = self._stale_check.noted(list({each for each in canonical if isinstance(each, str)}))
+        noted = self._stale_check.in_ledger(list({each for each in canonical if isinstance(each, str)}))
         if not noted:
             return skipped
         looked_at: list[bool | None] = list(skipped) if skipped is not None else [False] * len(canonical)

@@ -20,21 +20,21 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a local record's version.
+class Watermark:
+    """How new a local record is, as far as it is known: an item below that is too old.
 
     Args:
-        noted: The version that the ledger has.
-        held: The version that the record itself holds, which its column may have rounded.
+        in_ledger: The version that the ledger has.
+        in_record: The version that the record itself holds, which its column may have rounded.
     """
 
-    noted: Version | None
-    held: Version | None
+    in_ledger: Version | None
+    in_record: Version | None
 
     @property
     def newest(self) -> Version | None:
-        """The newer one of the two."""
-        return newer_of(self.noted, self.held)
+        """Returns the newer one of the two."""
+        return newer_of(self.in_ledger, self.in_record)
 
 
 class Standing(Enum):
@@ -52,7 +52,7 @@ class StaleCheck:
         job: A sync job with `get_version`.
         versions: Those of the ledger.
         driver: The opened target.
-        connection: In whose transaction versions are kept; by default each time in one of its own.
+        connection: In whose transaction watermarks are kept; by default each time in one of its own.
     """
 
     def __init__(
@@ -64,76 +64,76 @@ class StaleCheck:
         self._connection = connection
 
     def within(self, connection: Connection | None) -> StaleCheck:
-        """The same, which keeps versions in that transaction."""
+        """Returns the same, which keeps watermarks in that transaction."""
         return StaleCheck(self._job, self._versions, self._driver, connection)
 
     def version_of(self, item: Any) -> Version:
-        """The item's version.
+        """Returns the item's version.
 
         Raises:
             ItemError: It is missing, or neither a number nor an aware moment.
         """
         return version_of(self._job, item)
 
-    def known(self, found: Mapping[str, Any], external_ids: Sequence[str]) -> dict[str, Known]:
-        """The versions of local records as far as they are known.
+    def watermarks(self, found: Mapping[str, Any], external_ids: Sequence[str]) -> dict[str, Watermark]:
+        """Returns the watermarks of local records as far as they are known.
 
         Args:
             found: Those of the records that exist, by canonical id.
             external_ids: Of which records.
         """
-        kept = self.noted(external_ids)
-        known: dict[str, Known] = {}
+        in_ledger = self.in_ledger(external_ids)
+        watermarks: dict[str, Watermark] = {}
         for external_id in external_ids:
-            noted, held = kept.get(external_id), self._held(found.get(external_id))
-            if noted is not None or held is not None:
-                known[external_id] = Known(noted, held)
-        return known
+            watermark = Watermark(in_ledger.get(external_id), self._in_record(found.get(external_id)))
+            if watermark.newest is not None:
+                watermarks[external_id] = watermark
+        return watermarks
 
-    def has_noted(self) -> bool:
+    def has_any_in_ledger(self) -> bool:
         """True if the ledger has a version of any record."""
         return self._versions.has_any(self._job.name)
 
-    def noted(self, external_ids: Sequence[str]) -> dict[str, Version]:
-        """The versions that the ledger has of records, whether or not there are any."""
+    def in_ledger(self, external_ids: Sequence[str]) -> dict[str, Version]:
+        """Returns the versions that the ledger has of records, whether or not these are there."""
         kept = self._versions.known(self._job.name, external_ids)
         return {external_id: Version.from_text(text) for external_id, text in kept.items()}
 
-    def _held(self, local: Any | None) -> Version | None:
+    def _in_record(self, local: Any | None) -> Version | None:
         return _version_or_none(self._driver.local_version(local)) if local is not None else None
 
-    def standing(self, version: Version, known: Known | None) -> Standing:
+    def standing(self, version: Version, watermark: Watermark | None) -> Standing:
         """Says how an item of that version stands to its local record. Nothing else decides that an item is too old.
 
-        Where a database compares, the ranks of `targets.staging.diff_sql` decide the same of what the record holds.
+        Where a database compares, `targets.staging.diff_sql.Planner.compare` decides the same of what the record holds.
         """
-        if known is None:
+        if watermark is None:
             return Standing.NEWER
-        pairs = [(version, known.noted)]
-        if known.held is not None:
-            pairs.append((self._as_held(version), known.held))
+        pairs = [(version, watermark.in_ledger)]
+        if watermark.in_record is not None:
+            pairs.append((self._as_stored(version), watermark.in_record))
         if any(of_item.is_older_than(of_record) for of_item, of_record in pairs):
             return Standing.OLDER
         if any(of_record is not None and of_record.is_older_than(of_item) for of_item, of_record in pairs):
             return Standing.NEWER
         return Standing.SAME
 
-    def _as_held(self, version: Version) -> Version:
-        """The version as a local record would hold it: a column may round it."""
+    def _as_stored(self, version: Version) -> Version:
+        """Returns the version as a local record would hold it: a column may round it."""
         return _version_or_none(self._driver.stored_version(version.value)) or version
 
     def locked(self, external_id: str) -> AbstractContextManager[None]:
         """Keeps others who bring single items away from a record that is to be compared and then written."""
         return self._versions.locked(self._job.name, external_id)
 
-    def is_stale(self, entry: PlanEntry, known: Mapping[str, Known]) -> bool:
+    def is_stale(self, entry: PlanEntry, watermarks: Mapping[str, Watermark]) -> bool:
         """True if the local record has become newer than the item since the diff."""
         if entry.action is Action.DELETE:
             return False
-        return self.standing(self.version_of(entry.item), known.get(entry.external_id)) is Standing.OLDER
+        return self.standing(self.version_of(entry.item), watermarks.get(entry.external_id)) is Standing.OLDER
 
     def keep_written(self, entries: Mapping[int, PlanEntry], outcomes: Mapping[int, Outcome]) -> None:
-        """Notes the versions of the items whose records have been brought up to them.
+        """Raises watermarks to the items whose records have been brought up to them.
 
         Args:
             entries: Handle -> entry of a plan.
@@ -144,7 +144,7 @@ class StaleCheck:
         self.keep({each.external_id: each.item for each in written if each.action is not Action.DELETE})
 
     def keep(self, items: Mapping[str, Any]) -> None:
-        """Notes that local records are now what these items say.
+        """Raises watermarks to the items that local records are now.
 
         Args:
             items: Canonical id -> item.
@@ -156,7 +156,7 @@ class StaleCheck:
         self.keep_versions(versions)
 
     def keep_versions(self, versions: Mapping[str, Version]) -> None:
-        """Notes the versions of records, also of such as are deleted: an older item does not bring them back.
+        """Keeps watermarks of records, also of such as are deleted: an older item does not bring them back.
 
         Args:
             versions: Canonical id -> version.
@@ -166,7 +166,7 @@ class StaleCheck:
 
 
 def version_of(job: SyncJob[Any, Any], item: Any) -> Version:
-    """The item's version, for a job with `get_version`.
+    """Returns the item's version, for a job with `get_version`.
 
     Raises:
         ItemError: It is missing, or neither a number nor an aware moment.

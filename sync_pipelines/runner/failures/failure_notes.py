@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,11 +16,11 @@ from sync_pipelines.engine.causes import fingerprint, template_of
 from sync_pipelines.engine.changes import ChangeEvent, Upsert
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.versions import Version
+from sync_pipelines.engine.versions import Version, supersedes
 from sync_pipelines.runner.decide.stale_check import version_of
 
 SINGLE_ITEM = "single item"
-"""What resolved a failure whose item came by itself and went through."""
+"""What resolved a failure whose item came by itself and succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class FailedItem:
 
     @property
     def key(self) -> str:
-        """What tells it from other failures of its job."""
+        """Returns what tells it from other failures of its job."""
         if self.external_id is not None:
             return key_of_id(self.external_id)
         return key_without_id(self.payload or f"{self.exception_type}\n{self.message}")
@@ -56,7 +57,7 @@ class FailedItem:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A single item that came by itself and went through."""
+    """A single item that came by itself and succeeded."""
 
     external_id: str
     received_at: datetime
@@ -103,7 +104,7 @@ class FailureNotes:
         failed, hashed = _with_what_is_kept(failed, known)
         attempts = attempts_after(failed, hashed, known, self._run_id)
         retry = self._job.retry
-        is_over = retry is not None and failed.action == UPSERT and attempts >= retry.attempts
+        is_given_up = retry is not None and failed.action == UPSERT and attempts >= retry.attempts
         template = failed.template or template_of(failed.exception_type, failed.message, failed.external_id)
         is_kept = known is not None and known.payload_hash == hashed
         return FailureRow(
@@ -123,7 +124,7 @@ class FailureNotes:
             first_failed_at=known.first_failed_at if known is not None else self._now,
             last_failed_at=self._now,
             next_try_at=retry.next_at(attempts, self._now) if retry and self._can_retry(failed, hashed) else None,
-            state=GIVEN_UP if is_over else OPEN,
+            state=GIVEN_UP if is_given_up else OPEN,
             last_run_id=self._run_id,
         )
 
@@ -137,7 +138,7 @@ class FailureNotes:
 
 
 def _with_what_is_kept(failed: FailedItem, known: Known | None) -> tuple[FailedItem, str | None]:
-    """The item, and the hash of its payload; without one of its own it keeps the one that is known."""
+    """Returns the item and the hash of its payload; without one of its own it keeps the one that is known."""
     if failed.payload is not None:
         return failed, hash_of(failed.payload)
     if known is None or known.action != failed.action:
@@ -146,12 +147,12 @@ def _with_what_is_kept(failed: FailedItem, known: Known | None) -> tuple[FailedI
 
 
 def attempts_after(failed: FailedItem, hashed: str | None, known: Known | None, run_id: str) -> int:
-    """How often the item has been tried since it changed last.
+    """Counts how often the item has been tried since it changed last.
 
     Args:
         failed: The item.
         hashed: The hash of its payload.
-        known: What was known of it before; None of one that did not fail, or has gone through since.
+        known: What was known of it before; None of one that did not fail, or has succeeded since.
         run_id: The run, whose attempts count as one.
     """
     if known is None or known.action != failed.action:
@@ -163,7 +164,7 @@ def attempts_after(failed: FailedItem, hashed: str | None, known: Known | None, 
 
 
 def delivered_now(job: SyncJob[Any, Any], change: ChangeEvent, external_id: str, at: datetime) -> Delivered:
-    """A change that was applied at once.
+    """Returns a change that was applied at once.
 
     Args:
         job: The sync job.
@@ -183,12 +184,12 @@ def resolve_delivered(
     now: datetime,
     within: Connection | None = None,
 ) -> None:
-    """Notes that failures are over whose items came by themselves, as a later state, and went through.
+    """Resolves failures whose items came by themselves, as a later state, and succeeded.
 
     Args:
         job: The sync job.
         failures: The ledger's.
-        delivered: What went through.
+        delivered: What succeeded.
         now: When.
         within: In whose transaction; by default in one of its own.
     """
@@ -197,19 +198,13 @@ def resolve_delivered(
         return
     with failures.transaction(within) as connection:
         found = failures.of_keys(job.name, list(by_key), connection)
-        over = [each.key for each in found if _is_over(job, each, by_key[each.key])]
-        failures.resolve(job.name, over, SINGLE_ITEM, now, connection)
+        resolved = [each.key for each in found if _is_resolved_by(job, each, by_key[each.key])]
+        failures.resolve(job.name, resolved, SINGLE_ITEM, now, connection)
 
 
-def _is_over(job: SyncJob[Any, Any], failure: FailureRow, delivered: Delivered) -> bool:
-    """True if the state that went through is not older than the one that failed."""
+def _is_resolved_by(job: SyncJob[Any, Any], failure: FailureRow, delivered: Delivered) -> bool:
+    """True if the state that succeeded supersedes the one that failed: by their versions, else by the time."""
     if delivered.version is not None and failure.payload is not None:
-        try:
-            return not delivered.version.is_older_than(version_of(job, decode(failure.payload)))
-        except Exception:  # noqa: BLE001 - an item without a readable version: the time decides
-            return _came_later(failure, delivered)
-    return _came_later(failure, delivered)
-
-
-def _came_later(failure: FailureRow, delivered: Delivered) -> bool:
+        with suppress(Exception):  # an item without a readable version: the time decides
+            return supersedes(delivered.version, version_of(job, decode(failure.payload)))
     return failure.seen_at is None or delivered.received_at > failure.seen_at

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
+from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.pages import stream_pages
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError, FetchError
 from sync_pipelines.runner.context.run_log import RunReport
-from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotRow, SnapshotWriter
+from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotWriter
 from sync_pipelines.snapshots.store import RunFiles
 
 
@@ -75,7 +76,7 @@ def fetch_snapshot(
 
 
 def _pages(job: SyncJob[Any, Any], selection: Selection, writer: SnapshotWriter) -> Generator[FetchedPage]:
-    """The pages of the source as far as they are selected."""
+    """Yields the pages of the source as far as they are selected."""
     most = selection.limit if selection.limit is not None and not selection.only else None
     came = 0
     try:
@@ -110,7 +111,7 @@ def _select(page: FetchedPage, selection: Selection, taken: int) -> FetchedPage:
 
 
 def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> FetchedPage:
-    """The items with their external ids; an item without one that can be read has failed.
+    """Identifies items: an item without one that can be read has failed.
 
     Args:
         job: The sync job.
@@ -123,10 +124,8 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
         return FetchedPage(positions, texts, items)
     page = FetchedPage(positions, [None] * len(items), items)
     for place, item in enumerate(items):
-        try:
+        with OneItem(partial(page.errors.__setitem__, place)):
             page.external_ids[place] = external_id_of(job, item)
-        except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-            page.errors[place] = error
     return page
 
 
@@ -142,13 +141,3 @@ def _texts_of_field(name: str, items: Sequence[Any]) -> list[str | None] | None:
     except UnicodeEncodeError:
         return None
     return texts
-
-
-def snapshot_row(job: SyncJob[Any, Any], position: int, item: Any) -> SnapshotRow:
-    """An item as a snapshot gives it back, or what is wrong with it."""
-    external_id: str | None = None
-    try:
-        external_id = external_id_of(job, item)
-        return SnapshotRow(position, external_id, decode(encode(item)))
-    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-        return SnapshotRow(position, external_id, None, exception_type(error), message_of(error))

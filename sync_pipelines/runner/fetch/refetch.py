@@ -10,18 +10,19 @@ from typing import Any
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
+from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError, RunError
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 
 AFTER_OUTAGE = timedelta(seconds=60)
-"""Until an item is asked for again for which a source that seems to be down was asked: others get their turn first."""
+"""How long an item waits for which a source that seems to be down was asked: others get their turn first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refetched:
-    """What the source said.
+    """The answers of the source.
 
     Args:
         answers: For each id the item, None of one that is gone, or the error; without those that were not asked for.
@@ -63,7 +64,7 @@ def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence
 
 
 def no_fetch_one(job: SyncJob[Any, Any]) -> ItemError:
-    """The error of a delivery that only the source could make sense of."""
+    """Returns the error of a delivery that only the source could make sense of."""
     return ItemError(f"only the source can say what the item is now; give {job.name} a fetch_one")
 
 
@@ -80,14 +81,12 @@ class _SourceCalls(RecordCalls):
 def _checked(job: SyncJob[Any, Any], driver: TargetDriver, asked: str, answer: Answer) -> Answer:
     if answer.error is not None or answer.value is None:
         return answer
-    try:
+    errors: list[Exception] = []
+    with OneItem(errors.append, lets_through=ConfigurationError):
         item = decode(encode(answer.value))  # what a run would hand to the functions
         _require_same(driver, asked, external_id_of(job, item))
-    except ConfigurationError:
-        raise
-    except Exception as error:  # noqa: BLE001 - one bad item never stops the others
-        return Answer(error=error)
-    return Answer(item)
+        return Answer(item)
+    return Answer(error=errors.pop())
 
 
 def _require_same(driver: TargetDriver, asked: str, given: str) -> None:

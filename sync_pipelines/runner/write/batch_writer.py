@@ -12,7 +12,7 @@ from sync_pipelines.runner.calls.target_driver import Work
 from sync_pipelines.runner.decide.changes import DELETE, needed
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.decide.stale_check import Known
+from sync_pipelines.runner.decide.stale_check import Watermark
 from sync_pipelines.runner.write.record_history import Note, recovered
 
 _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Action.DELETE: Outcome.DELETED}
@@ -60,7 +60,7 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
         batch.write()
     finally:
         if rules.stale_check is not None:
-            rules.stale_check.keep_written(entries, outcomes.outcomes)
+            rules.stale_check.keep_written(entries, outcomes.by_handle)
 
 
 class BatchWriter:
@@ -102,19 +102,20 @@ class BatchWriter:
         entries, stale_check = self._entries.values(), self._rules.stale_check
         wanted = [each.external_id for each in entries if look_up_all or each.action is not Action.CREATE]
         found, broken = self._driver.find(wanted) if wanted else ({}, {})
-        known = stale_check.known(found, [each.external_id for each in entries]) if stale_check is not None else {}
+        ids = [each.external_id for each in entries]
+        watermarks = stale_check.watermarks(found, ids) if stale_check is not None else {}
         for handle, entry in self._entries.items():
             with self._outcomes.one_entry(handle, entry):
                 if entry.external_id in broken:
                     self._outcomes.fail_entry(handle, entry, broken[entry.external_id])
-                elif self._is_stale(entry, known):
-                    self._outcomes.outcomes[handle] = Outcome.SKIPPED
+                elif self._is_stale(entry, watermarks):
+                    self._outcomes.keep(handle, Outcome.SKIPPED)
                 else:
                     self._assign(handle, entry, found.get(entry.external_id))
 
-    def _is_stale(self, entry: PlanEntry, known: Mapping[str, Known]) -> bool:
+    def _is_stale(self, entry: PlanEntry, watermarks: Mapping[str, Watermark]) -> bool:
         """True if the local record has become newer than the item. Of a plan that is an error."""
-        if self._rules.stale_check is None or not self._rules.stale_check.is_stale(entry, known):
+        if self._rules.stale_check is None or not self._rules.stale_check.is_stale(entry, watermarks):
             return False
         if self._check is not None:
             raise self._check.older(entry)
@@ -171,7 +172,7 @@ class BatchWriter:
                 if answer.error is not None:
                     self._outcomes.fail_entry(handle, self._entries[handle], answer.error)
                     continue
-                self._outcomes.outcomes[handle] = _WRITTEN[action]
+                self._outcomes.keep(handle, _WRITTEN[action])
                 if work.external_id in self._notes:
                     note = self._notes.pop(work.external_id)
                     self._outcomes.written.append(note.written(self._driver, _WRITTEN[action]))

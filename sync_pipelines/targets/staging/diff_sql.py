@@ -107,7 +107,10 @@ class Planner:
         self._twice = work.table("twice", "sp_kept", *self._keys)
 
     def find_duplicates(self, connection: sa.Connection) -> int:
-        """Finds items that another one with the same key replaces: a newer or later one. Gives how many there are."""
+        """Finds items that another one with the same key replaces: a newer or later one. Gives how many there are.
+
+        Decides the same as `engine.versions.supersedes`.
+        """
         keys = [self.stage.c[name] for name in self._keys]
         order = [self.stage.c.sp_n.desc()]
         if self.columns.version is not None:
@@ -143,6 +146,8 @@ class Planner:
 
     def compare(self, connection: sa.Connection, *, deletes: bool, empty: bool, veto: bool) -> dict[int, int]:
         """Compares, and notes what differs. Gives how many there are of each `What`.
+
+        Decides the same as `runner.decide.changes.needed` and `runner.decide.stale_check.StaleCheck.standing`.
 
         Args:
             connection: In a transaction.

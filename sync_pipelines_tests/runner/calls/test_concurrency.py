@@ -242,7 +242,7 @@ def test_it_works_inside_a_running_event_loop_and_for_deliveries(settings: Setti
     assert asyncio.run(handler()).created == 5
     for each in [item("A0001", 5), item("B")]:
         workspace.inbox.store("shop", encode(each), workspace.clock())
-    drained = Drain(shop.job([], concurrency=3), workspace).run(DrainLimits(linger_s=0))
+    drained = Drain(shop.job([], concurrency=3), workspace).run(DrainLimits(idle_wait_s=0))
     assert (drained.created, drained.updated) == (1, 1)
 
 
@@ -433,13 +433,13 @@ class TestOutage:
             workspace.inbox.store("shop", encode(each), workspace.clock())
         down_after(shop, 12)
         with pytest.raises(TargetError):
-            Drain(shop.job([], concurrency=4, has_changed=None), workspace).run(DrainLimits(linger_s=0))
+            Drain(shop.job([], concurrency=4, has_changed=None), workspace).run(DrainLimits(idle_wait_s=0))
         [run] = workspace.ledger.latest_runs("shop")
         assert (run.counts["created"], run.counts["failed"], len(shop.records)) == (12, 1, 12)
         assert (workspace.inbox.count("shop"), workspace.inbox.count("shop", FAILED)) == (18, 1)
 
         shop.inside = bool
-        results = Drain(shop.job([], concurrency=4, has_changed=None), workspace).run(DrainLimits(linger_s=0))
+        results = Drain(shop.job([], concurrency=4, has_changed=None), workspace).run(DrainLimits(idle_wait_s=0))
 
         assert (results.created, workspace.inbox.count("shop")) == (18, 0)
         assert set(shop.written.values()) == {1}

@@ -19,7 +19,7 @@ from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.testing import MemoryTarget
 
 Make = Callable[..., SyncJob[Any, Any]]
-AT_ONCE = DrainLimits(linger_s=0)
+AT_ONCE = DrainLimits(idle_wait_s=0)
 
 
 def item(sku: Any, stock: int = 1) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def test_late_arrivals_are_waited_for(job: Make, workspace: Workspace, deliver: 
         if len(waits) == 1:
             deliver(item("late"))
 
-    Drain(job(), workspace).run(DrainLimits(linger_s=0.05), sleep)
+    Drain(job(), workspace).run(DrainLimits(idle_wait_s=0.05), sleep)
     assert sorted(target.records) == ["late"]
     assert workspace.inbox.count("stock") == 0
 

@@ -29,5 +29,5 @@ def test_a_run_removes_deliveries_that_were_settled_long_ago(
         run_sync(job([{"sku": "A"}]), settings=settings)
     with open_workspace(settings) as workspace:
         if kind == "drain":
-            Drain(job(), workspace).run(DrainLimits(linger_s=0))
+            Drain(job(), workspace).run(DrainLimits(idle_wait_s=0))
         assert [each.id for each in workspace.inbox.newest("stock")] == [waiting, recent]

@@ -29,8 +29,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
-from sync_pipelines.runner.context.lease import HeldLease, take_lease
-from sync_pipelines.runner.context.processes import is_dead, own_process
+from sync_pipelines.runner.context.lease import HeldLease, is_dead, own_process, take_lease
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.children import Child
@@ -240,11 +239,11 @@ def test_a_drain_waits_for_its_turn_and_loses_nothing(workspace: Workspace) -> N
     assert lease is not None
 
     with pytest.raises(SyncBusyError):
-        Drain(job_over(records), workspace).run(DrainLimits(linger_s=0))
+        Drain(job_over(records), workspace).run(DrainLimits(idle_wait_s=0))
     assert workspace.inbox.count("leased") == 1
 
     workspace.leases.release(lease)
-    assert Drain(job_over(records), workspace).run(DrainLimits(linger_s=0)).created == 1
+    assert Drain(job_over(records), workspace).run(DrainLimits(idle_wait_s=0)).created == 1
 
 
 RUN = """

@@ -181,7 +181,7 @@ def test_records_whose_item_has_come_by_itself_since_are_not_deleted(shop: Shop)
     guarded = shop.sync(items(range(70)))
     with open_workspace(shop.settings) as workspace:
         workspace.inbox.store("stock", encode(items(range(99, 100))[0]), workspace.clock())
-        Drain(shop.job(), workspace).run(DrainLimits(linger_s=0))
+        Drain(shop.job(), workspace).run(DrainLimits(idle_wait_s=0))
 
     released = shop.release(guarded)
 

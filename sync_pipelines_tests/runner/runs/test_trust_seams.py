@@ -106,7 +106,7 @@ def deliver(shop: Shop, *given: Item) -> None:
     with open_workspace(shop.settings) as workspace:
         for each in given:
             workspace.inbox.store("things", encode(each), workspace.clock())
-        Drain(shop.job(), workspace).run(DrainLimits(linger_s=0))
+        Drain(shop.job(), workspace).run(DrainLimits(idle_wait_s=0))
 
 
 class Killed(BaseException):

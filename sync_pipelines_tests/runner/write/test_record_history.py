@@ -593,5 +593,5 @@ def test_what_lies_beyond_pythons_dates_is_shown_as_it_was_kept(postgres_url: st
 def test_a_drain_may_be_limited_and_records_all_the_same(shop: Shop) -> None:
     with open_workspace(shop.settings) as workspace:
         Desk(workspace, "things").upsert({"sku": "A", "stock": 1, "name": "a"})
-        Drain(shop.job(), workspace).run(DrainLimits(linger_s=0, longest_s=5))
+        Drain(shop.job(), workspace).run(DrainLimits(idle_wait_s=0, longest_s=5))
     assert [each.kind for each in shop.history("A") if each.kind != "webhook"] == ["created"]
