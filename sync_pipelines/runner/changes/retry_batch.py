@@ -92,7 +92,7 @@ class RetryBatch(ChangeBatch):
         return replace(tried, item=item, external_id=external_id_of(self._job, item))
 
     def _changes(self) -> list[Change]:
-        """The items that could be read, by canonical id; the others have failed."""
+        """Returns the items that could be read, by canonical id; the others have failed."""
         read = {place: each for place, each in sorted(self._tried.items()) if place not in self.outcomes.errors}
         self._driver.expect([each.external_id for each in read.values() if each.external_id is not None])
         changes: list[Change] = []
@@ -103,13 +103,13 @@ class RetryBatch(ChangeBatch):
         return changes
 
     def _version(self, item: Any) -> Version | None:
-        """The item's version; None if it has none, or none that can be read: then it fails when it is decided on."""
+        """Returns the item's version; None if it has none that can be read: it fails when it is decided on."""
         with suppress(Exception):
             return version_of(self._job, item) if self._job.get_version is not None else None
         return None
 
     def _without_superseded(self, changes: Sequence[Change]) -> list[Change]:
-        """Of several failures of one item that which supersedes the others; without versions the one seen last."""
+        """Keeps of several failures of one item the one that supersedes the others; without versions the last."""
         kept: dict[str, Change] = {}
         for change in sorted(changes, key=lambda each: each.seen_at or _LONG_AGO):
             before = kept.get(change.external_id)
@@ -130,7 +130,7 @@ class RetryBatch(ChangeBatch):
         return bool(self.decided.writes)
 
     def failed(self) -> dict[str, FailedItem]:
-        """What failed again, by the key that it was known by; without what was asked for in vain."""
+        """Returns what failed again, by the key that it was known by; without what was asked for in vain."""
         found: dict[str, FailedItem] = {}
         for place in sorted(self.outcomes.errors.keys() - self.in_vain):
             failure, error, tried = self._failures[place], self.outcomes.errors[place], self._tried.get(place)
@@ -145,20 +145,20 @@ class RetryBatch(ChangeBatch):
         return found
 
     def resolved_keys(self) -> list[str]:
-        """The keys of what is resolved because its item succeeded."""
+        """Returns the keys of what is resolved because its item succeeded."""
         return [self._failures[place].key for place in self.outcomes.by_handle]
 
     def vanished_keys(self) -> list[str]:
-        """The keys of what is resolved because the source no longer has its item."""
+        """Returns the keys of what is resolved because the source no longer has its item."""
         return [self._failures[place].key for place in self.vanished]
 
     def left(self) -> dict[str, FailureRow]:
-        """What was not tried, because something did not answer."""
+        """Returns what was not tried, because something did not answer."""
         places = set(self.outcomes.missing(self._failures)) - self.vanished
         return {self._failures[place].key: self._failures[place] for place in places}
 
     def in_vain_keys(self) -> list[str]:
-        """The keys of what the source was asked for in vain."""
+        """Returns the keys of what the source was asked for in vain."""
         return [self._failures[place].key for place in self.in_vain]
 
 

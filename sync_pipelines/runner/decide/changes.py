@@ -67,12 +67,12 @@ class Decided:
 
     @property
     def entries(self) -> list[PlanEntry]:
-        """What is to be written."""
+        """Returns what is to be written."""
         return list(self.writes.values())
 
     @property
     def failed(self) -> list[SyncError]:
-        """The errors, in the order of the fetch."""
+        """Returns the errors, in the order of the fetch."""
         return self.outcomes.all_errors()
 
     def counts(self) -> Counts:
