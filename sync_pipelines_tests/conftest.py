@@ -19,6 +19,13 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines_tests.children import ended_with_the_test, none_left_behind
 from sync_pipelines_tests.mariadb_server import RunningMariadb, running_mariadb
 from sync_pipelines_tests.quick_ledger import quick_ledgers
+from sync_pipelines_tests.two_speeds import mark_soak
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest picks by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the tests by what they cost."""
+    mark_soak(items)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from sync_pipelines.cli.output import one_line
 from sync_pipelines.engine.progress import OnProgress
 from sync_pipelines.engine.progress import Progress as RunProgress
 
-_OUTCOMES = ("clean", "partial", "failed", "guarded", "planned")
 _PHASES = {"fetch": "fetching", "diff": "comparing", "apply": "writing"}
 
 
@@ -30,11 +29,11 @@ def watch_run(name: str) -> Iterator[OnProgress | None]:
         What the run is to call, if a bar is shown.
     """
     if not sys.stderr.isatty():
-        with _run_log(name, _write_line, logging.INFO):
+        with _run_log(_write_line, logging.INFO):
             yield None
         return
     bar = _build_bar(Console(file=sys.stderr))
-    with bar, _run_log(name, lambda line: bar.console.print(Text(line)), logging.WARNING):
+    with bar, _run_log(lambda line: bar.console.print(Text(line)), logging.WARNING):
         yield _Bar(bar, name).show
 
 
@@ -98,24 +97,23 @@ def _build_bar(console: Console) -> Progress:
 
 
 class _Lines(logging.Handler):
-    """Writes each record as a line, all but summary and plan, which the command shows itself."""
+    """Writes each record as a line, all but the lines of the result, which the command shows itself."""
 
-    def __init__(self, write: Callable[[str], object], name: str, level: int) -> None:
+    def __init__(self, write: Callable[[str], object], level: int) -> None:
         super().__init__(level)
         self._write_line = write
-        self._shown_anyway = ("plan: ", *(f"{name}: {outcome}: " for outcome in _OUTCOMES))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes the record."""
         line = one_line(record.getMessage())
-        if not line.startswith(self._shown_anyway):
+        if not getattr(record, "is_result", False):
             self._write_line(line if record.levelno < logging.WARNING else f"warning: {line}")
 
 
 @contextmanager
-def _run_log(name: str, write: Callable[[str], object], level: int) -> Iterator[None]:
+def _run_log(write: Callable[[str], object], level: int) -> Iterator[None]:
     logger = logging.getLogger("sync_pipelines")
-    handler, before, propagates = _Lines(write, name, level), logger.level, logger.propagate
+    handler, before, propagates = _Lines(write, level), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,6 @@ from sync_pipelines.errors import ConfigurationError, RunError
 
 _INSERT_ROWS = 1_000
 _BETWEEN_ATTEMPTS_S = 0.01
-GIVEN_UP = -1
-"""Number of the chunk that keeps what plans had written that were given up."""
-_LEFT = "left"
-"""Beside the counts of a chunk whose applying broke off: the places in it that are still to be applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +50,8 @@ class RunRow:
     phase_ms: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failure: str | None = None
+    applied_all: bool = False
+    deletes_withheld: bool = False
 
 
 class Ledger:
@@ -155,7 +153,7 @@ class Ledger:
             ids = connection.scalars(old).all()
             for start in range(0, len(ids), _INSERT_ROWS):
                 part = ids[start : start + _INSERT_ROWS]
-                for table in (self.tables.run_errors, self.tables.run_chunks, self.tables.run_causes):
+                for table in (self.tables.run_errors, self.tables.run_batches, self.tables.run_causes):
                     connection.execute(delete(table).where(table.c.run_id.in_(part)))
                 connection.execute(delete(runs).where(runs.c.id.in_(part)))
         return len(ids)
@@ -179,98 +177,30 @@ class Ledger:
     def begin_apply(self, run_id: str, at: datetime) -> bool:
         """Notes that applying begins. True if an earlier attempt had begun and may have been broken off."""
         runs = self.tables.runs
+        begins = update(runs).where(runs.c.id == run_id, runs.c.apply_started_at.is_(None)).values(apply_started_at=at)
         with self.transaction() as connection:
-            begun = (
-                update(runs).where(runs.c.id == run_id, runs.c.apply_started_at.is_(None)).values(apply_started_at=at)
-            )
-            return connection.execute(begun).rowcount == 0
+            has_begun = connection.execute(begins).rowcount == 0
+            if has_begun:  # until it ends again, nobody knows what it has applied
+                connection.execute(update(runs).where(runs.c.id == run_id).values(applied_all=False))
+            return has_begun
 
-    def forget_chunks(self, run_id: str) -> bool:
-        """Forgets the progress of a plan that a new one replaces. True if some of the old one had been applied.
-
-        What it had written stays known as recovered, in a chunk of its own.
-        """
-        chunks, errors = self.tables.run_chunks, self.tables.run_errors
-        with self.transaction() as connection:
-            noted = connection.scalars(select(chunks.c.counts).where(chunks.c.run_id == run_id)).all()
-            connection.execute(delete(errors).where(errors.c.run_id == run_id, errors.c.phase == "apply"))
-            connection.execute(delete(chunks).where(chunks.c.run_id == run_id))
-            written = sum(map(written_in, noted))
-            if written:
-                row = {"run_id": run_id, "number": GIVEN_UP, "counts": {"recovered": written}}
-                connection.execute(insert(chunks).values({**row, "applied_at": datetime.now(UTC)}))
-        return bool(noted)
-
-    def save_diff_errors(self, run_id: str, errors: Iterable[ErrorRow]) -> None:
-        """Keeps the items that failed before anything was written, in place of those of an earlier attempt."""
-        table = self.tables.run_errors
-        with self.transaction() as connection:
-            connection.execute(delete(table).where(table.c.run_id == run_id, table.c.phase == "diff"))
-            self._insert_errors(connection, run_id, "diff", errors)
-
-    def chunks(self, run_id: str) -> dict[int, dict[str, int]]:
-        """The counts of the chunks that are applied, in whole or in part, by number."""
-        return {number: _without(counts, _LEFT) for number, counts in self._chunks(run_id).items()}
-
-    def unfinished_chunks(self, run_id: str) -> dict[int, list[int]]:
-        """The places in a chunk that are still to be applied, of the chunks whose applying broke off, by number."""
-        return {number: counts[_LEFT] for number, counts in self._chunks(run_id).items() if _LEFT in counts}
-
-    def _chunks(self, run_id: str) -> dict[int, dict[str, Any]]:
-        table = self.tables.run_chunks
-        with self.transaction() as connection:
-            found = connection.execute(select(table.c.number, table.c.counts).where(table.c.run_id == run_id))
-            return {row.number: row.counts for row in found}
-
-    def save_chunk(  # noqa: PLR0913 - one row
-        self,
-        run_id: str,
-        number: int,
-        counts: Mapping[str, int],
-        errors: Iterable[ErrorRow],
-        at: datetime,
-        *,
-        left: Sequence[int] = (),
-        within: Connection | None = None,
-        also: Callable[[Connection], object] | None = None,
-    ) -> None:
-        """Notes that a chunk of the plan is applied, with the errors of its items.
+    def save_diff_errors(self, run_id: str, errors: Iterable[ErrorRow], *, deletes_withheld: bool = False) -> None:
+        """Keeps what a diff has found, in place of what an earlier attempt had.
 
         Args:
             run_id: The run.
-            number: The chunk.
-            counts: What became of the items; they add to those of an attempt that did not finish the chunk.
-            errors: The items that failed.
-            at: When.
-            left: Places in the chunk that are still to be applied.
-            within: In whose transaction; by default in one of its own.
-            also: Called with that transaction.
+            errors: The items that failed before anything was written.
+            deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
         """
-        table = self.tables.run_chunks
-        own = (table.c.run_id == run_id, table.c.number == number)
-        with nullcontext(within) if within is not None else self.transaction() as connection:
-            noted: dict[str, Any] = dict(counts)
-            before = connection.execute(select(table.c.counts).where(*own)).scalar() or {}
-            if _LEFT in before:
-                earlier = _without(before, _LEFT)
-                noted = {name: earlier.get(name, 0) + noted.get(name, 0) for name in {**earlier, **noted}}
-                connection.execute(delete(table).where(*own))
-            if left:
-                noted[_LEFT] = list(left)
-            connection.execute(insert(table).values(run_id=run_id, number=number, counts=noted, applied_at=at))
-            self._insert_errors(connection, run_id, "apply", errors)
-            if also:
-                also(connection)
-
-    def replace_chunk(self, run_id: str, number: int, counts: Mapping[str, int], at: datetime) -> None:
-        """Notes what a chunk has done so far, in place of what was noted of it before."""
-        table = self.tables.run_chunks
+        table, runs = self.tables.run_errors, self.tables.runs
+        withheld = update(runs).where(runs.c.id == run_id).values(deletes_withheld=deletes_withheld)
         with self.transaction() as connection:
-            connection.execute(delete(table).where(table.c.run_id == run_id, table.c.number == number))
-            row = {"run_id": run_id, "number": number, "counts": dict(counts), "applied_at": at}
-            connection.execute(insert(table).values(row))
+            connection.execute(withheld)
+            connection.execute(delete(table).where(table.c.run_id == run_id, table.c.phase == "diff"))
+            self.insert_errors(connection, run_id, "diff", errors)
 
-    def _insert_errors(self, connection: Connection, run_id: str, phase: str, errors: Iterable[ErrorRow]) -> None:
+    def insert_errors(self, connection: Connection, run_id: str, phase: str, errors: Iterable[ErrorRow]) -> None:
+        """Keeps items that failed in a phase of a run."""
         stream = iter(errors)
         while rows := [
             {
@@ -300,13 +230,30 @@ class Ledger:
         with self.transaction() as connection:
             return int(connection.scalar(select(func.count()).where(table.c.run_id == run_id)) or 0)
 
-    def finish_run(
-        self, run_id: str, *, outcome: str, counts: Mapping[str, int], failure: str | None, at: datetime
+    def finish_run(  # noqa: PLR0913 - one row
+        self,
+        run_id: str,
+        *,
+        outcome: str,
+        counts: Mapping[str, int],
+        failure: str | None,
+        applied_all: bool,
+        at: datetime,
     ) -> None:
-        """Notes how a run ended."""
+        """Notes how a run ended.
+
+        Args:
+            run_id: The run.
+            outcome: What became of it.
+            counts: What became of the items.
+            failure: Why it failed as a whole, None if it did not.
+            applied_all: True if everything that it was to write is written; it may have failed all the same.
+            at: When.
+        """
         values = {"outcome": outcome, "counts": dict(counts), "failure": failure, "completed_at": at}
         with self.transaction() as connection:
-            connection.execute(update(self.tables.runs).where(self.tables.runs.c.id == run_id).values(values))
+            ended = update(self.tables.runs).where(self.tables.runs.c.id == run_id)
+            connection.execute(ended.values(**values, applied_all=applied_all))
 
 
 @contextmanager
@@ -342,15 +289,6 @@ def _make_folder(folder: Path) -> None:
             f"the folder {folder} of the ledger can't be made: {error.strerror}. "
             "Check SYNC_PIPELINES_DATA_DIR and SYNC_PIPELINES_LEDGER_URL."
         ) from error
-
-
-def written_in(counts: Mapping[str, Any]) -> int:
-    """How many items of a chunk have been written, in whatever attempt."""
-    return sum(counts.get(name, 0) for name in ("created", "updated", "recovered"))
-
-
-def _without(counts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {each: count for each, count in counts.items() if each != name}
 
 
 def storable(text: str | None) -> str | None:
@@ -397,4 +335,6 @@ def _run_row(row: Row[Any]) -> RunRow:
         phase_ms=row.phase_ms or {},
         notes=tuple(row.notes or ()),
         failure=row.failure,
+        applied_all=row.applied_all,
+        deletes_withheld=row.deletes_withheld,
     )

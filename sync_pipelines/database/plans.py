@@ -125,7 +125,7 @@ class Plans:
         """
         table, runs = self._table, self._ledger.tables.runs
         earlier = (table.c.job == job, table.c.kind == WITHHELD, table.c.id != by)
-        ended_at = select(runs.c.completed_at).where(runs.c.id == table.c.applied_by, runs.c.failure.is_(None))
+        ended_at = select(runs.c.completed_at).where(runs.c.id == table.c.applied_by, runs.c.applied_all)
         was_applied = update(table).where(*earlier, table.c.state == APPLYING, ended_at.scalar_subquery().is_not(None))
         with self._ledger.transaction() as connection:
             # its process died between the two notes

@@ -6,13 +6,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, not_, or_, select
+from sqlalchemy import Select, func, not_, select
 
 from sync_pipelines.database.ledger import Ledger, RunRow
 from sync_pipelines.database.tables import FULL, RETRY, WHOLE
 
-WAS_APPLIED = ("apply: TooManyFailedError: ", "on_complete failed after the applying was done: ")
-"""How the failure of a run begins that applied everything all the same."""
 _LOOK_BACK = 200
 _GOOD = ("clean", "partial", "guarded")
 
@@ -81,10 +79,8 @@ class RunQueries:
         It may have brought records up to newer items than those that had failed before it.
         """
         runs = self._table
-        was_applied = or_(*(runs.c.failure.startswith(each) for each in WAS_APPLIED))
-        in_doubt = or_(runs.c.completed_at.is_(None), and_(runs.c.failure.is_not(None), not_(was_applied)))
         query = select(func.max(runs.c.started_at, type_=runs.c.started_at.type)).where(
-            runs.c.job == job, runs.c.kind.in_(WHOLE), runs.c.apply_started_at.is_not(None), in_doubt
+            runs.c.job == job, runs.c.kind.in_(WHOLE), runs.c.apply_started_at.is_not(None), not_(runs.c.applied_all)
         )
         with self._ledger.transaction() as connection:
             found: datetime | None = connection.scalar(query)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
     text,
 )
 
@@ -65,7 +67,7 @@ class LedgerTables:
     metadata: MetaData
     runs: Table
     run_errors: Table
-    run_chunks: Table
+    run_batches: Table
     inbox: Table
     leases: Table
     versions: Table
@@ -87,7 +89,7 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         metadata=metadata,
         runs=_runs(metadata, prefix),
         run_errors=_run_errors(metadata, prefix, run),
-        run_chunks=_run_chunks(metadata, prefix, run),
+        run_batches=_run_batches(metadata, prefix, run),
         inbox=_inbox(metadata, prefix),
         leases=_leases(metadata, prefix),
         versions=_versions(metadata, prefix),
@@ -117,6 +119,10 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         Column("phase_ms", JSON),
         Column("notes", JSON),
         Column("failure", Text),
+        # all that it was to write is written, whether or not it failed then; set when it ends
+        Column("applied_all", Boolean, nullable=False, server_default=false()),
+        # it was to delete, and could not tell which records are missing; what guards withhold is a plan
+        Column("deletes_withheld", Boolean, nullable=False, server_default=false()),
         Column("errors_noted_to", BigInteger),  # number of the last of its errors that is noted in the failures
         Index(f"ix_{prefix}runs_job_started_at", "job", "started_at"),
     )
@@ -145,13 +151,15 @@ def _run_errors(metadata: MetaData, prefix: str, run: str) -> Table:
     )
 
 
-def _run_chunks(metadata: MetaData, prefix: str, run: str) -> Table:
+def _run_batches(metadata: MetaData, prefix: str, run: str) -> Table:
     return Table(
-        f"{prefix}run_chunks",
+        f"{prefix}run_batches",
         metadata,
         Column("run_id", String(36), ForeignKey(run, ondelete="CASCADE"), primary_key=True),
-        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("part", String(16), primary_key=True),  # `database.batches` has the parts
+        Column("number", Integer, primary_key=True, autoincrement=False),  # in its part, from 0
         Column("counts", JSON, nullable=False),
+        Column("left", JSON(none_as_null=True)),  # places in it that are still to be written; null: it is done
         Column("applied_at", Moment, nullable=False),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Action(StrEnum):
@@ -85,3 +85,17 @@ class PlanEntry:
     before: Mapping[str, Any] | None = None
     local: Any = None
     kept_changes: str | None = None
+
+
+class EntryRow(NamedTuple):
+    """One line of a plan as its file has it, with values as the engine's JSON.
+
+    `changes` is None of an update that somebody else's write has overtaken since the comparison: its item is to be
+    looked at again before it is a line of the plan.
+    """
+
+    position: int
+    action: str
+    external_id: str
+    changes: str | None
+    before: str | None = None

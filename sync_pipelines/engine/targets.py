@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sync_pipelines.engine.plan import FieldChange
@@ -160,31 +158,6 @@ class TargetDescription:
     table_name: str
     columns: tuple[tuple[str, str], ...] = ()
     row_count: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BulkRequest:
-    """What a target needs to know of a run that it is to sync in bulk.
-
-    Args:
-        job: The sync job's name.
-        run_id: The run.
-        owner: Which deployment this is; working tables of another one are left alone.
-        schema: Schema for working tables, where the database has schemas.
-        folder: A folder of this machine for working files.
-        deletes: True if the job deletes.
-        version: The item's field that says which of two states is the newer one; None if there is none.
-        recorded_at: Gives the time, aware, if what is written is to be recorded, record by record; else None.
-    """
-
-    job: str
-    run_id: str
-    owner: str
-    schema: str
-    folder: Path
-    deletes: bool
-    version: str | None = None
-    recorded_at: Callable[[], datetime] | None = None
 
 
 class DescribesItself(Protocol):

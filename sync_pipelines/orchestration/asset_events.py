@@ -17,11 +17,7 @@ def dagster_reporter() -> Callable[[SyncJob[Any, Any], ItemResult], object] | No
 
 
 def reporter_to(instance: DagsterInstance) -> Callable[[SyncJob[Any, Any], ItemResult], object]:
-    """Returns what reports to this Dagster.
-
-    Args:
-        instance: Its instance.
-    """
+    """Returns what reports to this Dagster."""
 
     def report(job: SyncJob[Any, Any], result: ItemResult) -> None:
         if result.action in {"unchanged", "skipped"}:

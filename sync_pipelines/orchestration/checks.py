@@ -125,13 +125,7 @@ def _looked_at(
 
 
 def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iterator[AssetCheckEvaluation]:
-    """Yields all checks, after a run that applied single items: Dagster shows none that is older than what was written.
-
-    Args:
-        job: The sync job.
-        workspace: Has the ledger.
-        results: What the run did.
-    """
+    """Yields all checks, for a run of single items: Dagster shows none that is older than what was written."""
     left = items_left(job, workspace)
     for check in RESULT_CHECKS:
         yield evaluation(check, job, _looked_at(check, job, workspace, results) or results, left)

@@ -10,10 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_pipelines.engine.plan import FieldChange
-from sync_pipelines.engine.targets import BulkRequest, Identify, TargetDescription
+from sync_pipelines.engine.staged_target import StagingRequest
+from sync_pipelines.engine.targets import Identify, TargetDescription
 from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.staging.read_columns import PageReader
-from sync_pipelines.targets.staging.staged_table import BulkTable
+from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines.targets.staging.table_parts import BulkTarget
 from sync_pipelines.targets.table.keys import KeyLister, TableKey
 from sync_pipelines.targets.table.mapping import ItemMapping
@@ -286,14 +287,15 @@ class OpenedSqlTable:
         """Returns what an operator should know of this target."""
         return [self._profile.note] if self._profile.note else []
 
-    def open_bulk(self, request: BulkRequest) -> BulkTable | None:
-        """Returns what syncs this table in bulk; None if its database is worked with page by page only."""
+    def open_bulk(self, request: StagingRequest) -> StagedTable | None:
+        """Returns what this table offers for many items at once; None if its database works page by page only."""
         if not self._profile.has_bulk:
             return None
         parts = BulkTarget(
             database=self._database,
             reflected=self._reflected,
             key=self._policy.key,
+            shown=self._shown,
             compare=self._policy.compare,
             create_only=self._policy.create_only,
             reader=PageReader(self._mapping, self._writable.__contains__),
@@ -303,7 +305,7 @@ class OpenedSqlTable:
             mark=self._policy.mark,
             scope=self._policy.scope,
         )
-        return BulkTable(parts, request)
+        return StagedTable(parts, request)
 
     def together(self) -> AbstractContextManager[sa.Connection | None]:
         """Opens one transaction for all that is written in the block, and for what else the caller writes in it."""

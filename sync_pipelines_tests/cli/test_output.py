@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sync_pipelines.cli.output import column_widths
+from sync_pipelines.cli.run_progress import watch_run
+from sync_pipelines.runner.context.run_log import RunReport
 
 ID = ["run", "532c9e58"]
 STARTED = ["started", "2026-11-26 02:47:07"]
@@ -25,3 +29,12 @@ def test_words_are_broken_only_where_nothing_else_helps() -> None:
     widths = column_widths([ID, STARTED, ITEMS], 20)
     assert sum(widths) == 20
     assert min(widths) == max(widths) - 1
+
+
+def test_only_what_is_marked_as_the_result_is_left_out_of_the_run_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """However a note of a target begins."""
+    with watch_run("stock"):
+        RunReport().warning("plan: of the archive")
+        RunReport().warning("stock: clean: the shelves")
+        RunReport().result("stock: clean: 3 fetched")
+    assert capsys.readouterr().err == "warning: plan: of the archive\nwarning: stock: clean: the shelves\n"

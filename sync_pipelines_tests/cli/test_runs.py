@@ -24,7 +24,7 @@ def note_run(ledger: Ledger, number: int, job: str = "stock", outcome: str | Non
     if outcome is not None:
         counts = {"fetched": 1234, "created": 4, "updated": 0, "unchanged": 1230, "failed": 0}
         at = started_at + timedelta(seconds=61.25)
-        ledger.finish_run(run_id, outcome=outcome, counts=counts, failure=None, at=at)
+        ledger.finish_run(run_id, outcome=outcome, counts=counts, failure=None, applied_all=True, at=at)
     return run_id
 
 

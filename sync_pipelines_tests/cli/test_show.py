@@ -31,7 +31,8 @@ def place(place: Any) -> Any:
         ledger.save_phase(FIRST, "fetch", 1_500, notes=["no deletes: the run was limited"])
         counts = {"fetched": 9, "created": 5, "failed": 4}
         at = NOON + timedelta(hours=2, minutes=3, seconds=4)
-        ledger.finish_run(FIRST, outcome="failed", counts=counts, failure="apply: TargetError: away", at=at)
+        failure = "apply: TargetError: away"
+        ledger.finish_run(FIRST, outcome="failed", counts=counts, failure=failure, applied_all=False, at=at)
     return place
 
 

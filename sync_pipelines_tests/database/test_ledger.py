@@ -17,13 +17,16 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from sync_pipelines.database.batches import BATCH, EARLIER, REFUSED, STAGED, Batches, BatchKey, BatchRow
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.inbox import APPLIED, FAILED, Inbox, Settled
 from sync_pipelines.database.ledger import ErrorRow, RunRow, open_ledger
 from sync_pipelines.database.migrate import HEAD
+from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import ledger_tables
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines_tests.children import Child
+from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.quick_ledger import migrated_ledgers, quick_ledgers
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,7 +82,7 @@ class TestMigrations:
         tables = sa.inspect(postgres).get_table_names(schema="sync_pipelines")
         ours = [table.name for table in ledger_tables("postgresql").metadata.tables.values()]
         assert sorted(tables) == sorted([*ours, "alembic_version"])
-        assert {"runs", "run_errors", "run_chunks", "inbox"} <= set(tables)
+        assert {"runs", "run_errors", "run_batches", "inbox"} <= set(tables)
 
     def test_on_sqlite_everything_has_a_prefix(self, sqlite_url: str, sqlite: sa.Engine) -> None:
         with open_ledger(sqlite_url):
@@ -142,22 +145,9 @@ class TestMigrations:
             open_ledger(database_url).__enter__()
 
     def test_a_migration_may_be_taken_back(self, database_url: str, database: sa.Engine) -> None:
-        from alembic import command
-
         with open_ledger(database_url) as ledger:
             schema = ledger.tables.metadata.schema
-        sqlite = schema is None
-        config = Config()
-        config.set_main_option("script_location", str(REPOSITORY / "sync_pipelines" / "database" / "migrations"))
-        config.set_main_option("path_separator", "os")
-        with database.begin() as connection:
-            config.attributes.update(
-                connection=connection,
-                prefix="sync_" if sqlite else "",
-                schema=schema,
-                version_table="sync_alembic_version" if sqlite else "alembic_version",
-            )
-            command.downgrade(config, "base")
+            take_back(ledger, "base")
         left = sa.inspect(database).get_table_names(schema=schema)
         assert [name for name in left if "alembic" not in name] == []
 
@@ -198,7 +188,7 @@ class TestRuns:
             ledger.save_phase("run-1", "fetch", 12, notes=["one"], dagster_run_id="d-1")
             ledger.save_phase("run-1", "apply", 7, notes=["one", "two"])
             ledger.save_phase("run-1", "fetch", 15)
-            ledger.finish_run("run-1", outcome="clean", counts={"fetched": 3}, failure=None, at=AT)
+            ledger.finish_run("run-1", outcome="clean", counts={"fetched": 3}, failure=None, applied_all=True, at=AT)
             assert ledger.run("run-1") == RunRow(
                 id="run-1",
                 job="stock",
@@ -211,6 +201,7 @@ class TestRuns:
                 counts={"fetched": 3},
                 phase_ms={"fetch": 15, "apply": 7},
                 notes=("one", "two"),
+                applied_all=True,
             )
             assert ledger.run_of_dagster("d-1") == ledger.run("run-1")
             assert (ledger.run("nobody"), ledger.run_of_dagster("nobody")) == (None, None)
@@ -227,37 +218,67 @@ class TestRuns:
             ledger.start_run(run_row())
             assert [ledger.begin_apply("run-1", AT) for _ in range(3)] == [False, True, True]
 
-    def test_a_chunk_is_noted_with_its_errors_or_not_at_all(self, database_url: str) -> None:
+    def test_an_attempt_that_goes_on_with_the_applying_leaves_unknown_what_is_applied(self, database_url: str) -> None:
         with open_ledger(database_url) as ledger:
             ledger.start_run(run_row())
-            ledger.save_chunk("run-1", 0, {"created": 2}, [ErrorRow(5, "A", "ValueError", "no")], AT)
+            ledger.begin_apply("run-1", AT)
+            ledger.finish_run("run-1", outcome="failed", counts={}, failure="on_complete", applied_all=True, at=AT)
+            assert RunQueries(ledger).in_doubt_until("stock") is None
+            ledger.begin_apply("run-1", AT)
+            assert RunQueries(ledger).in_doubt_until("stock") == run_row().started_at
+
+    def test_a_batch_is_noted_with_its_errors_or_not_at_all(self, database_url: str) -> None:
+        with open_ledger(database_url) as ledger:
+            ledger.start_run(run_row())
+            batches, key = Batches(ledger), BatchKey(number=0)
+            batches.save("run-1", key, {"created": 2}, [ErrorRow(5, "A", "ValueError", "no")], AT)
             with pytest.raises(sa.exc.IntegrityError):
-                ledger.save_chunk("run-1", 0, {"created": 9}, [ErrorRow(6, "B", "ValueError", "no")], AT)
-            assert ledger.chunks("run-1") == {0: {"created": 2}}
+                batches.save("run-1", key, {"created": 9}, [ErrorRow(6, "B", "ValueError", "no")], AT)
+            assert batches.of_run("run-1") == {key: BatchRow({"created": 2})}
             assert ledger.count_errors("run-1") == 1
 
-    def test_a_chunk_that_broke_off_knows_what_is_left_and_counts_on(self, database_url: str) -> None:
+    def test_a_batch_that_broke_off_knows_what_is_left_and_counts_on(self, database_url: str) -> None:
         with open_ledger(database_url) as ledger:
             ledger.start_run(run_row())
-            ledger.save_chunk("run-1", 0, {"created": 2}, [], AT)
-            ledger.save_chunk("run-1", 1, {"created": 3, "failed": 1}, [ErrorRow(5, "A", "E", "x")], AT, left=[4, 7])
-            assert ledger.unfinished_chunks("run-1") == {1: [4, 7]}
-            assert ledger.chunks("run-1") == {0: {"created": 2}, 1: {"created": 3, "failed": 1}}
-            ledger.save_chunk("run-1", 1, {"created": 1}, [], AT, left=[7])
-            assert ledger.unfinished_chunks("run-1") == {1: [7]}
-            ledger.save_chunk("run-1", 1, {"updated": 1}, [], AT)
-            assert ledger.unfinished_chunks("run-1") == {}
-            assert ledger.chunks("run-1")[1] == {"created": 4, "failed": 1, "updated": 1}
+            batches, first, second = Batches(ledger), BatchKey(number=0), BatchKey(number=1)
+            batches.save("run-1", first, {"created": 2}, [], AT)
+            errors = [ErrorRow(5, "A", "E", "x")]
+            batches.save("run-1", second, {"created": 3, "failed": 1}, errors, AT, left=[4, 7])
+            assert batches.of_run("run-1") == {
+                first: BatchRow({"created": 2}),
+                second: BatchRow({"created": 3, "failed": 1}, (4, 7)),
+            }
+            assert batches.of_run("run-1").done() == {0}
+            batches.save("run-1", second, {"created": 1}, [], AT, left=[7])
+            assert batches.of_run("run-1")[second].left == (7,)
+            batches.save("run-1", second, {"updated": 1}, [], AT)
+            assert batches.of_run("run-1")[second] == BatchRow({"created": 4, "failed": 1, "updated": 1})
+            assert batches.of_run("run-1").done() == {0, 1}
             assert ledger.count_errors("run-1") == 1
             with pytest.raises(sa.exc.IntegrityError):
-                ledger.save_chunk("run-1", 1, {"created": 9}, [], AT)
+                batches.save("run-1", second, {"created": 9}, [], AT)
+
+    def test_batches_of_one_number_in_two_parts_are_two(self, database_url: str) -> None:
+        with open_ledger(database_url) as ledger:
+            ledger.start_run(run_row())
+            batches = Batches(ledger)
+            for part in (BATCH, REFUSED):
+                batches.save("run-1", BatchKey(part), {"created": 2}, [], AT)
+            batches.replace("run-1", BatchKey(STAGED), {"updated": 5}, AT)
+            batches.replace("run-1", BatchKey(STAGED), {"updated": 7}, AT)
+            found = batches.of_run("run-1")
+            assert (found.total(), found.written(), found.written(STAGED)) == ({"created": 4, "updated": 7}, 11, 7)
+            assert not found.is_complete
+            batches.forget("run-1")
+            assert batches.of_run("run-1") == {BatchKey(EARLIER): BatchRow({"recovered": 11})}
 
     def test_errors_come_in_the_order_of_the_fetch_and_a_repeated_diff_replaces_its_own(
         self, database_url: str
     ) -> None:
         with open_ledger(database_url) as ledger:
             ledger.start_run(run_row())
-            ledger.save_chunk("run-1", 0, {}, [ErrorRow(-1, "gone", "E", "x"), ErrorRow(4, "D", "E", "x")], AT)
+            errors = [ErrorRow(-1, "gone", "E", "x"), ErrorRow(4, "D", "E", "x")]
+            Batches(ledger).save("run-1", BatchKey(), {}, errors, AT)
             for _ in range(2):
                 ledger.save_diff_errors("run-1", (ErrorRow(each, None, "E", "Größe") for each in range(2_500, 0, -1)))
             assert ledger.count_errors("run-1") == 2_502

@@ -141,6 +141,7 @@ def test_products_and_stock_equal_what_the_erp_answers_after_runs_and_changes(st
     assert stock_in(stage) == normal(stock_of(stage.erp))
 
 
+@pytest.mark.soak
 def test_a_single_item_is_applied_by_a_drain_that_the_sensor_starts(stage: Stage) -> None:
     item = StockLevel(sku="BY-HAND", warehouse="X", quantity=Decimal("7.5"), unit="u", product_id=1)
     trigger_item("erp-inventory", item, settings=stage.settings)
@@ -172,6 +173,7 @@ def test_a_web_server_that_does_not_answer_is_worth_a_retry(tmp_path: Path) -> N
         trigger_sync("erp-products", settings=settings)
 
 
+@pytest.mark.soak
 def test_an_erp_that_is_down_fails_the_run_clearly_and_changes_nothing(stage: Stage) -> None:
     before = stock_in(stage)
     stage.erp.stop()
@@ -189,6 +191,7 @@ def test_an_erp_that_is_down_fails_the_run_clearly_and_changes_nothing(stage: St
     assert stock_in(stage) == before
 
 
+@pytest.mark.soak
 def test_schedules_and_sensors_run_from_the_start(stage: Stage) -> None:
     query = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
         ... on RepositoryLocation { repositories { schedules { name scheduleState { status } }

@@ -57,6 +57,7 @@ def running_demo(home: Path, port: int) -> Iterator[Child]:
         yield process
 
 
+@pytest.mark.soak
 def test_the_headless_demo_prints_results_and_the_second_one_changes_nothing(copy: Path) -> None:
     first = call(copy, "demo.run", "--once", "--port", str(free_port()))
     second = call(copy, "demo.run", "--once", "--port", str(free_port()))
@@ -72,6 +73,7 @@ def test_the_headless_demo_prints_results_and_the_second_one_changes_nothing(cop
     assert "Warning" not in first.stdout + first.stderr
 
 
+@pytest.mark.soak
 def test_it_serves_until_term_and_leaves_no_process_behind(copy: Path) -> None:
     """A second start beside it, and changes in the ERP, are one clear line each."""
     port = free_port()
@@ -108,6 +110,7 @@ def applied_deliveries(copy: Path) -> dict[str, int]:
         time.sleep(0.5)
 
 
+@pytest.mark.soak
 def test_everything_ends_when_the_demo_itself_is_killed(copy: Path) -> None:
     with running_demo(copy, free_port()) as process:
         family = psutil.Process(process.pid).children(recursive=True)

@@ -189,6 +189,7 @@ def stage(seeded: Path, one_url: str, tmp_path_factory: pytest.TempPathFactory) 
     database.dispose()
 
 
+@pytest.mark.soak
 def test_both_syncs_equal_the_erp_and_a_second_run_changes_nothing(stage: Stage) -> None:
     stage.run("erp-products")
     stage.run("erp-inventory")
@@ -210,6 +211,7 @@ def test_both_syncs_equal_the_erp_and_a_second_run_changes_nothing(stage: Stage)
         assert again.unchanged == again.fetched > 0
 
 
+@pytest.mark.soak
 def test_the_events_of_a_run_arrive(stage: Stage) -> None:
     """With psycopg 3 in Dagster's storage everything starts, and the first event of a run fails."""
     run_id, results = stage.run("erp-products")
@@ -222,6 +224,7 @@ def test_the_events_of_a_run_arrive(stage: Stage) -> None:
     assert results.outcome == "clean"
 
 
+@pytest.mark.soak
 def test_ledger_and_dagster_do_not_meet_in_one_schema(stage: Stage) -> None:
     stage.run("erp-inventory")
     tables = inspect(stage.database)
@@ -238,6 +241,7 @@ def test_ledger_and_dagster_do_not_meet_in_one_schema(stage: Stage) -> None:
     assert list(stage.home.rglob("*.db")) == []
 
 
+@pytest.mark.soak
 def test_the_health_checks_of_the_how_to_say_yes_while_it_runs_and_no_when_it_does_not(stage: Stage) -> None:
     assert httpx.get(f"{stage.dagster.url}/server_info", trust_env=False).status_code == 200
     assert (
@@ -253,6 +257,7 @@ def test_the_health_checks_of_the_how_to_say_yes_while_it_runs_and_no_when_it_do
     assert down.returncode != 0
 
 
+@pytest.mark.soak
 def test_the_password_is_in_no_file_no_log_and_no_command_line(stage: Stage) -> None:
     """Each process takes the URL from its environment; Dagster hands none on."""
     stage.run("erp-products")

@@ -65,6 +65,7 @@ def kill_everything(dagster: RunningDagster) -> None:
     process.wait(10)
 
 
+@pytest.mark.soak
 def test_after_a_power_cut_the_next_run_starts_soon_and_ends_the_work(home: Path) -> None:
     port = free_port()
     settings = Settings(

@@ -27,7 +27,7 @@ from sync_pipelines import (
     run_sync,
     sync_single_item,
 )
-from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.context.workspace import open_workspace
@@ -106,7 +106,7 @@ class TestPromise2:
     def test_promise_2_a_run_whose_accounts_do_not_balance_is_never_green(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Ledger, "save_chunk", lambda *_args, **_options: None)  # somebody loses count
+        monkeypatch.setattr(Batches, "save", lambda *_args, **_options: None)  # somebody loses count
 
         with pytest.raises(AccountsError, match="do not balance") as caught:
             shop.sync([stock("A", 1)])

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.history import History
 from sync_pipelines.database.ledger import Ledger
@@ -24,15 +25,15 @@ from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines.targets.staging.apply_sql import SpanApplier
+from sync_pipelines.targets.staging.apply_sql import BatchApplier
 from sync_pipelines.targets.staging.diff_sql import Planner
 from sync_pipelines.targets.staging.load import StageLoader
-from sync_pipelines.targets.staging.staged_table import BulkTable
+from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines.targets.staging.staging_tables import WorkTables
 from sync_pipelines_tests.runner.crash_child import killed, killed_at
 
 NAME = "crashing"
-ROWS_IN_SPAN = 150
+ROWS_IN_BATCH = 150
 LEASE_S = 2.0
 """So long a run that is killed between two phases keeps its lease for the next one."""
 UNCHANGED, UPDATED, CREATED, GONE = 200, 300, 700, 100
@@ -120,10 +121,10 @@ def job(url: str, **fields: Any) -> SyncJob[Any, Any]:
     return SyncJob(**{**given, **fields})
 
 
-def in_spans() -> ExitStack:
-    """Small spans, all in bulk."""
+def in_batches() -> ExitStack:
+    """Small batches, all in bulk."""
     stack = ExitStack()
-    stack.enter_context(patch("sync_pipelines.targets.staging.apply_sql.ROWS_IN_SPAN", ROWS_IN_SPAN))
+    stack.enter_context(patch("sync_pipelines.targets.staging.apply_sql.ROWS_IN_BATCH", ROWS_IN_BATCH))
     stack.enter_context(patch("sync_pipelines.snapshots.snapshot.SNAPSHOT_PAGE", 400))
     stack.enter_context(patch("sync_pipelines.snapshots.snapshot._FIRST_PAGE", 400))
     return stack
@@ -135,15 +136,15 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "aside": (Planner, "make_aside"),
     "diff errors": (Ledger, "save_diff_errors"),
     "begin apply": (Ledger, "begin_apply"),
-    "write": (SpanApplier, "_write"),
+    "write": (BatchApplier, "_write"),
     "note done": (WorkTables, "note_done"),
-    "span": (SpanApplier, "_attempt"),
-    "ledger": (Ledger, "replace_chunk"),
-    "chunk": (Ledger, "save_chunk"),
-    "late": (BulkTable, "late"),
+    "batch": (BatchApplier, "_attempt"),
+    "ledger": (Batches, "replace"),
+    "chunk": (Batches, "save"),
+    "late": (StagedTable, "refused"),
     "move": (History, "keep_blocks"),
-    "forget": (BulkTable, "forget_recorded"),
-    "drop": (BulkTable, "drop"),
+    "forget": (StagedTable, "forget_recorded"),
+    "drop": (StagedTable, "drop"),
     "finish": (Ledger, "finish_run"),
 }
 
@@ -168,7 +169,7 @@ def kill_soon(after_s: float) -> None:
 def run_and_be_killed(folder: Path, url: str, instant: str, number: int) -> None:
     """A whole run, up to that instant."""
     settings = Settings(data_dir=folder, database_url=None, ledger_url=None)
-    with in_spans() as stack:
+    with in_batches() as stack:
         if instant == "fetch":
             given = job(url, fetch_external=breaking_source)
         elif instant == "on_complete":
@@ -182,7 +183,7 @@ def run_and_be_killed(folder: Path, url: str, instant: str, number: int) -> None
 def go_on_and_be_killed(folder: Path, url: str, after_s: float, *, anew: bool) -> None:
     """A new run, or what is left of the last one, up to a random instant."""
     settings = Settings(data_dir=folder, database_url=None, ledger_url=None, lease_s=LEASE_S)
-    with in_spans(), open_workspace(settings) as workspace:
+    with in_batches(), open_workspace(settings) as workspace:
         kill_soon(after_s)
         run = SyncRun(job(url), workspace, wait_s=10)
         plan = None if anew else plan_of_last_run(workspace)
@@ -201,7 +202,7 @@ def plan_of_last_run(workspace: Workspace) -> PlanRef | None:
 def go_on_killed_at(folder: Path, url: str, instant: str, number: int) -> None:
     """What is left of the last run, up to a chosen instant."""
     settings = Settings(data_dir=folder, database_url=None, ledger_url=None)
-    with in_spans(), open_workspace(settings) as workspace, killing(instant, number):
+    with in_batches(), open_workspace(settings) as workspace, killing(instant, number):
         plan = plan_of_last_run(workspace)
         assert plan is not None
         SyncRun(job(url), workspace).apply(plan)
@@ -210,7 +211,7 @@ def go_on_killed_at(folder: Path, url: str, instant: str, number: int) -> None:
 def one_phase(folder: Path, url: str, phase: str) -> None:
     """One phase of a run, which knows of the others only what they left in a file: the reference."""
     reference = folder / "reference.json"
-    with in_spans(), open_workspace(Settings(data_dir=folder, database_url=None, ledger_url=None)) as workspace:
+    with in_batches(), open_workspace(Settings(data_dir=folder, database_url=None, ledger_url=None)) as workspace:
         run = SyncRun(job(url), workspace)
         given = json.loads(reference.read_text(encoding="utf-8")) if phase != "fetch" else {}
         if phase == "fetch":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.registry.plans import apply_plan
@@ -131,8 +132,8 @@ def main(folder: Path, instant: str, number: int, plan_id: str | None = None) ->
         "blind record": lambda: record_job(folder, number, has_changed=None),
     }
     patches: dict[str, Any] = {
-        "before progress": patch.object(Ledger, "save_chunk", killed_at(Ledger.save_chunk, number)),
-        "after progress": patch.object(Ledger, "save_chunk", killed_at(Ledger.save_chunk, number, after=True)),
+        "before progress": patch.object(Batches, "save", killed_at(Batches.save, number)),
+        "after progress": patch.object(Batches, "save", killed_at(Batches.save, number, after=True)),
         "before finish": patch.object(Ledger, "finish_run", killed_at(Ledger.finish_run, 1)),
         "diff errors": patch.object(Ledger, "save_diff_errors", killed_at(Ledger.save_diff_errors, 1)),
     }

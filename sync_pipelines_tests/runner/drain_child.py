@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.ledger import Ledger
@@ -76,7 +77,7 @@ def drain_and_be_killed(folder: Path, url: str, ledger: str | None, instant: str
         "write": (BatchWriter, "write"),
         "versions": (StaleCheck, "keep_written"),
         "settle": (Inbox, "settle"),
-        "chunk": (Ledger, "save_chunk"),
+        "chunk": (Batches, "save"),
         "finish": (Ledger, "finish_run"),
     }
     word, _, step = instant.partition(" ")

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.ledger import Ledger
@@ -31,7 +32,7 @@ INSTANTS: Mapping[str, tuple[Any, str]] = {
     "causes": (RunCauses, "keep"),
     "finish": (Ledger, "finish_run"),
     "write": (BatchWriter, "write"),
-    "chunk": (Ledger, "save_chunk"),
+    "chunk": (Batches, "save"),
 }
 
 

@@ -37,6 +37,7 @@ from sync_pipelines.snapshots.snapshot import (
     SnapshotWriter,
 )
 from sync_pipelines.snapshots.typed_columns import MAX_COLUMNS, MAX_SHAPES
+from sync_pipelines_tests.two_speeds import few_and_many, spread
 
 
 class Colour(Enum):
@@ -215,20 +216,28 @@ def assert_kept(folder: UPath, pages: Sequence[Sequence[Any]]) -> Snapshot:
     return snapshot
 
 
-@given(pages=st.lists(st.lists(ITEMS, max_size=6), max_size=8))
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_items_of_any_kind_in_any_order_come_back_as_their_json_gives_them(tmp_path: Path, pages: list[Any]) -> None:
-    assert_kept(UPath(tmp_path), pages)
-
-
-@given(pages=st.lists(st.lists(DICTS, min_size=1, max_size=3), min_size=5, max_size=12), most=st.integers(0, 2))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_items_come_back_past_the_last_new_part_as_well(tmp_path: Path, pages: list[Any], most: int) -> None:
-    with patch("sync_pipelines.snapshots.snapshot.MAX_PARTS", most):
+@few_and_many(60, 250)
+def test_items_of_any_kind_in_any_order_come_back_as_their_json_gives_them(tmp_path: Path, examples: int) -> None:
+    @given(pages=st.lists(st.lists(ITEMS, max_size=6), max_size=8))
+    @settings(max_examples=examples, deadline=None)
+    def keep(pages: list[Any]) -> None:
         assert_kept(UPath(tmp_path), pages)
 
+    keep()
 
-@pytest.mark.parametrize("first", PLAIN + MOMENTS, ids=lambda value: ascii(value).partition(" at 0x")[0])
+
+@few_and_many(20, 80)
+def test_items_come_back_past_the_last_new_part_as_well(tmp_path: Path, examples: int) -> None:
+    @given(pages=st.lists(st.lists(DICTS, min_size=1, max_size=3), min_size=5, max_size=12), most=st.integers(0, 2))
+    @settings(max_examples=examples, deadline=None)
+    def keep(pages: list[Any], most: int) -> None:
+        with patch("sync_pipelines.snapshots.snapshot.MAX_PARTS", most):
+            assert_kept(UPath(tmp_path), pages)
+
+    keep()
+
+
+@pytest.mark.parametrize("first", spread(PLAIN + MOMENTS, 5), ids=lambda value: ascii(value).partition(" at 0x")[0])
 def test_every_pair_of_values_may_follow_each_other_in_a_field(tmp_path: Path, first: Any) -> None:
     for number, second in enumerate(PLAIN + MOMENTS):
         assert_kept(UPath(tmp_path / str(number)), [[{"v": first}], [{"v": second}, {"v": first}], [{"v": None}]])

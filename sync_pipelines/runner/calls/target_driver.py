@@ -17,15 +17,19 @@ from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import stream_elements
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
-from sync_pipelines.engine.targets import BulkRequest, TargetDescription
+from sync_pipelines.engine.staged_target import StagedTarget, StagingRequest
+from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.rate_limit import RateLimit
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.context.lease import HeldLease
+from sync_pipelines.snapshots.snapshot import SnapshotPage
 
 T = TypeVar("T")
 
 _NO_RECORDS = (str, bool, int, float, Decimal, NoneType)
+Staged = StagedTarget[SnapshotPage]
+"""A target that takes pages of a snapshot into staging tables."""
 FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
 """What a job may have instead of a target."""
 
@@ -162,10 +166,11 @@ class TargetDriver:
             return dict(call(changes, local))
         return {name: FieldChange(value, None) for name, value in self.fields_of(local).items()}
 
-    def open_bulk(self, request: BulkRequest) -> Any | None:
-        """What the target offers for many items at once; None if nothing."""
+    def open_bulk(self, request: StagingRequest) -> Staged | None:
+        """Opens what the target offers for whole fetches; None if nothing."""
         open_bulk = self._offered("open_bulk")
-        return open_bulk(request) if open_bulk else None
+        staged: Staged | None = open_bulk(request) if open_bulk else None
+        return staged
 
     @contextmanager
     def together(self) -> Iterator[Any | None]:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
 from sync_pipelines.database.run_queries import RunQueries
@@ -205,7 +206,7 @@ class Drain(ItemsRun):
 
     def _committed(self, run_id: str, number: int, batch: DrainBatch) -> Outcomes | None:
         """Returns what an attempt has done whose commit was uncertain but has succeeded; None if there was none."""
-        if batch.written is None or number not in self._workspace.ledger.chunks(run_id):
+        if batch.written is None or BatchKey(number=number) not in self._workspace.batches.of_run(run_id):
             return None
         return batch.written
 
@@ -217,15 +218,9 @@ class Drain(ItemsRun):
         resolve_delivered(self.job, self._workspace.failures, _succeeded(batch, outcomes), now, within)
         self._workspace.inbox.settle(self._completed(batch, outcomes, now), now, within)
         recorder = Recorder(self._workspace, Writer(self.job.name, run_id, DRAIN))
-        self._workspace.ledger.save_chunk(
-            run_id,
-            number,
-            outcomes.counts().to_dict(),
-            map(error_row, outcomes.all_errors()),
-            now,
-            within=within,
-            also=partial(recorder.keep, outcomes.written),
-        )
+        counts, rows = outcomes.counts().to_dict(), map(error_row, outcomes.all_errors())
+        key, also = BatchKey(number=number), partial(recorder.keep, outcomes.written)
+        self._workspace.batches.save(run_id, key, counts, rows, now, within=within, also=also)
 
     def _completed(self, batch: DrainBatch, outcomes: Outcomes, now: datetime) -> Iterator[Settled]:
         for each in batch.incoming:

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.run_queries import RunQueries
@@ -216,10 +217,9 @@ class RetryRun(ItemsRun):
         notes = FailureNotes(self.job, self._failures, run_id, now)
         also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, outcomes.written)
         with self._failures.transaction() as connection:
-            counts = outcomes.counts().to_dict()
-            self._workspace.ledger.save_chunk(
-                run_id, self._batches_done, counts, map(error_row, errors), now, within=connection, also=also
-            )
+            counts, rows = outcomes.counts().to_dict(), map(error_row, errors)
+            key = BatchKey(number=self._batches_done)
+            self._workspace.batches.save(run_id, key, counts, rows, now, within=connection, also=also)
             other_key = [key for key, each in failed.items() if each.key != key]
             self._failures.resolve(name, batch.resolved_keys() + other_key, run_id, now, connection)
             self._failures.resolve(name, batch.vanished_keys(), VANISHED, now, connection)

@@ -45,6 +45,10 @@ class RunReport:
         """One line that should catch the eye."""
         self._log.warning(text)
 
+    def result(self, text: str, level: int = logging.INFO) -> None:
+        """One line of the run's result, marked as such for whoever shows the result otherwise."""
+        self._log.log(level, text, extra={"is_result": True})
+
     def progress(self, progress: Progress) -> None:
         """Tells the callback at once, the log every ten seconds."""
         if self._on_progress is not None:
@@ -67,8 +71,7 @@ class RunReport:
         """The errors by cause, and the summary line."""
         self._tell_causes(results)
         is_good = results.outcome in {"clean", "planned"} and not results.error_count
-        write = self._log.info if is_good else self._log.warning
-        write(results.summary())
+        self.result(results.summary(), logging.INFO if is_good else logging.WARNING)
 
     def _tell_causes(self, results: SyncResults) -> None:
         for each in results.causes[:CAUSES_SHOWN]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.history import History
 from sync_pipelines.database.inbox import Inbox
@@ -83,6 +84,11 @@ class Workspace:
     def history(self) -> History:
         """What happened to each record."""
         return History(self.ledger)
+
+    @property
+    def batches(self) -> Batches:
+        """Which batches of runs are written."""
+        return Batches(self.ledger)
 
     @property
     def plans(self) -> Plans:

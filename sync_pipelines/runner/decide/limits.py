@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from sync_pipelines.database.plans import PlanRow
@@ -13,12 +12,12 @@ from sync_pipelines.database.tables import WITHHELD
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import NO_LIMITS, Found, Guards, Verdict, judge, why_fetch
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
+from sync_pipelines.engine.plan import Action, EntryRow, PlanCounts, PlanEntry
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.plans.fingerprint import made_for
-from sync_pipelines.runner.plans.plan_file import PlanPages, delete_entry, fields_before
+from sync_pipelines.runner.plans.plan_file import PlanPages, delete_entry, entry_row, fields_before
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
@@ -81,21 +80,27 @@ class Limits:
         Returns:
             How many there are of each action.
         """
+        return self.keep_rows(row for batch in batches(entries, PAGE_SIZE) for row in self._rows(batch))
+
+    def keep_rows(self, rows: Iterable[EntryRow]) -> PlanCounts:
+        """Writes what is withheld into a plan of its own; returns how much there is of each action."""
         files = self._files.withheld
         with files.write_plan() as (plan, findings):
-            pages = PlanPages(plan, partial(fields_before, self._driver))
-            for batch in batches(entries, PAGE_SIZE):
-                pages.add(self._with_records(batch))
+            pages = PlanPages(plan)
+            for batch in batches(rows, PAGE_SIZE):
+                pages.add_rows(batch)
             pages.flush()
             counts = pages.counts()
             findings.finish({})
             plan.finish(PlanSummary(counts.update, Counts(), counts.writes, planned=counts).summary())
         return counts
 
-    def _with_records(self, entries: list[PlanEntry]) -> list[PlanEntry]:
+    def _rows(self, entries: Sequence[PlanEntry]) -> Iterator[EntryRow]:
         unknown = [each.external_id for each in entries if not each.changes]
         found = self._driver.find(unknown)[0] if unknown else {}
-        return [_with_record(self._driver, each, found.get(each.external_id)) for each in entries]
+        for each in entries:
+            entry = _with_record(self._driver, each, found.get(each.external_id))
+            yield entry_row(entry, fields_before(self._driver, entry))
 
 
 def _with_record(driver: TargetDriver, entry: PlanEntry, local: Any | None) -> PlanEntry:

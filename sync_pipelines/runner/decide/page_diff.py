@@ -35,9 +35,6 @@ from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
 
-NO_DELETES = "no deletes: "
-"""How the note begins that says why deletes are withheld."""
-
 
 class FindsPositions(Protocol):
     """Says where in the fetch the last item of an id is."""
@@ -89,18 +86,21 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
         if rules.limits is not None:
             verdict = rules.limits.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
         notes = notes_of(reason, stale, rules.delete_delay)
-        planned = PlanSummary(total, settled, plan.rows, notes, None, entries.counts(), verdict)
-        whole = replace(planned, verdict=Verdict(), notes=[*planned.notes, *map(_would_withhold, verdict.reasons)])
-        planned = whole if durable else planned.without_withheld(entries.counts())
+        planned = PlanSummary(
+            total,
+            settled,
+            plan.rows,
+            notes,
+            planned=entries.counts(),
+            verdict=verdict,
+            deletes_withheld=reason is not None,
+        )
+        planned = planned.as_dry_run() if durable else planned.without_withheld(entries.counts())
         findings.finish({})
         plan.finish(planned.summary())
     if planned.verdict and rules.limits is not None:
         rules.limits.keep(entries_of(files, verdict.withheld))
     return replace(planned, verdict=verdict)
-
-
-def _would_withhold(reason: str) -> str:
-    return f"a run would be guarded: {reason}"
 
 
 def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay | None = None) -> list[str]:
@@ -111,7 +111,7 @@ def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay |
         stale: How many items were older than their local records.
         delete_delay: Says which missing records are kept for now.
     """
-    notes = [f"{NO_DELETES}{why_no_deletes}"] if why_no_deletes is not None else []
+    notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []
     notes += delete_delay.notes() if delete_delay is not None else []
     return [*notes, f"{stale:,} items were older than their local records, and were skipped"] if stale else notes
 

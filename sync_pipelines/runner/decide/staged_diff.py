@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
+from heapq import merge
 from itertools import chain
+from math import inf
 from typing import Any
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
-from sync_pipelines.engine.plan import Action, PlanCounts, PlanEntry
+from sync_pipelines.engine.plan import Action, EntryRow, PlanCounts, PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.read_ahead import ahead
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
-from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.engine.staged_target import RefusedRow, StagedPlan, StagingRequest, Unstaged
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import AccountsError, ItemError
-from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.decide.changes import Decided
 from sync_pipelines.runner.decide.page_diff import (
     NoDuplicates,
     diff_page,
@@ -33,23 +37,25 @@ from sync_pipelines.runner.decide.page_diff import (
     why_no_deletes,
 )
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.plans.plan_file import PlanPages, entries_of, write_findings
+from sync_pipelines.runner.plans.plan_file import PlanPages, entry_row, fields_before, rows_of, write_findings
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.snapshots.parquet_pages import PageWriter
-from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotPage
+from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotPage, SnapshotRow
 from sync_pipelines.snapshots.store import RunFiles
 
 FROM_ITEMS = 1_000
 """Smaller fetches are compared page by page: working tables would be more trouble than they save."""
 
 
-def bulk_request(job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, run_id: str) -> BulkRequest:
+def staging_request(
+    job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, run_id: str, *, is_dry: bool = False
+) -> StagingRequest:
     """What a target needs to know of the run."""
     ledger = workspace.ledger.database
     # a ledger in a file belongs to one machine, though others may have one of the same name
     machine = platform.node() if ledger.dialect.name == "sqlite" else ""
     owner = sha256(f"{ledger.url.set(password=None)} {machine}".encode()).hexdigest()[:16]
-    return BulkRequest(
+    return StagingRequest(
         job=job.name,
         run_id=run_id,
         owner=owner,
@@ -57,13 +63,14 @@ def bulk_request(job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, 
         folder=files.work,
         deletes=job.deletes != "off",
         version=job.get_version if isinstance(job.get_version, str) else None,
-        recorded_at=workspace.clock if job.keep_history_days > 0 else None,
+        recorded_at=workspace.clock if job.keep_history_days > 0 and not is_dry else None,
+        is_dry=is_dry,
     )
 
 
 @contextmanager
-def open_bulk(driver: TargetDriver, request: BulkRequest) -> Iterator[Any | None]:
-    """Opens the target's bulk methods; None if it has none."""
+def open_staged(driver: TargetDriver, request: StagingRequest) -> Iterator[Staged | None]:
+    """Opens the target's staging tables; None if it has none."""
     table = driver.open_bulk(request)
     try:
         yield table
@@ -78,22 +85,28 @@ class StagedDiff:
     Args:
         rules: What decides about each item.
         files: The files of the run.
-        bulk: Its bulk methods.
+        staged: Its staging tables.
         report: The run log.
+        durable: True to leave the whole plan in the plan file, to be shown and applied later; then nothing is withheld
+            of it, and nothing stays in the staging tables.
     """
 
-    def __init__(self, rules: RunRules, files: RunFiles, bulk: Any, report: RunReport) -> None:
+    def __init__(
+        self, rules: RunRules, files: RunFiles, staged: Staged, report: RunReport, *, durable: bool = False
+    ) -> None:
         self._rules = rules
         self._job = rules.job
         self._files = files
         self._driver = rules.driver
-        self._bulk = bulk
+        self._staged = staged
         self._report = report
         self._stale_check = rules.stale_check
         self._delete_delay = rules.delete_delay
         self._total = int(Snapshot(files.folder).summary()["items"])
-        self._failed_count = 0
-        self._unidentified = 0
+        self._durable = durable
+        self._record = partial(fields_before, rules.driver) if durable else _no_record
+        self._settled = Counts()
+        self._stale = self._unidentified = 0
         self._has_noted = False
 
     def run(self) -> PlanSummary | str:
@@ -105,44 +118,45 @@ class StagedDiff:
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
         self._has_noted = self._stale_check is not None and self._stale_check.has_any_in_ledger()
-        self._failed_count = self._unidentified = 0  # of an attempt that a lost connection ended
+        self._settled, self._stale, self._unidentified = Counts(), 0, 0  # after an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
         if first is None:
             return "there are no items"
-        reason = self._bulk.why_not(first, self._items(first))
+        reason = self._staged.begin(first, self._items(first))
         if reason is not None:
             pages.close()
-            return str(reason)
+            return reason
         with self._files.write_plan() as (plan, findings):
             with closing(ahead(chain([first], pages))) as read_ahead:
                 self._load(read_ahead, findings)
-            reason = self._bulk.why_not_ranked()
+            reason = self._staged.why_not_ranked()
             if reason is not None:
-                self._bulk.drop()
-                return str(reason)
+                self._staged.drop()
+                return reason
             planned = self._compare(plan, findings)
+            kept = planned.as_dry_run() if self._durable else planned
             findings.finish({})
-            plan.finish(planned.summary())
-        self._keep_withheld(planned.verdict)
-        if planned.bulk is None:
-            self._bulk.drop()  # all that is left to write is in the plan file
-        return planned
+            plan.finish(kept.summary())
+        self._keep_withheld(kept.verdict)
+        if planned.staged is None:
+            self._staged.drop()  # all that is left to write is in the plan file
+        return replace(kept, verdict=planned.verdict)
 
     def _items(self, page: SnapshotPage) -> list[Any] | None:
-        needed = self._bulk.needs_items or self._job.should_skip is not None
+        needed = self._staged.needs_items or self._job.should_skip is not None
         return [row.item for row in page.rows()] if needed else None
 
     def _load(self, pages: Iterator[SnapshotPage], findings: PageWriter) -> None:
         done = 0
         for page in pages:
             items = self._items(page)
-            unstaged = self._bulk.load(page, items, self._without_outdated(page, self._skipped(items)))
+            unstaged = self._staged.load(page, items, self._without_outdated(page, self._skipped(items)))
             if unstaged:
                 self._tell_unstaged(page, unstaged, findings)
             done += len(page)
             self._report.progress(Progress("diff", self._total, done, self._total))
-        self._bulk.finish_loading()
+        self._staged.finish_loading()
 
     def _skipped(self, items: Sequence[Any] | None) -> list[bool | None] | None:
         """For each item whether the job leaves it alone; None where it can't say: it is then looked at by itself."""
@@ -185,48 +199,53 @@ class StagedDiff:
         except Exception:  # noqa: BLE001 - its error is told when it is looked at alone
             return False
 
-    def _tell_unstaged(self, page: SnapshotPage, unstaged: Sequence[Any], findings: PageWriter) -> None:
+    def _tell_unstaged(self, page: SnapshotPage, unstaged: Sequence[Unstaged], findings: PageWriter) -> None:
         """Items that have no key in the table have failed."""
         positions, external_ids = page.positions(), page.external_ids()
         names, messages = (page.table.column(name).to_pylist() for name in ("exception_type", "message"))
         failed: list[SyncError] = []
         for each in unstaged:
-            place, error = each.place, each.error
-            self._unidentified += int(not isinstance(error, ItemError))
+            place = each.place
+            self._unidentified += int(not isinstance(each.error, ItemError))
             name, message = names[place], messages[place]
-            if message is None:
-                name, message = exception_type(error), message_of(error)
+            if message is None and each.error is not None:
+                name, message = exception_type(each.error), message_of(each.error)
             failed.append(SyncError(external_ids[place], message, name or "", positions[place]))
         write_findings(findings, failed, ())
         for error in failed:
             self._report.item_failed(error)
-        self._failed_count += len(failed)
+        self._settled += Counts(failed=len(failed))
 
     def _compare(self, plan: PageWriter, findings: PageWriter) -> PlanSummary:
         def keep(rows: Iterator[tuple[str, int, int]]) -> None:
             for batch in batches(rows, PAGE_SIZE):
                 write_findings(findings, (), [Duplicate(*row) for row in batch])
 
-        duplicates = self._bulk.take_duplicates(keep)
+        duplicates = self._staged.take_duplicates(keep)
         reason = why_no_deletes(self._job, Snapshot(self._files.folder).summary(), self._unidentified)
         deletes = self._job.deletes != "off" and reason is None
-        found = self._bulk.compare(deletes=deletes, veto=self._driver.decides_changes)
+        found = self._staged.compare(deletes=deletes, veto=self._driver.decides_changes)
         found = self._due_deletes(found) if deletes else found
-        settled = Counts(
-            unchanged=found.unchanged,
-            skipped=found.skipped + found.stale,
-            duplicate=duplicates,
-            failed=self._failed_count,
-        )
+        self._settled += Counts(unchanged=found.unchanged, skipped=found.skipped + found.stale, duplicate=duplicates)
         entries = PlanPages(plan)
-        one_by_one, stale = self._diff_one_by_one(found.one_by_one, entries, findings)
-        settled += one_by_one
-        writes = found.planned() + entries.counts()
-        self._require_explained(settled, writes)
-        verdict = self._judge(writes, settled.unchanged)
-        notes = notes_of(reason, found.stale + stale, self._delete_delay)
-        planned = PlanSummary(self._total, settled, writes.writes, notes, None, None, verdict).without_withheld(writes)
-        return replace(planned, bulk=self._make_plan(found.without(verdict.withheld), verdict))
+        one_by_one = self._looked_at(found.one_by_one, findings)
+        everything = partial(self._decided, findings)
+        rows = _in_order(one_by_one, self._exported(list(Action), everything)) if self._durable else one_by_one
+        for batch in batches(rows, PAGE_SIZE):
+            entries.add_rows(batch)
+        entries.flush()
+        writes = entries.counts() if self._durable else found.planned() + entries.counts()
+        self._require_explained(self._settled, writes)
+        verdict = self._judge(writes, self._settled.unchanged)
+        notes = notes_of(reason, found.stale + self._stale, self._delete_delay)
+        withheld = reason is not None
+        planned = PlanSummary(
+            self._total, self._settled, writes.writes, notes, verdict=verdict, deletes_withheld=withheld
+        )
+        if self._durable:
+            return replace(planned, planned=writes)
+        left = self._make_plan(found.without(verdict.withheld), verdict)
+        return replace(planned.without_withheld(writes), staged=left)
 
     def _require_explained(self, settled: Counts, writes: PlanCounts) -> None:
         explained = settled.items() + writes.create + writes.update
@@ -236,72 +255,88 @@ class StagedDiff:
                 f"{writes}. This is a defect of the engine; keep the run's files and report it."
             )
 
-    def _due_deletes(self, found: Any) -> Any:
+    def _due_deletes(self, found: StagedPlan) -> StagedPlan:
         """The same without the deletes for which it is too early."""
         if self._delete_delay is None:
             return found
         with self._delete_delay.counting():
             if self._delete_delay.waits and found.deletes:
-                return replace(found, deletes=found.deletes - self._bulk.spare(self._delete_delay.due))
+                return replace(found, deletes=found.deletes - self._staged.spare(self._delete_delay.due))
         return found
 
     def _judge(self, writes: PlanCounts, unchanged: int) -> Verdict:
         limits = self._rules.limits
         if limits is None:
             return Verdict()
-        existing = self._bulk.existing() if writes.delete > limits.guards.few else None
+        existing = self._staged.existing() if writes.delete > limits.guards.few else None
         return limits.judge(writes, unchanged=unchanged, existing=existing)
 
-    def _make_plan(self, found: Any, verdict: Verdict) -> dict[str, Any] | None:
+    def _make_plan(self, found: StagedPlan, verdict: Verdict) -> StagedPlan | None:
         """Has the target make its plan; gives what it says of it, None if all that is left is in the plan file."""
         if not found.writes:
             return None
-        self._bulk.make_plan(without=verdict.withheld)
-        return asdict(found)
+        self._staged.make_plan(without=verdict.withheld)
+        return found
 
     def _keep_withheld(self, verdict: Verdict) -> None:
-        """Makes the plan of what guards withhold: of the rows of the working tables and of the plan file."""
+        """Makes the plan of what guards withhold: the same entries that a dry run has, of those actions only."""
         limits = self._rules.limits
-        if not verdict or limits is None:
-            return
-        deletes: Iterator[PlanEntry] = iter(())
-        updates: Iterator[PlanEntry] = iter(())
-        if Action.DELETE in verdict.withheld:
-            deletes = (PlanEntry(Action.DELETE, each) for each in self._bulk.missing())
-        if Action.UPDATE in verdict.withheld:
-            updates = self._updates()
-        limits.keep(chain(entries_of(self._files, verdict.withheld), updates, deletes))
+        if verdict and limits is not None:
+            record = partial(fields_before, self._driver)
+            exported = self._exported(verdict.withheld, lambda rows: _rows_of(self._page(rows), record))
+            limits.keep_rows(_in_order(rows_of(self._files, verdict.withheld), exported))
 
-    def _updates(self) -> Iterator[PlanEntry]:
-        """The updates that the database has found, each looked at once more for its fields."""
-        for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions_of_updates()), PAGE_SIZE):
-            yield from diff_page(self._rules, NoDuplicates(), rows).entries
+    def _page(self, rows: Sequence[SnapshotRow]) -> Decided:
+        return diff_page(self._rules, NoDuplicates(), rows)
 
-    def _diff_one_by_one(self, count: int, entries: PlanPages, findings: PageWriter) -> tuple[Counts, int]:
-        """What is settled, and how many items were older than their local records."""
-        settled, stale = Counts(), 0
-        if not count:
-            return settled, stale
-        self._report.line(f"diff: looking at {count:,} items one by one")
-        for rows in batches(Snapshot(self._files.folder).rows_at(self._bulk.positions()), PAGE_SIZE):
-            page = diff_page(self._rules, NoDuplicates(), rows)
-            tell_findings(findings, page, self._report)
-            entries.add(page.entries)
-            settled, stale = settled + page.counts(), stale + len(page.stale)
-        entries.flush()
-        return settled, stale
+    def _looked_at(self, count: int, findings: PageWriter) -> Iterator[EntryRow]:
+        """Yields lines for the items that only a look at each can decide on."""
+        if count:
+            self._report.line(f"diff: looking at {count:,} items one by one")
+            for rows in batches(Snapshot(self._files.folder).rows_at(self._staged.positions()), PAGE_SIZE):
+                yield from self._decided(findings, rows)
+
+    def _decided(self, findings: PageWriter, rows: Sequence[SnapshotRow]) -> list[EntryRow]:
+        """Decides on items by themselves, and counts those that need no write."""
+        page = self._page(rows)
+        tell_findings(findings, page, self._report)
+        self._settled += page.counts()
+        self._stale += len(page.stale)
+        return _rows_of(page, self._record)
+
+    def _exported(
+        self, actions: Collection[Action], decide: Callable[[Sequence[SnapshotRow]], list[EntryRow]]
+    ) -> Iterator[EntryRow]:
+        """Yields the lines that the database writes of its comparison.
+
+        Args:
+            actions: Those that are wanted.
+            decide: Called with the items whose records have been changed since the comparison.
+        """
+        for rows in self._staged.export(actions):
+            overtaken = [row.position for row in rows if row.changes is None]
+            if overtaken:
+                items = list(Snapshot(self._files.folder).rows_at(iter(overtaken)))
+                again = {row.position: row for row in decide(items)}
+                yield from (again.get(row.position, row) for row in rows if row.changes or row.position in again)
+            else:
+                yield from rows
 
 
-@dataclass(frozen=True, slots=True)
-class LateRow:
-    """A row of the plan that the database refused, or that somebody else has changed since the diff."""
-
-    position: int | None
-    action: Action
-    external_id: str
+def _no_record(_entry: PlanEntry) -> None:
+    return None
 
 
-def late_entries(files: RunFiles, rows: Sequence[LateRow]) -> list[PlanEntry]:
+def _rows_of(page: Decided, record: Callable[[PlanEntry], Mapping[str, Any] | None]) -> list[EntryRow]:
+    return [entry_row(entry, record(entry)) for entry in page.entries]
+
+
+def _in_order(*parts: Iterator[EntryRow]) -> Iterator[EntryRow]:
+    """Merges lines into the order of the fetch; deletes come last."""
+    return merge(*parts, key=lambda row: row.position if row.position >= 0 else inf)
+
+
+def refused_entries(files: RunFiles, rows: Sequence[RefusedRow]) -> list[PlanEntry]:
     """Plan entries of such rows. All but deletes are looked up before they are written."""
     items = Snapshot(files.folder).rows_at(row.position for row in rows if row.position is not None)
     return [

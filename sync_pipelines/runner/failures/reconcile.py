@@ -12,14 +12,13 @@ from upath import UPath
 from sync_pipelines.database.failure_rows import DELETE, UPSERT, VANISHED, Unresolved
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.run_causes import GONE, KNOWN, NEW, CauseRow, RunCauses
-from sync_pipelines.database.run_queries import WAS_APPLIED, took_all_items
+from sync_pipelines.database.run_queries import took_all_items
 from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE
 from sync_pipelines.engine.causes import Cause, CauseCounter, compared, template_of
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import SyncPipelinesError
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.page_diff import NO_DELETES
 from sync_pipelines.runner.failures.failure_notes import FailedItem, FailureNotes
 from sync_pipelines.runner.plans.plan_file import files_of_plan
 from sync_pipelines.snapshots.parquet_pages import read_pages
@@ -31,7 +30,9 @@ _NOTED_CHARS = 4_000_000
 _COMPARED = (FULL, APPLY, DRY_RUN)
 
 
-def note_run(workspace: Workspace, job: SyncJob[Any, Any], run_id: str, failure: str | None) -> None:
+def note_run(
+    workspace: Workspace, job: SyncJob[Any, Any], run_id: str, failure: str | None, *, applied_all: bool
+) -> None:
     """Keeps the causes of a run's errors; of a whole run, notes its failures and resolves others.
 
     May be called again, after a crash or for a second ending.
@@ -41,13 +42,14 @@ def note_run(workspace: Workspace, job: SyncJob[Any, Any], run_id: str, failure:
         job: The sync job.
         run_id: A run that is about to end.
         failure: Why it failed as a whole, None if it did not.
+        applied_all: True if everything that it was to write is written.
     """
     run = workspace.ledger.run(run_id)
     if run is None:
         return
     notes = _RunNotes(workspace, job, run) if run.kind in WHOLE else None
     note_causes(workspace, run, failure, notes)
-    if notes is not None and (failure is None or failure.startswith(WAS_APPLIED)):
+    if notes is not None and applied_all:
         _Resolving(workspace, job, run).resolve()
 
 
@@ -209,7 +211,6 @@ class _Resolving:
         self._withheld = self._withheld_files()
         self._is_whole = run.kind == FULL and took_all_items(run.options) and self._withheld is None
         self._all_ids_known = True
-        self._deletes = not any(note.startswith(NO_DELETES) for note in run.notes)
 
     def _withheld_files(self) -> RunFiles | None:
         """The files of what guards have withheld of the run; None if they have withheld nothing."""
@@ -271,7 +272,7 @@ class _Resolving:
     def _is_gone(self, failure: Unresolved) -> bool:
         """True if a failure is over whose item a complete fetch does not have."""
         if failure.action == DELETE:
-            return self._deletes  # this time it was deleted, or somebody else has done it
+            return not self._run.deletes_withheld  # this time it was deleted, or somebody else has done it
         return self._all_ids_known or not failure.ids()  # an item without an id may be any of them
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sync_pipelines.database.tables import WITHHELD
 from sync_pipelines.engine.codec import decode, encodable, encode
 from sync_pipelines.engine.pages import PAGE_SIZE
-from sync_pipelines.engine.plan import Action, FieldChange, PlanCounts, PlanEntry
+from sync_pipelines.engine.plan import Action, EntryRow, FieldChange, PlanCounts, PlanEntry
 from sync_pipelines.engine.results import Duplicate, SyncError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
@@ -38,13 +38,17 @@ class PlanPages:
     ) -> None:
         self._writer = writer
         self._record = record
-        self._waiting: list[tuple[Any, ...]] = []
+        self._waiting: list[EntryRow] = []
         self._tally: Counter[str] = Counter()
 
     def add(self, entries: Sequence[PlanEntry]) -> None:
         """Adds entries in their order."""
-        self._waiting += [_plan_row(entry, self._record(entry) if self._record else None) for entry in entries]
-        self._tally.update(entry.action.value for entry in entries)
+        self.add_rows([entry_row(entry, self._record(entry) if self._record else None) for entry in entries])
+
+    def add_rows(self, rows: Sequence[EntryRow]) -> None:
+        """Adds lines in their order."""
+        self._waiting += rows
+        self._tally.update(row.action for row in rows)
         while len(self._waiting) >= PAGE_SIZE:
             self._writer.write(self._waiting[:PAGE_SIZE])
             del self._waiting[:PAGE_SIZE]
@@ -59,9 +63,15 @@ class PlanPages:
         return PlanCounts(**self._tally)
 
 
-def _plan_row(entry: PlanEntry, before: Mapping[str, Any] | None) -> tuple[Any, ...]:
+def entry_row(entry: PlanEntry, before: Mapping[str, Any] | None = None) -> EntryRow:
+    """Returns the line of an entry.
+
+    Args:
+        entry: The entry.
+        before: The fields of the local record, if they are to be kept.
+    """
     kept = encode({name: encodable(value) for name, value in before.items()}) if before else None
-    return entry.position, entry.action.value, entry.external_id, encoded_changes(entry.changes), kept
+    return EntryRow(entry.position, entry.action.value, entry.external_id, encoded_changes(entry.changes), kept)
 
 
 def encoded_changes(changes: Mapping[str, FieldChange]) -> str:
@@ -119,6 +129,13 @@ def entries_of(files: RunFiles, actions: Collection[Action]) -> Iterator[PlanEnt
     others = [action for action in Action if action not in actions]
     for page in read_plan(files, fields=True, without=others) if actions else ():
         yield from page.entries
+
+
+def rows_of(files: RunFiles, actions: Collection[Action]) -> Iterator[EntryRow]:
+    """Yields the lines of those actions as the plan has them."""
+    wanted = {action.value for action in actions}
+    for rows in read_pages(files.plan, list(EntryRow._fields)):
+        yield from (EntryRow(*row) for row in rows if row[1] in wanted)
 
 
 def _rows(files: RunFiles, columns: Sequence[str], left_out: Collection[str]) -> Iterator[Sequence[tuple[Any, ...]]]:

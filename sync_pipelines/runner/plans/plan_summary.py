@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.plan import Action, PlanCounts
 from sync_pipelines.engine.results import Counts
+from sync_pipelines.engine.staged_target import StagedPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +21,20 @@ class PlanSummary:
         settled: The outcomes that are settled already.
         writes: How many records are to be written.
         notes: Notes for a person.
-        bulk: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
+        staged: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
         planned: What is to be written, by action, as far as all of it is in the plan file.
         verdict: What guards say of it; what they withhold is neither in `writes` nor in `planned`.
+        deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
     """
 
     fetched: int
     settled: Counts
     writes: int
     notes: Sequence[str] = ()
-    bulk: Mapping[str, Any] | None = None
+    staged: StagedPlan | None = None
     planned: PlanCounts | None = None
     verdict: Verdict = Verdict()
+    deletes_withheld: bool = False
 
     def without_withheld(self, found: PlanCounts) -> PlanSummary:
         """The same without what guards withhold: its items count as skipped.
@@ -44,13 +47,18 @@ class PlanSummary:
         planned = replace(self.planned, **{action.value: 0 for action in counts}) if self.planned is not None else None
         return replace(self, settled=settled, writes=self.writes - sum(counts.values()), planned=planned)
 
+    def as_dry_run(self) -> PlanSummary:
+        """Returns the same with nothing withheld, as of a run that writes nothing: notes say what would be."""
+        told = [f"a run would be guarded: {reason}" for reason in self.verdict.reasons]
+        return replace(self, notes=[*self.notes, *told], verdict=Verdict())
+
     def summary(self) -> dict[str, Any]:
         """The summary of the plan file."""
         return {
             "fetched": self.fetched,
             "settled": self.settled.to_dict(),
             "writes": self.writes,
-            "bulk": dict(self.bulk) if self.bulk is not None else None,
+            "bulk": asdict(self.staged) if self.staged is not None else None,
             "planned": self.planned.to_dict() if self.planned is not None else None,
             "guarded": list(self.verdict.reasons),
             "withheld": sorted(self.verdict.withheld),
@@ -62,6 +70,5 @@ class PlanSummary:
         settled = Counts(**summary["settled"])
         withheld = frozenset(map(Action, summary.get("withheld", ())))
         verdict = Verdict(tuple(summary.get("guarded", ())), withheld)
-        return PlanSummary(
-            int(summary["fetched"]), settled, int(summary["writes"]), bulk=summary["bulk"], verdict=verdict
-        )
+        staged = StagedPlan.of_summary(summary["bulk"]) if summary["bulk"] is not None else None
+        return PlanSummary(int(summary["fetched"]), settled, int(summary["writes"]), staged=staged, verdict=verdict)

@@ -105,7 +105,7 @@ class PlanRun(SyncRun):
             except TooManyFailedError:
                 self._workspace.plans.finish(plan.id, self._workspace.clock())  # for all of it is applied
                 raise
-            results = self._finish(run_id, None)
+            results = self._finish(run_id, None, applied_all=True)
             self._workspace.plans.finish(plan.id, self._workspace.clock())
             self._report.finished(results)
             self._on_complete(results)
@@ -167,7 +167,7 @@ class PlanRun(SyncRun):
     def _require_made_for(self, plan: PlanRow, run_id: str) -> None:
         if made_for(self.job) == plan.made_for:
             return
-        if not self._ledger.chunks(run_id):
+        if not self._workspace.batches.of_run(run_id):
             self._workspace.plans.give_back(plan.id)
         raise PlanError(
             f"{self.job.name}: the target or the declaration has changed since the plan {plan.id} was made, and it may "

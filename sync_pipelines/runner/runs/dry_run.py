@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
-
+from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
-from sync_pipelines.runner.context.lease import HeldLease
-from sync_pipelines.runner.decide.page_diff import diff_snapshot
-from sync_pipelines.runner.decide.rules import RunRules
+from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
@@ -30,22 +24,10 @@ class DryRun(SyncRun):
     kind = DRY_RUN
     applies = False
 
-    @contextmanager
-    def _opened(
-        self, files: RunFiles, run_id: str, held: HeldLease | None = None
-    ) -> Iterator[tuple[TargetDriver, Any | None]]:
-        del files, run_id
-        with open_target(self.job, held) as driver:
-            yield driver, None  # in bulk, working tables would hold the plan, which nobody could look at
-
     def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+        self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, noted: WrittenBatches
     ) -> PlanSummary:
-        del bulk, noted
-        rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
-            self._workspace, run_id, files, is_dry=True
-        )
-        planned = diff_snapshot(rules, files, self._report, durable=True)
+        planned = super()._compare(run_id, files, driver, staged, noted)
         self._workspace.plans.save(
             PlanRow(
                 id=run_id,
@@ -71,11 +53,11 @@ class DryRun(SyncRun):
         """
         with self._phase(plan.run_id, "plan"):
             require_balance(self.job, self._workspace, plan.run_id)
-        results = self._finish(plan.run_id, None)
+        results = self._finish(plan.run_id, None, applied_all=False)
         for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
-            self._report.line(f"plan: {entry_line(entry)}")
+            self._report.result(f"plan: {entry_line(entry)}")
         if results.planned is not None and results.planned.writes > _LINES_SHOWN:
-            self._report.line(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
-        self._report.line(f"plan: nothing was written; the plan is {plan.run_id}")
+            self._report.result(f"plan: {results.planned.writes - _LINES_SHOWN:,} more entries")
+        self._report.result(f"plan: nothing was written; the plan is {plan.run_id}")
         self._report.finished(results)
         return results

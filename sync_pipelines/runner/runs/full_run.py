@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from sync_pipelines.database.ledger import GIVEN_UP, RunRow, written_in
+from sync_pipelines.database.batches import EARLIER, STAGED, BatchKey, WrittenBatches
+from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.calls import call
@@ -17,15 +18,15 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import HookError, RunError
-from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
+from sync_pipelines.errors import HookError, RunError, TooManyFailedError
+from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease, renewing, take_lease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.limits import note_withheld
 from sync_pipelines.runner.decide.page_diff import diff_snapshot
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, bulk_request, open_bulk
+from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, open_staged, staging_request
 from sync_pipelines.runner.failures.reconcile import note_run
 from sync_pipelines.runner.fetch.fetch import Selection, fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
@@ -34,7 +35,7 @@ from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.results import finish_run
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.runner.write.record_history import forget_old_history, move_left
-from sync_pipelines.runner.write.staged_writer import APPLIED, SPANS, StagedWriter
+from sync_pipelines.runner.write.staged_writer import StagedWriter
 from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
@@ -147,31 +148,32 @@ class SyncRun:
         keep = self.applies
         with self._leased(snapshot.run_id, keep=keep) as held, self._phase(snapshot.run_id, "diff") as notes:
             self._require_newest(snapshot.run_id, held)
-            if self._ledger.chunks(snapshot.run_id):
+            if self._workspace.batches.of_run(snapshot.run_id):
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
-            with self._opened(files, snapshot.run_id) as (driver, bulk):
+            with self._opened(files, snapshot.run_id) as (driver, staged):
                 notes.extend(driver.notes())
-                planned = self._diff(snapshot.run_id, files, driver, bulk)
+                planned = self._diff(snapshot.run_id, files, driver, staged)
             notes.extend(planned.notes)
         return PlanRef(snapshot.run_id, planned.writes)
 
     @contextmanager
     def _opened(
         self, files: RunFiles, run_id: str, held: HeldLease | None = None
-    ) -> Iterator[tuple[TargetDriver, Any | None]]:
+    ) -> Iterator[tuple[TargetDriver, Staged | None]]:
         """The target, and what it offers for many items at once."""
-        request = bulk_request(self.job, self._workspace, files, run_id)
-        with open_target(self.job, held) as driver, open_bulk(driver, request) as bulk:
-            yield driver, bulk
+        request = staging_request(self.job, self._workspace, files, run_id, is_dry=not self.applies)
+        with open_target(self.job, held) as driver, open_staged(driver, request) as staged:
+            yield driver, staged
 
-    def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None) -> PlanSummary:
-        noted = self._ledger.chunks(run_id)
-        self._ledger.forget_chunks(run_id)
-        if bulk is not None:
-            move_left(self._workspace, run_id, driver, bulk)
-        planned = self._compare(run_id, files, driver, bulk, noted)
+    def _diff(self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None) -> PlanSummary:
+        noted = self._workspace.batches.of_run(run_id)
+        self._workspace.batches.forget(run_id)
+        if staged is not None and self.applies:
+            move_left(self._workspace, run_id, driver, staged)
+        planned = self._compare(run_id, files, driver, staged, noted)
         planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
-        self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
+        failed = map(error_row, read_failed(files))
+        self._ledger.save_diff_errors(run_id, failed, deletes_withheld=planned.deletes_withheld)
         settled = planned.settled
         self._report.line(
             f"diff: {planned.writes:,} to write, {settled.unchanged:,} unchanged, {settled.skipped:,} skipped, "
@@ -180,33 +182,33 @@ class SyncRun:
         return planned
 
     def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any | None, noted: Mapping[int, dict[str, int]]
+        self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, noted: WrittenBatches
     ) -> PlanSummary:
         """Makes the plan: by the database itself where that is worth it, else page by page."""
         rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
-            self._workspace, run_id, files
+            self._workspace, run_id, files, is_dry=not self.applies
         )
-        if bulk is not None and self._is_worth_it(files):
-            found = driver.at_once(StagedDiff(rules, files, bulk, self._report).run)
+        if staged is not None and self._is_worth_it(files):
+            found = driver.at_once(StagedDiff(rules, files, staged, self._report, durable=not self.applies).run)
             if isinstance(found, str):
                 self._report.line(f"diff: page by page, not in bulk: {found}")
             else:
-                self._tell_recovered(run_id, bulk, noted)
+                self._tell_recovered(run_id, staged, noted)
                 if not found.writes:
-                    driver.at_once(bulk.drop)  # nobody will apply anything
+                    driver.at_once(staged.drop)  # nobody will apply anything
                 return found
-        return diff_snapshot(rules, files, self._report)
+        return diff_snapshot(rules, files, self._report, durable=not self.applies)
 
     def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
         """Keeps what guards withhold as a plan; gives what a person should know of it."""
         return note_withheld(self.job, self._workspace, run_id, planned)
 
-    def _tell_recovered(self, run_id: str, bulk: Any, noted: Mapping[int, Mapping[str, int]]) -> None:
+    def _tell_recovered(self, run_id: str, staged: Staged, noted: WrittenBatches) -> None:
         """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""
-        unnoted = bulk.recovered - written_in(noted.get(SPANS, {}))
+        unnoted = staged.recovered - noted.written(STAGED)
         if unnoted > 0:
-            recovered = unnoted + sum(map(written_in, noted.values()))
-            self._ledger.replace_chunk(run_id, GIVEN_UP, {"recovered": recovered}, self._workspace.clock())
+            counts = {"recovered": unnoted + noted.written()}
+            self._workspace.batches.replace(run_id, BatchKey(EARLIER), counts, self._workspace.clock())
 
     def _is_worth_it(self, files: RunFiles) -> bool:
         return int(Snapshot(files.folder).summary()["items"]) >= FROM_ITEMS or self.job.deletes != "off"
@@ -225,7 +227,7 @@ class SyncRun:
                 self._require_newest(plan.run_id, held)
                 self._apply_plan(plan.run_id, held)
                 require_good_accounts(self.job, self._workspace, plan.run_id)
-            results = self._finish(plan.run_id, None)
+            results = self._finish(plan.run_id, None, applied_all=True)
             self._report.finished(results)
             self._on_complete(results)
         return results
@@ -288,29 +290,31 @@ class SyncRun:
         verify = self._ledger.begin_apply(run_id, self._workspace.clock())
         if verify:
             self._report.line("apply: going on after an attempt that broke off")
+            self._workspace.batches.sort(run_id, is_staged=planned.staged is not None)
         if planned.writes:
             self._report.line(f"apply: writing {planned.writes:,} records")
-        is_applied = planned.bulk is not None and APPLIED in self._ledger.chunks(run_id)
-        with self._opened(files, run_id, held) as (driver, bulk):
+        is_applied = planned.staged is not None and self._workspace.batches.of_run(run_id).is_complete
+        with self._opened(files, run_id, held) as (driver, staged):
             if is_applied:
-                driver.at_once(lambda: _is_ready(planned, bulk) and bulk is not None and bulk.drop())
+                if staged is not None and driver.at_once(lambda: _is_ready(planned, staged)):
+                    driver.at_once(staged.drop)
                 return
-            if planned.writes and not driver.at_once(lambda: _is_ready(planned, bulk)):
-                planned = self._diff_again(run_id, files, driver, bulk, planned)
+            if planned.writes and not driver.at_once(lambda: _is_ready(planned, staged)):
+                planned = self._diff_again(run_id, files, driver, staged, planned)
             rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
             applier = PlanWriter(run_id, self._workspace, rules, self._report, verify=verify)
-            if planned.bulk is None:
+            if planned.staged is None:
                 applier.apply_plan(files, planned)
-            elif planned.writes:
-                StagedWriter(run_id, files, self._workspace, driver, bulk, applier).run(planned, verify=verify)
+            elif planned.writes and staged is not None:
+                StagedWriter(run_id, files, self._workspace, driver, staged, applier).run(planned, verify=verify)
 
     def _diff_again(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, bulk: Any, planned: PlanSummary
+        self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, planned: PlanSummary
     ) -> PlanSummary:
         """Makes the plan again where the working tables that held it have gone: they are caches of the snapshot."""
-        if planned.bulk is not None and not planned.bulk["temporary"]:
+        if planned.staged is not None and not planned.staged.temporary:
             self._report.warning("apply: the working tables of the plan are gone; it is made again from the snapshot")
-        return self._diff(run_id, files, driver, bulk)
+        return self._diff(run_id, files, driver, staged)
 
     @contextmanager
     def _phase(self, run_id: str, phase: str, begin: Selection | None = None) -> Iterator[list[str]]:
@@ -329,7 +333,7 @@ class SyncRun:
             self._tell_of_failure(results, error)
             raise
         except BaseException:
-            self._finish(run_id, f"{phase}: interrupted")
+            self._finish(run_id, f"{phase}: interrupted", applied_all=False)
             raise
         self._save_phase(run_id, phase, began_s, notes)
         for note in notes:
@@ -337,15 +341,16 @@ class SyncRun:
 
     def _fail(self, run_id: str, phase: str, began_s: float, notes: list[str], error: Exception) -> SyncResults:
         self._save_phase(run_id, phase, began_s, notes)
-        return self._finish(run_id, f"{phase}: {exception_type(error)}: {message_of(error)}")
+        failure = f"{phase}: {exception_type(error)}: {message_of(error)}"
+        return self._finish(run_id, failure, applied_all=isinstance(error, TooManyFailedError))
 
     def _save_phase(self, run_id: str, phase: str, began_s: float, notes: list[str]) -> None:
         duration_ms = round((time.monotonic() - began_s) * 1000)
         self._ledger.save_phase(run_id, phase, duration_ms, notes=notes, dagster_run_id=self._dagster_run_id)
 
-    def _finish(self, run_id: str, failure: str | None) -> SyncResults:
-        note_run(self._workspace, self.job, run_id, failure)
-        return finish_run(self._workspace, run_id, failure)
+    def _finish(self, run_id: str, failure: str | None, *, applied_all: bool) -> SyncResults:
+        note_run(self._workspace, self.job, run_id, failure, applied_all=applied_all)
+        return finish_run(self._workspace, run_id, failure, applied_all=applied_all)
 
     def _on_start(self) -> None:
         if self.job.on_start is None:
@@ -362,7 +367,7 @@ class SyncRun:
             call(self.job.on_complete, results)
         except Exception as error:
             failure = f"on_complete failed after the applying was done: {_told(error)}"
-            failed = self._finish(results.run_id, failure)
+            failed = self._finish(results.run_id, failure, applied_all=True)
             raise HookError(f"{self.job.name}: {failure}", results=failed) from error
 
     def _tell_of_failure(self, results: SyncResults, failure: Exception) -> None:
@@ -375,19 +380,19 @@ class SyncRun:
             self._report.warning(f"on_complete failed as well: {_told(error)}")
 
 
-def _is_ready(planned: PlanSummary, bulk: Any | None) -> bool:
+def _is_ready(planned: PlanSummary, staged: Staged | None) -> bool:
     """True if the plan is where the diff left it: in the plan file, or still in the target's working tables."""
-    if planned.bulk is None:
+    if planned.staged is None:
         return True
-    found = planned.bulk
-    if bulk is None or found["temporary"]:
+    plan = planned.staged
+    if staged is None or plan.temporary:
         return False
-    if bulk.made_for(found["written"]) != found["made_for"]:
+    if staged.fingerprint(plan.written) != plan.fingerprint:
         raise RunError(
             "the table or its declaration has changed since this run compared them, and its plan may say something "
             "else now; nothing more was written. Start a new run instead of re-executing this one."
         )
-    return bulk.begin(found["written"], anew=False) is None and bulk.is_there()
+    return staged.resume(plan)
 
 
 def _told(error: Exception) -> str:

@@ -90,8 +90,8 @@ class ItemsRun:
 
     def _end(self, run_id: str, duration_ms: int, failure: str | None) -> None:
         self._workspace.ledger.save_phase(run_id, "apply", duration_ms, notes=self._notes())
-        note_run(self._workspace, self.job, run_id, failure)
-        self.results = finish_run(self._workspace, run_id, failure)
+        note_run(self._workspace, self.job, run_id, failure, applied_all=failure is None)
+        self.results = finish_run(self._workspace, run_id, failure, applied_all=failure is None)
         self._report.finished(self.results)
 
     def _notes(self) -> list[str]:

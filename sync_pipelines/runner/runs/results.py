@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.run_causes import RunCauses
@@ -34,25 +34,37 @@ def results_of_run(workspace: Workspace, run_id: str) -> SyncResults:
     return _results(workspace, run, files, counts, fetched)
 
 
-def finish_run(workspace: Workspace, run_id: str, failure: str | None) -> SyncResults:
-    """Notes in the ledger that the run has ended, and gives its results."""
+def finish_run(workspace: Workspace, run_id: str, failure: str | None, *, applied_all: bool) -> SyncResults:
+    """Notes in the ledger that the run has ended, and gives its results.
+
+    Args:
+        workspace: Has the ledger and the files.
+        run_id: The run.
+        failure: Why it failed as a whole, None if it did not.
+        applied_all: True if everything that it was to write is written.
+    """
     results = replace(results_of_run(workspace, run_id), failure=failure, completed_at=workspace.clock())
     duration_ms = round((results.completed_at - results.started_at).total_seconds() * 1000)
     workspace.ledger.finish_run(
-        run_id, outcome=results.outcome, counts=results.counts(), failure=failure, at=results.completed_at
+        run_id,
+        outcome=results.outcome,
+        counts=results.counts(),
+        failure=failure,
+        applied_all=applied_all,
+        at=results.completed_at,
     )
     return replace(results, duration_ms=duration_ms)
 
 
 def _counts(workspace: Workspace, run: RunRow, files: RunFiles) -> tuple[Counts, int]:
-    applied = sum((Counts(**chunk) for chunk in workspace.ledger.chunks(run.id).values()), Counts())
+    applied = Counts(**workspace.batches.of_run(run.id).total())
     if files.plan.exists():
         summary = read_summary(files.plan)
         return Counts(**summary["settled"]) + applied, int(summary["fetched"])
     if Snapshot(files.folder).is_complete():
         return applied, int(Snapshot(files.folder).summary()["items"])
     if run.counts:  # of a finished run the files may be gone; the ledger has the sums
-        sums = {name: count for name, count in run.counts.items() if name != "fetched" and not name.startswith("to_")}
+        sums = {each.name: run.counts[each.name] for each in fields(Counts) if each.name in run.counts}
         items_failed = sums["failed"] - applied.failed_deletes
         rest = {"failed_deletes": applied.failed_deletes, "recovered": applied.recovered}
         return Counts(**{**sums, "failed": items_failed, **rest}), run.counts["fetched"]

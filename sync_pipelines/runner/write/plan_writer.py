@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from sync_pipelines.database.batches import BATCH, BatchKey
 from sync_pipelines.database.ledger import ErrorRow
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
@@ -32,7 +33,7 @@ def error_row(error: SyncError) -> ErrorRow:
 class ChunkPlaces:
     """A chunk in the ledger, and the places in it that are still to be applied."""
 
-    number: int
+    key: BatchKey
     places: Collection[int]
 
 
@@ -49,48 +50,45 @@ class PlanWriter:
 
     def __init__(self, run_id: str, workspace: Workspace, rules: RunRules, report: RunReport, *, verify: bool) -> None:
         self._run_id = run_id
-        self._ledger, self._clock = workspace.ledger, workspace.clock
+        self._batches, self._clock = workspace.batches, workspace.clock
         self._rules = rules
         self.report = report
         self._verify = verify
         self._check = rules.conflict_check
         self.recorder = Recorder.of_run(workspace, run_id, rules.driver)
         self._in_doubt = verify
-        self._applied = self._ledger.chunks(run_id)
-        self._unfinished = self._ledger.unfinished_chunks(run_id)
+        self._written = self._batches.of_run(run_id)
 
-    def apply_plan(self, files: RunFiles, planned: PlanSummary, first: int = 0) -> None:
+    def apply_plan(self, files: RunFiles, planned: PlanSummary) -> None:
         """Applies what is left of the plan in the run's files.
 
         Args:
             files: The files of the run.
             planned: What the diff planned.
-            first: Number that its first chunk has in the ledger.
 
         Raises:
             TargetError: The target does not answer; what was done is in the ledger.
         """
-        whole = {number - first for number in self._applied.keys() - self._unfinished.keys()}
-        done = 0 if planned.bulk is None else planned.writes - read_rows(files.plan)
+        done = 0 if planned.staged is None else planned.writes - read_rows(files.plan)
         fields = self._check is not None or (self._in_doubt and self.recorder is not None)
-        for page in read_plan(files, whole, fields=fields, without=planned.verdict.withheld):
+        for page in read_plan(files, self._written.done(BATCH), fields=fields, without=planned.verdict.withheld):
             if page.entries:
-                self.apply_entries(first + page.number, page.entries)
+                self.apply_entries(BatchKey(BATCH, page.number), page.entries)
             done = min(done + page.size, planned.writes)
             self.report.progress(Progress("apply", planned.fetched, done, planned.writes))
 
-    def apply_entries(self, number: int, entries: Sequence[PlanEntry]) -> None:
+    def apply_entries(self, key: BatchKey, entries: Sequence[PlanEntry]) -> None:
         """Applies what is left of one chunk.
 
         Args:
-            number: Its number in the ledger.
+            key: Its name in the ledger.
             entries: All its entries.
         """
-        if number in self._applied and number not in self._unfinished:
-            return
-        places = self._unfinished.get(number, range(len(entries)))
-        if places:
-            self._apply_places(ChunkPlaces(number, places), entries)
+        written = self._written.get(key)
+        if written is None:
+            self._apply_places(ChunkPlaces(key, range(len(entries))), entries)
+        elif written.left:
+            self._apply_places(ChunkPlaces(key, written.left), entries)
 
     def _apply_places(self, chunk: ChunkPlaces, entries: Sequence[PlanEntry]) -> None:
         outcomes = Outcomes()
@@ -115,7 +113,6 @@ class PlanWriter:
         errors = outcomes.all_errors()
         counts, now = outcomes.counts().to_dict(), self._clock()
         also = partial(self.recorder.keep, outcomes.written) if self.recorder is not None else None
-        rows = [error_row(error) for error in errors]
-        self._ledger.save_chunk(self._run_id, chunk.number, counts, rows, now, left=left, also=also)
+        self._batches.save(self._run_id, chunk.key, counts, map(error_row, errors), now, left=left, also=also)
         for error in errors:
             self.report.item_failed(error)

@@ -16,7 +16,7 @@ from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.errors import RunError
-from sync_pipelines.runner.calls.target_driver import TargetDriver, Work
+from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver, Work
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.plans.plan_file import delete_entry, encoded_changes, readable_fields
 
@@ -125,22 +125,22 @@ class Recorder:
         """Keeps what a chunk has written, in the transaction that notes the chunk."""
         self._workspace.history.keep(self._writer, written, self._workspace.clock(), within)
 
-    def move(self, driver: TargetDriver, bulk: Any) -> None:
-        """Takes what was written in bulk over into the ledger, also by runs that died.
+    def move(self, driver: TargetDriver, staged: Staged) -> None:
+        """Takes what was written from staging tables over into the ledger, also by runs that died.
 
         Killed at any instant, the next call goes on, and nothing is kept twice.
 
         Args:
             driver: The opened target.
-            bulk: Its bulk methods, with the working table that has it until then.
+            staged: Its staging tables, which have it until then.
         """
-        while blocks := driver.at_once(partial(bulk.recorded, _BLOCKS_AT_ONCE)):
+        while blocks := driver.at_once(partial(staged.recorded, _BLOCKS_AT_ONCE)):
             self._workspace.history.keep_blocks(self._writer.job, FULL, [BlockRow(**asdict(each)) for each in blocks])
-            driver.at_once(partial(bulk.forget_recorded, [each.id for each in blocks]))
+            driver.at_once(partial(staged.forget_recorded, [each.id for each in blocks]))
 
 
-def move_left(workspace: Workspace, run_id: str, driver: TargetDriver, bulk: Any) -> None:
-    """Takes what runs that died have left over into the ledger, whether or not this one will write in bulk.
+def move_left(workspace: Workspace, run_id: str, driver: TargetDriver, staged: Staged) -> None:
+    """Takes what runs that died have left over into the ledger, whether or not this one will stage anything.
 
     Of a job that keeps no history any more it is forgotten.
 
@@ -148,14 +148,14 @@ def move_left(workspace: Workspace, run_id: str, driver: TargetDriver, bulk: Any
         workspace: Has the ledger.
         run_id: The run, which has written nothing yet.
         driver: The opened target.
-        bulk: Its bulk methods.
+        staged: Its staging tables.
     """
-    if not driver.at_once(bulk.has_recorded):
+    if not driver.at_once(staged.has_recorded):
         return
     recorder = Recorder.of_run(workspace, run_id, driver)
     if recorder is not None:
-        recorder.move(driver, bulk)
-    driver.at_once(bulk.end_recorded)
+        recorder.move(driver, staged)
+    driver.at_once(staged.end_recorded)
 
 
 def forget_old_history(job: SyncJob[Any, Any], workspace: Workspace) -> None:

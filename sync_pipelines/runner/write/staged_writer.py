@@ -1,26 +1,19 @@
-"""Applies what the database has planned: spans of the plan, then the odd items of the plan file, then refused rows."""
+"""Applies what the database has planned: its batches, then the odd items of the plan file, then refused rows."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
+from sync_pipelines.database.batches import COMPLETE, REFUSED, STAGED, BatchKey
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts
-from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.staged_diff import LateRow, late_entries
+from sync_pipelines.runner.decide.staged_diff import refused_entries
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.write.plan_writer import PlanWriter
 from sync_pipelines.snapshots.store import RunFiles
-
-SPANS = 0
-"""Number in the ledger of what the spans did, all together; the chunks of the plan file follow."""
-APPLIED = -2
-"""Number in the ledger of the note that all is applied; the working tables go then."""
-_LATE = 1_000_000
-"""Number in the ledger of the first chunk of refused rows."""
 
 
 class StagedWriter:
@@ -31,7 +24,7 @@ class StagedWriter:
         files: Its files.
         workspace: Has the ledger and the clock.
         driver: The opened target.
-        bulk: Its bulk methods, opened with the plan.
+        staged: Its staging tables, opened with the plan.
         applier: Applies the plan file, and what is written one by one.
     """
 
@@ -41,14 +34,14 @@ class StagedWriter:
         files: RunFiles,
         workspace: Workspace,
         driver: TargetDriver,
-        bulk: Any,
+        staged: Staged,
         applier: PlanWriter,
     ) -> None:
         self._run_id = run_id
         self._files = files
         self._workspace = workspace
         self._driver = driver
-        self._bulk = bulk
+        self._staged = staged
         self._applier = applier
 
     def run(self, planned: PlanSummary, *, verify: bool) -> None:
@@ -62,37 +55,37 @@ class StagedWriter:
             TargetError: The target does not answer; what was applied is accounted for.
             LeaseLostError: Another run has taken over.
         """
-        first_load = bool((planned.bulk or {}).get("first_load"))
-        for span in self._driver.at_once(lambda: self._bulk.spans(verify=verify, first_load=first_load)):
+        first_load = planned.staged is not None and planned.staged.first_load
+        for batch in self._driver.at_once(lambda: self._staged.batches(verify=verify, first_load=first_load)):
             self._driver.check_lease()
-            self._driver.at_once(partial(self._bulk.apply, span))
+            self._driver.at_once(partial(self._staged.apply, batch))
             counts = self._save()
             self._move_recorded()
             done = counts.items() + counts.deleted
             self._applier.report.progress(Progress("apply", planned.fetched, done, planned.writes))
-        self._applier.apply_plan(self._files, planned, first=SPANS + 1)
-        self._apply_late()
+        self._applier.apply_plan(self._files, planned)
+        self._apply_refused()
         self._move_recorded()
-        self._workspace.ledger.replace_chunk(self._run_id, APPLIED, {}, self._workspace.clock())
-        self._driver.at_once(self._bulk.drop)
+        self._workspace.batches.replace(self._run_id, BatchKey(COMPLETE), {}, self._workspace.clock())
+        self._driver.at_once(self._staged.drop)
 
     def _save(self) -> Counts:
-        """Notes in the ledger what all spans have done so far, by whatever attempt."""
-        counts: Counts = self._driver.at_once(self._bulk.applied)
-        self._workspace.ledger.replace_chunk(self._run_id, SPANS, counts.to_dict(), self._workspace.clock())
+        """Notes in the ledger what all batches have done so far, by whatever attempt."""
+        counts = self._driver.at_once(self._staged.applied)
+        self._workspace.batches.replace(self._run_id, BatchKey(STAGED), counts.to_dict(), self._workspace.clock())
         return counts
 
     def _move_recorded(self) -> None:
         if self._applier.recorder is not None:
-            self._applier.recorder.move(self._driver, self._bulk)
+            self._applier.recorder.move(self._driver, self._staged)
 
-    def _apply_late(self) -> None:
+    def _apply_refused(self) -> None:
         """Writes what the database refused, or what somebody else has changed, one by one."""
         given = number = 0
-        while found := self._driver.at_once(partial(self._bulk.late, given)):
+        while found := self._driver.at_once(partial(self._staged.refused, given)):
             if not given:
                 self._applier.report.line("apply: writing refused or changed records one by one")
             given += len(found)
             for rows in batches(found, PAGE_SIZE):
-                self._applier.apply_entries(_LATE + number, late_entries(self._files, [LateRow(*row) for row in rows]))
+                self._applier.apply_entries(BatchKey(REFUSED, number), refused_entries(self._files, rows))
                 number += 1

@@ -1,4 +1,4 @@
-"""Applies a plan that is a working table, span by span: each one transaction, noted as done with what became of it."""
+"""Applies a plan that is a staging table, batch by batch: each is one transaction, noted with what became of it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.errors import RetryableError, TargetError
 from sync_pipelines.targets.db_errors import is_cancelled, is_passing
 from sync_pipelines.targets.staging.diff_sql import BulkColumns, What
-from sync_pipelines.targets.staging.history_sql import SpanRecorder
+from sync_pipelines.targets.staging.history_sql import BatchRecorder
 from sync_pipelines.targets.staging.refused_rows import Suspects
-from sync_pipelines.targets.staging.staging_tables import Done, Span, WorkTables
+from sync_pipelines.targets.staging.staging_tables import Done, WorkTables
 
-ROWS_IN_SPAN = 50_000
+ROWS_IN_BATCH = 50_000
 
 
 PLAN = "plan"
 """The working table that is applied."""
 
 
-class SpanApplier:
-    """Applies spans of the plan to the table.
+class BatchApplier:
+    """Applies batches of the plan to the table.
 
     Args:
         work: The working tables.
@@ -46,7 +47,7 @@ class SpanApplier:
         fence: Callable[[sa.Connection], object] | None,
         *,
         verify: bool = False,
-        recorder: SpanRecorder | None = None,
+        recorder: BatchRecorder | None = None,
     ) -> None:
         self._work = work
         self._recorder = recorder
@@ -73,62 +74,62 @@ class SpanApplier:
             )
         self._lost_connections = self._work.lost_connections
 
-    def spans(self) -> list[Span]:
-        """The spans, in order."""
+    def batches(self) -> list[Batch]:
+        """The batches, in order."""
         with self._work.begin() as connection:
-            return self._work.extent(connection, PLAN).spans(ROWS_IN_SPAN)
+            return self._work.extent(connection, PLAN).batches(ROWS_IN_BATCH)
 
-    def apply(self, span: Span) -> None:
-        """Applies what is not applied yet of a span. Rows that the database refuses are set aside for a look each.
+    def apply(self, batch: Batch) -> None:
+        """Applies what is not applied yet of a batch. Rows that the database refuses are set aside for a look each.
 
         Raises:
             RetryableError: The database can't be reached, is locked, or broke a deadlock; call again.
         """
-        for rest in self._left(span):
+        for rest in self._left(batch):
             if self._is_in_doubt:  # the first one that is not noted may have been written nevertheless
                 self._suspects.set_all_aside(rest)
                 self._is_in_doubt = False
             self._apply(rest)
 
-    def apply_clean(self, span: Span) -> bool:
-        """Applies what is not applied yet of a span that the database takes; gives False at the first refusal."""
-        return all(self._attempt(rest) is None for rest in self._left(span))
+    def apply_clean(self, batch: Batch) -> bool:
+        """Applies what is not applied yet of a batch that the database takes; gives False at the first refusal."""
+        return all(self._attempt(rest) is None for rest in self._left(batch))
 
-    def _left(self, span: Span) -> list[Span]:
+    def _left(self, batch: Batch) -> list[Batch]:
         with self._work.begin() as connection:
-            done = [each.span for each in self._work.done(connection) if each.part == PLAN]
+            done = [each.batch for each in self._work.done(connection) if each.part == PLAN]
         self.require_plan()
-        return list(span.without(done))
+        return list(batch.without(done))
 
-    def _apply(self, span: Span) -> None:
+    def _apply(self, batch: Batch) -> None:
         try:
-            error = self._attempt(span)
+            error = self._attempt(batch)
         except RetryableError as cancelled:
-            if not is_cancelled(cancelled) or span.end - span.first <= self._work.smallest_units:
+            if not is_cancelled(cancelled) or batch.end - batch.first <= self._work.smallest_units:
                 raise
-            for half in span.halves():  # it takes longer than the role's statement_timeout allows
+            for half in batch.halves():  # it takes longer than the role's statement_timeout allows
                 self._apply(half)
             return
         while error is not None:
-            if self._suspects.set_aside(span):
-                error = self._attempt(span)  # fewer rows each time
-            elif span.end - span.first <= self._work.smallest_units:
-                if not self._suspects.set_all_aside(span):
-                    raise error  # it is no row of the span that the database refuses
-                error = self._attempt(span)
+            if self._suspects.set_aside(batch):
+                error = self._attempt(batch)  # fewer rows each time
+            elif batch.end - batch.first <= self._work.smallest_units:
+                if not self._suspects.set_all_aside(batch):
+                    raise error  # it is no row of the batch that the database refuses
+                error = self._attempt(batch)
             else:
-                for half in span.halves():
+                for half in batch.halves():
                     self._apply(half)
                 return
 
-    def _attempt(self, span: Span) -> DBAPIError | None:
-        """Applies the span in one transaction; gives the database's error if it refuses."""
+    def _attempt(self, batch: Batch) -> DBAPIError | None:
+        """Applies the batch in one transaction; gives the database's error if it refuses."""
         try:
             with self._work.begin() as connection:
                 if self._fence is not None:
                     self._fence(connection)
                 self._suspects.check_at_once(connection)
-                done = Done(PLAN, span, self._write(connection, span))
+                done = Done(PLAN, batch, self._write(connection, batch))
                 if self._work.notes_with_rows:
                     self._work.note_done(connection, done)
         except DBAPIError as error:
@@ -140,26 +141,26 @@ class SpanApplier:
                 self._work.note_done(connection, done)
         return None
 
-    def _write(self, connection: sa.Connection, span: Span) -> dict[str, int]:
-        planned = self._planned(connection, span)
+    def _write(self, connection: sa.Connection, batch: Batch) -> dict[str, int]:
+        planned = self._planned(connection, batch)
         if self._recorder is not None:
-            self._recorder.before(connection, span, planned, self._same_row())
+            self._recorder.before(connection, batch, planned, self._same_row())
         written = {
-            What.UPDATE: self._update(connection, span) if planned.get(What.UPDATE) else 0,
-            What.CREATE: self._insert(connection, span) if planned.get(What.CREATE) else 0,
-            What.DELETE: self._delete(connection, span) if planned.get(What.DELETE) else 0,
+            What.UPDATE: self._update(connection, batch) if planned.get(What.UPDATE) else 0,
+            What.CREATE: self._insert(connection, batch) if planned.get(What.CREATE) else 0,
+            What.DELETE: self._delete(connection, batch) if planned.get(What.DELETE) else 0,
         }
         unchanged = set_aside = 0
         for what, count in planned.items():
             if count != written[what]:  # somebody else has been at the table since the diff
-                aside = self._suspects.set_unreached_aside(connection, span, what)
+                aside = self._suspects.set_unreached_aside(connection, batch, what)
                 set_aside += aside
                 if what is What.UPDATE:
                     unchanged += count - written[what] - aside
                 elif what is What.CREATE:
                     written[what] = count - aside  # a trigger may have put them where the table shows them
         if self._recorder is not None:
-            self._recorder.after(connection, span, planned, all_written=not set_aside)
+            self._recorder.after(connection, batch, planned, all_written=not set_aside)
         return {
             "created": written[What.CREATE],
             "updated": written[What.UPDATE],
@@ -167,14 +168,14 @@ class SpanApplier:
             "unchanged": unchanged,
         }
 
-    def _planned(self, connection: sa.Connection, span: Span) -> dict[What, int]:
-        within = self._work.within(self._plan, span)
+    def _planned(self, connection: sa.Connection, batch: Batch) -> dict[What, int]:
+        within = self._work.within(self._plan, batch)
         what = self._plan.c.sp_what
         query: sa.Select[Any] = sa.select(what, sa.func.count()).where(within).group_by(what)
         return {What(row[0]): row[1] for row in connection.execute(query)}
 
-    def _rows(self, span: Span, what: What) -> list[sa.ColumnElement[bool]]:
-        return [self._work.within(self._plan, span), self._plan.c.sp_what == int(what)]
+    def _rows(self, batch: Batch, what: What) -> list[sa.ColumnElement[bool]]:
+        return [self._work.within(self._plan, batch), self._plan.c.sp_what == int(what)]
 
     def _same_key(self) -> Iterator[sa.ColumnElement[bool]]:
         for column in self._columns.key:
@@ -187,32 +188,32 @@ class SpanApplier:
             same.insert(0, self._work.address(self._table) == self._plan.c.sp_at)
         return same
 
-    def _update(self, connection: sa.Connection, span: Span) -> int:
+    def _update(self, connection: sa.Connection, batch: Batch) -> int:
         values: dict[str, Any] = {
             column.name: column.written(self._plan.c[column.label]) for column in self._columns.updated
         } | self._columns.ownership.restored()
-        statement = sa.update(self._table).values(values).where(*self._same_row(), *self._rows(span, What.UPDATE))
+        statement = sa.update(self._table).values(values).where(*self._same_row(), *self._rows(batch, What.UPDATE))
         return connection.execute(statement).rowcount
 
-    def _insert(self, connection: sa.Connection, span: Span) -> int:
+    def _insert(self, connection: sa.Connection, batch: Batch) -> int:
         source = self._plan
         staged = [*self._columns.key, *self._columns.values]
         values = {column.name: column.written(source.c[column.label]) for column in staged}
         values |= self._columns.ownership.created(values)
-        query = sa.select(*values.values()).where(*self._rows(span, What.CREATE))
+        query = sa.select(*values.values()).where(*self._rows(batch, What.CREATE))
         statement = sa.insert(self._table).from_select(list(values), query).execution_options(preserve_rowcount=True)
         return connection.execute(statement).rowcount
 
-    def _delete(self, connection: sa.Connection, span: Span) -> int:
+    def _delete(self, connection: sa.Connection, batch: Batch) -> int:
         marked = self._columns.ownership.deleted
         statement: Any = sa.delete(self._table) if marked is None else sa.update(self._table).values(marked)
         statement = statement.where(*self._columns.ownership.may_be_deleted())
         if self._work.has_addresses:
-            statement = statement.where(*self._same_row(), *self._rows(span, What.DELETE))
+            statement = statement.where(*self._same_row(), *self._rows(batch, What.DELETE))
             return connection.execute(statement).rowcount
         keys = [self._table.c[column.name] for column in self._columns.key]
         wanted = sa.select(*(self._plan.c[column.label] for column in self._columns.key)).where(
-            *self._rows(span, What.DELETE)
+            *self._rows(batch, What.DELETE)
         )
         is_wanted = keys[0].in_(wanted) if len(keys) == 1 else sa.tuple_(*keys).in_(wanted)
         return connection.execute(statement.where(is_wanted)).rowcount

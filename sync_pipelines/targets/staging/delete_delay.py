@@ -7,11 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.dialects.profile import DialectProfile
 from sync_pipelines.targets.staging.diff_sql import Planner, What
-from sync_pipelines.targets.staging.staging_tables import Span, WorkTables
+from sync_pipelines.targets.staging.staging_tables import WorkTables
 
-_ROWS_IN_SPAN = 10_000
+_ROWS_IN_BATCH = 10_000
 _KEYS_AT_ONCE = 500
 
 Key = Sequence[Any]
@@ -43,11 +44,11 @@ class Sparing:
                 meanwhile, for it may write to the same database.
         """
         with self._work.begin() as connection:
-            spans = self._work.extent(connection, "diffs").spans(_ROWS_IN_SPAN)
-        return sum(self._spare_in(span, due) for span in spans)
+            batches = self._work.extent(connection, "diffs").batches(_ROWS_IN_BATCH)
+        return sum(self._spare_in(batch, due) for batch in batches)
 
-    def _spare_in(self, span: Span, due: Callable[[Sequence[str]], Collection[str]]) -> int:
-        condition = self._is_delete(span)
+    def _spare_in(self, batch: Batch, due: Callable[[Sequence[str]], Collection[str]]) -> int:
+        condition = self._is_delete(batch)
         keys = self._planner.delete_keys()
         with self._work.begin() as connection:
             rows = connection.execute(sa.select(*keys).where(condition)).all()
@@ -66,6 +67,6 @@ class Sparing:
                 connection.execute(sa.delete(diffs).where(condition, among))
         return len(spared)
 
-    def _is_delete(self, span: Span) -> sa.ColumnElement[bool]:
+    def _is_delete(self, batch: Batch) -> sa.ColumnElement[bool]:
         diffs = self._planner.diffs
-        return sa.and_(self._work.within(diffs, span), diffs.c.sp_what == int(What.DELETE))
+        return sa.and_(self._work.within(diffs, batch), diffs.c.sp_what == int(What.DELETE))

@@ -97,12 +97,13 @@ class Planner:
     def __init__(self, work: WorkTables, table: sa.Table, columns: BulkColumns, constraints: Constraints) -> None:
         self._work = work
         self._table = table
-        self._columns = columns
+        self.columns = columns
         self.constraints = constraints
         self._keys = [column.label for column in columns.key]
         self.stage = work.table("stage", "sp_n", "sp_lane", *columns.labels())
         self.diffs = work.table("diffs", "sp_n", "sp_what", "sp_at", *self._keys)
         self.plan = work.table("plan", "sp_n", "sp_what", "sp_at", *columns.labels())
+        self.export = work.table("export", "sp_n", "sp_what", "sp_at", *columns.labels())
         self._twice = work.table("twice", "sp_kept", *self._keys)
 
     def find_duplicates(self, connection: sa.Connection) -> int:
@@ -112,8 +113,8 @@ class Planner:
         """
         keys = [self.stage.c[name] for name in self._keys]
         order = [self.stage.c.sp_n.desc()]
-        if self._columns.version is not None:
-            order.insert(0, self.stage.c[self._columns.version.label].desc().nulls_last())
+        if self.columns.version is not None:
+            order.insert(0, self.stage.c[self.columns.version.label].desc().nulls_last())
         place = sa.func.row_number().over(partition_by=keys, order_by=order).label("sp_place")
         count = sa.func.count().over(partition_by=keys).label("sp_count")
         ranked = sa.select(*keys, self.stage.c.sp_n, place, count).subquery("ranked")
@@ -129,7 +130,7 @@ class Planner:
 
     def duplicates(self, connection: sa.Connection) -> Iterator[tuple[int, int, Sequence[Any]]]:
         """Position, kept position and key of the items that were replaced, in the order of the fetch."""
-        keys = self._columns.key_values(self.stage, self._table)
+        keys = self.columns.key_values(self.stage, self._table)
         query = sa.select(self.stage.c.sp_n, self._twice.c.sp_kept, *keys).select_from(self._replaced())
         for row in _streamed(connection, query.order_by(self.stage.c.sp_n)):
             yield row[0], row[1], row[2:]
@@ -195,8 +196,8 @@ class Planner:
             none = [sa.null().label(name) for name in ("sp_at", *self._keys)]
             return sa.select(staged.c.sp_n, what.label("sp_what"), *none)
         local = self._table
-        same = sa.and_(*(staged.c[each.label] == local.c[each.name] for each in self._columns.key))
-        missing = local.c[self._columns.key[0].name].is_(None)
+        same = sa.and_(*(staged.c[each.label] == local.c[each.name] for each in self.columns.key))
+        missing = local.c[self.columns.key[0].name].is_(None)
         whens: list[tuple[Any, Any]] = [(staged.c.sp_n.is_(None), int(What.DELETE))] if deletes else []
         whens += [
             (lane != FAST, int(What.LANE) + lane),
@@ -211,7 +212,7 @@ class Planner:
             sa.case((staged.c.sp_n.is_(None), local.c[each.name])).label(each.label)
             if deletes
             else sa.cast(sa.null(), NamedType(each.type_name)).label(each.label)
-            for each in self._columns.key
+            for each in self.columns.key
         ]
         joined = sa.join(staged, local, same, isouter=True, full=deletes)
         query = sa.select(staged.c.sp_n, what.label("sp_what"), address.label("sp_at"), *keys).select_from(joined)
@@ -236,12 +237,12 @@ class Planner:
         trim = sa.func.trim if is_sqlite else sa.func.btrim
         text = sa.cast(local, sa.Text())
         blanks = _BLANKS if self._work.is_unicode else _ASCII_BLANKS
-        bare = trim(text, blanks) if len(self._columns.key) == 1 else text
+        bare = trim(text, blanks) if len(self.columns.key) == 1 else text
         is_text = sa.func.typeof(local) == "text" if is_sqlite else local.is_not(None)
         return sa.and_(is_text, bare != "")
 
     def _staleness(self, staged: sa.FromClause) -> list[tuple[Any, Any]]:
-        version = self._columns.version
+        version = self.columns.version
         if version is None:
             return []
         return [(staged.c[version.label] < self._table.c[version.name], int(What.STALE))]
@@ -249,9 +250,9 @@ class Planner:
     def _difference(
         self, staged: sa.FromClause, suspect: sa.ColumnElement[bool], *, veto: bool
     ) -> list[tuple[Any, Any]]:
-        strict = [self._differs(each, staged) for each in self._columns.compared if not each.loose]
-        loose = [self._differs(each, staged) for each in self._columns.compared if each.loose]
-        marked = self._columns.ownership.is_marked()
+        strict = [self._differs(each, staged) for each in self.columns.compared if not each.loose]
+        loose = [self._differs(each, staged) for each in self.columns.compared if each.loose]
+        marked = self.columns.ownership.is_marked()
         if marked is not None:
             strict.append(marked)
         whens: list[tuple[Any, Any]] = []
@@ -278,22 +279,18 @@ class Planner:
             sa.literal_column(f"NOT ({check})", sa.Boolean) for check in self.constraints.checks
         ]
         refused += [
-            inner.c[each.label].is_(None) for each in self._columns.values if each.name in self.constraints.not_null
+            inner.c[each.label].is_(None) for each in self.columns.values if each.name in self.constraints.not_null
         ]
         flag = sa.case((sa.or_(*refused), 1), else_=0) if refused else sa.literal_column("0", sa.Integer)
-        kept = [inner.c[name] for name in ("sp_n", "sp_lane", *self._columns.labels())]
+        kept = [inner.c[name] for name in ("sp_n", "sp_lane", *self.columns.labels())]
         return sa.select(*kept, flag.label("sp_suspect")).subquery("s")
 
     def _staged(self) -> list[StagedColumn]:
-        return [*self._columns.key, *self._columns.values]
-
-    def missing(self, connection: sa.Connection) -> Iterator[Sequence[Any]]:
-        """The keys of the local records that are to be deleted, streamed."""
-        yield from _streamed(connection, sa.select(*self.delete_keys()).where(self.diffs.c.sp_what == int(What.DELETE)))
+        return [*self.columns.key, *self.columns.values]
 
     def delete_keys(self) -> list[sa.ColumnElement[Any]]:
         """The key columns of the local records that are to be deleted."""
-        return self._columns.key_values(self.diffs, self._table)
+        return self.columns.key_values(self.diffs, self._table)
 
     def count_existing(self, connection: sa.Connection) -> int:
         """How many local records there are that items can mean and a sync may delete."""
@@ -302,8 +299,8 @@ class Planner:
 
     def _owned(self) -> list[sa.ColumnElement[bool]]:
         """The conditions that a local record is one that an item can mean and a sync may delete."""
-        can_be_meant = [self._can_be_meant(each) for each in self._columns.key]
-        return [*can_be_meant, *self._columns.ownership.may_be_deleted()]
+        can_be_meant = [self._can_be_meant(each) for each in self.columns.key]
+        return [*can_be_meant, *self.columns.ownership.may_be_deleted()]
 
     def make_plan(self, connection: sa.Connection, *, empty: bool, without: Collection[What] = ()) -> None:
         """Puts what is to be written into a table of its own: in the order in which local rows lie, new ones by key.
@@ -313,36 +310,53 @@ class Planner:
             empty: True if the table has no rows: then all is to be created that is not set aside.
             without: What is not to be written though it differs.
         """
-        query = self._all_creates() if empty else self._differences(without)
+        if empty:
+            query = self._all_creates().order_by(*(self.stage.c[name] for name in self._keys))
+        else:
+            query = self._differences([what for what in WRITES if what not in without])
+            by_key = [self.stage.c[name] for name in self._keys]
+            query = query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)
         self._work.create_as(connection, "plan", query)
+
+    def make_export(self, connection: sa.Connection, whats: Collection[What], *, empty: bool) -> None:
+        """Puts what differs into a table of its own: in the order of the fetch, deletes last and by key.
+
+        Args:
+            connection: In a transaction.
+            whats: What is wanted.
+            empty: As in `make_plan`.
+        """
+        if empty:
+            query = self._all_creates() if What.CREATE in whats else self._all_creates().where(sa.false())
+            query = query.order_by(self.stage.c.sp_n)
+        else:
+            number = self.diffs.c.sp_n
+            query = self._differences(whats).order_by(
+                number.is_(None), number, *(self.diffs.c[name] for name in self._keys)
+            )
+        self._work.create_as(connection, "export", query)
 
     def _all_creates(self) -> sa.Select[Any]:
         aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
-        staged = [self.stage.c[name] for name in self._columns.labels()]
+        staged = [self.stage.c[name] for name in self.columns.labels()]
         what = sa.cast(sa.literal_column(str(int(What.CREATE))), sa.Integer).label("sp_what")
         query = sa.select(self.stage.c.sp_n, what, self._no_address(), *staged)
-        query = query.where(self.stage.c.sp_lane == FAST, self.stage.c.sp_n.not_in(aside))
-        return query.order_by(*(self.stage.c[name] for name in self._keys))
+        return query.where(self.stage.c.sp_lane == FAST, self.stage.c.sp_n.not_in(aside))
 
     def _no_address(self) -> sa.ColumnElement[Any]:
         kind = NamedType("tid" if self._work.has_addresses else "bigint")
         return sa.cast(sa.null(), kind).label("sp_at")
 
-    def _differences(self, without: Collection[What]) -> sa.Select[Any]:
-        values = [self.stage.c[each.label] for each in self._columns.values]
+    def _differences(self, whats: Collection[What]) -> sa.Select[Any]:
+        values = [self.stage.c[each.label] for each in self.columns.values]
         keys = [
             sa.func.coalesce(self.stage.c[name], self.diffs.c[name]).label(name) if self._work.request.deletes
             else self.stage.c[name]
             for name in self._keys
         ]  # fmt: skip
         joined = sa.join(self.diffs, self.stage, self.stage.c.sp_n == self.diffs.c.sp_n, isouter=True)
-        query = (
-            sa.select(self.diffs.c.sp_n, self.diffs.c.sp_what, self.diffs.c.sp_at, *keys, *values)
-            .select_from(joined)
-            .where(self.diffs.c.sp_what.in_([int(what) for what in WRITES if what not in without]))
-        )
-        by_key = [self.stage.c[name] for name in self._keys]
-        return query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)
+        query = sa.select(self.diffs.c.sp_n, self.diffs.c.sp_what, self.diffs.c.sp_at, *keys, *values)
+        return query.select_from(joined).where(self.diffs.c.sp_what.in_([int(what) for what in whats]))
 
     def make_aside(self, connection: sa.Connection) -> None:
         """Makes the empty table of rows to be written by themselves."""
@@ -363,12 +377,6 @@ class Planner:
         both = sa.union_all(by_lane, aside).subquery("one_by_one")
         query = sa.select(both.c.sp_n).where(both.c.sp_n > after).order_by(both.c.sp_n).limit(POSITIONS_AT_ONCE)
         return list(connection.scalars(query))
-
-    def positions_of_updates(self, connection: sa.Connection, after: int) -> list[int]:
-        """Places in the fetch of the next items whose records are to be updated; as `positions`."""
-        place = self.diffs.c.sp_n
-        query = sa.select(place).where(self.diffs.c.sp_what == int(What.UPDATE), place > after)
-        return list(connection.scalars(query.order_by(place).limit(POSITIONS_AT_ONCE)))
 
 
 def _has_usual_form(local: sa.ColumnElement[Any], family: str) -> sa.ColumnElement[bool]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.engine.staged_target import StagingRequest
 from sync_pipelines.targets.staging.item_versions import why_not_by_version
 from sync_pipelines.targets.staging.owned_rows import Ownership
 from sync_pipelines.targets.staging.staged_columns import why_not_in_bulk
@@ -15,7 +15,7 @@ from sync_pipelines.targets.staging.table_parts import BulkTarget
 _SQLITE_WITH_FULL_JOIN = (3, 39, 0)
 
 
-def why_not(target: BulkTarget, request: BulkRequest, written: Sequence[str], ownership: Ownership) -> str | None:
+def why_not(target: BulkTarget, request: StagingRequest, written: Sequence[str], ownership: Ownership) -> str | None:
     """Why a table can't be synced in bulk, before anything is tried; None if it can.
 
     Args:
@@ -28,7 +28,7 @@ def why_not(target: BulkTarget, request: BulkRequest, written: Sequence[str], ow
     return reason or ownership.why_not() or _too_old(target, request) or _why_not_by_version(target, request, written)
 
 
-def _too_old(target: BulkTarget, request: BulkRequest) -> str | None:
+def _too_old(target: BulkTarget, request: StagingRequest) -> str | None:
     """Why this SQLite can't compare; None if it can."""
     driver: Any = target.database.dialect.dbapi
     version = getattr(driver, "sqlite_version_info", _SQLITE_WITH_FULL_JOIN)
@@ -37,7 +37,7 @@ def _too_old(target: BulkTarget, request: BulkRequest) -> str | None:
     return None
 
 
-def _why_not_by_version(target: BulkTarget, request: BulkRequest, written: Sequence[str]) -> str | None:
+def _why_not_by_version(target: BulkTarget, request: StagingRequest, written: Sequence[str]) -> str | None:
     """Why the database can't tell which of two states of an item is the newer one; None if it can, or need not."""
     field = request.version
     if field is None:
@@ -48,7 +48,7 @@ def _why_not_by_version(target: BulkTarget, request: BulkRequest, written: Seque
     return why_not_by_version(field, column, codec.facts if codec else None, updated, target.compare)
 
 
-def made_for(target: BulkTarget, written: Sequence[str], ownership: Ownership) -> str:
+def fingerprint(target: BulkTarget, written: Sequence[str], ownership: Ownership) -> str:
     """The table and the declaration in short: a plan that was made for others must not be applied."""
     codecs = target.reflected.codecs
     types = [(name, codecs[name].type_name if name in codecs else None) for name in (*target.key, *written)]

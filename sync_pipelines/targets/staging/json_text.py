@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipelines.targets.staging.staged_columns import StagedColumn
+from sync_pipelines.targets.types.codec import ColumnCodec
 
 Text = sa.ColumnElement[str]
 
@@ -23,24 +23,24 @@ def literal(text: str) -> Text:
 NULL: Text = literal("null")
 
 
-def json_text(column: StagedColumn, value: sa.ColumnElement[Any]) -> Text | None:
+def json_text(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text | None:
     """The JSON of a value that is in the column, or staged for it; None if only the codec can tell.
 
     Args:
-        column: The column.
+        codec: The column's codec.
         value: The value.
     """
-    write = _WRITERS.get(column.codec.facts.family)
+    write = _WRITERS.get(codec.facts.family)
     if write is None:
         return None
-    return sa.func.coalesce(write(column, value), NULL, type_=sa.Text())
+    return sa.func.coalesce(write(codec, value), NULL, type_=sa.Text())
 
 
-def id_text(column: StagedColumn, value: sa.ColumnElement[Any]) -> Text | None:
+def id_text(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text | None:
     """The JSON of the external id that a key of that one column stands for; None if only the codec can tell."""
-    family = column.codec.facts.family
+    family = codec.facts.family
     if family == "text":
-        return _text(column, value)
+        return _text(codec, value)
     if family in {"int", "uuid"}:
         return literal('"') + _as_text(value) + literal('"')
     return None
@@ -58,26 +58,26 @@ def _tagged(kind: str, text: Text) -> Text:
     return literal(f'{{"$":"{kind}","v":"') + text + literal('"}')
 
 
-def _text(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+def _text(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
     return _json(_as_text(value))
 
 
-def _plain(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+def _plain(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
     return _as_text(value)
 
 
-def _bool(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+def _bool(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
     return _json(value)
 
 
-def _float(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
-    bare: Text = sa.func.replace(
-        _json(value), '"', "", type_=sa.Text()
-    )  # of the infinite ones, which Python reads bare
-    return sa.case((_is_nan(value), NULL), else_=bare)
+def _float(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
+    # the infinite ones are quoted, and Python reads them bare; a whole number would be read as an int
+    bare: Text = sa.func.replace(_json(value), '"', "", type_=sa.Text())
+    is_whole = bare.regexp_match("^-?[0-9]+$")
+    return sa.case((_is_nan(value), NULL), (is_whole, bare + literal(".0")), else_=bare)
 
 
-def _numeric(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+def _numeric(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
     return sa.case((_is_nan(value), NULL), else_=_tagged("decimal", _as_text(value)))
 
 
@@ -85,22 +85,22 @@ def _is_nan(value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     return value == sa.literal_column("'NaN'")
 
 
-def _datetime(column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
-    is_aware = column.codec.facts.aware
+def _datetime(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
+    is_aware = codec.facts.aware
     moment = sa.func.timezone("UTC", value) if is_aware else value
     text: Text = sa.func.to_char(moment, 'YYYY-MM-DD"T"HH24:MI:SS.US', type_=sa.Text())
     return _tagged("datetime", text + literal("+00:00") if is_aware else text)
 
 
-def _date(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+def _date(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
     return _tagged("date", sa.func.to_char(value, "YYYY-MM-DD", type_=sa.Text()))
 
 
-def _uuid(_column: StagedColumn, value: sa.ColumnElement[Any]) -> Text:
+def _uuid(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
     return _tagged("uuid", _as_text(value))
 
 
-_WRITERS: dict[str, Callable[[StagedColumn, sa.ColumnElement[Any]], Text]] = {
+_WRITERS: dict[str, Callable[[ColumnCodec, sa.ColumnElement[Any]], Text]] = {
     "text": _text,
     "int": _plain,
     "bool": _bool,

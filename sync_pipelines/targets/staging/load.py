@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from sync_pipelines.engine.staged_target import Unstaged
 from sync_pipelines.errors import ItemError
 from sync_pipelines.snapshots.snapshot import SnapshotPage
 from sync_pipelines.targets.staging.convert import ColumnConverter, Converted, PythonValues
@@ -20,19 +20,6 @@ from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.staging.staged_columns import StagedColumn
 from sync_pipelines.targets.staging.staging_tables import FAILED, FAST, SKIPPED, SLOW, WorkTables
 from sync_pipelines.targets.types.codec import ColumnCodec
-
-
-@dataclass(frozen=True, slots=True)
-class Unstaged:
-    """An item that is not in the stage.
-
-    Args:
-        place: Its place in the page.
-        error: Why its id is no key of the table; None for an item without an id.
-    """
-
-    place: int
-    error: Exception | None
 
 
 class StageLoader:

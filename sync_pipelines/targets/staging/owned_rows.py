@@ -92,6 +92,10 @@ class Ownership:
             written[self._mark.name] = self._written(self._mark.codec, self._mark.live)
         return written
 
+    def filled(self) -> list[str]:
+        """The columns of the scope that new rows get, unless the item says otherwise."""
+        return list(self._scope.fillings())
+
     def restored(self) -> dict[str, sa.ColumnElement[Any]]:
         """What an update writes besides what is staged: it takes the mark off rows that have one."""
         marked = self.is_marked()

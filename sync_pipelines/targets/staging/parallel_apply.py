@@ -1,4 +1,4 @@
-"""A second connection to PostgreSQL applies spans from the end of a plan while the first one goes on from its front."""
+"""Applies batches over a second connection to PostgreSQL, from the end of a plan, while the first goes on in front."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.dialects.postgresql import name_of
-from sync_pipelines.targets.staging.apply_sql import SpanApplier
+from sync_pipelines.targets.staging.apply_sql import BatchApplier
 from sync_pipelines.targets.staging.diff_sql import What
 from sync_pipelines.targets.staging.postgres import PostgresWork
 from sync_pipelines.targets.staging.refused_rows import Suspects
-from sync_pipelines.targets.staging.staging_tables import Span
 
-FROM_SPANS = 4
-"""For fewer spans a second connection is not worth opening."""
+FROM_BATCHES = 4
+"""For fewer batches a second connection is not worth opening."""
 
 # No trigger, no constraint and no index but that of the key has a say in which of two rows may be written: then it does
 # not matter which one is written first. Indexes of columns that are not written (an identity) have none.
@@ -47,10 +47,10 @@ def is_order_free(connection: sa.Connection, table: sa.Table, key: Collection[st
 
 
 class Helping(Protocol):
-    """Applies spans over a connection of its own."""
+    """Applies batches over a connection of its own."""
 
-    def apply_clean(self, span: Span) -> bool:
-        """Applies a span that the database takes as it is; else leaves it as it was and gives False."""
+    def apply_clean(self, batch: Batch) -> bool:
+        """Applies a batch that the database takes as it is; else leaves it as it was and gives False."""
 
     def cancel(self) -> None:
         """Calls off what is under way; may be called from another thread."""
@@ -60,20 +60,20 @@ class Helping(Protocol):
 
 
 class PostgresHelp:
-    """Applies spans of a working table in a transaction of its own each, and sets nothing aside.
+    """Applies batches of a working table in a transaction of its own each, and sets nothing aside.
 
     Args:
         work: The same working tables, over a connection of their own.
         applier: Made with them and with `NothingAside`.
     """
 
-    def __init__(self, work: PostgresWork, applier: SpanApplier) -> None:
+    def __init__(self, work: PostgresWork, applier: BatchApplier) -> None:
         self._work = work
         self._applier = applier
 
-    def apply_clean(self, span: Span) -> bool:
-        """Applies a span, or leaves it as it was and gives False."""
-        return self._applier.apply_clean(span)
+    def apply_clean(self, batch: Batch) -> bool:
+        """Applies a batch, or leaves it as it was and gives False."""
+        return self._applier.apply_clean(batch)
 
     def cancel(self) -> None:
         """Calls off the statement that is under way."""
@@ -87,37 +87,37 @@ class PostgresHelp:
 class NothingAside(Suspects):
     """Leaves it to the other connection to look for the rows that could not be written."""
 
-    def set_unreached_aside(self, connection: sa.Connection, span: Span, what: What) -> int:  # noqa: ARG002
+    def set_unreached_aside(self, connection: sa.Connection, batch: Batch, what: What) -> int:  # noqa: ARG002
         """Ends the transaction."""
         raise _NotCleanError
 
 
 class _NotCleanError(Exception):
-    """A span has rows that somebody else has changed since the diff."""
+    """A batch has rows that somebody else has changed since the diff."""
 
 
-class SpanHelper:
+class BatchHelper:
     """Works in a thread of its own until it meets the caller; what it can not apply as it is, it leaves to the caller.
 
     Args:
-        spans: All spans, in order.
+        batches: All batches, in order.
         open_help: Called in the thread.
     """
 
-    def __init__(self, spans: Sequence[Span], open_help: Callable[[], Helping]) -> None:
-        self._waiting = deque(spans)
-        self._current: Span | None = None
+    def __init__(self, batches: Sequence[Batch], open_help: Callable[[], Helping]) -> None:
+        self._waiting = deque(batches)
+        self._current: Batch | None = None
         self._changed = threading.Condition()
         self._help: Helping | None = None
-        self._thread = threading.Thread(target=self._run, args=(open_help,), name="span helper", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(open_help,), name="batch helper", daemon=True)
         self._thread.start()
 
-    def leave(self, span: Span) -> None:
-        """Called before the caller sees to a span itself: waits if the helper is at it."""
+    def leave(self, batch: Batch) -> None:
+        """Called before the caller sees to a batch itself: waits if the helper is at it."""
         with self._changed:
-            if span in self._waiting:
-                self._waiting.remove(span)
-            self._changed.wait_for(lambda: self._current != span)
+            if batch in self._waiting:
+                self._waiting.remove(batch)
+            self._changed.wait_for(lambda: self._current != batch)
 
     def stop(self) -> None:
         """Ends the help; what is under way is called off."""
@@ -137,20 +137,20 @@ class SpanHelper:
         with self._changed:
             self._help = given
         try:
-            while (span := self._next()) is not None and self._apply(given, span):
+            while (batch := self._next()) is not None and self._apply(given, batch):
                 continue
         finally:
             given.close()
 
-    def _next(self) -> Span | None:
+    def _next(self) -> Batch | None:
         with self._changed:
             self._current = self._waiting.pop() if self._waiting else None
             return self._current
 
-    def _apply(self, given: Helping, span: Span) -> bool:
+    def _apply(self, given: Helping, batch: Batch) -> bool:
         try:
-            return given.apply_clean(span)
-        except Exception:  # noqa: BLE001 - the caller comes to this span, and tries it in its own way
+            return given.apply_clean(batch)
+        except Exception:  # noqa: BLE001 - the caller comes to this batch, and tries it in its own way
             return False
         finally:
             with self._changed:

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.engine.read_ahead import Background
-from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.targets.db_errors import is_passing, passing_failures
 from sync_pipelines.targets.dialects.postgresql import name_of
-from sync_pipelines.targets.staging.staging_tables import RECORDED, SLOW, Extent, Span, WorkTables, lasting_name
+from sync_pipelines.targets.staging.staging_tables import RECORDED, SLOW, Extent, WorkTables, lasting_name
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 _LEFTOVERS = sa.text(
@@ -42,22 +42,28 @@ _OPTIONS = pa.csv.WriteOptions(include_header=False)
 _TID = NamedType("tid")
 
 
-def temporary_or_not(database: sa.Engine, schema: str) -> bool | None:
-    """True if working tables must be temporary, False if they may lie in the schema, None if neither is allowed."""
+def temporary_or_not(database: sa.Engine, request: StagingRequest) -> bool | None:
+    """True if staging tables must be temporary, False if they may lie in the schema, None if neither is allowed.
+
+    A dry run makes no schema, if it may make temporary tables.
+    """
+    schema = request.schema
     with passing_failures(database), database.connect() as connection:
+        if connection.scalar(sa.text("SHOW transaction_read_only")) == "on":
+            return None
+        may = bool(connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'TEMP')")))
         exists = connection.scalar(sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema})
         quoted = database.dialect.identifier_preparer.quote_identifier(schema)
         if exists:
             allowed = connection.scalar(_MAY_USE_SCHEMA, {"name": schema, "progress": f"{quoted}.progress"})
+        elif request.is_dry and may:
+            allowed = False
         else:
             allowed = connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'CREATE')"))
-        if allowed:
-            return False
-        may = connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'TEMP')"))
-        return True if may else None
+        return False if allowed else may or None
 
 
-def has_recorded_in_schema(database: sa.Engine, request: BulkRequest) -> bool:
+def has_recorded_in_schema(database: sa.Engine, request: StagingRequest) -> bool:
     """True if runs of this sync have left something for the ledger."""
     given = {"schema": request.schema, "name": lasting_name(request, RECORDED)}
     with passing_failures(database), database.connect() as connection:
@@ -74,7 +80,7 @@ class PostgresWork(WorkTables):
         has_addresses: True if the table's rows have addresses: it is neither a view nor partitioned.
     """
 
-    def __init__(self, database: sa.Engine, request: BulkRequest, *, temporary: bool, has_addresses: bool) -> None:
+    def __init__(self, database: sa.Engine, request: StagingRequest, *, temporary: bool, has_addresses: bool) -> None:
         super().__init__(request, None if temporary else request.schema)
         self._database = database
         self.outlives_session = not temporary
@@ -224,9 +230,9 @@ class PostgresWork(WorkTables):
         rows = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608 - our names
         return Extent(int(units or 0), rows)
 
-    def within(self, table: sa.FromClause, span: Span) -> sa.ColumnElement[bool]:
+    def within(self, table: sa.FromClause, batch: Batch) -> sa.ColumnElement[bool]:
         """By block."""
-        first, end = (sa.literal_column(f"CAST('({block},0)' AS tid)", _TID) for block in (span.first, span.end))
+        first, end = (sa.literal_column(f"CAST('({block},0)' AS tid)", _TID) for block in (batch.first, batch.end))
         return sa.and_(table.c.ctid >= first, table.c.ctid < end)
 
     def address(self, table: sa.Table) -> sa.ColumnElement[Any]:

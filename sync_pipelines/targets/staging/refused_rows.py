@@ -8,10 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.db_errors import is_passing
 from sync_pipelines.targets.staging.constraints import Constraints, ForeignKey
 from sync_pipelines.targets.staging.diff_sql import BulkColumns, What
-from sync_pipelines.targets.staging.staging_tables import Span, WorkTables
+from sync_pipelines.targets.staging.staging_tables import WorkTables
 
 _LATE_AT_ONCE = 20_000
 
@@ -45,13 +46,13 @@ class Suspects:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
-    def set_aside(self, span: Span) -> int:
-        """Sets aside the rows of a refused span that are known to break something. Gives how many.
+    def set_aside(self, batch: Batch) -> int:
+        """Sets aside the rows of a refused batch that are known to break something. Gives how many.
 
         The first search is for rows whose key somebody else has written meanwhile. The others are for the whole plan at
-        once, so that no further span is refused for the same reason.
+        once, so that no further batch is refused for the same reason.
         """
-        found = self._add(self._work.within(self._plan, span), self._to_create(), self._exists_by(self._key_names()))
+        found = self._add(self._work.within(self._plan, batch), self._to_create(), self._exists_by(self._key_names()))
         if self._searches is None:
             self._searches = [lambda key=key: self._lacks(key) for key in self._constraints.foreign_keys]  # type: ignore[misc]
             self._searches += [lambda names=names: self._taken(names) for names in self._constraints.unique]  # type: ignore[misc]
@@ -59,20 +60,20 @@ class Suspects:
             found = self._search(self._searches.pop(0)())
         return found
 
-    def set_all_aside(self, span: Span) -> int:
-        """Sets all rows of a span aside."""
-        return self._add(self._work.within(self._plan, span))
+    def set_all_aside(self, batch: Batch) -> int:
+        """Sets all rows of a batch aside."""
+        return self._add(self._work.within(self._plan, batch))
 
-    def set_unreached_aside(self, connection: sa.Connection, span: Span, what: What) -> int:
-        """Sets aside the rows of a span that were planned and not written, though the local row is not as it should be.
+    def set_unreached_aside(self, connection: sa.Connection, batch: Batch, what: What) -> int:
+        """Sets aside rows of a batch that were planned and not written, though the local row is not as it should be.
 
         Args:
-            connection: In the transaction that has written the span.
-            span: The span.
+            connection: In the transaction that has written the batch.
+            batch: The batch.
             what: What was to be done with them.
         """
         exists = self._exists_by(self._key_names())
-        conditions = [self._work.within(self._plan, span)]
+        conditions = [self._work.within(self._plan, batch)]
         if what is What.CREATE:
             conditions += [self._to_create(), ~exists]
         elif what is What.DELETE:

@@ -10,20 +10,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.targets.db_errors import passing_failures
-from sync_pipelines.targets.staging.staging_tables import RECORDED, Extent, Span, WorkTables, lasting_name
+from sync_pipelines.targets.staging.staging_tables import RECORDED, Extent, WorkTables, lasting_name
 
 _ATTACHED = "sync_work"
 _LASTING = "sync_recorded"
 
 
-def _lasting_file(request: BulkRequest) -> Path:
+def _lasting_file(request: StagingRequest) -> Path:
     """Has what outlives a run: beside the folders of the runs, so that it does not go with one of them."""
     return request.folder.parent / f"{lasting_name(request, RECORDED)}.sqlite"
 
 
-def has_recorded_in_file(request: BulkRequest) -> bool:
+def has_recorded_in_file(request: StagingRequest) -> bool:
     """True unless it is known that runs of this sync have left nothing for the ledger."""
     path = _lasting_file(request)
     if not path.exists() or not path.stat().st_size:
@@ -49,16 +49,18 @@ class SqliteWork(WorkTables):
     place = "rowid"
     notes_with_rows = False
 
-    def __init__(self, database: sa.Engine, request: BulkRequest) -> None:
+    def __init__(self, database: sa.Engine, request: StagingRequest) -> None:
         super().__init__(request, _ATTACHED)
         request.folder.mkdir(parents=True, exist_ok=True)
+        self._path = request.folder / "work.sqlite"
         self._database = database
         with passing_failures(database):
             self._connection = database.connect()
         with self._never_back_attached():
             # a cache: after a power cut it is made again, unlike what lasts
-            self._attach(_ATTACHED, request.folder / "work.sqlite", ("journal_mode = TRUNCATE", "synchronous = OFF"))
-            self._attach(_LASTING, _lasting_file(request), ("auto_vacuum = FULL", "journal_mode = TRUNCATE"))
+            self._attach(_ATTACHED, self._path, ("journal_mode = TRUNCATE", "synchronous = OFF"))
+            if not request.is_dry:
+                self._attach(_LASTING, _lasting_file(request), ("auto_vacuum = FULL", "journal_mode = TRUNCATE"))
             with self.begin() as connection:
                 self._progress.create(connection, checkfirst=True)
 
@@ -121,10 +123,10 @@ class SqliteWork(WorkTables):
         last, rows = connection.exec_driver_sql(f"SELECT max(rowid), count(*) FROM {self._quoted(name)}").one()  # noqa: S608
         return Extent((last or 0) + 1, rows)
 
-    def within(self, table: sa.FromClause, span: Span) -> sa.ColumnElement[bool]:
+    def within(self, table: sa.FromClause, batch: Batch) -> sa.ColumnElement[bool]:
         """By row number."""
         return sa.and_(
-            table.c.rowid >= sa.literal(span.first, sa.Integer), table.c.rowid < sa.literal(span.end, sa.Integer)
+            table.c.rowid >= sa.literal(batch.first, sa.Integer), table.c.rowid < sa.literal(batch.end, sa.Integer)
         )
 
     def is_there(self, name: str, *, has_rows: bool = True) -> bool:
@@ -149,9 +151,11 @@ class SqliteWork(WorkTables):
             with self._never_back_attached():
                 raw: Any = self._connection.connection.driver_connection
                 raw.rollback()
-                for schema in (_ATTACHED, _LASTING):
+                for schema in (_ATTACHED, *(() if self.request.is_dry else (_LASTING,))):
                     raw.execute(f"DETACH DATABASE {schema}")
         self._connection.close()
+        if self.request.is_dry:
+            self._path.unlink(missing_ok=True)
 
     def _quoted(self, name: str) -> str:
         return f"{_ATTACHED}.{self.full_name(name)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipelines.engine.targets import BulkRequest
+from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 FAST, SLOW, FAILED, SKIPPED = range(4)
@@ -30,51 +30,26 @@ _TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """A part of a working table, in the units in which it lies there (blocks, rows): from `first` to before `end`."""
-
-    first: int
-    end: int
-
-    def halves(self) -> tuple[Span, Span]:
-        """The same in two parts."""
-        middle = (self.first + self.end) // 2
-        return Span(self.first, middle), Span(middle, self.end)
-
-    def without(self, done: Sequence[Span]) -> Iterator[Span]:
-        """The parts that none of the others covers."""
-        first = self.first
-        for other in sorted(done, key=lambda span: span.first):
-            if other.end <= first or other.first >= self.end:
-                continue
-            if other.first > first:
-                yield Span(first, other.first)
-            first = max(first, other.end)
-        if first < self.end:
-            yield Span(first, self.end)
-
-
-@dataclass(frozen=True, slots=True)
 class Extent:
     """How large a working table is: in units of its own, and in rows."""
 
     units: int
     rows: int
 
-    def spans(self, rows_each: int) -> list[Span]:
-        """Cuts the table into spans of about so many rows."""
+    def batches(self, rows_each: int) -> list[Batch]:
+        """Cuts the table into batches of about so many rows."""
         if not self.units or not self.rows:
             return []
         step = max(1, round(self.units * rows_each / self.rows))
-        return [Span(first, min(first + step, self.units)) for first in range(0, self.units, step)]
+        return [Batch(first, min(first + step, self.units)) for first in range(0, self.units, step)]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A span of a working table that has been applied, and what became of its rows."""
+    """A batch of a working table that has been applied, and what became of its rows."""
 
     part: str
-    span: Span
+    batch: Batch
     counts: Mapping[str, int]
 
 
@@ -86,7 +61,7 @@ class WorkTables(ABC):
     """
 
     smallest_units = 1
-    """A span of so many units is not worth halving; its rows are looked at one by one."""
+    """A batch of so many units is not worth halving; its rows are looked at one by one."""
     place = "ctid"
     """The column that says where in a working table a row lies."""
     has_addresses = False
@@ -100,7 +75,7 @@ class WorkTables(ABC):
     lost_connections = 0
     """How often the connection was lost and another one took its place."""
 
-    def __init__(self, request: BulkRequest, schema: str | None) -> None:
+    def __init__(self, request: StagingRequest, schema: str | None) -> None:
         self.schema = schema
         self.request = request
         self._sync, self._run = short_sync(request), _short(request.run_id)
@@ -124,7 +99,7 @@ class WorkTables(ABC):
 
     def forget_attempt(self) -> None:
         """Drops what an attempt that broke off has planned: what follows may break off as well."""
-        self.drop("aside", "plan", "diffs")
+        self.drop("aside", "plan", "diffs", "export")
 
     def make_stage(self, connection: sa.Connection, query: sa.Select[Any]) -> None:
         """Makes the empty stage with the columns of a query."""
@@ -154,8 +129,8 @@ class WorkTables(ABC):
         """How large a working table is."""
 
     @abstractmethod
-    def within(self, table: sa.FromClause, span: Span) -> sa.ColumnElement[bool]:
-        """The condition that a row of a working table lies in the span."""
+    def within(self, table: sa.FromClause, batch: Batch) -> sa.ColumnElement[bool]:
+        """The condition that a row of a working table lies in the batch."""
 
     @abstractmethod
     def drop(self, *names: str) -> None:
@@ -196,11 +171,11 @@ class WorkTables(ABC):
         """What has been applied of this run."""
         table = self._progress
         rows = connection.execute(sa.select(table).where(table.c.run == self._run).order_by(table.c.first))
-        return [Done(row.part, Span(row.first, row.past), json.loads(row.counts)) for row in rows]
+        return [Done(row.part, Batch(row.first, row.past), json.loads(row.counts)) for row in rows]
 
     def note_done(self, connection: sa.Connection, done: Done) -> None:
-        """Notes that a span has been applied."""
-        values = {"part": done.part, "first": done.span.first, "past": done.span.end}
+        """Notes that a batch has been applied."""
+        values = {"part": done.part, "first": done.batch.first, "past": done.batch.end}
         counts = json.dumps(dict(done.counts))
         connection.execute(sa.insert(self._progress).values(run=self._run, counts=counts, **values))
 
@@ -209,12 +184,12 @@ class WorkTables(ABC):
         connection.execute(sa.delete(self._progress).where(self._progress.c.run == self._run))
 
 
-def lasting_name(request: BulkRequest, name: str) -> str:
+def lasting_name(request: StagingRequest, name: str) -> str:
     """The name of a table that all runs of the sync share."""
     return f"{name}_{short_sync(request)}"
 
 
-def short_sync(request: BulkRequest) -> str:
+def short_sync(request: StagingRequest) -> str:
     """The sync in short: that of one ledger."""
     return _short(f"{request.owner}/{request.job}")
 

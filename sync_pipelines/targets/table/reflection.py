@@ -129,6 +129,11 @@ def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTab
             ) from error
 
 
+def profile_of(database: sa.Engine) -> DialectProfile:
+    """Returns the profile of the database's dialect."""
+    return _PROFILES.get(database.dialect.name) or other_profile(database)
+
+
 def _split(declared: sa.Table | str) -> tuple[str, str | None]:
     if isinstance(declared, sa.Table):
         return declared.name, declared.schema
@@ -157,7 +162,7 @@ def _close(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared: sa.Table | str) -> ReflectedTable:
-    profile = _PROFILES.get(database.dialect.name) or other_profile(database)
+    profile = profile_of(database)
     details = profile.read(database, bare)
     with warnings.catch_warnings():
         # Types that SQLAlchemy doesn't know are expected here, and handled.

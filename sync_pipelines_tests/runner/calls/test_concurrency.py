@@ -117,7 +117,7 @@ class Shop:
 def told(results: SyncResults) -> Any:
     """What a result says, but for times and the ids of the run and of its plan."""
     listed = [(each.external_id, each.message, each.exception_type, each.position) for each in results.errors]
-    notes = [note.replace(results.plan_id or "no plan", "ID") for note in results.notes]
+    notes = [note.replace((results.plan_id or "no plan")[:8], "ID") for note in results.notes]
     return results.counts(), results.outcome, notes, listed, results.duplicates
 
 

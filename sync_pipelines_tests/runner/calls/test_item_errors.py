@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, RetryableError, TargetError
@@ -248,7 +249,7 @@ def test_accounts_that_do_not_balance_are_never_green(job: Make, workspace: Work
     """A defect, here forged in the ledger, fails the run and says so."""
     run = SyncRun(job([item("A"), item("B")]), workspace)
     plan = run.diff(run.fetch())
-    workspace.ledger.save_chunk(plan.run_id, 99, {"created": 5}, [], workspace.clock())
+    workspace.batches.save(plan.run_id, BatchKey(number=99), {"created": 5}, [], workspace.clock())
     with pytest.raises(AccountsError, match=r"stock: the accounts of run .* do not balance") as caught:
         run.apply(plan)
     assert caught.value.results.outcome == "failed"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.inbox import FAILED, Settled
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
@@ -106,8 +107,16 @@ def test_slow_items_come_in_ever_smaller_batches_so_that_a_full_sync_gets_its_tu
     monkeypatch.setattr("sync_pipelines.runner.changes.drain._SLOW_S", 0.0)
     deliver(*(item(f"A{number}") for number in range(200)))
     results = Drain(job(), workspace).run(AT_ONCE)
-    chunks = workspace.ledger.chunks(results.run_id)
-    assert [chunks[number]["created"] for number in sorted(chunks)] == [100, 50, 25, 12, 10, 3]
+    batches = workspace.batches.of_run(results.run_id)
+    created = [batches[BatchKey(number=number)].counts["created"] for number in range(len(batches))]
+    assert created == [
+        100,
+        50,
+        25,
+        12,
+        10,
+        3,
+    ]
 
 
 def test_a_delivery_that_fails_blocks_no_other_and_says_why(

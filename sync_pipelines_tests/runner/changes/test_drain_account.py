@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.inbox import APPLIED, FAILED, WAITING, Delivery, Inbox
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.changes import Delete, Upsert
@@ -76,7 +77,7 @@ def killed_some_time(rng: random.Random) -> Iterator[None]:
         (MemoryTarget, "delete_many"),
         (StaleCheck, "keep_written"),
         (Inbox, "settle"),
-        (Ledger, "save_chunk"),
+        (Batches, "save"),
         (Ledger, "finish_run"),
     ]
     owner, name = rng.choice(steps)

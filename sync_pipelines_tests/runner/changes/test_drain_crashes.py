@@ -20,6 +20,8 @@ from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner import drain_child as child
 from sync_pipelines_tests.runner.desk import Desk
 
+pytestmark = pytest.mark.each_database
+
 SKUS = 24
 DELIVERIES = 70
 
@@ -84,9 +86,8 @@ class Place:
         total: Counter[str] = Counter()
         with open_workspace(child.settings_of(self.folder, self.ledger)) as workspace:
             for run in workspace.ledger.latest_runs("stock", 1_000):
-                for chunk in workspace.ledger.chunks(run.id).values():
-                    total.update({name: count for name, count in chunk.items() if count})
-        return total
+                total.update(workspace.batches.of_run(run.id).total())
+        return Counter({name: count for name, count in total.items() if count})
 
     def assert_together(self) -> None:
         """What is settled is in the table, what is in the table is settled, and the ledger has counted just that."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import RunError, SyncBusyError
@@ -154,7 +155,7 @@ def test_what_came_before_a_full_sync_that_was_killed_while_it_applied_is_asked_
     desk.upsert(item("A", 4))
     clock.advance()
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "save_chunk", killed)
+        patched.setattr(Batches, "save", killed)
         patched.setattr(Ledger, "finish_run", lambda *_, **__: None)
         with pytest.raises(KilledError):
             full_sync(job, desk.workspace)

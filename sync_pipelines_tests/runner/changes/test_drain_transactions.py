@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.inbox import Inbox
-from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
@@ -25,6 +25,8 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines_tests.runner.desk import Desk
+
+pytestmark = pytest.mark.each_database
 
 SKUS = [f"A{number}" for number in range(20)]
 
@@ -85,7 +87,7 @@ def test_rows_deliveries_versions_and_counts_are_one_transaction(desk: Desk, tab
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN INSERT INTO written DEFAULT VALUES; RETURN new; END $$"
     )
-    for name in ("variants", "sync_pipelines.inbox", "sync_pipelines.versions", "sync_pipelines.run_chunks"):
+    for name in ("variants", "sync_pipelines.inbox", "sync_pipelines.versions", "sync_pipelines.run_batches"):
         event = "UPDATE" if name.endswith("inbox") else "INSERT OR UPDATE"
         table(f"CREATE TRIGGER note AFTER {event} ON {name} FOR EACH ROW EXECUTE FUNCTION note()")
     desk.upsert(*(item(sku) for sku in SKUS), item("bad", -1))
@@ -159,7 +161,7 @@ class KilledError(BaseException):
     """Stands for a process that ends there and then."""
 
 
-@pytest.mark.parametrize("at", [(Inbox, "settle"), (Ledger, "save_chunk"), (StaleCheck, "keep_written")])
+@pytest.mark.parametrize("at", [(Inbox, "settle"), (Batches, "save"), (StaleCheck, "keep_written")])
 def test_what_breaks_off_before_the_commit_leaves_nothing_behind(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch, at: tuple[type, str]
 ) -> None:
@@ -179,7 +181,7 @@ def test_what_breaks_off_before_the_commit_leaves_nothing_behind(
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(
     "at",
-    [(Inbox, "settle"), (Ledger, "save_chunk"), (StaleCheck, "keep_written"), (BatchWriter, "write")],
+    [(Inbox, "settle"), (Batches, "save"), (StaleCheck, "keep_written"), (BatchWriter, "write")],
 )
 def test_a_connection_lost_on_the_way_has_the_whole_batch_written_again_and_blames_nobody(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch, at: tuple[type, str]

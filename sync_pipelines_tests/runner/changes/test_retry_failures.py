@@ -11,8 +11,8 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import create_database
-from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.errors import ConfigurationError, FetchError, RetryableError, RunError, SyncBusyError, TargetError
@@ -257,7 +257,7 @@ class TestOrder:
         """A run that has written an unknown part of its newer items and died."""
         run = SyncRun(shop.job, shop.workspace)
         planned = run.diff(run.fetch())
-        with patch.object(Ledger, "save_chunk", side_effect=SystemExit), pytest.raises(SystemExit):
+        with patch.object(Batches, "save", side_effect=SystemExit), pytest.raises(SystemExit):
             run.apply(planned)
         return planned.run_id
 

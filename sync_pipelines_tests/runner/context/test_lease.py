@@ -35,6 +35,8 @@ from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.children import Child
 
+pytestmark = pytest.mark.each_database
+
 REPOSITORY = Path(__file__).parents[3]
 MINUTE = timedelta(minutes=1)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
@@ -401,10 +402,8 @@ def test_a_release_that_is_killed_goes_on(shop: Shop, monkeypatch: pytest.Monkey
 
         return save
 
-    from sync_pipelines.database.ledger import Ledger
-
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "save_chunk", dying(Ledger.save_chunk))
+        patched.setattr(Batches, "save", dying(Batches.save))
         with pytest.raises(Killed):
             shop.release(guarded)
     assert 100 < len(shop.stocks()) < 2_500

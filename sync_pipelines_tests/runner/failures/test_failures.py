@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.guards import Guards
@@ -21,8 +22,16 @@ from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.runner.runs.results import finish_run, results_of_run
 from sync_pipelines.settings.model import Settings
+from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import Clock, Desk
 from sync_pipelines_tests.runner.failing_shop import FailingShop
+
+
+class TellsOfDeletes(MemoryTarget):
+    """Has a note of its own."""
+
+    def notes(self) -> list[str]:
+        return ["no deletes: the archive keeps everything"]
 
 
 @pytest.fixture
@@ -167,7 +176,8 @@ def test_a_run_that_breaks_off_notes_what_it_knows_and_resolves_nothing(shop: Fa
     shop.refuse("D")
     run = SyncRun(shop.job, shop.workspace)
     planned = run.diff(run.fetch())
-    shop.workspace.ledger.save_chunk(planned.run_id, 99, {"created": 1}, [], shop.clock())  # its accounts won't balance
+    # its accounts won't balance
+    shop.workspace.batches.save(planned.run_id, BatchKey(number=99), {"created": 1}, [], shop.clock())
     with pytest.raises(RunError):
         run.apply(planned)
     assert shop.states() == {"A": "open", "B": "open", "D": "open"}
@@ -202,7 +212,7 @@ def test_finishing_twice_counts_once(shop: FailingShop) -> None:
     assert shop.states() == {"A": "open", "B": "resolved"}
     assert shop.failure("A").attempts == 2
     run_id = raised.value.results.run_id
-    note_run(shop.workspace, shop.job, run_id, None)
+    note_run(shop.workspace, shop.job, run_id, None, applied_all=True)
     assert shop.failure("A").attempts == 2
 
 
@@ -212,8 +222,8 @@ def test_an_old_run_that_is_finished_again_does_not_bring_back_what_went_through
     old = shop.run()
     shop.accept("A")
     shop.run()
-    note_run(shop.workspace, shop.job, old.run_id, None)
-    finish_run(shop.workspace, old.run_id, None)
+    note_run(shop.workspace, shop.job, old.run_id, None, applied_all=True)
+    finish_run(shop.workspace, old.run_id, None, applied_all=True)
     assert shop.states() == {"A": "resolved"}
 
 
@@ -267,6 +277,21 @@ def test_a_delete_that_was_withheld_this_time_is_not_over(shop: FailingShop) -> 
     shop.items["?"] = {"sku": None, "stock": 1}
     shop.run()
     assert shop.states() == {"B": "open", None: "open"}
+
+
+def test_what_a_target_says_of_deletes_decides_nothing(shop: FailingShop) -> None:
+    """Its own notes may begin as ours do."""
+    shop.target = TellsOfDeletes()
+    shop.fields["deletes"] = "hard"
+    shop.put("A", "B")
+    shop.run()
+    del shop.items["B"]
+    shop.refuse("B")
+    shop.run()
+    assert shop.states() == {"B": "open"}
+    shop.accept("B")
+    assert shop.run().deleted == 1
+    assert shop.states() == {"B": "resolved"}
 
 
 def test_an_item_that_fails_to_be_deleted_after_it_failed_to_be_written_begins_anew(shop: FailingShop) -> None:

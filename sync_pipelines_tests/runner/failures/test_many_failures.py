@@ -48,7 +48,7 @@ def note(folder: Path, url: str, items: int) -> int:
         gc.collect()
         tracemalloc.start()
         try:
-            note_run(workspace, job, run_id, None)
+            note_run(workspace, job, run_id, None, applied_all=True)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -79,7 +79,7 @@ def test_in_bulk_many_items_take_no_more_memory_than_few(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On SQLite, whose rows pass through Python. Arrow's own memory is not counted; it is that of a page or two."""
-    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_SPAN", 1_000)
+    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_BATCH", 1_000)
     monkeypatch.setattr("sync_pipelines.targets.staging.diff_sql._ROWS_AT_ONCE", 1_000)
 
     def peak(items: int) -> int:

@@ -44,7 +44,7 @@ def files() -> list[str]:
 
 
 def test_a_run_in_bulk_keeps_its_files_there_and_removes_them(place: Place) -> None:
-    with child.in_spans(), open_workspace(place.settings) as workspace:
+    with child.in_batches(), open_workspace(place.settings) as workspace:
         run = SyncRun(child.job(place.url), workspace)
         plan = run.diff(run.fetch())
         assert files() == ["findings.parquet", "plan.parquet", "snapshot-00000.parquet", "snapshot.json"]
@@ -70,7 +70,7 @@ def test_a_fetch_that_breaks_off_leaves_nothing_that_looks_complete(settings: Se
         yield from child.items()[:1_100]
         raise ConnectionError("hung up")
 
-    with child.in_spans(), pytest.raises(FetchError):
+    with child.in_batches(), pytest.raises(FetchError):
         run_sync(child.job("sqlite://", fetch_external=source), settings=settings)
     assert files() == []
 

@@ -32,7 +32,7 @@ def without_tables(are_lost: bool) -> Iterator[None]:  # noqa: FBT001 - drawn
     if not are_lost:
         yield
         return
-    with patch("sync_pipelines.runner.runs.full_run._is_ready", lambda planned, _bulk: planned.bulk is None):
+    with patch("sync_pipelines.runner.runs.full_run._is_ready", lambda planned, _staged: planned.staged is None):
         yield
 
 

@@ -20,6 +20,7 @@ from sync_pipelines.runner.plans.plan_view import Plan, open_plan
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
+from sync_pipelines_tests.two_speeds import few_and_many
 
 Rows = dict[str, tuple[Any, ...]]
 COLUMNS = ("stock", "price", "note")
@@ -90,11 +91,14 @@ def told(results: SyncResults) -> Any:
     return results.counts(), results.outcome, errors
 
 
+@few_and_many(10, 35)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_dry_run_and_its_plan_applied_do_what_a_plain_run_does(kind: str, request: pytest.FixtureRequest) -> None:
+def test_a_dry_run_and_its_plan_applied_do_what_a_plain_run_does(
+    kind: str, examples: int, request: pytest.FixtureRequest
+) -> None:
     """Promise 12, for anything: it writes nothing, shows what will be, and that is what becomes of it."""
     pair = Pair(request.getfixturevalue("sqlite" if kind == "sqlite" else "postgres"))
-    _all_cases(pair, 40 if kind == "sqlite" else 30)
+    _all_cases(pair, examples)
 
 
 def _all_cases(pair: Pair, examples: int) -> None:

@@ -20,6 +20,7 @@ from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource, MemoryTarget
+from sync_pipelines_tests.two_speeds import few_and_many
 
 Item = dict[str, Any]
 
@@ -111,9 +112,13 @@ def expected_records(world: World, items: list[Item]) -> dict[str, int]:
     return {str(sku): stock for sku, stock in last.items() if sku not in world.bad()}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(worlds, items_of_a_fetch)
-def test_accounts_balance_and_the_target_equals_the_source(world: World, items: list[Item]) -> None:
+@few_and_many(20, 60)
+def test_accounts_balance_and_the_target_equals_the_source(examples: int) -> None:
+    checked = settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    checked(given(worlds, items_of_a_fetch)(assert_accounts_and_target))()
+
+
+def assert_accounts_and_target(world: World, items: list[Item]) -> None:
     before = {sku: {"sku": sku, "stock": stock} for sku, stock in world.before.items()}
     target = MemoryTarget(
         before,

@@ -29,6 +29,8 @@ from sync_pipelines_tests.runner.instants import (
     release_at_once,
 )
 
+pytestmark = pytest.mark.each_database
+
 
 @pytest.fixture
 def clock(stage: Stage) -> Clock:

@@ -15,6 +15,8 @@ from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines_tests.runner import bulk_child, soft_child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place as BulkPlace
 
+pytestmark = pytest.mark.each_database
+
 
 class Place(BulkPlace):
     """The same with a table whose deletes mark."""
@@ -48,7 +50,7 @@ def place(tmp_path: Path, database_url: str) -> Place:
 
 
 INSTANTS = [("after plan", 1), ("after write", 1), ("after write", 6), ("before note done", 2), ("after note done", 3)]
-INSTANTS += [("after span", 4), ("after ledger", 3), ("before late", 1), ("before drop", 1)]
+INSTANTS += [("after batch", 4), ("after ledger", 3), ("before late", 1), ("before drop", 1)]
 
 
 @pytest.mark.parametrize(("instant", "number"), INSTANTS)
@@ -60,7 +62,7 @@ def test_marks_after_a_kill_are_those_of_a_run_that_lived(
     anew: bool,  # noqa: FBT001 - parametrised
 ) -> None:
     place.kill(soft_child.run_and_be_killed, instant, number)
-    with bulk_child.in_spans():
+    with bulk_child.in_batches():
         if anew:
             results = run_sync(soft_child.job(place.url), settings=place.settings)
         else:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,16 +17,18 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.runner.machine.deaths import Deaths
-from sync_pipelines_tests.runner.machine.walks import take_walks
+from sync_pipelines_tests.runner.machine.walks import EVERY, take_walks
 from sync_pipelines_tests.runner.machine.world import World, hurried
+
+pytestmark = pytest.mark.each_database
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few items make several chunks and spans; nobody waits for the disk, for nobody pulls its plug."""
+    """A few items make several chunks and batches; nobody waits for the disk, for nobody pulls its plug."""
     monkeypatch.setattr("sync_pipelines.snapshots.durable_files._make_durable", lambda _path: None)
     monkeypatch.setattr("sync_pipelines.runner.plans.plan_file.PAGE_SIZE", 3)
-    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_SPAN", 3)
+    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_BATCH", 3)
 
 
 def examples_of(default: int) -> settings:
@@ -38,19 +41,9 @@ def examples_of(default: int) -> settings:
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "examples"), [("table", 4), ("marks", 4), ("functions", 4), ("grace", 3), ("versions", 4)]
-)
-def test_any_sequence_of_events_leaves_what_the_model_says(
-    database_url: str,
-    settings: Settings,
-    kind: str,
-    examples: int,
-) -> None:
-    """First those that are known to be dangerous, then such as chance finds.
-
-    Where there is a PostgreSQL, the ledger is in it too: what belongs together is then one transaction.
-    """
+@pytest.fixture(params=EVERY)
+def world(request: pytest.FixtureRequest, database_url: str, settings: Settings) -> Iterator[World]:
+    """Where there is a PostgreSQL, the ledger is in it too: what belongs together is then one transaction."""
     ledger = database_url if make_url(database_url).get_backend_name() == "postgresql" else None
     own = Settings(data_dir=settings.data_dir, ledger_url=ledger)
     database = create_database(database_url)
@@ -58,8 +51,16 @@ def test_any_sequence_of_events_leaves_what_the_model_says(
         with open_workspace(own) as looking, open_workspace(own) as working:
             for each in (database, looking.ledger.database, working.ledger.database):
                 hurried(each)
-            world = World(database, looking, working, kind=kind)
-            take_walks(world)
-            run_state_machine_as_test(lambda: Deaths(world), settings=examples_of(examples))
+            yield World(database, looking, working, kind=request.param)
     finally:
         database.dispose()
+
+
+def test_known_dangers_leave_what_the_model_says(world: World) -> None:
+    take_walks(world)
+
+
+@pytest.mark.soak
+def test_any_sequence_of_events_leaves_what_the_model_says(world: World) -> None:
+    """What chance finds."""
+    run_state_machine_as_test(lambda: Deaths(world), settings=examples_of(3 if world.kind == "grace" else 4))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.failures import Failures
-from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Guards
@@ -132,8 +132,8 @@ def apply_until_killed(shop: Shop, workspace: Workspace, monkeypatch: pytest.Mon
     snapshot = run.fetch()
     plan = run.diff(snapshot)
     with monkeypatch.context() as patched:
-        for name in ("save_chunk", "replace_chunk"):
-            patched.setattr(Ledger, name, dying(getattr(Ledger, name)))
+        for name in ("save", "replace"):
+            patched.setattr(Batches, name, dying(getattr(Batches, name)))
         with pytest.raises(Killed):
             run.apply(plan)
     return snapshot

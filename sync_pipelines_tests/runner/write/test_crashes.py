@@ -18,6 +18,7 @@ from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines_tests.children import exit_code, fork
+from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner import crash_child as child
 
 # 92 creates, 2 updates and 2 deletes make 10 chunks of 10; A001 is unchanged.
@@ -117,6 +118,17 @@ def test_going_on_with_the_same_plan_counts_each_item_once(
     assert_in_step(folder)
 
 
+def test_going_on_after_an_upgrade_counts_each_item_once(folder: Path) -> None:
+    """The version before 0010 noted no more of a batch than its number."""
+    kill_at(folder, "after progress", 4)
+    with open_workspace(Settings(data_dir=folder)) as workspace:
+        take_back(workspace.ledger, "0009")
+    results = resume(folder, child.table_job(folder))
+    assert (results.outcome, results.recovered) == ("clean", 0)
+    assert results.created + results.updated + results.deleted == WRITES
+    assert_in_step(folder)
+
+
 @pytest.mark.parametrize("number", [1, 33, 92])
 @pytest.mark.parametrize("going_on", [True, False])
 def test_per_record_functions_are_not_called_twice_for_what_was_written(
@@ -137,7 +149,7 @@ def test_a_run_that_was_killed_is_not_shown_as_finished(folder: Path) -> None:
     with open_workspace(Settings(data_dir=folder)) as workspace:
         [run] = workspace.ledger.latest_runs("crashing")
         assert (run.outcome, run.completed_at) == (None, None)
-        assert len(workspace.ledger.chunks(run.id)) == 2
+        assert len(workspace.batches.of_run(run.id)) == 2
 
 
 def test_a_kill_in_the_fetch_leaves_no_snapshot_that_looks_complete(folder: Path) -> None:

@@ -13,6 +13,8 @@ from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines_tests.runner import bulk_child as child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place, lose_the_plan
 
+pytestmark = pytest.mark.each_database
+
 LETTERS = {"c": "created", "u": "updated", "d": "deleted"}
 
 
@@ -43,11 +45,11 @@ def written() -> Counter[tuple[str, str]]:
     return found
 
 
-IN_SPANS = [
+IN_BATCHES = [
     ("after write", 2),
     ("before note done", 2),
     ("after note done", 3),
-    ("after span", 4),
+    ("after batch", 4),
     ("after ledger", 3),
     ("before move", 2),
     ("after move", 2),
@@ -64,7 +66,7 @@ def test_a_run_that_lives_tells_of_each_record_once(place: Place) -> None:
     assert told(place) == written()
 
 
-@pytest.mark.parametrize(("instant", "number"), IN_SPANS)
+@pytest.mark.parametrize(("instant", "number"), IN_BATCHES)
 def test_going_on_with_a_killed_run_keeps_all_of_it_once(place: Place, instant: str, number: int) -> None:
     place.kill_at(instant, number)
     place.go_on()
@@ -72,7 +74,7 @@ def test_going_on_with_a_killed_run_keeps_all_of_it_once(place: Place, instant: 
     assert told(place) == written()
 
 
-@pytest.mark.parametrize(("instant", "number"), IN_SPANS[:-1])
+@pytest.mark.parametrize(("instant", "number"), IN_BATCHES[:-1])
 def test_a_new_run_after_a_kill_keeps_what_the_dead_one_wrote(place: Place, instant: str, number: int) -> None:
     """The ledger in a file of its own: what was not in the ledger yet waits beside the rows."""
     place.kill_at(instant, number)
@@ -90,7 +92,7 @@ def test_a_chunk_that_was_written_and_not_noted_may_lack_but_nothing_is_told_twi
     place.go_on()
     found = told(place)
     assert found <= written()
-    assert sum((written() - found).values()) <= (child.ROWS_IN_SPAN if instant == "before chunk" else 0)
+    assert sum((written() - found).values()) <= (child.ROWS_IN_BATCH if instant == "before chunk" else 0)
 
 
 def test_a_plan_that_is_made_again_repeats_nothing(tmp_path: Path, postgres_url: str) -> None:

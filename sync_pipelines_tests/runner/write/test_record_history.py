@@ -40,6 +40,8 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import AT_ONCE, Clock, Desk
 
+pytestmark = pytest.mark.each_database
+
 Item = dict[str, Any]
 
 
@@ -183,7 +185,7 @@ def test_rows_that_the_database_refuses_have_failed_and_nothing_else(shop: Shop,
 
 
 def test_rows_that_only_a_trigger_refuses_are_recorded_once_they_are_written(shop: Shop) -> None:
-    """The span is tried again in halves: nothing of the attempts that were undone stays."""
+    """The batch is tried again in halves: nothing of the attempts that were undone stays."""
     shop.sync(*((f"A{number:03}", 1, "a") for number in range(200)))
     if shop.url.startswith("postgresql"):
         shop.execute(
@@ -223,10 +225,10 @@ def test_rows_that_somebody_else_has_changed_since_the_diff_say_what_was_replace
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.sync(("A", 1, "a"), ("B", 1, "b"), ("C", 1, "c"))
-    spans = bulk.StagedDiff.run
+    batches = bulk.StagedDiff.run
 
     def interfere(self: Any) -> Any:
-        planned = spans(self)
+        planned = batches(self)
         shop.execute("UPDATE things SET stock = 7 WHERE sku = 'A'")
         shop.execute("UPDATE things SET stock = 2 WHERE sku = 'B'")
         return planned
@@ -269,7 +271,7 @@ def test_the_ledger_may_be_in_the_same_postgres(postgres_url: str, tmp_path: Pat
 def test_two_connections_record_as_one_would(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_SPAN", 100)
+    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_BATCH", 100)
     shop = Shop(postgres_url, tmp_path)
     names = [f"A{number:04}" for number in range(3_000)]
     shop.sync(*((each, 1, "a") for each in names))
@@ -536,7 +538,7 @@ KINDS: dict[str, tuple[str, Any, Any]] = {
     "tree": ("jsonb", {"a": [1, {"$": "x"}]}, ["ü"]),
     "text_tree": ("json", {"a": 1}, None),
     "list": ("integer[]", [1, 2], []),
-    "span": ("interval", timedelta(days=1), timedelta(seconds=1)),
+    "batch": ("interval", timedelta(days=1), timedelta(seconds=1)),
     "raw": ("bytea", b"\x00\xff", b""),
     "net": ("inet", "10.0.0.1", "::1"),
     '"$"': ("integer", 1, 2),

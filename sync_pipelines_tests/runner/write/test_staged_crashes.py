@@ -15,12 +15,17 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipelines import SyncResults, run_sync
+from sync_pipelines.database.batches import STAGED, BatchKey
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.children import exit_code, fork
+from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner import bulk_child as child
+from sync_pipelines_tests.two_speeds import spread, spread_rows
+
+pytestmark = pytest.mark.each_database
 
 
 class Place:
@@ -54,12 +59,12 @@ class Place:
         assert self.killed(child.run_and_be_killed, instant, number)
 
     def run(self) -> SyncResults:
-        with child.in_spans():
+        with child.in_batches():
             return run_sync(child.job(self.url), settings=self.settings)
 
     def go_on(self) -> SyncResults:
         """What is left of the run that was killed, as Dagster's re-execution from failure does."""
-        with child.in_spans(), open_workspace(self.settings) as workspace:
+        with child.in_batches(), open_workspace(self.settings) as workspace:
             [run] = workspace.ledger.latest_runs(child.NAME)
             return SyncRun(child.job(self.url), workspace).apply(PlanRef(run.id, child.PLANNED))
 
@@ -112,8 +117,8 @@ APPLY = [
     ("after write", 3),
     ("before note done", 2),
     ("after note done", 2),
-    ("after span", 1),
-    ("after span", 4),
+    ("after batch", 1),
+    ("after batch", 4),
     ("before ledger", 3),
     ("after ledger", 3),
     ("before late", 1),
@@ -135,9 +140,9 @@ def test_a_new_run_after_a_kill_brings_everything_in_step(place: Place, instant:
     place.assert_in_step()
 
 
-@pytest.mark.parametrize(("instant", "number"), APPLY + CHUNKS)
+@pytest.mark.parametrize(("instant", "number"), spread_rows(APPLY + CHUNKS, 2))
 def test_going_on_with_the_same_plan_counts_each_record_once(place: Place, instant: str, number: int) -> None:
-    """Exactly, where progress commits with the rows; elsewhere the span in doubt is looked at row by row."""
+    """Exactly, where progress commits with the rows; elsewhere the batch in doubt is looked at row by row."""
     place.kill_at(instant, number)
     results = place.go_on()
     assert_whole(results)
@@ -145,14 +150,14 @@ def test_going_on_with_the_same_plan_counts_each_record_once(place: Place, insta
         assert (results.created, results.updated, results.recovered) == (child.CREATED, child.UPDATED, 0)
     else:
         assert results.created + results.updated + results.recovered == child.CREATED + child.UPDATED
-        assert results.recovered <= child.ROWS_IN_SPAN
+        assert results.recovered <= child.ROWS_IN_BATCH
     # of a delete in doubt nobody can say whether it was ours: what is gone is gone
     lost = child.GONE - results.deleted
-    assert 0 <= lost <= (0 if place.is_exact else child.ROWS_IN_SPAN)
+    assert 0 <= lost <= (0 if place.is_exact else child.ROWS_IN_BATCH)
     place.assert_in_step()
 
 
-def test_a_span_in_doubt_is_reported_as_recovered_where_progress_is_noted_after_it(
+def test_a_batch_in_doubt_is_reported_as_recovered_where_progress_is_noted_after_it(
     tmp_path: Path, sqlite_url: str
 ) -> None:
     place = Place(tmp_path / "data", sqlite_url)
@@ -163,14 +168,26 @@ def test_a_span_in_doubt_is_reported_as_recovered_where_progress_is_noted_after_
     place.assert_in_step()
 
 
+@pytest.mark.parametrize("instant", ["after ledger", "after chunk", "before drop"])
+def test_going_on_after_an_upgrade_counts_each_item_once(place: Place, instant: str) -> None:
+    """The version before 0010 noted no more of a batch than its number."""
+    place.kill_at(instant)
+    with open_workspace(place.settings) as workspace:
+        take_back(workspace.ledger, "0009")
+    results = place.go_on()
+    assert_whole(results)
+    assert results.recovered == 0
+    place.assert_in_step()
+
+
 def test_a_run_that_was_killed_is_not_shown_as_finished(place: Place) -> None:
     place.kill_at("after ledger", 2)
     with open_workspace(place.settings) as workspace:
         [run] = workspace.ledger.latest_runs(child.NAME)
         assert (run.outcome, run.completed_at) == (None, None)
-        noted = workspace.ledger.chunks(run.id)
+        noted = workspace.batches.of_run(run.id)
     [(written,)] = place.query("SELECT count(*) FROM written")
-    assert sum(noted[0][name] for name in ("created", "updated", "deleted")) == written > 0
+    assert sum(noted[BatchKey(STAGED)].counts[name] for name in ("created", "updated", "deleted")) == written > 0
 
 
 def test_a_kill_in_the_fetch_leaves_no_snapshot_that_looks_complete(tmp_path: Path, sqlite_url: str) -> None:
@@ -216,7 +233,7 @@ def lose_the_plan(place: Place) -> None:
         place.query(f'DELETE FROM sync_pipelines_work."{name}" RETURNING 1')
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", spread(range(5), 5))
 def test_kills_at_random_moments_never_harm(place: Place, seed: int) -> None:
     """Up to four kills in a row, each of a new run or of one that goes on; then one that is let live."""
     chance = random.Random(seed)
@@ -225,7 +242,7 @@ def test_kills_at_random_moments_never_harm(place: Place, seed: int) -> None:
         after_s = chance.uniform(0.02, 0.6)
         kills += place.killed(child.go_on_and_be_killed, after_s, anew=chance.random() < 0.3)
     settings = place.settings.model_copy(update={"lease_s": child.LEASE_S})
-    with child.in_spans(), open_workspace(settings) as workspace:
+    with child.in_batches(), open_workspace(settings) as workspace:
         plan = child.plan_of_last_run(workspace) if seed % 2 else None
         run = SyncRun(child.job(place.url), workspace, wait_s=10)
         results = run.apply(plan or run.diff(run.fetch()))

@@ -19,12 +19,14 @@ from sync_pipelines import SyncResults, TargetError, run_sync
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import SyncRun
-from sync_pipelines.targets.staging.apply_sql import SpanApplier
+from sync_pipelines.targets.staging.apply_sql import BatchApplier
 from sync_pipelines.targets.staging.diff_sql import Planner
 from sync_pipelines.targets.staging.postgres import PostgresWork
-from sync_pipelines.targets.staging.staged_table import BulkTable
+from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines_tests.runner import bulk_child as child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place, assert_whole
+
+pytestmark = pytest.mark.each_database
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +79,7 @@ def happens(  # noqa: PLR0913 - what, when and to whom
 
 def run_with(place: Place, database: Any) -> SyncResults:
     """A run whose target is reached through that engine."""
-    with child.in_spans():
+    with child.in_batches():
         return run_sync(child.job(database), settings=place.settings)
 
 
@@ -97,12 +99,12 @@ def assert_exact(place: Place, results: SyncResults) -> None:
         (PostgresWork, "finish_loading", 1, True),
         (Planner, "compare", 1, False),
         (Planner, "make_plan", 1, True),
-        (SpanApplier, "spans", 1, True),
-        (SpanApplier, "_write", 2, True),
-        (SpanApplier, "_planned", 2, True),
-        (SpanApplier, "_attempt", 3, True),
-        (BulkTable, "applied", 3, True),
-        (BulkTable, "drop", 1, False),
+        (BatchApplier, "batches", 1, True),
+        (BatchApplier, "_write", 2, True),
+        (BatchApplier, "_planned", 2, True),
+        (BatchApplier, "_attempt", 3, True),
+        (StagedTable, "applied", 3, True),
+        (StagedTable, "drop", 1, False),
     ],
 )
 def test_a_lost_connection_is_made_again(  # noqa: PLR0913, PLR0917 - parametrised
@@ -140,22 +142,22 @@ def test_errors_that_pass_are_tried_again_and_blamed_on_no_item(
     def raise_it(_applier: Any, connection: sa.Connection, *_: Any) -> None:
         connection.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'it passes' USING ERRCODE = '{state}'; END $$")
 
-    happens(monkeypatch, SpanApplier, method, raise_it, 2)
+    happens(monkeypatch, BatchApplier, method, raise_it, 2)
     assert_exact(place, place.run())
 
 
 def test_a_target_that_never_recovers_ends_the_run_and_a_re_execution_goes_on(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    function = SpanApplier._write
+    function = BatchApplier._write
 
-    def locked(applier: SpanApplier, connection: sa.Connection, span: Any) -> Any:
-        if span.first > 3:
+    def locked(applier: BatchApplier, connection: sa.Connection, batch: Any) -> Any:
+        if batch.first > 3:
             connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'locked' USING ERRCODE = '55P03'; END $$")
-        return function(applier, connection, span)
+        return function(applier, connection, batch)
 
     with monkeypatch.context() as patching:
-        patching.setattr(SpanApplier, "_write", locked)
+        patching.setattr(BatchApplier, "_write", locked)
         with pytest.raises(TargetError, match=r"does not answer.*locked") as caught:
             place.run()
     told = caught.value.results
@@ -171,18 +173,18 @@ def test_a_lock_time_out_of_the_role_is_waited_out(
     impatient = sa.create_engine(url, connect_args={"options": "-c lock_timeout=50ms"})
     other.execute(sa.text("UPDATE variants SET name = name WHERE sku = 'old-7'"))  # in a transaction that stays open
     tries: list[int] = []
-    attempt = SpanApplier._attempt
+    attempt = BatchApplier._attempt
 
-    def counted(applier: SpanApplier, span: Any) -> Any:
+    def counted(applier: BatchApplier, batch: Any) -> Any:
         try:
-            return attempt(applier, span)
+            return attempt(applier, batch)
         except Exception:
             tries.append(1)
             if len(tries) == 2:
                 other.rollback()
             raise
 
-    monkeypatch.setattr(SpanApplier, "_attempt", counted)
+    monkeypatch.setattr(BatchApplier, "_attempt", counted)
     results = run_with(place, impatient)
     impatient.dispose()
     assert len(tries) == 2
@@ -196,22 +198,22 @@ def test_a_serialisation_failure_is_tried_again(
     strict = sa.create_engine(create_database(place.url).url, isolation_level=level)
     failures: list[Exception] = []
 
-    def touch(applier: SpanApplier, connection: sa.Connection, *_: Any) -> None:
+    def touch(applier: BatchApplier, connection: sa.Connection, *_: Any) -> None:
         other.execute(sa.text("SET session_replication_role = replica"))  # no trigger notes this
         other.execute(sa.text("UPDATE variants SET stock = 77 WHERE sku LIKE 'old-%'"))
         other.commit()
 
-    attempt = SpanApplier._attempt
+    attempt = BatchApplier._attempt
 
-    def watched(applier: SpanApplier, span: Any) -> Any:
+    def watched(applier: BatchApplier, batch: Any) -> Any:
         try:
-            return attempt(applier, span)
+            return attempt(applier, batch)
         except Exception as error:
             failures.append(error)
             raise
 
-    monkeypatch.setattr(SpanApplier, "_attempt", watched)
-    happens(monkeypatch, SpanApplier, "_planned", touch)
+    monkeypatch.setattr(BatchApplier, "_attempt", watched)
+    happens(monkeypatch, BatchApplier, "_planned", touch)
     results = run_with(place, strict)
     strict.dispose()
     assert len(failures) == 1
@@ -229,22 +231,22 @@ def test_a_deadlock_with_somebody_else_is_tried_again(
     threads: list[threading.Thread] = []
     insert = sa.text("INSERT INTO variants (sku, stock) VALUES (:sku, 0)")
 
-    def get_in_the_way(applier: SpanApplier, connection: sa.Connection, span: Any) -> None:
+    def get_in_the_way(applier: BatchApplier, connection: sa.Connection, batch: Any) -> None:
         part = applier._plan
-        rows = connection.execute(sa.select(part.c.sp_k0).where(*applier._rows(span, 1)).order_by(part.c.sp_k0))  # type: ignore[arg-type]
+        rows = connection.execute(sa.select(part.c.sp_k0).where(*applier._rows(batch, 1)).order_by(part.c.sp_k0))  # type: ignore[arg-type]
         keys = [row[0] for row in rows]
         assert len(keys) > 1
         other.execute(insert, {"sku": keys[-1]})
 
         def want_the_first() -> None:
-            time.sleep(0.1)  # the span has inserted it by then, and waits for the last one
+            time.sleep(0.1)  # the batch has inserted it by then, and waits for the last one
             other.execute(insert, {"sku": keys[0]})
             other.rollback()
 
         threads.append(threading.Thread(target=want_the_first))
         threads[0].start()
 
-    happens(monkeypatch, SpanApplier, "_insert", get_in_the_way, after=False)
+    happens(monkeypatch, BatchApplier, "_insert", get_in_the_way, after=False)
     results = run_with(place, hasty)
     threads[0].join()
     hasty.dispose()
@@ -256,21 +258,21 @@ def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.
     place = Place(tmp_path / "data", f"sqlite:///{path}")
     impatient = sa.create_engine(place.url, connect_args={"timeout": 0.05})
     sa.event.listen(impatient, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys = ON").close())
-    attempt = SpanApplier._attempt
+    attempt = BatchApplier._attempt
     calls: list[int] = []
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
 
-        def locked_twice(applier: SpanApplier, span: Any) -> Any:
+        def locked_twice(applier: BatchApplier, batch: Any) -> Any:
             calls.append(1)
             if len(calls) in {2, 3}:
                 other.execute("BEGIN IMMEDIATE")
             try:
-                return attempt(applier, span)
+                return attempt(applier, batch)
             finally:
                 if other.in_transaction:
                     other.rollback()
 
-        monkeypatch.setattr(SpanApplier, "_attempt", locked_twice)
+        monkeypatch.setattr(BatchApplier, "_attempt", locked_twice)
         results = run_with(place, impatient)
     impatient.dispose()
     assert_exact(place, results)
@@ -302,7 +304,7 @@ def test_a_server_that_crashes_and_comes_back_has_lost_the_plan_and_nothing_else
 
     reason = "lost the working tables" if at_once else "does not answer"
     with monkeypatch.context() as patching:
-        happens(patching, SpanApplier, "_attempt", crash, 4)
+        happens(patching, BatchApplier, "_attempt", crash, 4)
         with pytest.raises(TargetError, match=reason) as caught:
             place.run()
     own_postgres.ensure_postgres_running()
@@ -321,7 +323,7 @@ def test_a_server_that_crashes_and_comes_back_has_lost_the_plan_and_nothing_else
 def test_a_lost_connection_takes_temporary_tables_with_it_and_a_new_run_mends_all(
     place: Place, other: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_pipelines.targets.staging.staged_comparison.temporary_or_not", lambda *_: True)
+    monkeypatch.setattr("sync_pipelines.targets.staging.staged_table.temporary_or_not", lambda *_: True)
 
     def lose(*_: Any) -> None:
         other.execute(
@@ -333,7 +335,7 @@ def test_a_lost_connection_takes_temporary_tables_with_it_and_a_new_run_mends_al
         other.rollback()
 
     with monkeypatch.context() as patching:
-        happens(patching, SpanApplier, "_write", lose, 3)
+        happens(patching, BatchApplier, "_write", lose, 3)
         with pytest.raises(TargetError, match="temporary working tables"):
             place.run()
     results = place.run()

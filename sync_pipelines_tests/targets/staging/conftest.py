@@ -12,8 +12,11 @@ import sqlalchemy as sa
 
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.plan import Action, EntryRow
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.decide.staged_diff import StagedDiff
+from sync_pipelines.runner.plans.plan_file import rows_of
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.runner.runs import full_run as sync_run
 from sync_pipelines.settings.model import Settings
@@ -79,7 +82,7 @@ class Syncs:
 
     def job(self, items: Iterable[Any] | Callable[[], Any], **fields: Any) -> SyncJob[Any, Any]:
         """A sync of these items; what is a field of `SqlTable` goes there."""
-        names = ("table", "key", "columns", "compare", "create_only", "database")
+        names = ("table", "key", "columns", "compare", "create_only", "database", "soft_delete", "scope")
         table = {name: fields.pop(name) for name in names if name in fields}
         target = SqlTable(**{"table": "things", "key": "sku", "database": self.database, **table})
         fetch = items if callable(items) else MemorySource(items)
@@ -108,6 +111,25 @@ class Syncs:
         results = run_sync(self.job(items, **fields), settings=self.settings)
         assert results.accounts_balance
         return results
+
+    def dry_run(self, items: Iterable[Any] | Callable[[], Any], **fields: Any) -> tuple[SyncResults, list[EntryRow]]:
+        """A dry run, whichever path it takes, and all lines of its plan."""
+        results = run_sync(self.job(items, **fields), settings=self.settings, dry_run=True)
+        assert results.accounts_balance
+        with open_workspace(self.settings) as workspace:
+            return results, list(rows_of(workspace.store.files_of(results.run_id), list(Action)))
+
+    def withheld_of(self, results: SyncResults) -> list[EntryRow]:
+        """All lines of what guards have withheld of a run."""
+        if not any(results.withheld.to_dict().values()):
+            return []
+        with open_workspace(self.settings) as workspace:
+            return list(rows_of(workspace.store.files_of(results.run_id).withheld, list(Action)))
+
+    @property
+    def is_postgresql(self) -> bool:
+        """True on PostgreSQL."""
+        return self.database.dialect.name == "postgresql"
 
     def execute(self, *statements: str) -> None:
         """Executes SQL as somebody else would."""

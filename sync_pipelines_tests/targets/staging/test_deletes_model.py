@@ -15,6 +15,7 @@ from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
 from sync_pipelines_tests.targets.staging.conftest import Syncs, counts
+from sync_pipelines_tests.two_speeds import few_and_many
 
 TABLE = "CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, stock INTEGER, state VARCHAR(9), supplier VARCHAR(9))"
 LIVE, DELETED, OTHER = "live", "deleted", "draft"
@@ -96,23 +97,25 @@ def assert_as_the_model_says(
         assert found == model.rows
 
 
+@few_and_many(4, 12)
 @pytest.mark.parametrize("in_bulk", [True, False])
 def test_any_fetches_in_a_row_leave_what_the_model_says(
     sync: Syncs,
     in_bulk: bool,  # noqa: FBT001 - parametrised
+    examples: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rows and counts, run after run."""
     if not in_bulk:
         monkeypatch.setattr(OpenedSqlTable, "open_bulk", lambda *_: None)
-    examples = 0
+    tried = 0
 
     @given(before=st.dictionaries(skus, rows), delete_after=st.sampled_from([1, 2, 3]), given_fetches=fetches)
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     def compare(before: dict[str, Row], delete_after: int, given_fetches: list[tuple[dict[str, int], bool]]) -> None:
-        nonlocal examples
-        examples += 1  # a name of its own for each: the ledger remembers the misses of a sync
-        assert_as_the_model_says(sync, Model(before, delete_after), given_fetches, f"model-{examples}")
+        nonlocal tried
+        tried += 1  # a name of its own for each: the ledger remembers the misses of a sync
+        assert_as_the_model_says(sync, Model(before, delete_after), given_fetches, f"model-{tried}")
         assert in_bulk == (None in sync.paths.answers)
         sync.paths.answers.clear()
 

@@ -1,4 +1,4 @@
-"""A second connection applies part of a plan: every span once, by one of the two, and with the same end."""
+"""A second connection applies part of a plan: every batch once, by one of the two, and with the same end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync_pipelines.targets.staging.apply_sql import SpanApplier
-from sync_pipelines.targets.staging.parallel_apply import PostgresHelp, SpanHelper, is_order_free
-from sync_pipelines.targets.staging.staging_tables import Span
+from sync_pipelines.engine.staged_target import Batch
+from sync_pipelines.targets.staging.apply_sql import BatchApplier
+from sync_pipelines.targets.staging.parallel_apply import BatchHelper, PostgresHelp, is_order_free
 from sync_pipelines_tests.targets.staging.conftest import Item, Syncs, counts
 
-SPANS = [Span(number, number + 1) for number in range(8)]
+BATCHES = [Batch(number, number + 1) for number in range(8)]
 ITEMS: list[Item] = [{"sku": f"S{number:05}", "n": number, "text": "x" * 90} for number in range(2_000)]
 TABLE = "CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, n INTEGER, text TEXT)"
 WAIT_S = 30
@@ -23,20 +23,20 @@ WAIT_S = 30
 class Help:
     """Help that notes what it has done, and refuses some."""
 
-    def __init__(self, refuses: set[Span] | None = None) -> None:
-        self.done: list[Span] = []
+    def __init__(self, refuses: set[Batch] | None = None) -> None:
+        self.done: list[Batch] = []
         self.refuses = refuses or set()
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.is_busy = threading.Event()
         self.is_closed = False
 
-    def apply_clean(self, span: Span) -> bool:
+    def apply_clean(self, batch: Batch) -> bool:
         self.is_busy.set()
         assert self.may_go_on.wait(WAIT_S)
-        if span in self.refuses:
+        if batch in self.refuses:
             return False
-        self.done.append(span)
+        self.done.append(batch)
         return True
 
     def cancel(self) -> None:
@@ -46,40 +46,40 @@ class Help:
         self.is_closed = True
 
 
-def apply_all(helper: SpanHelper, given: Help) -> list[Span]:
-    """Does what a caller does: each span in order, unless it is done. Gives those that it had to do itself."""
-    own: list[Span] = []
-    for span in SPANS:
-        helper.leave(span)
-        if span not in given.done:
-            own.append(span)
+def apply_all(helper: BatchHelper, given: Help) -> list[Batch]:
+    """Does what a caller does: each batch in order, unless it is done. Gives those that it had to do itself."""
+    own: list[Batch] = []
+    for batch in BATCHES:
+        helper.leave(batch)
+        if batch not in given.done:
+            own.append(batch)
     helper.stop()
     return own
 
 
-def test_every_span_is_applied_once() -> None:
+def test_every_batch_is_applied_once() -> None:
     given = Help()
-    own = apply_all(SpanHelper(SPANS, lambda: given), given)
-    assert sorted([*own, *given.done], key=lambda span: span.first) == SPANS
+    own = apply_all(BatchHelper(BATCHES, lambda: given), given)
+    assert sorted([*own, *given.done], key=lambda batch: batch.first) == BATCHES
     assert given.is_closed
 
 
 def test_it_goes_from_the_end_and_what_it_has_done_is_left_out() -> None:
-    given = Help(refuses={SPANS[4]})
-    helper = SpanHelper(SPANS, lambda: given)
+    given = Help(refuses={BATCHES[4]})
+    helper = BatchHelper(BATCHES, lambda: given)
     helper._thread.join(WAIT_S)
-    assert given.done == [SPANS[7], SPANS[6], SPANS[5]]
-    assert apply_all(helper, given) == SPANS[:5]
+    assert given.done == [BATCHES[7], BATCHES[6], BATCHES[5]]
+    assert apply_all(helper, given) == BATCHES[:5]
 
 
-def test_the_caller_waits_for_a_span_that_is_being_applied() -> None:
+def test_the_caller_waits_for_a_batch_that_is_being_applied() -> None:
     given = Help()
     given.may_go_on.clear()
-    helper = SpanHelper(SPANS, lambda: given)
+    helper = BatchHelper(BATCHES, lambda: given)
     assert given.is_busy.wait(WAIT_S)
     threading.Timer(0.1, given.may_go_on.set).start()
-    helper.leave(SPANS[7])
-    assert given.done[:1] == [SPANS[7]]
+    helper.leave(BATCHES[7])
+    assert given.done[:1] == [BATCHES[7]]
     helper.stop()
 
 
@@ -87,13 +87,13 @@ def test_without_a_connection_there_is_no_help() -> None:
     def refuse() -> Help:
         raise OSError("too many connections")
 
-    assert apply_all(SpanHelper(SPANS, refuse), Help()) == SPANS
+    assert apply_all(BatchHelper(BATCHES, refuse), Help()) == BATCHES
 
 
 def test_what_is_under_way_is_called_off_at_the_end() -> None:
     given = Help()
     given.may_go_on.clear()
-    helper = SpanHelper(SPANS, lambda: given)
+    helper = BatchHelper(BATCHES, lambda: given)
     assert given.is_busy.wait(WAIT_S)
     helper.stop()
     assert given.is_closed
@@ -128,31 +128,31 @@ def test_only_where_no_row_depends_on_another(postgres: sa.Engine, statements: l
 @pytest.fixture
 def helped(monkeypatch: pytest.MonkeyPatch, postgres_sync: Syncs) -> tuple[Syncs, Callable[[], int]]:
     """Syncs whose first connection begins once the second one has applied something; and how much that was."""
-    spans: list[Span] = []
+    batches: list[Batch] = []
     began = threading.Event()
-    apply_clean, apply = PostgresHelp.apply_clean, SpanApplier.apply
+    apply_clean, apply = PostgresHelp.apply_clean, BatchApplier.apply
 
-    def noted(self: PostgresHelp, span: Span) -> bool:
+    def noted(self: PostgresHelp, batch: Batch) -> bool:
         try:
-            is_clean = apply_clean(self, span)
+            is_clean = apply_clean(self, batch)
         finally:
             began.set()
-        spans.extend([span] * is_clean)
+        batches.extend([batch] * is_clean)
         return is_clean
 
-    def after_help(self: SpanApplier, span: Span) -> None:
+    def after_help(self: BatchApplier, batch: Batch) -> None:
         assert began.wait(WAIT_S)
-        apply(self, span)
+        apply(self, batch)
 
     def count() -> int:
-        found = len(spans)
-        spans.clear()
+        found = len(batches)
+        batches.clear()
         began.clear()
         return found
 
-    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_SPAN", 100)
+    monkeypatch.setattr("sync_pipelines.targets.staging.apply_sql.ROWS_IN_BATCH", 100)
     monkeypatch.setattr(PostgresHelp, "apply_clean", noted)
-    monkeypatch.setattr(SpanApplier, "apply", after_help)
+    monkeypatch.setattr(BatchApplier, "apply", after_help)
     postgres_sync.execute(TABLE)
     return postgres_sync, count
 
@@ -189,13 +189,13 @@ def test_rows_that_somebody_changed_meanwhile_are_left_to_the_first_connection(
     sync, count = helped
     sync(ITEMS)
     count()
-    run = SpanHelper.__init__
+    run = BatchHelper.__init__
 
-    def after_others(self: SpanHelper, *args: Any) -> None:
+    def after_others(self: BatchHelper, *args: Any) -> None:
         sync.execute("DELETE FROM things WHERE n = 1990")
         run(self, *args)
 
-    monkeypatch.setattr(SpanHelper, "__init__", after_others)
+    monkeypatch.setattr(BatchHelper, "__init__", after_others)
     changed = [{**item, "n": -item["n"] - 1} for item in ITEMS]
     assert counts(sync(changed)) == {"created": 1, "updated": 1_999}
     assert state(sync) == [(item["sku"], item["n"]) for item in changed]

@@ -38,8 +38,9 @@ def stopped_at(database: sa.Engine, number: int) -> Iterator[None]:
             event.remove(database, name, count)
 
 
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.soak)])
 def test_the_next_run_with_the_same_engine_does_its_work(
-    database: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    database: sa.Engine, step: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SyncRun, "_is_worth_it", lambda _run, _files: True)
     with database.begin() as connection:
@@ -60,7 +61,7 @@ def test_the_next_run_with_the_same_engine_does_its_work(
             assert database.pool.checkedout() == 0  # type: ignore[attr-defined]
         else:
             break
-        stopped += 1  # what the run before has left behind, this one meets
+        stopped += step  # what the run before has left behind, this one meets
 
     assert stopped > 20
     assert run_sync(job, settings=settings).unchanged == 5

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipelines.runner.write.staged_writer import StagedWriter
-from sync_pipelines.targets.staging.staged_table import BulkTable
+from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines_tests.targets.staging.conftest import Item, Syncs, counts
 
 ITEMS: list[Item] = [{"sku": f"S{number}", "n": number} for number in range(10)]
@@ -129,15 +129,15 @@ def test_nobody_waits_for_a_diff(postgres_sync: Syncs, other: sa.Engine, monkeyp
             write("loading")
         return False
 
-    make_aside = BulkTable.compare
+    make_aside = StagedTable.compare
 
-    def compare(self: BulkTable, **options: Any) -> Any:
+    def compare(self: StagedTable, **options: Any) -> Any:
         with self.work.begin() as connection:
             connection.execute(sa.select(self._target.reflected.table)).all()  # reads as the comparison does
             write("comparing")
         return make_aside(self, **options)
 
-    monkeypatch.setattr(BulkTable, "compare", compare)
+    monkeypatch.setattr(StagedTable, "compare", compare)
     assert counts(sync(ITEMS, columns=["n"], should_skip=skip)) == {"updated": 10}
     assert calls == ["loading", "comparing"]
 

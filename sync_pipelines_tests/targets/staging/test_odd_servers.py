@@ -105,7 +105,7 @@ def test_a_schema_that_belongs_to_another_role_is_no_obstacle(
         postgres_sync.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
-def test_a_time_limit_for_statements_makes_smaller_spans(postgres_sync: Syncs) -> None:
+def test_a_time_limit_for_statements_makes_smaller_batches(postgres_sync: Syncs) -> None:
     name = postgres_sync.database.url.database
     slow = "BEGIN PERFORM pg_sleep(0.001); RETURN new; END"
     postgres_sync.execute(

@@ -154,16 +154,16 @@ def test_a_trigger_of_sqlite_may_refuse_rows(sqlite_sync: Syncs) -> None:
 def test_an_exclusion_constraint_keeps_out_what_overlaps(postgres_sync: Syncs) -> None:
     """With a row that is there, and of two new ones the second."""
     postgres_sync.execute(
-        "CREATE TABLE things (sku TEXT PRIMARY KEY, span INT4RANGE, EXCLUDE USING gist (span WITH &&))",
+        "CREATE TABLE things (sku TEXT PRIMARY KEY, batch INT4RANGE, EXCLUDE USING gist (batch WITH &&))",
         "INSERT INTO things VALUES ('OTHER', '[-10,-1)')",
     )
-    items: list[Item] = [{"sku": f"S{n:05}", "span": f"[{n * 10},{n * 10 + 5})"} for n in range(1_500)]
-    items[700]["span"] = "[-3,5000000)"
-    items[1_200]["span"] = "[11991,11996)"
-    results = postgres_sync(items, columns=["span"])
+    items: list[Item] = [{"sku": f"S{n:05}", "batch": f"[{n * 10},{n * 10 + 5})"} for n in range(1_500)]
+    items[700]["batch"] = "[-3,5000000)"
+    items[1_200]["batch"] = "[11991,11996)"
+    results = postgres_sync(items, columns=["batch"])
     assert counts(results) == {"created": 1_498, "failed": 2}
     assert list(messages(results))[0] == 700  # noqa: RUF015 - the first is certain
-    assert all("things_span_excl" in message for message in messages(results).values())
+    assert all("things_batch_excl" in message for message in messages(results).values())
 
 
 def test_a_delete_that_another_table_refuses_is_told_and_all_others_are_deleted(sync: Syncs) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
+from itertools import count
 from typing import Any
 
 import pandas as pd
@@ -13,9 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import create_model
 
+from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.guards import Guards
+from sync_pipelines.engine.plan import EntryRow
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.targets.open_table import OpenedSqlTable
+from sync_pipelines.targets.table.soft_delete import SoftDelete
 from sync_pipelines_tests.targets.staging.conftest import Item, Syncs
+from sync_pipelines_tests.two_speeds import few_and_many
 
 TABLE = (
     "CREATE TABLE things (sku {key} NOT NULL, place {place} NOT NULL DEFAULT 0, code VARCHAR(9) UNIQUE, "
@@ -221,6 +227,85 @@ def run_of(sync: Syncs, world: World, fetches: list[list[Item]]) -> list[Any]:
     return found
 
 
+@dataclass(frozen=True)
+class PlanWorld:
+    """What else a plan depends on: how records are deleted, which of them, when, and by what version."""
+
+    world: World
+    mark: SoftDelete | None
+    scope: dict[str, Any]
+    delete_after: int
+    guards: Guards | None
+    versions: bool
+
+
+MARKS = (None, SoftDelete("first", deleted="y", live="x"), SoftDelete("gone_at"))
+plan_worlds = st.builds(
+    PlanWorld,
+    world=worlds,
+    mark=st.sampled_from(MARKS),
+    scope=st.sampled_from([{}, {"shop": 1}, {"shop": [1, None]}, {"first": "x"}]),
+    delete_after=st.sampled_from([1, 1, 2]),
+    guards=st.sampled_from([None, Guards(few=0, max_delete_share=0.2, max_update_share=0.2)]),
+    versions=st.booleans(),
+)
+
+
+def planned_declaration(planned: PlanWorld) -> dict[str, Any]:
+    declared = declaration(planned.world)
+    if planned.mark is not None:
+        written = declared["columns"]
+        if isinstance(written, list):
+            declared["columns"] = [name for name in written if name != planned.mark.column]
+        elif isinstance(written, dict):
+            declared["columns"] = {name: source for name, source in written.items() if name != planned.mark.column}
+        elif callable(written):
+            declared["columns"] = lambda item: {
+                name: value for name, value in written(item).items() if name != planned.mark.column
+            }
+        if declared.get("create_only") == [planned.mark.column]:
+            del declared["create_only"]
+        declared |= {"soft_delete": planned.mark, "deletes": "off" if declared["deletes"] == "off" else "soft"}
+    if planned.scope and declared["deletes"] != "off":
+        declared["scope"] = planned.scope
+    if declared["deletes"] != "off":
+        declared["delete_after"] = planned.delete_after
+    if planned.versions:
+        declared["get_version"] = "stock"
+    return declared | {"guards": planned.guards}
+
+
+def plans_of(sync: Syncs, planned: PlanWorld, fetches: list[list[Item]], *, name: str) -> list[Any]:
+    """What dry runs say before each run, whose writes are the same on both paths."""
+    make_tables(sync, planned.world)
+    sync.execute(f"ALTER TABLE things ADD COLUMN gone_at {'TIMESTAMPTZ' if sync.is_postgresql else 'TIMESTAMP'}")
+    declared = planned_declaration(planned) | {"name": name}
+    found: list[Any] = []
+    for items in fetches:
+        items = [{**item, "code": None} for item in items] if planned.world.is_empty else [RESERVED, *items]  # noqa: PLW2901
+        before = sync.rows("SELECT * FROM things ORDER BY sku, place")
+        results, rows = sync.dry_run(shaped(items, planned.world), **declared)
+        assert sync.rows("SELECT * FROM things ORDER BY sku, place") == before
+        found += [told(results), results.planned, results.guarded, entries_of(rows)]
+        done = sync.run(shaped(items, planned.world), **declared)
+        found += [done.withheld, entries_of(sync.withheld_of(done))]
+    return found
+
+
+def entries_of(rows: list[EntryRow]) -> list[Any]:
+    """Lines of a plan: writes in their order, fields in theirs; deletes in any, for which is listed first is open."""
+    deletes = [row for row in rows if row.action == "delete"]
+    assert rows[len(rows) - len(deletes) :] == deletes
+    return [*map(read_entry, rows[: len(rows) - len(deletes)]), *sorted(map(read_entry, deletes), key=str)]
+
+
+def read_entry(row: EntryRow) -> tuple[Any, ...]:
+    """A line as whoever reads the plan gets it: values as the engine keeps them."""
+    changes = {name: encode(pair) for name, pair in decode(row.changes or "").items()}
+    before = decode(row.before) if row.before is not None else None
+    return *row[:3], list(changes.items()), before and {name: encode(value) for name, value in before.items()}
+
+
 def assert_the_same(sync: Syncs, world: World, fetches: list[list[Item]], patch: Callable[[int], None]) -> None:
     patch(0)
     in_bulk = run_of(sync, world, fetches)
@@ -231,9 +316,10 @@ def assert_the_same(sync: Syncs, world: World, fetches: list[list[Item]], patch:
     assert in_bulk == by_pages
 
 
+@few_and_many(5, 15)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, examples: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run after run: rows, counts, errors, duplicates and notes."""
     sync: Syncs = request.getfixturevalue(f"{'sqlite' if kind == 'sqlite' else 'postgres'}_sync")
@@ -246,7 +332,7 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
 
     @given(world=worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
     @settings(
-        max_examples=15,
+        max_examples=examples,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
@@ -254,3 +340,25 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
         assert_the_same(sync, world, fetches, patch)
 
     compare()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_plan_of_a_dry_run_is_the_same_on_both_paths(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines, values, what records hold, counts, notes and findings; and so is what guards withhold of a run."""
+    sync: Syncs = request.getfixturevalue(f"{'sqlite' if kind == 'sqlite' else 'postgres'}_sync")
+    open_bulk = OpenedSqlTable.open_bulk
+    numbers = count()
+
+    @given(planned=plan_worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    def compare(planned: PlanWorld, fetches: list[list[Item]]) -> None:
+        monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk)
+        in_bulk = plans_of(sync, planned, fetches, name=f"staged-{next(numbers)}")
+        monkeypatch.setattr(OpenedSqlTable, "open_bulk", lambda *_: None)
+        by_pages = plans_of(sync, planned, fetches, name=f"paged-{next(numbers)}")
+        assert in_bulk == by_pages
+
+    compare()
+    assert None in sync.paths.answers

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from sync_pipelines.database.ledger import Ledger
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
@@ -25,6 +25,6 @@ def crashing_job(url: str) -> SyncJob[Any, Any]:
 
 def main(url: str, folder: Path, number: int, when: str) -> None:
     """Runs the sync and is killed when it notes a chunk in the ledger, before or after."""
-    counted = killed_at(Ledger.save_chunk, number, after=when == "after")
-    with page_by_page(), patch.object(Ledger, "save_chunk", counted):
+    counted = killed_at(Batches.save, number, after=when == "after")
+    with page_by_page(), patch.object(Batches, "save", counted):
         run_sync(crashing_job(url), settings=Settings(data_dir=folder))
