@@ -25,7 +25,7 @@ from sync_pipelines.engine.redaction import redact
 from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.changes.retry_failures import retry_failures
-from sync_pipelines.runner.failures.reconcile import causes_of_run
+from sync_pipelines.runner.failures.reconcile import CausesOfRun, causes_of_run
 from sync_pipelines.settings.model import load_settings
 
 _NO_ID = "(none)"
@@ -121,13 +121,13 @@ def _states(wanted: str | None) -> Sequence[str]:
 def _found(ledger: Ledger, name: str, states: Sequence[str], chosen: FailureFilter) -> _Found:
     failures, causes = Failures(ledger), RunCauses(ledger)
     newest = next(iter(causes.runs_before(name)), None)
-    now, gone = causes_of_run(causes, newest) if newest is not None else ((), ())
+    last = causes_of_run(causes, newest) if newest is not None else CausesOfRun()
     return _Found(
         groups=() if chosen.one_by_one else failures.groups(name, states, chosen.limit, MAX_SAMPLES),
         rows=failures.newest(name, states, chosen.limit) if chosen.one_by_one else (),
         count=failures.count(name, states),
-        new={each.fingerprint for each in now if each.is_new},
-        gone=gone,
+        new={each.fingerprint for each in last.found if each.is_new},
+        gone=last.gone,
         deliveries=Inbox(ledger).count(name, FAILED),
     )
 

@@ -68,6 +68,11 @@ class WrittenBatches(dict[BatchKey, BatchRow]):
         return {key.number for key, row in self.items() if key.part == part and not row.left}
 
     @property
+    def is_unsorted(self) -> bool:
+        """True if only the run's plan says what its batches are."""
+        return any(key.part == _UNSORTED for key in self)
+
+    @property
     def is_complete(self) -> bool:
         """True if all of the plan in staging tables is written."""
         return BatchKey(COMPLETE) in self

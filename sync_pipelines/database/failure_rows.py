@@ -135,14 +135,14 @@ class Retryable:
     Args:
         by_asking: True if the source can be asked for an item, so that no payload is needed.
         has_versions: True if an older payload can't overwrite a newer record.
-        in_doubt_until: Payloads from before that time may be older than the local records; None: none is.
+        uncertain_since: Payloads from before that time may be older than the local records; None: none is.
         due_at: Only those that are due by then; None: whenever they are.
         states: In which state.
     """
 
     by_asking: bool
     has_versions: bool
-    in_doubt_until: datetime | None = None
+    uncertain_since: datetime | None = None
     due_at: datetime | None = None
     states: tuple[str, ...] = (OPEN,)
 
@@ -150,5 +150,5 @@ class Retryable:
         """True if the payload of a failure can't overwrite anything newer."""
         if self.has_versions:
             return True
-        seen_at, in_doubt_until = failure.seen_at, self.in_doubt_until
-        return seen_at is not None and (in_doubt_until is None or seen_at >= in_doubt_until)
+        seen_at, uncertain_since = failure.seen_at, self.uncertain_since
+        return seen_at is not None and (uncertain_since is None or seen_at >= uncertain_since)

@@ -152,8 +152,8 @@ class Failures:
         has_payload: ColumnElement[bool] = table.c.payload.is_not(None)
         if not which.has_versions:
             is_newest: ColumnElement[bool] = table.c.seen_at.is_not(None)
-            if which.in_doubt_until is not None:
-                is_newest = and_(is_newest, table.c.seen_at >= which.in_doubt_until)
+            if which.uncertain_since is not None:
+                is_newest = and_(is_newest, table.c.seen_at >= which.uncertain_since)
             has_payload = and_(has_payload, is_newest)
         can_be = or_(has_payload, table.c.external_id.is_not(None)) if which.by_asking else has_payload
         conditions = [table.c.job == job, table.c.state.in_(which.states), table.c.action == UPSERT, can_be]

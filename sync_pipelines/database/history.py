@@ -231,18 +231,15 @@ class History:
             conditions.append(beginning.in_({each[:_INDEXED_CHARS] for each in texts}))
         return conditions
 
-    def purge(self, job: str, before: datetime) -> int:
-        """Forgets what was written before that time of the records of a job, a part at a time; gives how much."""
-        return sum(self._purge(table, job, before) for table in (self._rows, self._blocks))
+    def purge(self, job: str, before: datetime) -> bool:
+        """Forgets a part of what was written before that time of the records of a job. True if there may be more."""
+        with self._ledger.together():
+            return max(self._purge(table, job, before) for table in (self._rows, self._blocks)) == _ROWS_AT_ONCE
 
     def _purge(self, table: Table, job: str, before: datetime) -> int:
         old = select(table.c.id).where(table.c.job == job, table.c.at < before).order_by(table.c.at)
-        removed, count = 0, _ROWS_AT_ONCE
-        while count == _ROWS_AT_ONCE:
-            with self._ledger.transaction() as connection:
-                count = connection.execute(delete(table).where(table.c.id.in_(old.limit(_ROWS_AT_ONCE)))).rowcount
-            removed += count
-        return removed
+        with self._ledger.transaction() as connection:
+            return connection.execute(delete(table).where(table.c.id.in_(old.limit(_ROWS_AT_ONCE)))).rowcount
 
 
 def _row(written: Written) -> dict[str, Any]:

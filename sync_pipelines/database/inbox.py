@@ -288,13 +288,6 @@ class Inbox:
                 found |= {ids[row[0]]: row[1] for row in rows}
         return found
 
-    def has_applied_since(self, job: str, moment: datetime, actions: Collection[str]) -> bool:
-        """True if one of these became of a delivery of the job after that moment."""
-        table = self._table
-        query = select(table.c.id).where(table.c.finished_at > moment, table.c.job == job, table.c.state == APPLIED)
-        with self._ledger.transaction() as connection:
-            return connection.scalar(query.where(table.c.action.in_(list(actions))).limit(1)) is not None
-
     def _is_for(self, external_ids: Sequence[str]) -> ColumnElement[bool]:
         """True of deliveries for these items, by the index."""
         indexed = _ID_BEGINS.in_({each[:_INDEXED_CHARS] for each in external_ids})

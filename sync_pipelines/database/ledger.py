@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, event, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, event, func, insert, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url, shown_url
 from sync_pipelines.database.migrate import migrate
-from sync_pipelines.database.tables import WHOLE, LedgerTables, ledger_tables
+from sync_pipelines.database.tables import LedgerTables, ledger_tables
 from sync_pipelines.errors import ConfigurationError, RunError
 
 _INSERT_ROWS = 1_000
@@ -44,6 +45,7 @@ class RunRow:
     dagster_run_id: str | None
     options: Mapping[str, Any]
     started_at: datetime
+    apply_started_at: datetime | None = None
     completed_at: datetime | None = None
     outcome: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -64,14 +66,34 @@ class Ledger:
     def __init__(self, database: Engine) -> None:
         self.database = database
         self.tables: LedgerTables = ledger_tables(database.dialect.name)
+        self._open = threading.local()
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction; a ledger that does not answer fails the run in a clear sentence.
+    def together(self) -> Iterator[None]:
+        """Makes one transaction of all that this thread does with the ledger in the block; nothing slow belongs there.
 
         Raises:
             RunError: The ledger does not answer.
         """
+        with self.transaction() as connection:
+            outer = getattr(self._open, "connection", None)
+            self._open.connection = connection
+            try:
+                yield
+            finally:
+                self._open.connection = outer
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction, or the one of `together`; a ledger that does not answer fails the run in a clear sentence.
+
+        Raises:
+            RunError: The ledger does not answer.
+        """
+        together = getattr(self._open, "connection", None)
+        if together is not None:
+            yield together
+            return
         try:
             with self.database.begin() as connection:
                 yield connection
@@ -102,42 +124,24 @@ class Ledger:
 
     def run(self, run_id: str) -> RunRow | None:
         """The run of that id."""
-        return next(iter(self._runs(self.tables.runs.c.id == run_id, 1)), None)
+        return next(iter(self.find_runs(self.tables.runs.c.id == run_id, 1)), None)
 
     def latest_runs(self, job: str, limit: int = 20) -> list[RunRow]:
         """The newest runs of a sync job, newest first."""
-        return self._runs(self.tables.runs.c.job == job, limit)
+        return self.find_runs(self.tables.runs.c.job == job, limit)
 
     def run_of_dagster(self, dagster_run_id: str, job: str | None = None) -> RunRow | None:
         """The newest run (of that job) that the Dagster run carried out, or went on with."""
         runs = self.tables.runs
         condition = runs.c.dagster_run_id == dagster_run_id
-        return next(iter(self._runs(condition if job is None else condition & (runs.c.job == job), 1)), None)
+        return next(iter(self.find_runs(condition if job is None else condition & (runs.c.job == job), 1)), None)
 
-    def _runs(self, condition: Any, limit: int) -> list[RunRow]:
+    def find_runs(self, condition: ColumnElement[bool], limit: int) -> list[RunRow]:
+        """Returns the runs of which a condition holds, newest first."""
         runs = self.tables.runs
         query = select(runs).where(condition).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
         with self.transaction() as connection:
             return [_run_row(row) for row in connection.execute(query)]
-
-    def newer_applied_run(self, run_id: str) -> str | None:
-        """The id of a whole run of the same sync that began later than this one and has begun to apply, or None."""
-        runs = self.tables.runs
-        own = select(runs.c.job, runs.c.started_at).where(runs.c.id == run_id).subquery()
-        query = (
-            select(runs.c.id)
-            .where(
-                runs.c.job == own.c.job,
-                runs.c.kind.in_(WHOLE),
-                runs.c.id != run_id,
-                runs.c.started_at > own.c.started_at,
-                runs.c.apply_started_at.is_not(None),
-            )
-            .limit(1)
-        )
-        with self.transaction() as connection:
-            found: str | None = connection.execute(query).scalar()
-            return found
 
     def forget_runs(self, before: datetime) -> int:
         """Forgets runs that began before that time, with their errors, except the newest of each sync job.
@@ -160,19 +164,24 @@ class Ledger:
 
     def save_phase(
         self, run_id: str, phase: str, duration_ms: int, *, notes: Sequence[str] = (), dagster_run_id: str | None = None
-    ) -> None:
-        """Notes how long a phase took and what a person should know of it. A repeated phase counts anew."""
+    ) -> RunRow:
+        """Notes how long a phase took and what a person should know of it. A repeated phase counts anew.
+
+        Returns:
+            The run as it is now.
+        """
         runs = self.tables.runs
         with self.transaction() as connection:
-            row = connection.execute(select(runs.c.phase_ms, runs.c.notes).where(runs.c.id == run_id)).one()
-            known = [*(row.notes or [])]
-            values: dict[str, Any] = {
-                "phase_ms": {**(row.phase_ms or {}), phase: duration_ms},
-                "notes": known + [note for note in notes if note not in known],
-            }
-            if dagster_run_id is not None:
-                values["dagster_run_id"] = dagster_run_id
+            run = _run_row(connection.execute(select(runs).where(runs.c.id == run_id)).one())
+            run = replace(
+                run,
+                phase_ms={**run.phase_ms, phase: duration_ms},
+                notes=(*run.notes, *(note for note in notes if note not in run.notes)),
+                dagster_run_id=dagster_run_id or run.dagster_run_id,
+            )
+            values = {"phase_ms": run.phase_ms, "notes": list(run.notes), "dagster_run_id": run.dagster_run_id}
             connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+        return run
 
     def begin_apply(self, run_id: str, at: datetime) -> bool:
         """Notes that applying begins. True if an earlier attempt had begun and may have been broken off."""
@@ -329,6 +338,7 @@ def _run_row(row: Row[Any]) -> RunRow:
         dagster_run_id=row.dagster_run_id,
         options=row.options,
         started_at=row.started_at,
+        apply_started_at=row.apply_started_at,
         completed_at=row.completed_at,
         outcome=row.outcome,
         counts=row.counts or {},

@@ -28,12 +28,12 @@ from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outco
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
+from sync_pipelines.runner.changes.retry_failures import RetryRun
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
-from sync_pipelines.runner.runs.items_run import ItemsRun
 
 AnyJob = SyncJob[Any, Any]
-Items = TypeVar("Items", bound=ItemsRun)
+Items = TypeVar("Items", Drain, RetryRun)
 Event = AssetMaterialization | AssetCheckEvaluation | Output[None]
 
 

@@ -199,8 +199,8 @@ def tag_outcome(context: OpExecutionContext, outcome: str) -> None:
 @contextmanager
 def _sync_run(context: OpExecutionContext, job: AnyJob, kind: type[AnyRun]) -> Iterator[AnyRun]:
     with failing_clearly(context), open_workspace() as workspace:
-        if kind.kind != FULL:  # a job's own tag says what it does unless it is asked for something else
-            context.instance.add_run_tags(context.run_id, {KIND_TAG: kind.kind})
+        if kind.kind.name != FULL:  # a job's own tag says what it does unless it is asked for something else
+            context.instance.add_run_tags(context.run_id, {KIND_TAG: kind.kind.name})
         yield kind(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
 
 

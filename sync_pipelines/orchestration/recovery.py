@@ -19,7 +19,7 @@ from dagster import (
 
 from sync_pipelines.database.leases import Lease
 from sync_pipelines.orchestration.tags import OUTCOME_TAG, SYNC_TAG
-from sync_pipelines.runner.context.processes import is_dead
+from sync_pipelines.runner.context.lease import is_dead
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 
 LOOK_EVERY_S = 10

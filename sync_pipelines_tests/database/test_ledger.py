@@ -17,12 +17,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BATCH, EARLIER, REFUSED, STAGED, Batches, BatchKey, BatchRow
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.inbox import APPLIED, FAILED, Inbox, Settled
 from sync_pipelines.database.ledger import ErrorRow, RunRow, open_ledger
 from sync_pipelines.database.migrate import HEAD
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import ledger_tables
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines_tests.children import Child
@@ -223,9 +223,9 @@ class TestRuns:
             ledger.start_run(run_row())
             ledger.begin_apply("run-1", AT)
             ledger.finish_run("run-1", outcome="failed", counts={}, failure="on_complete", applied_all=True, at=AT)
-            assert RunQueries(ledger).in_doubt_until("stock") is None
+            assert AppliedSince(ledger, "stock").uncertain_since() is None
             ledger.begin_apply("run-1", AT)
-            assert RunQueries(ledger).in_doubt_until("stock") == run_row().started_at
+            assert AppliedSince(ledger, "stock").uncertain_since() == run_row().started_at
 
     def test_a_batch_is_noted_with_its_errors_or_not_at_all(self, database_url: str) -> None:
         with open_ledger(database_url) as ledger:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BATCH, COMPLETE, EARLIER, REFUSED, STAGED, Batches, BatchKey
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.failures import Failures
@@ -92,11 +93,12 @@ def test_what_was_applied_is_known_whatever_the_run_failed_of(ledger: Ledger) ->
 
 
 def test_only_runs_that_broke_off_leave_unknown_what_they_have_applied(ledger: Ledger) -> None:
-    queries = RunQueries(ledger)
     in_doubt = ("off", "stopped", "pages", "spans", "odd", "refused", "done", "again")
     for job in in_doubt:
-        assert queries.in_doubt_until(job) == runs_of(ledger, job)[-1].started_at, job
-    assert [queries.in_doubt_until(job) for job in ("shop", "hooks", "starts", "guarded", "noted")] == [None] * 5
+        assert AppliedSince(ledger, job).uncertain_since() == runs_of(ledger, job)[-1].started_at, job
+    assert [AppliedSince(ledger, job).uncertain_since() for job in ("shop", "hooks", "starts", "guarded", "noted")] == [
+        None
+    ] * 5
 
 
 def test_deletes_were_withheld_where_we_said_so_and_not_where_a_target_did(ledger: Ledger) -> None:

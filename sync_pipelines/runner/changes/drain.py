@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Settled
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import SUCCEEDED, Outcome
@@ -31,7 +31,7 @@ from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
-from sync_pipelines.runner.runs.items_run import ItemsRun
+from sync_pipelines.runner.runs.session import DRAINING, RunSession
 from sync_pipelines.runner.write.plan_writer import error_row
 from sync_pipelines.runner.write.record_history import Recorder
 
@@ -66,10 +66,16 @@ class Applied:
     message: str | None = None
 
 
-class Drain(ItemsRun):
-    """Applies the deliveries of a sync job that wait."""
+class Drain:
+    """Applies the deliveries of a sync job that wait.
 
-    kind = DRAIN
+    Args:
+        job: The sync job.
+        workspace: Ledger with what is to be applied, clock.
+        report: The run log.
+        dagster_run_id: The Dagster run that carries it out, if any.
+        wait_s: Seconds to wait at most for another run of the same sync.
+    """
 
     def __init__(
         self,
@@ -79,7 +85,10 @@ class Drain(ItemsRun):
         dagster_run_id: str | None = None,
         wait_s: float = 0.0,
     ) -> None:
-        super().__init__(job, workspace, report, dagster_run_id, wait_s)
+        self.job = job
+        self._workspace = workspace
+        self._report = report or RunReport()
+        self._session = RunSession(job, workspace, DRAINING, self._report, dagster_run_id, wait_s)
         self.applied: list[Applied] = []
         self._batch_size = _FIRST_BATCH_SIZE
 
@@ -92,13 +101,18 @@ class Drain(ItemsRun):
             FetchError: The source does not answer; what needs no answer of it is applied.
             ConfigurationError: The target does not fit its database.
         """
-        with self._leased() as (run_id, held):
+        with self._session.leased() as held:
             started_at = self._workspace.clock()
-            self._unsure_until = RunQueries(self._workspace.ledger).last_applied_at(self.job.name, started_at)
-            with self._under_way(run_id, held, {}, started_at) as driver:
-                self._drain(run_id, driver, limits or DrainLimits(), sleep)
+            self._unsure_until = AppliedSince(self._workspace.ledger, self.job.name).until(started_at)
+            with self._session.items_phase(held, {}, started_at, list) as driver:
+                self._drain(self._session.run_id, driver, limits or DrainLimits(), sleep)
         assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
         return self.results
+
+    @property
+    def results(self) -> SyncResults | None:
+        """What the run did, once it has ended, well or not; None if it never began."""
+        return self._session.results
 
     def _drain(self, run_id: str, driver: TargetDriver, limits: DrainLimits, sleep: Callable[[float], object]) -> None:
         began_s = last_arrival_s = time.monotonic()

@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, VANISHED, FailureRow, Retryable
 from sync_pipelines.database.history import Writer
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import RETRY
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import checked_external_id
@@ -26,7 +26,7 @@ from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import FailureNotes
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
-from sync_pipelines.runner.runs.items_run import ItemsRun
+from sync_pipelines.runner.runs.session import RETRYING, RunSession
 from sync_pipelines.runner.write.plan_writer import error_row
 from sync_pipelines.runner.write.record_history import Recorder
 from sync_pipelines.settings.model import Settings
@@ -94,15 +94,21 @@ def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | No
     return Retryable(
         by_asking=job.fetch_one is not None,
         has_versions=job.get_version is not None,
-        in_doubt_until=RunQueries(workspace.ledger).in_doubt_until(job.name),
+        uncertain_since=AppliedSince(workspace.ledger, job.name).uncertain_since(),
         due_at=now if job.retry is not None else None,
     )
 
 
-class RetryRun(ItemsRun):
-    """Tries the failures of a sync job again."""
+class RetryRun:
+    """Tries the failures of a sync job again.
 
-    kind = RETRY
+    Args:
+        job: The sync job.
+        workspace: Ledger with the failures, clock.
+        report: The run log.
+        dagster_run_id: The Dagster run that carries it out, if any.
+        wait_s: Seconds to wait at most for another run of the same sync.
+    """
 
     def __init__(
         self,
@@ -112,7 +118,10 @@ class RetryRun(ItemsRun):
         dagster_run_id: str | None = None,
         wait_s: float = 0.0,
     ) -> None:
-        super().__init__(job, workspace, report, dagster_run_id, wait_s)
+        self.job = job
+        self._workspace = workspace
+        self._report = report or RunReport()
+        self._session = RunSession(job, workspace, RETRYING, self._report, dagster_run_id, wait_s)
         self._failures = workspace.failures
         self._batches_done = self._done = self._vanished = 0
 
@@ -123,20 +132,25 @@ class RetryRun(ItemsRun):
                 f"{self.job.name}: certain ids and everything exclude each other; give one of them"
             )
         try:
-            with self._leased() as (run_id, held):
+            with self._session.leased() as held:
                 started_at = self._workspace.clock()
                 which = what_is_due(self.job, self._workspace, None if everything or external_ids else started_at)
                 if everything:
                     which = replace(which, states=(OPEN, GIVEN_UP))
                 named = self._named(external_ids, which)
                 options = {"only": sorted(set(external_ids)), "everything": everything}
-                with self._under_way(run_id, held, options, started_at) as driver:
-                    self._retry(run_id, driver, which, named)
+                with self._session.items_phase(held, options, started_at, self._notes) as driver:
+                    self._retry(self._session.run_id, driver, which, named)
         except RunError as error:
             error.results = self.results
             raise
         assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
         return self.results
+
+    @property
+    def results(self) -> SyncResults | None:
+        """What the run did, once it has ended, well or not; None if it never began."""
+        return self._session.results
 
     def _notes(self) -> list[str]:
         return [f"{self._vanished:,} failed items are no longer in the source"] if self._vanished else []

@@ -1,22 +1,26 @@
-"""Holding the lease of a sync while a run works: renewed in the background, checked before every write."""
+"""The lease of a sync while a run works: renewed in the background, checked before every write; lost by the dead."""
 
 from __future__ import annotations
 
+import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from sqlalchemy import Connection
 
 from sync_pipelines.database.leases import Holder, Lease, Leases
 from sync_pipelines.errors import ConfigurationError, LeaseLostError, SyncBusyError
-from sync_pipelines.runner.context.processes import describe_process, is_dead, own_process
 from sync_pipelines.runner.context.workspace import Workspace
 
 _RENEWALS_PER_TTL = 4
 _LOOK_EVERY_S = 0.25
+_PROC = Path("/proc")
+_UNKNOWN = ""
 
 
 class HeldLease:
@@ -159,3 +163,44 @@ def renewing(held: HeldLease) -> Iterator[HeldLease]:
     finally:
         stop.set()
         thread.join()
+
+
+def describe_process() -> str:
+    """This process for people: `process 4711 on shop-1`."""
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+def own_process() -> str:
+    """This process for `is_dead`; empty where the system does not tell (it is not Linux)."""
+    return _identity(os.getpid())
+
+
+def is_dead(process: str) -> bool:
+    """True if the process certainly does not live any more; False if it lives, or nobody here can know.
+
+    Args:
+        process: What `own_process` gave there.
+    """
+    machine, _, pid = process.rpartition(" ")[0].rpartition(" ")
+    if not machine or not pid.isdecimal() or machine != _machine():
+        return False
+    return _identity(int(pid)) != process
+
+
+def _identity(pid: int) -> str:
+    """Boot, process namespace, number and start of a process: a number alone is used again."""
+    machine = _machine()
+    try:
+        # the name in parentheses may hold anything; the start is the 20th field after it
+        started = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return f"{machine} {pid} {started[19]}" if machine and started[0] not in {"Z", "X"} else _UNKNOWN
+    except (OSError, IndexError):
+        return _UNKNOWN
+
+
+def _machine() -> str:
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return _UNKNOWN

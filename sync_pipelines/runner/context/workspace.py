@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -106,15 +106,23 @@ class Workspace:
 
     def clean_up(self) -> None:
         """Removes files of runs, runs, plans and deliveries that are older than the settings keep them."""
-        self.clean_up_ledger()
-        keep = self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
-        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp(), keep)
+        self.remove_files(self.clean_up_ledger())
 
-    def clean_up_ledger(self) -> None:
-        """Removes runs, deliveries and resolved failures that are older than the settings keep them."""
-        self.ledger.forget_runs(self.clock() - self.keep_runs)
-        self.inbox.purge(self.clock() - self.keep_deliveries)
-        self.failures.purge(self.clock() - self.keep_runs)
+    def clean_up_ledger(self) -> set[str]:
+        """Removes runs, plans, deliveries and resolved failures that are older than the settings keep them.
+
+        Returns:
+            The plans that can still be applied, whose files must stay.
+        """
+        with self.ledger.together():
+            self.ledger.forget_runs(self.clock() - self.keep_runs)
+            self.inbox.purge(self.clock() - self.keep_deliveries)
+            self.failures.purge(self.clock() - self.keep_runs)
+            return self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
+
+    def remove_files(self, keep: Collection[str]) -> None:
+        """Removes files of runs that are older than the settings keep them, but those of plans that can be applied."""
+        self.store.remove_older_than((self.clock() - self.keep_snapshots).timestamp(), keep)
 
 
 @contextmanager

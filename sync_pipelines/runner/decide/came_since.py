@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.run_queries import RunQueries, took_all_items
+from sync_pipelines.database.run_queries import took_all_items
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.errors import SyncPipelinesError
@@ -52,9 +53,8 @@ def came_since(job: SyncJob[Any, Any], workspace: Workspace, plan: PlanRow, driv
     """
     if not plan.counts.get(Action.DELETE.value):
         return CameSince()
-    history = RunQueries(workspace.ledger)
-    found = history.came_since(job.name, plan.created_at, by_asking=job.fetch_one is not None)
-    later = history.fetched_since(job.name, plan.created_at)
+    since = AppliedSince(workspace.ledger, job.name, asks_source=job.fetch_one is not None)
+    found, later = since.item_ids(plan.created_at), since.fetches(plan.created_at)
     if not later:
         return CameSince(found)
     files = files_of_plan(workspace, plan.id, plan.kind)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.missed_fetches import CountedFetch
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.context.workspace import Workspace
@@ -80,8 +80,8 @@ class DeleteDelay:
 
     def _came_since(self, latest: CountedFetch) -> set[str]:
         """Whose items have come by themselves since the fetch that was counted last: they were not missing any more."""
-        history, by_asking = RunQueries(self._workspace.ledger), self._job.fetch_one is not None
-        return history.came_since(self._job.name, latest.started_at, by_asking=by_asking)
+        asks_source = self._job.fetch_one is not None
+        return AppliedSince(self._workspace.ledger, self._job.name, asks_source=asks_source).item_ids(latest.started_at)
 
     def due(self, missing: Sequence[str]) -> list[str]:
         """Those of the missing records that are to be deleted now; the others are spared.

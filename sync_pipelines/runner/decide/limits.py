@@ -115,15 +115,18 @@ def limits_of(
     job: SyncJob[Any, Any], workspace: Workspace, run_id: str, files: RunFiles, driver: TargetDriver
 ) -> Limits:
     """The guards of a run of that job."""
-    released = workspace.plans.released(job.name)
-    last_fetched = RunQueries(workspace.ledger).last_fetched(job.name, released)
-    return Limits(job.guards or NO_LIMITS, files, driver, last_fetched, _earlier_verdict(workspace, run_id))
+    with workspace.ledger.together():
+        released = workspace.plans.released(job.name)
+        last_fetched = RunQueries(workspace.ledger).last_fetched(job.name, released)
+        earlier = _earlier_verdict(workspace, run_id)
+    return Limits(job.guards or NO_LIMITS, files, driver, last_fetched, earlier)
 
 
 def _earlier_verdict(workspace: Workspace, run_id: str) -> Verdict:
     """What guards said of a run before it began to write, which a diff that is made again does not undo."""
     plan = workspace.plans.withheld_of(run_id)
-    if plan is None or not RunQueries(workspace.ledger).has_begun_to_apply(run_id):
+    run = workspace.ledger.run(run_id) if plan is not None else None
+    if plan is None or run is None or run.apply_started_at is None:
         return Verdict()
     return Verdict(plan.guarded, frozenset(action for action in Action if plan.counts.get(action.value)))
 

@@ -1,4 +1,4 @@
-"""What the end of a run means for failures: its errors are noted and told by cause, others are over."""
+"""What the end of a run means for failures: its errors are noted and told by cause, others are resolved."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from upath import UPath
 
 from sync_pipelines.database.failure_rows import DELETE, UPSERT, VANISHED, Unresolved
 from sync_pipelines.database.ledger import ErrorRow, RunRow
+from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.run_causes import GONE, KNOWN, NEW, CauseRow, RunCauses
 from sync_pipelines.database.run_queries import took_all_items
 from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE
@@ -30,9 +31,40 @@ _NOTED_CHARS = 4_000_000
 _COMPARED = (FULL, APPLY, DRY_RUN)
 
 
-def note_run(
-    workspace: Workspace, job: SyncJob[Any, Any], run_id: str, failure: str | None, *, applied_all: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class CausesOfRun:
+    """The errors of a run by cause, and the causes that are gone since the run before."""
+
+    found: tuple[Cause, ...] = ()
+    gone: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndingRun:
+    """A run that is about to end.
+
+    Args:
+        run: Its row in the ledger.
+        withheld: What guards have withheld of it.
+        has_errors: False if none of its items has failed.
+        failure: Why it failed as a whole, None if it did not.
+        applied_all: True if everything that it was to write is written.
+    """
+
+    run: RunRow
+    withheld: PlanRow | None
+    has_errors: bool
+    failure: str | None
+    applied_all: bool
+
+    @property
+    def is_compared(self) -> bool:
+        """True if what the run did not meet is gone: it took all items, was done, and nothing was kept from it."""
+        is_whole = self.run.kind in (FULL, DRY_RUN) and took_all_items(self.run.options)
+        return is_whole and self.failure is None and not _has_updates(self.withheld)
+
+
+def note_run(workspace: Workspace, job: SyncJob[Any, Any], ending: EndingRun) -> CausesOfRun | None:
     """Keeps the causes of a run's errors; of a whole run, notes its failures and resolves others.
 
     May be called again, after a crash or for a second ending.
@@ -40,52 +72,41 @@ def note_run(
     Args:
         workspace: Has the ledger and the files.
         job: The sync job.
-        run_id: A run that is about to end.
-        failure: Why it failed as a whole, None if it did not.
-        applied_all: True if everything that it was to write is written.
+        ending: The run.
+
+    Returns:
+        Its causes; None if they are what the ledger has of them.
     """
-    run = workspace.ledger.run(run_id)
-    if run is None:
-        return
-    notes = _RunNotes(workspace, job, run) if run.kind in WHOLE else None
-    note_causes(workspace, run, failure, notes)
-    if notes is not None and applied_all:
-        _Resolving(workspace, job, run).resolve()
+    run = ending.run
+    causes = None
+    if ending.has_errors or ending.is_compared:
+        notes = _RunNotes(workspace, job, run) if ending.has_errors and run.kind in WHOLE else None
+        causes = _note_causes(workspace, ending, notes)
+    if run.kind in WHOLE and ending.applied_all:
+        _Resolving(workspace, job, run, ending.withheld).resolve()
+    return causes
 
 
-def note_causes(workspace: Workspace, run: RunRow, failure: str | None, notes: _RunNotes | None = None) -> None:
-    """Keeps the causes of a run's errors, compared with those of the last run that took all items.
-
-    Args:
-        workspace: Has the ledger.
-        run: A run that is about to end.
-        failure: Why it failed as a whole, None if it did not.
-        notes: Notes the errors as well.
-    """
-    causes = RunCauses(workspace.ledger)
+def _note_causes(workspace: Workspace, ending: EndingRun, notes: _RunNotes | None) -> CausesOfRun:
+    """Keeps the causes of a run's errors, compared with those of the last run that took all items."""
+    run, causes = ending.run, RunCauses(workspace.ledger)
     counter, last = CauseCounter(), 0
-    for page in causes.error_pages(run.id):
+    for page in causes.error_pages(run.id) if ending.has_errors else ():
         templates = [template_of(row.exception_type, row.message, row.external_id) for _, row in page]
         for (number, row), template in zip(page, templates, strict=True):
             counter.add(row.exception_type, template, row.external_id)
             last = max(last, number)
         if notes is not None:
             notes.note(page, templates)
-    is_compared = _is_compared(run, failure) and not _withholds_updates(workspace, run.id)
-    if not last and not is_compared:
-        return
-    before = _causes_before(workspace, causes, run) if run.kind in _COMPARED else None
-    causes.keep(run.id, _compared(counter.causes(), before, with_gone=is_compared), last)
+    with workspace.ledger.together():
+        before = _causes_before(workspace, causes, run) if run.kind in _COMPARED else None
+        rows = _compared(counter.causes(), before, with_gone=ending.is_compared)
+        causes.keep(run.id, rows, last)
+    return _causes(rows)
 
 
-def _is_compared(run: RunRow, failure: str | None) -> bool:
-    """True if what the run did not meet is gone: it took all items and was done."""
-    return run.kind in (FULL, DRY_RUN) and failure is None and took_all_items(run.options)
-
-
-def _withholds_updates(workspace: Workspace, run_id: str) -> bool:
-    """True if guards have kept items of the run from being tried: that they have not failed says nothing."""
-    withheld = workspace.plans.withheld_of(run_id)
+def _has_updates(withheld: PlanRow | None) -> bool:
+    """True if guards have kept items of a run from being tried: that they have not failed says nothing."""
     return withheld is not None and bool(withheld.counts["update"])
 
 
@@ -94,9 +115,9 @@ def _causes_before(workspace: Workspace, causes: RunCauses, run: RunRow) -> list
     found: dict[str, Cause] = {}
     runs = causes.runs_before(run.job, run.id)
     for each in runs:
-        for cause in causes_of_run(causes, each)[0]:
+        for cause in causes_of_run(causes, each).found:
             found.setdefault(cause.fingerprint, cause)
-        if not _withholds_updates(workspace, each):
+        if not _has_updates(workspace.plans.withheld_of(each)):
             break
     return list(found.values()) if runs else None
 
@@ -113,13 +134,17 @@ def _cause_row(cause: Cause, state: str) -> CauseRow:
     return CauseRow(cause.exception_type, cause.template, cause.count, cause.sample_ids, state)
 
 
-def causes_of_run(causes: RunCauses, run_id: str) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
-    """The causes of a run as the ledger has them, and those that are gone since the run before."""
+def causes_of_run(causes: RunCauses, run_id: str) -> CausesOfRun:
+    """Returns the causes of a run as the ledger has them."""
+    return _causes(causes.of_run(run_id))
+
+
+def _causes(rows: Iterable[CauseRow]) -> CausesOfRun:
     kept: tuple[list[Cause], list[Cause]] = ([], [])
-    for row in causes.of_run(run_id):
+    for row in rows:
         cause = Cause(row.exception_type, row.template, row.count, row.sample_ids, is_new=row.state == NEW)
         kept[row.state == GONE].append(cause)
-    return tuple(kept[0]), tuple(kept[1])
+    return CausesOfRun(tuple(kept[0]), tuple(kept[1]))
 
 
 class _RunNotes:
@@ -194,28 +219,23 @@ def _payload(row: SnapshotRow | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Over:
-    """Failures that a run has shown to be over."""
+class _Resolved:
+    """Keys of failures that a run has shown to be resolved."""
 
-    went_through: list[str]
+    succeeded: list[str]
     vanished: list[str]
 
 
 class _Resolving:
-    """Finds the failures that a run which is done has shown to be over."""
+    """Finds the failures that a run which is done has shown to be resolved."""
 
-    def __init__(self, workspace: Workspace, job: SyncJob[Any, Any], run: RunRow) -> None:
+    def __init__(self, workspace: Workspace, job: SyncJob[Any, Any], run: RunRow, withheld: PlanRow | None) -> None:
         self._workspace = workspace
         self._job = job
         self._run = run
-        self._withheld = self._withheld_files()
+        self._withheld = files_of_plan(workspace, withheld.id, withheld.kind) if withheld is not None else None
         self._is_whole = run.kind == FULL and took_all_items(run.options) and self._withheld is None
         self._all_ids_known = True
-
-    def _withheld_files(self) -> RunFiles | None:
-        """The files of what guards have withheld of the run; None if they have withheld nothing."""
-        plan = self._workspace.plans.withheld_of(self._run.id)
-        return files_of_plan(self._workspace, plan.id, plan.kind) if plan is not None else None
 
     def resolve(self) -> None:
         """Notes them as resolved, a part at a time."""
@@ -224,9 +244,9 @@ class _Resolving:
             return
         failures, now = self._workspace.failures, self._workspace.clock()
         for part in failures.unresolved(self._run.job, self._run.id, seen_until):
-            over = self._over(part)
-            failures.resolve(self._run.job, over.went_through, self._run.id, now)
-            failures.resolve(self._run.job, over.vanished, VANISHED, now)
+            resolved = self._resolved(part)
+            failures.resolve(self._run.job, resolved.succeeded, self._run.id, now)
+            failures.resolve(self._run.job, resolved.vanished, VANISHED, now)
 
     def _seen_until(self) -> datetime | None:
         """When the run's items were fetched; None if it says nothing of failures."""
@@ -239,15 +259,15 @@ class _Resolving:
             return None  # a source that gives nothing looks like a broken one
         return self._run.started_at
 
-    def _over(self, part: Sequence[Unresolved]) -> _Over:
+    def _resolved(self, part: Sequence[Unresolved]) -> _Resolved:
         wanted = {each_id for each in part for each_id in each.ids()}
         seen, withheld = self._seen(wanted), self._withheld_of(wanted)
         # a fetch has an item's id as the source writes it, a plan as the target does
-        went_through = [each.key for each in part if seen & each.ids() and not withheld & each.ids()]
+        succeeded = [each.key for each in part if seen & each.ids() and not withheld & each.ids()]
         if not self._is_whole:
-            return _Over(went_through, [])
-        known = set(went_through)
-        return _Over(went_through, [each.key for each in part if each.key not in known and self._is_gone(each)])
+            return _Resolved(succeeded, [])
+        known = set(succeeded)
+        return _Resolved(succeeded, [each.key for each in part if each.key not in known and self._is_gone(each)])
 
     def _withheld_of(self, wanted: set[str]) -> set[str]:
         """Which of these ids guards have withheld of the run."""

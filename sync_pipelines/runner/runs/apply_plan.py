@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import getpass
 from dataclasses import dataclass
-from functools import cached_property
 from uuid import uuid4
 
+from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.run_queries import RunQueries
-from sync_pipelines.database.tables import APPLY
 from sync_pipelines.engine.redaction import redact
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ConfigurationError, PlanError, TooManyFailedError
@@ -22,9 +20,8 @@ from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_file import files_of_plan, read_failed
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import anew, find_plan, gone, not_open
-from sync_pipelines.runner.runs.accounts import require_good_accounts
 from sync_pipelines.runner.runs.full_run import SyncRun
-from sync_pipelines.runner.runs.results import results_of_run
+from sync_pipelines.runner.runs.session import APPLYING, RunSession
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.snapshots.parquet_pages import read_summary
 
@@ -65,13 +62,7 @@ def _user() -> str:
 class PlanRun(SyncRun):
     """Applies a plan. Calls `on_start` before anything is written, and `on_complete` afterwards."""
 
-    kind = APPLY
-    undone = "nothing was written"
-
-    @cached_property
-    def _attempt(self) -> str:
-        """Of its own, so that two processes that go on with one plan exclude each other."""
-        return str(uuid4())
+    kind = APPLYING
 
     def apply_kept(self, given: str, reason: str | None = None, released_by: str | None = None) -> SyncResults:
         """Applies the plan; goes on where an earlier attempt broke off.
@@ -93,33 +84,30 @@ class PlanRun(SyncRun):
         if plan.job != self.job.name:
             raise ConfigurationError(f"the plan {plan.id} is one of {plan.job!r}, not of {self.job.name!r}")
         release = _release(plan, reason, released_by)
-        with self._leased(self._attempt, keep=False) as held:
-            run_id = self._claimed(plan, self._attempt)
-            notes_of_release = self._note_release(find_plan(self._workspace, plan.id), run_id, release)
+        attempt = str(uuid4())  # of its own, so that two processes that go on with one plan exclude each other
+        session = self._session()
+        with session.leased(attempt) as held:
+            session.run_id = self._claimed(plan, attempt)
+            run = self._ledger.run(session.run_id)
+            if run is None:
+                session.start({"plan": plan.id, "kind": plan.kind}, clean_up=False)
+            else:
+                session.run = run
+            notes_of_release = self._note_release(find_plan(self._workspace, plan.id), session.run, release)
             try:
-                with self._phase(run_id, "apply") as notes:
-                    self._on_start()
+                with session.phase("apply") as notes:
+                    session.on_start()
                     notes.extend(notes_of_release)
-                    notes.extend(self._apply_checked(plan, run_id, held))
-                    require_good_accounts(self.job, self._workspace, run_id)
+                    notes.extend(self._apply_checked(plan, session, held))
+                    session.require_good_accounts()
             except TooManyFailedError:
                 self._workspace.plans.finish(plan.id, self._workspace.clock())  # for all of it is applied
                 raise
-            results = self._finish(run_id, None, applied_all=True)
+            results = session.finish(None, applied_all=True)
             self._workspace.plans.finish(plan.id, self._workspace.clock())
             self._report.finished(results)
-            self._on_complete(results)
+            session.on_complete(results)
         return results
-
-    def _fail(self, run_id: str, phase: str, began_s: float, notes: list[str], error: Exception) -> SyncResults:
-        run = self._ledger.run(run_id)
-        if run is not None and run.completed_at is not None and self._was_taken_over():
-            return results_of_run(self._workspace, run_id)  # whoever went on with the very same run has told its end
-        return super()._fail(run_id, phase, began_s, notes, error)
-
-    def _was_taken_over(self) -> bool:
-        lease = self._workspace.leases.of_job(self.job.name)
-        return lease is None or lease.holder.run_id != self._attempt
 
     def _claimed(self, plan: PlanRow, attempt: str) -> str:
         """The run that applies the plan: a new one, or the one of an attempt that broke off."""
@@ -128,12 +116,11 @@ class PlanRun(SyncRun):
         run_id = self._workspace.plans.claim(plan.id, attempt, self._workspace.clock())
         if run_id is None:
             raise not_open(find_plan(self._workspace, plan.id))
-        if self._ledger.run(run_id) is None:
-            self._start(run_id, {"plan": plan.id, "kind": plan.kind})
         return run_id
 
-    def _apply_checked(self, plan: PlanRow, run_id: str, held: HeldLease) -> list[str]:
-        self._require_made_for(plan, run_id)
+    def _apply_checked(self, plan: PlanRow, session: RunSession, held: HeldLease) -> list[str]:
+        run_id = session.run_id
+        self._require_made_for(plan, session)
         files = files_of_plan(self._workspace, plan.id, plan.kind)
         planned = PlanSummary.of_summary(read_summary(files.plan))
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
@@ -145,11 +132,11 @@ class PlanRun(SyncRun):
             since = came_since(self.job, self._workspace, plan, driver)
             check = ConflictCheck(self.job, driver, in_doubt=verify, came_since=since)
             rules = RunRules.for_changes(self.job, driver, self._workspace.versions, check)
-            applier = PlanWriter(run_id, self._workspace, rules, self._report, verify=verify)
+            applier = PlanWriter(session.run, session.batches, self._workspace, rules, self._report, verify=verify)
             applier.apply_plan(files, planned)
         return check.notes()
 
-    def _note_release(self, plan: PlanRow, run_id: str, release: Release | None) -> list[str]:
+    def _note_release(self, plan: PlanRow, run: RunRow, release: Release | None) -> list[str]:
         """Keeps who has released what guards had withheld, and why; gives what a person should know of it.
 
         What an attempt that broke off may have written stays theirs who released it then.
@@ -157,17 +144,17 @@ class PlanRun(SyncRun):
         if release is None:
             return []
         notes = [f"released by {release.released_by}: {release.reason}"]
-        if plan.reason and plan.released_by and RunQueries(self._ledger).has_begun_to_apply(run_id):
+        if plan.reason and plan.released_by and run.apply_started_at is not None:
             first = f"released by {plan.released_by}: {plan.reason}"
             notes = [first, *(f"gone on with, {each}" for each in notes if each != first)]
         else:
             self._workspace.plans.note_reason(plan.id, release.reason, release.released_by)
         return [*notes, *(f"guarded: {each}" for each in plan.guarded)]
 
-    def _require_made_for(self, plan: PlanRow, run_id: str) -> None:
+    def _require_made_for(self, plan: PlanRow, session: RunSession) -> None:
         if made_for(self.job) == plan.made_for:
             return
-        if not self._workspace.batches.of_run(run_id):
+        if not session.batches:
             self._workspace.plans.give_back(plan.id)
         raise PlanError(
             f"{self.job.name}: the target or the declaration has changed since the plan {plan.id} was made, and it may "

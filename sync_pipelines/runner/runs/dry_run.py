@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
-from sync_pipelines.runner.runs.accounts import require_balance
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.runner.runs.session import PLANNING
 from sync_pipelines.snapshots.store import RunFiles
 
 _LINES_SHOWN = 20
@@ -21,8 +20,7 @@ _LINES_SHOWN = 20
 class DryRun(SyncRun):
     """Fetches, compares, and leaves a plan that `apply_plan` can apply. Calls `on_start`, but no `on_complete`."""
 
-    kind = DRY_RUN
-    applies = False
+    kind = PLANNING
 
     def _compare(
         self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, noted: WrittenBatches
@@ -51,9 +49,10 @@ class DryRun(SyncRun):
         Raises:
             AccountsError: The outcomes do not add up.
         """
-        with self._phase(plan.run_id, "plan"):
-            require_balance(self.job, self._workspace, plan.run_id)
-        results = self._finish(plan.run_id, None, applied_all=False)
+        session = self._session(plan.run_id)
+        with session.phase("plan"):
+            session.require_good_accounts()
+        results = session.finish(None, applied_all=False)
         for entry in first_entries(self._workspace.store.files_of(plan.run_id), _LINES_SHOWN):
             self._report.result(f"plan: {entry_line(entry)}")
         if results.planned is not None and results.planned.writes > _LINES_SHOWN:

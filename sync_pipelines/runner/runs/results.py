@@ -1,74 +1,176 @@
-"""Puts a run's results together from what the ledger and the run's files say was done."""
+"""The results of a run, put together from what the ledger and the run's files say was done, and whether they add up."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.ledger import ErrorRow, RunRow
+from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
-from sync_pipelines.errors import RunError
+from sync_pipelines.errors import AccountsError, RunError, TooManyFailedError
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.failures.reconcile import causes_of_run
+from sync_pipelines.runner.failures.reconcile import CausesOfRun, causes_of_run
 from sync_pipelines.runner.plans.plan_file import files_of_plan, read_duplicates
 from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
 
 
+@dataclass(frozen=True, slots=True)
+class KnownRun:
+    """Holds what the ledger has of a run.
+
+    Args:
+        workspace: Has the files as well.
+        run: Its row.
+        batches: What it has written.
+        withheld: What guards have withheld of it.
+        errors: Its first errors.
+        causes: Its errors by cause.
+    """
+
+    workspace: Workspace
+    run: RunRow
+    batches: WrittenBatches
+    withheld: PlanRow | None
+    errors: Sequence[ErrorRow]
+    causes: CausesOfRun
+
+    @staticmethod
+    def of(workspace: Workspace, run_id: str) -> KnownRun:
+        """Asks the ledger, in one transaction.
+
+        Raises:
+            RunError: The ledger does not know the run.
+        """
+        ledger = workspace.ledger
+        with ledger.together():
+            run = ledger.run(run_id)
+            if run is None:
+                raise RunError(f"the ledger has no run {run_id}")
+            return KnownRun(
+                workspace,
+                run,
+                workspace.batches.of_run(run_id),
+                workspace.plans.withheld_of(run_id),
+                ledger.errors(run_id, MAX_LISTED),
+                causes_of_run(RunCauses(ledger), run_id),
+            )
+
+    def results(self) -> SyncResults:
+        """Returns the results of the run, complete or as far as it got."""
+        run, withheld, files = self.run, self.withheld, self._files()
+        counts, fetched = self._counts(files)
+        completed_at = run.completed_at or self.workspace.clock()
+        return SyncResults(
+            name=run.job,
+            run_id=run.id,
+            started_at=run.started_at,
+            completed_at=completed_at,
+            duration_ms=round((completed_at - run.started_at).total_seconds() * 1000),
+            fetched=fetched,
+            created=counts.created,
+            updated=counts.updated,
+            deleted=counts.deleted,
+            unchanged=counts.unchanged,
+            skipped=counts.skipped,
+            error_count=counts.failed + counts.failed_deletes,
+            failed_deletes=counts.failed_deletes,
+            duplicate_count=counts.duplicate,
+            recovered=counts.recovered,
+            errors=tuple(_sync_error(row) for row in self.errors),
+            duplicates=_duplicates(files),
+            causes=self.causes.found,
+            gone_causes=self.causes.gone,
+            notes=run.notes,
+            phase_ms=dict(run.phase_ms),
+            failure=run.failure,
+            planned=_planned(run, files),
+            plan_id=_plan_id(run, files) or (withheld.id if withheld is not None else None),
+            withheld=PlanCounts(**withheld.counts) if withheld is not None else PlanCounts(),
+            guarded=withheld.guarded if withheld is not None else (),
+        )
+
+    def finish(self, failure: str | None, *, applied_all: bool) -> SyncResults:
+        """Notes in the ledger that the run has ended, and returns its results.
+
+        Args:
+            failure: Why it failed as a whole, None if it did not.
+            applied_all: True if everything that it was to write is written.
+        """
+        now = self.workspace.clock()
+        results = replace(self, run=replace(self.run, failure=failure, completed_at=now)).results()
+        self.workspace.ledger.finish_run(
+            self.run.id,
+            outcome=results.outcome,
+            counts=results.counts(),
+            failure=failure,
+            applied_all=applied_all,
+            at=now,
+        )
+        return results
+
+    def _files(self) -> RunFiles:
+        """The files of the run; of one that applies a plan, those of the run that left it."""
+        options = self.run.options
+        if "plan" in options:
+            return files_of_plan(self.workspace, options["plan"], options.get("kind", DRY_RUN))
+        return self.workspace.store.files_of(self.run.id)
+
+    def _counts(self, files: RunFiles) -> tuple[Counts, int]:
+        """What became of the items, and how many there were."""
+        run, written = self.run, Counts(**self.batches.total())
+        if files.plan.exists():
+            summary = read_summary(files.plan)
+            return Counts(**summary["settled"]) + written, int(summary["fetched"])
+        if Snapshot(files.folder).is_complete():
+            return written, int(Snapshot(files.folder).summary()["items"])
+        if run.counts:  # of a finished run the files may be gone; the ledger has the sums
+            sums = {each.name: run.counts[each.name] for each in fields(Counts) if each.name in run.counts}
+            items_failed = sums["failed"] - written.failed_deletes
+            rest = {"failed_deletes": written.failed_deletes, "recovered": written.recovered}
+            return Counts(**{**sums, "failed": items_failed, **rest}), run.counts["fetched"]
+        return written, written.items()  # a drain has no files
+
+
 def results_of_run(workspace: Workspace, run_id: str) -> SyncResults:
-    """The results of a run, complete or as far as it got.
+    """Returns the results of a run, complete or as far as it got.
 
     Raises:
         RunError: The ledger does not know the run.
     """
-    run = workspace.ledger.run(run_id)
-    if run is None:
-        raise RunError(f"the ledger has no run {run_id}")
-    files = workspace.store.files_of(run_id)
-    if "plan" in run.options:  # it is applied; its files are those of the run that left it
-        files = files_of_plan(workspace, run.options["plan"], run.options.get("kind", DRY_RUN))
-    counts, fetched = _counts(workspace, run, files)
-    return _results(workspace, run, files, counts, fetched)
+    return KnownRun.of(workspace, run_id).results()
 
 
-def finish_run(workspace: Workspace, run_id: str, failure: str | None, *, applied_all: bool) -> SyncResults:
-    """Notes in the ledger that the run has ended, and gives its results.
+def require_good_accounts(job: SyncJob[Any, Any], results: SyncResults, *, fail_above: bool) -> None:
+    """Makes sure that every fetched item has one outcome, and that no more failed than the job allows.
 
     Args:
-        workspace: Has the ledger and the files.
-        run_id: The run.
-        failure: Why it failed as a whole, None if it did not.
-        applied_all: True if everything that it was to write is written.
+        job: The sync job.
+        results: What is known of the run.
+        fail_above: False to allow any number of failed items.
+
+    Raises:
+        AccountsError: The outcomes do not add up.
+        TooManyFailedError: More items failed than the job's `fail_above` allows.
     """
-    results = replace(results_of_run(workspace, run_id), failure=failure, completed_at=workspace.clock())
-    duration_ms = round((results.completed_at - results.started_at).total_seconds() * 1000)
-    workspace.ledger.finish_run(
-        run_id,
-        outcome=results.outcome,
-        counts=results.counts(),
-        failure=failure,
-        applied_all=applied_all,
-        at=results.completed_at,
-    )
-    return replace(results, duration_ms=duration_ms)
-
-
-def _counts(workspace: Workspace, run: RunRow, files: RunFiles) -> tuple[Counts, int]:
-    applied = Counts(**workspace.batches.of_run(run.id).total())
-    if files.plan.exists():
-        summary = read_summary(files.plan)
-        return Counts(**summary["settled"]) + applied, int(summary["fetched"])
-    if Snapshot(files.folder).is_complete():
-        return applied, int(Snapshot(files.folder).summary()["items"])
-    if run.counts:  # of a finished run the files may be gone; the ledger has the sums
-        sums = {each.name: run.counts[each.name] for each in fields(Counts) if each.name in run.counts}
-        items_failed = sums["failed"] - applied.failed_deletes
-        rest = {"failed_deletes": applied.failed_deletes, "recovered": applied.recovered}
-        return Counts(**{**sums, "failed": items_failed, **rest}), run.counts["fetched"]
-    return applied, applied.items()  # a drain has no files
+    if not results.accounts_balance:
+        raise AccountsError(
+            f"{job.name}: the accounts of run {results.run_id} do not balance: {results.counts()}. This is a defect of "
+            "the engine or of a target that reports what it did not do; keep the run's files and report it."
+        )
+    if fail_above and results.exceeds(job.fail_above):
+        raise TooManyFailedError(
+            f"{job.name}: {results.error_count:,} of {results.fetched:,} items failed, and fail_above is "
+            f"{job.fail_above}; all others were applied. `sync-pipelines show {results.run_id[:8]}` lists the errors."
+        )
 
 
 def _planned(run: RunRow, files: RunFiles) -> PlanCounts | None:
@@ -85,40 +187,6 @@ def _plan_id(run: RunRow, files: RunFiles) -> str | None:
     if run.kind != DRY_RUN:
         return run.options.get("plan")
     return run.id if files.plan.exists() or run.outcome == "planned" else None
-
-
-def _results(workspace: Workspace, run: RunRow, files: RunFiles, counts: Counts, fetched: int) -> SyncResults:
-    completed_at = run.completed_at or workspace.clock()
-    causes, gone_causes = causes_of_run(RunCauses(workspace.ledger), run.id)
-    withheld = workspace.plans.withheld_of(run.id)
-    return SyncResults(
-        name=run.job,
-        run_id=run.id,
-        started_at=run.started_at,
-        completed_at=completed_at,
-        duration_ms=round((completed_at - run.started_at).total_seconds() * 1000),
-        fetched=fetched,
-        created=counts.created,
-        updated=counts.updated,
-        deleted=counts.deleted,
-        unchanged=counts.unchanged,
-        skipped=counts.skipped,
-        error_count=counts.failed + counts.failed_deletes,
-        failed_deletes=counts.failed_deletes,
-        duplicate_count=counts.duplicate,
-        recovered=counts.recovered,
-        errors=tuple(_sync_error(row) for row in workspace.ledger.errors(run.id, MAX_LISTED)),
-        duplicates=_duplicates(files),
-        causes=causes,
-        gone_causes=gone_causes,
-        notes=run.notes,
-        phase_ms=dict(run.phase_ms),
-        failure=run.failure,
-        planned=_planned(run, files),
-        plan_id=_plan_id(run, files) or (withheld.id if withheld is not None else None),
-        withheld=PlanCounts(**withheld.counts) if withheld is not None else PlanCounts(),
-        guarded=withheld.guarded if withheld is not None else (),
-    )
 
 
 def _duplicates(files: RunFiles) -> tuple[Duplicate, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sync_pipelines.database.batches import BATCH, BatchKey
-from sync_pipelines.database.ledger import ErrorRow
+from sync_pipelines.database.batches import BATCH, BatchKey, WrittenBatches
+from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import SyncError
@@ -41,23 +41,33 @@ class PlanWriter:
     """Applies entries of one run's plan.
 
     Args:
-        run_id: The run.
+        run: The run.
+        written: What earlier attempts of it have written.
         workspace: Has the ledger and the clock.
         rules: What decides about each entry.
         report: The run log.
         verify: True if an earlier attempt may have written something.
     """
 
-    def __init__(self, run_id: str, workspace: Workspace, rules: RunRules, report: RunReport, *, verify: bool) -> None:
-        self._run_id = run_id
+    def __init__(  # noqa: PLR0913 - what it works with
+        self,
+        run: RunRow,
+        written: WrittenBatches,
+        workspace: Workspace,
+        rules: RunRules,
+        report: RunReport,
+        *,
+        verify: bool,
+    ) -> None:
+        self._run_id = run.id
+        self._written = written
         self._batches, self._clock = workspace.batches, workspace.clock
         self._rules = rules
         self.report = report
         self._verify = verify
         self._check = rules.conflict_check
-        self.recorder = Recorder.of_run(workspace, run_id, rules.driver)
+        self.recorder = Recorder.of_run(workspace, run, rules.driver)
         self._in_doubt = verify
-        self._written = self._batches.of_run(run_id)
 
     def apply_plan(self, files: RunFiles, planned: PlanSummary) -> None:
         """Applies what is left of the plan in the run's files.

@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sync_pipelines.database.history import BlockRow, Writer, Written
+from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
-from sync_pipelines.errors import RunError
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver, Work
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.plans.plan_file import delete_entry, encoded_changes, readable_fields
@@ -108,18 +108,9 @@ class Recorder:
         self._writer = writer
 
     @staticmethod
-    def of_run(workspace: Workspace, run_id: str, driver: TargetDriver) -> Recorder | None:
-        """That of a run which the ledger knows; None if its job keeps no history.
-
-        Raises:
-            RunError: The ledger does not know it.
-        """
-        if not driver.records_history:
-            return None
-        run = workspace.ledger.run(run_id)
-        if run is None:
-            raise RunError(f"the ledger has no run {run_id}")
-        return Recorder(workspace, Writer(run.job, run.id, run.kind))
+    def of_run(workspace: Workspace, run: RunRow, driver: TargetDriver) -> Recorder | None:
+        """That of a run; None if its job keeps no history."""
+        return Recorder(workspace, Writer(run.job, run.id, run.kind)) if driver.records_history else None
 
     def keep(self, written: Sequence[Written], within: Connection) -> None:
         """Keeps what a chunk has written, in the transaction that notes the chunk."""
@@ -139,25 +130,25 @@ class Recorder:
             driver.at_once(partial(staged.forget_recorded, [each.id for each in blocks]))
 
 
-def move_left(workspace: Workspace, run_id: str, driver: TargetDriver, staged: Staged) -> None:
+def move_left(workspace: Workspace, run: RunRow, driver: TargetDriver, staged: Staged) -> None:
     """Takes what runs that died have left over into the ledger, whether or not this one will stage anything.
 
     Of a job that keeps no history any more it is forgotten.
 
     Args:
         workspace: Has the ledger.
-        run_id: The run, which has written nothing yet.
+        run: The run, which has written nothing yet.
         driver: The opened target.
         staged: Its staging tables.
     """
     if not driver.at_once(staged.has_recorded):
         return
-    recorder = Recorder.of_run(workspace, run_id, driver)
+    recorder = Recorder.of_run(workspace, run, driver)
     if recorder is not None:
         recorder.move(driver, staged)
     driver.at_once(staged.end_recorded)
 
 
-def forget_old_history(job: SyncJob[Any, Any], workspace: Workspace) -> None:
-    """Forgets what happened to the job's records before the days that it keeps; all of it, if it keeps none."""
-    workspace.history.purge(job.name, workspace.clock() - timedelta(days=job.keep_history_days))
+def forget_old_history(job: SyncJob[Any, Any], workspace: Workspace) -> bool:
+    """Forgets a part of what happened to the job's records before the days that it keeps. True if there may be more."""
+    return workspace.history.purge(job.name, workspace.clock() - timedelta(days=job.keep_history_days))

@@ -29,8 +29,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
-from sync_pipelines.runner.context.lease import HeldLease, take_lease
-from sync_pipelines.runner.context.processes import is_dead, own_process
+from sync_pipelines.runner.context.lease import HeldLease, is_dead, own_process, take_lease
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.children import Child

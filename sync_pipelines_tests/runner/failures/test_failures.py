@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BatchKey
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.errors import ConfigurationError, FetchError, HookError, RunError, TooManyFailedError
 from sync_pipelines.runner.context.workspace import open_workspace
-from sync_pipelines.runner.failures.reconcile import note_run
 from sync_pipelines.runner.runs.apply_plan import PlanRun
 from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
-from sync_pipelines.runner.runs.results import finish_run, results_of_run
+from sync_pipelines.runner.runs.results import results_of_run
+from sync_pipelines.runner.runs.session import FULL_RUN, RunSession
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import Clock, Desk
@@ -40,6 +40,11 @@ def shop(tmp_path: Path, database_url: str, clock: Clock) -> Iterator[FailingSho
     settings = Settings(data_dir=tmp_path / "data", database_url=None, ledger_url=database_url)
     with open_workspace(settings) as workspace:
         yield FailingShop(workspace, clock)
+
+
+def end_again(shop: FailingShop, run_id: str) -> None:
+    """Ends a run as well as it can end, once more."""
+    RunSession(shop.job, shop.workspace, FULL_RUN, run_id=run_id).finish(None, applied_all=True)
 
 
 def test_an_item_that_fails_is_kept_with_its_error_and_itself(shop: FailingShop) -> None:
@@ -212,7 +217,7 @@ def test_finishing_twice_counts_once(shop: FailingShop) -> None:
     assert shop.states() == {"A": "open", "B": "resolved"}
     assert shop.failure("A").attempts == 2
     run_id = raised.value.results.run_id
-    note_run(shop.workspace, shop.job, run_id, None, applied_all=True)
+    end_again(shop, run_id)
     assert shop.failure("A").attempts == 2
 
 
@@ -222,8 +227,7 @@ def test_an_old_run_that_is_finished_again_does_not_bring_back_what_went_through
     old = shop.run()
     shop.accept("A")
     shop.run()
-    note_run(shop.workspace, shop.job, old.run_id, None, applied_all=True)
-    finish_run(shop.workspace, old.run_id, None, applied_all=True)
+    end_again(shop, old.run_id)
     assert shop.states() == {"A": "resolved"}
 
 
@@ -413,7 +417,7 @@ class TestGuards:
         with pytest.raises(TooManyFailedError):
             shop.run()
         assert shop.states() == {"A": "resolved", "B": "open", "C": "open"}
-        assert RunQueries(shop.workspace.ledger).in_doubt_until("stock") is None
+        assert AppliedSince(shop.workspace.ledger, "stock").uncertain_since() is None
 
 
 class TestSingleItems:

@@ -19,10 +19,10 @@ from sync_pipelines.database.ledger import ErrorRow
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.context.workspace import open_workspace
-from sync_pipelines.runner.failures.reconcile import note_run
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.runs.results import results_of_run
+from sync_pipelines.runner.runs.session import FULL_RUN, RunSession
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemoryTarget
@@ -48,7 +48,7 @@ def note(folder: Path, url: str, items: int) -> int:
         gc.collect()
         tracemalloc.start()
         try:
-            note_run(workspace, job, run_id, None, applied_all=True)
+            RunSession(job, workspace, FULL_RUN, run_id=run_id).finish(None, applied_all=True)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

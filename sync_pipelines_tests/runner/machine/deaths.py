@@ -10,7 +10,7 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from sync_pipelines.database.run_queries import RunQueries
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.runs.apply_plan import PlanRun
@@ -162,7 +162,7 @@ class Deaths(Remembered, Failures, Plans):
             self.drain_now()
         self.model.drain(self.waiting)
         # of a delete that was in doubt nobody can tell whether it was the one that deleted
-        self.model.arrivals.singles += RunQueries(self.world.ledger.ledger).items_since(self.world.name, began_at)
+        self.model.arrivals.singles += AppliedSince(self.world.ledger.ledger, self.world.name).delivered_ids(began_at)
         self.nothing_waits()
 
     @rule(item=readable_items, instant=st.integers(0, 3))

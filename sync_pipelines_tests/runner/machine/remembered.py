@@ -5,7 +5,7 @@ from __future__ import annotations
 from sync_pipelines.database.history import History
 from sync_pipelines.engine.history import HistoryEvent
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.registry.record_events import events_of_record
+from sync_pipelines.registry.history import events_of_record
 from sync_pipelines_tests.runner.machine.base import Machine
 from sync_pipelines_tests.runner.machine.model import Marked, State, quantity_of
 

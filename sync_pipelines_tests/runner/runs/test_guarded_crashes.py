@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from sync_pipelines.database.plans import Plans
-from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import APPLY, WITHHELD
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.errors import PlanError
@@ -99,7 +98,7 @@ def test_a_release_that_dies_is_gone_on_with_and_keeps_who_said_so(stage: Stage,
         lambda: stage.release(made[-1]), lambda: made.append(make_plan(stage)), first=1, step=3
     ):
         begun = stage.workspace.ledger.latest_runs(stage.name, 1)[0]
-        has_written = begun.kind == APPLY and RunQueries(stage.workspace.ledger).has_begun_to_apply(begun.id)
+        has_written = begun.kind == APPLY and begun.apply_started_at is not None
         plan = stage.workspace.plans.plan(made[-1])
         assert plan is not None
         if plan.state != "applied":
