@@ -156,7 +156,7 @@ class RetryRun:
         return [f"{self._vanished:,} failed items are no longer in the source"] if self._vanished else []
 
     def _named(self, external_ids: Collection[str], which: Retryable) -> list[FailureRow]:
-        """The failures with these ids.
+        """Returns the failures with these ids.
 
         Raises:
             ConfigurationError: One of them has none that can be tried again; nothing is tried then.
@@ -171,7 +171,7 @@ class RetryRun:
         return list(found.values())
 
     def _why_not(self, failure: FailureRow | None, which: Retryable) -> str | None:
-        """Why a failure can't be tried again; None if it can."""
+        """Says why a failure can't be tried again; None if it can."""
         name = self.job.name
         if failure is None:
             return f"has no failure; `sync-pipelines failures {name} --list` lists those that there are"

@@ -113,7 +113,7 @@ class _Single:
         return outcomes.by_handle[0]
 
     def _turn(self, external_id: str) -> AbstractContextManager[None]:
-        """With versions, others who bring single items wait between the look at a record and its write."""
+        """Has others who bring single items wait between the look at a record and its write, with versions."""
         stale_check = self._rules.stale_check
         return stale_check.locked(external_id) if stale_check is not None else nullcontext()
 

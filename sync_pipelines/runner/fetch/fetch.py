@@ -130,7 +130,7 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
 
 
 def _texts_of_field(name: str, items: Sequence[Any]) -> list[str | None] | None:
-    """The ids of a page of dicts whose field is a text in each; None if one needs a closer look."""
+    """Returns the ids of a page of dicts whose field is a text in each; None if one needs a closer look."""
     if set(map(type, items)) != {dict}:
         return None
     texts = [item.get(name) for item in items]
