@@ -56,7 +56,7 @@ class Delivery:
         state: `waiting`, `applied` or `failed`.
         action: What became of it, e.g. `updated`.
         message: Why it failed.
-        finished_at: When it was settled.
+        finished_at: When it was completed.
     """
 
     id: int
@@ -77,7 +77,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Completed:
     """What became of one delivery.
 
     Args:
@@ -198,7 +198,7 @@ class Inbox:
     def oldest_waiting(
         self, job: str, limit: int, due_at: datetime | None = None, max_bytes: int | None = None
     ) -> list[Delivery]:
-        """The deliveries that have waited longest. They stay waiting until they are settled.
+        """The deliveries that have waited longest. They stay waiting until they are completed.
 
         Args:
             job: The sync job's name.
@@ -293,24 +293,24 @@ class Inbox:
         indexed = _ID_BEGINS.in_({each[:_INDEXED_CHARS] for each in external_ids})
         return and_(indexed, self._table.c.external_id.in_(external_ids))
 
-    def settle(self, settled: Iterable[Settled], at: datetime, within: Connection | None = None) -> None:
+    def complete(self, completed: Iterable[Completed], at: datetime, within: Connection | None = None) -> None:
         """Notes what became of deliveries, all in one transaction.
 
         Args:
-            settled: The deliveries.
+            completed: The deliveries.
             at: When.
             within: In whose transaction; by default in one of its own.
         """
-        groups: dict[Settled, list[int]] = {}
-        for each in settled:
+        groups: dict[Completed, list[int]] = {}
+        for each in completed:
             groups.setdefault(replace(each, id=0), []).append(each.id)
         if not groups:
             return
         with nullcontext(within) if within is not None else self._ledger.transaction() as connection:
             for alike, ids in groups.items():
-                self._settle(connection, alike, ids, at)
+                self._complete(connection, alike, ids, at)
 
-    def _settle(self, connection: Connection, alike: Settled, ids: Sequence[int], at: datetime) -> None:
+    def _complete(self, connection: Connection, alike: Completed, ids: Sequence[int], at: datetime) -> None:
         """Notes the same of several deliveries: most of a burst are made up for by others."""
         table, again = self._table, alike.next_try_at is not None
         values: dict[str, Any] = {
@@ -326,11 +326,11 @@ class Inbox:
         for start in range(0, len(ids), _AT_ONCE):
             connection.execute(statement.where(table.c.id.in_(ids[start : start + _AT_ONCE])))
 
-    def settled(self, job: str, limit: int = 100) -> list[Settled]:
-        """The deliveries that were settled last, newest first."""
+    def completed(self, job: str, limit: int = 100) -> list[Completed]:
+        """The deliveries that were completed last, newest first."""
         table = self._table
         found = self._select(table.c.job == job, table.c.state != WAITING, limit=limit)
-        return [Settled(each.id, each.external_id, each.action, each.message) for each in found]
+        return [Completed(each.id, each.external_id, each.action, each.message) for each in found]
 
     def replay(self, deliveries: Iterable[int]) -> list[int]:
         """Has deliveries wait again as if they had just come, with all their attempts.
@@ -359,17 +359,12 @@ class Inbox:
                 connection.scalars(delete(table).where(table.c.id.in_(list(deliveries))).returning(table.c.id))
             )
 
-    def purge(self, before: datetime) -> int:
-        """Removes deliveries that were settled before that time, a part at a time; gives how many."""
+    def purge(self, before: datetime) -> bool:
+        """Removes a part of the deliveries that were completed before that time. True if there may be more."""
         table = self._table
-        removed = 0
-        while True:
-            old = select(table.c.id).where(table.c.finished_at < before).limit(_AT_ONCE)
-            with self._ledger.transaction() as connection:
-                count = connection.execute(delete(table).where(table.c.id.in_(old))).rowcount
-            removed += count
-            if count < _AT_ONCE:
-                return removed
+        old = select(table.c.id).where(table.c.finished_at < before).limit(_AT_ONCE)
+        with self._ledger.transaction() as connection:
+            return connection.execute(delete(table).where(table.c.id.in_(old))).rowcount == _AT_ONCE
 
 
 def _last_within(sizes: Iterable[tuple[int, int]], max_bytes: int, at_least: int = 0) -> int:

@@ -106,19 +106,24 @@ class Workspace:
 
     def clean_up(self) -> None:
         """Removes files of runs, runs, plans and deliveries that are older than the settings keep them."""
-        self.remove_files(self.clean_up_ledger())
+        while self.forget_old():
+            pass
+        self.remove_files(self.expire_plans())
 
-    def clean_up_ledger(self) -> set[str]:
-        """Removes runs, plans, deliveries and resolved failures that are older than the settings keep them.
+    def forget_old(self) -> bool:
+        """Removes a part of the runs, deliveries and resolved failures that are older than the settings keep them.
 
         Returns:
-            The plans that can still be applied, whose files must stay.
+            True if there may be more.
         """
         with self.ledger.together():
             self.ledger.forget_runs(self.clock() - self.keep_runs)
-            self.inbox.purge(self.clock() - self.keep_deliveries)
             self.failures.purge(self.clock() - self.keep_runs)
-            return self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
+            return self.inbox.purge(self.clock() - self.keep_deliveries)
+
+    def expire_plans(self) -> set[str]:
+        """Marks plans that have expired, and forgets old ones; gives those that can still be applied."""
+        return self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
 
     def remove_files(self, keep: Collection[str]) -> None:
         """Removes files of runs that are older than the settings keep them, but those of plans that can be applied."""

@@ -1,4 +1,4 @@
-"""What the end of a run means for failures: its errors are noted and told by cause, others are resolved."""
+"""Reconciles failures with a run that ends: its errors are noted and counted by cause, others are resolved."""
 
 from __future__ import annotations
 

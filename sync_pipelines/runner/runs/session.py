@@ -166,12 +166,18 @@ class RunSession:
         run = RunRow(self.run_id, self.job.name, self.kind.name, self._dagster_run_id, dict(options), started_at)
         with self._ledger.together():
             self._ledger.start_run(run)
-            keep = self._workspace.clean_up_ledger() if clean_up else set()
-            is_more = clean_up and forget_old_history(self.job, self._workspace)
+            keep = self._workspace.expire_plans() if clean_up else set()
+            is_more = clean_up and self._forget_old()
         self.run = run
-        while is_more:  # a part at a time, for the ledger is needed by others
-            is_more = forget_old_history(self.job, self._workspace)
+        while is_more:  # a part at a time, for others need the ledger
+            is_more = self._forget_old()
         return keep
+
+    def _forget_old(self) -> bool:
+        """Forgets a part of what is older than settings and job keep it. True if there may be more."""
+        with self._ledger.together():
+            is_more = self._workspace.forget_old()
+            return forget_old_history(self.job, self._workspace) or is_more
 
     @contextmanager
     def phase(self, name: str, keep: HeldLease | None = None) -> Iterator[list[str]]:
