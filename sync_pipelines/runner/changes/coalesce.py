@@ -54,7 +54,6 @@ def read_delivery(job: SyncJob[Any, Any], driver: TargetDriver, delivery: Delive
     """Reads a delivery; what is wrong with it is its own error. Its place is yet to be given.
 
     Args:
-        job: The sync job.
         driver: The opened target, which knows canonical ids.
         delivery: As the inbox has it.
     """

@@ -50,7 +50,6 @@ def retry_failures(  # noqa: PLR0913 - one job and its options, by keyword
     is deleted. Else the item is taken as it was kept, unless a record may have become newer since.
 
     Args:
-        job: The sync job.
         external_ids: Try these, whenever they are due and also if they are given up; by default those that are due.
         everything: Try all that are open or given up, whenever they are due.
         settings: By default those of the environment.
@@ -87,7 +86,6 @@ def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | No
     """Says which failures of a job may be tried again.
 
     Args:
-        job: The sync job.
         workspace: Has the ledger.
         now: Only those that are due by then; None: whenever they are.
     """
@@ -103,9 +101,7 @@ class RetryRun:
     """Tries the failures of a sync job again.
 
     Args:
-        job: The sync job.
         workspace: Ledger with the failures, clock.
-        report: The run log.
         dagster_run_id: The Dagster run that carries it out, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
     """

@@ -163,7 +163,6 @@ def needed(driver: TargetDriver, item: Any, local: Any | None) -> tuple[Action |
     Nothing else decides that; but where a database compares, `targets.staging.diff_sql.Planner.compare` does.
 
     Args:
-        driver: The opened target.
         item: The item, or `DELETE`.
         local: The local record, None if there is none.
     """

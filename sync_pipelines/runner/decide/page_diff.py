@@ -57,8 +57,6 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
 
     Args:
         rules: What decides about each item.
-        files: The files of the run.
-        report: The run log.
         durable: True to keep in the plan what local records hold now, so that it can be shown and applied later; then
             nothing is withheld of it.
     """
@@ -180,7 +178,6 @@ def diff_page(rules: RunRules, index: FindsPositions, rows: Sequence[SnapshotRow
     Args:
         rules: What decides about each item.
         index: Says where the item that counts of an id is.
-        rows: Rows of a snapshot.
     """
     decided = Decided()
     decide_changes(rules, _changes(rules.driver, index, rows, decided), decided)

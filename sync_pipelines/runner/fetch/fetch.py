@@ -114,9 +114,7 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
     """Identifies items: an item without one that can be read has failed.
 
     Args:
-        job: The sync job.
         first: Place of the first item in the fetch.
-        items: The items.
     """
     positions = range(first, first + len(items))
     texts = _texts_of_field(job.get_external_id, items) if isinstance(job.get_external_id, str) else None
