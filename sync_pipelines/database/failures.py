@@ -100,7 +100,6 @@ class Failures:
 
         Args:
             job: The sync job's name.
-            not_run: The run.
             seen_until: Only such whose payload is known since then, or longer.
         """
         table, after = self._table, ""

@@ -96,11 +96,7 @@ class Writer:
 
 
 class History:
-    """What happened to the records of all sync jobs.
-
-    Args:
-        ledger: The ledger that has it.
-    """
+    """What happened to the records of all sync jobs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -111,7 +111,6 @@ class Leases:
         """Keeps the lease for the next phase of the same run.
 
         Args:
-            lease: The lease.
             ttl: How long it lasts.
             to_another: True if another process carries out that phase: that this one ends is then no sign of death.
         """

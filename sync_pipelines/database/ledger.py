@@ -197,7 +197,6 @@ class Ledger:
         """Keeps what a diff has found, in place of what an earlier attempt had.
 
         Args:
-            run_id: The run.
             errors: The items that failed before anything was written.
             deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
         """
@@ -252,7 +251,6 @@ class Ledger:
         """Notes how a run ended.
 
         Args:
-            run_id: The run.
             outcome: What became of it.
             counts: What became of the items.
             failure: Why it failed as a whole, None if it did not.

@@ -68,7 +68,6 @@ class MissedFetches:
 
         Args:
             job: The sync job's name.
-            fetch: The fetch.
             external_ids: Canonical ids, each once.
 
         Returns:

@@ -70,9 +70,7 @@ class Drain:
     """Applies the deliveries of a sync job that wait.
 
     Args:
-        job: The sync job.
         workspace: Ledger with what is to be applied, clock.
-        report: The run log.
         dagster_run_id: The Dagster run that carries it out, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
     """

@@ -28,7 +28,6 @@ class HeldLease:
 
     Args:
         leases: Where leases are.
-        lease: The lease.
         ttl: How long it lasts from each renewal.
         elapsed_s: A clock that only goes forward, in seconds.
     """

@@ -33,7 +33,6 @@ class Workspace:
     """The ledger, the snapshot store and the clock of a run.
 
     Args:
-        ledger: The opened ledger.
         store: Where snapshots and plans are.
         keep_snapshots: How long files of past runs stay.
         keep_runs: How long the ledger knows a run.

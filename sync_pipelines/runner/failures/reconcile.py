@@ -71,8 +71,6 @@ def note_run(workspace: Workspace, job: SyncJob[Any, Any], ending: EndingRun) ->
 
     Args:
         workspace: Has the ledger and the files.
-        job: The sync job.
-        ending: The run.
 
     Returns:
         Its causes; None if they are what the ledger has of them.

@@ -29,7 +29,6 @@ class KnownRun:
 
     Args:
         workspace: Has the files as well.
-        run: Its row.
         batches: What it has written.
         withheld: What guards have withheld of it.
         errors: Its first errors.
@@ -153,7 +152,6 @@ def require_good_accounts(job: SyncJob[Any, Any], results: SyncResults, *, fail_
     """Makes sure that every fetched item has one outcome, and that no more failed than the job allows.
 
     Args:
-        job: The sync job.
         results: What is known of the run.
         fail_above: False to allow any number of failed items.
 

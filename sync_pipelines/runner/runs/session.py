@@ -56,10 +56,8 @@ class RunSession:
     A run whose phases happen in several processes is continued by its id.
 
     Args:
-        job: The sync job.
         workspace: Ledger, snapshot store and clock.
         kind: What kind of run it is.
-        report: The run log.
         dagster_run_id: The Dagster run that carries it out, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
         run_id: The run to continue; by default a new one.
@@ -225,7 +223,6 @@ class RunSession:
         However it ends, the ledger knows and `results` has what it did.
 
         Args:
-            held: The lease.
             options: What somebody has asked of it.
             started_at: When it began.
             notes: Gives what a person should know of it, at its end.
