@@ -89,7 +89,7 @@ class Unresolved:
     action: str
 
     def ids(self) -> set[str]:
-        """The item's id as it may stand in a fetch."""
+        """Returns the item's id as it may stand in a fetch."""
         return {each for each in (self.external_id, self.source_id) if each is not None}
 
 

@@ -24,7 +24,7 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The time, aware."""
+    """Returns the time, aware."""
     return datetime.now(UTC)
 
 
@@ -61,46 +61,46 @@ class Workspace:
 
     @property
     def leases(self) -> Leases:
-        """Who may run what."""
+        """Returns the leases: who may run what."""
         return Leases(self.ledger)
 
     @property
     def inbox(self) -> Inbox:
-        """The single items that wait."""
+        """Returns the inbox: single items that wait."""
         return Inbox(self.ledger)
 
     @property
     def failures(self) -> Failures:
-        """The items that failed."""
+        """Returns the items that failed."""
         return Failures(self.ledger)
 
     @property
     def versions(self) -> Versions:
-        """Which versions records have."""
+        """Returns which versions records have."""
         return Versions(self.ledger)
 
     @property
     def history(self) -> History:
-        """What happened to each record."""
+        """Returns what happened to each record."""
         return History(self.ledger)
 
     @property
     def batches(self) -> Batches:
-        """Which batches of runs are written."""
+        """Returns which batches of runs are written."""
         return Batches(self.ledger)
 
     @property
     def plans(self) -> Plans:
-        """The plans of dry runs."""
+        """Returns the plans of dry runs."""
         return Plans(self.ledger)
 
     @property
     def missed_fetches(self) -> MissedFetches:
-        """Which records fetches have been without."""
+        """Returns which records fetches have been without."""
         return MissedFetches(self.ledger)
 
     def plan_expires_at(self) -> datetime:
-        """When a plan that is made now expires."""
+        """Returns when a plan that is made now expires."""
         return self.clock() + (self.keep_plans or self.keep_snapshots)
 
     def clean_up(self) -> None:

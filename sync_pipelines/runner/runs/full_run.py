@@ -100,7 +100,7 @@ class SyncRun:
         return self.kind.applies
 
     def _session(self, run_id: str | None = None) -> RunSession:
-        """A new run, or the one of that id."""
+        """Returns a new run, or the one of that id."""
         return RunSession(
             self.job, self._workspace, self.kind, self._report, self._dagster_run_id, self._wait_s, run_id
         )
@@ -153,7 +153,7 @@ class SyncRun:
     def _opened(
         self, files: RunFiles, run_id: str, held: HeldLease | None = None
     ) -> Iterator[tuple[TargetDriver, Staged | None]]:
-        """The target, and what it offers for many items at once."""
+        """Opens the target, and what it offers for many items at once."""
         request = staging_request(self.job, self._workspace, files, run_id, is_dry=not self.applies)
         with open_target(self.job, held) as driver, open_staged(driver, request) as staged:
             yield driver, staged

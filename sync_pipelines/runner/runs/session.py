@@ -89,7 +89,7 @@ class RunSession:
 
     @cached_property
     def run(self) -> RunRow:
-        """The run as the ledger has it, asked once.
+        """Returns the run as the ledger has it, asked once.
 
         Raises:
             RunError: The ledger does not know it.
@@ -101,7 +101,7 @@ class RunSession:
 
     @cached_property
     def batches(self) -> WrittenBatches:
-        """What earlier attempts of the run have written, asked once."""
+        """Returns what earlier attempts of the run have written, asked once."""
         return self._workspace.batches.of_run(self.run_id)
 
     def look_up(self) -> None:
@@ -327,5 +327,5 @@ class RunSession:
 
 
 def described(error: Exception) -> str:
-    """An error in the words of a run's failure."""
+    """Returns an error in the words of a run's failure."""
     return f"{exception_type(error)}: {message_of(error)}"
