@@ -57,7 +57,7 @@ class PlanWriter:
         *,
         verify: bool,
     ) -> None:
-        self._run_id = run.id
+        self.run_id = run.id
         self._written = written
         self._batches, self._clock = workspace.batches, workspace.clock
         self._rules = rules
@@ -119,6 +119,6 @@ class PlanWriter:
         errors = outcomes.all_errors()
         counts, now = outcomes.counts().to_dict(), self._clock()
         also = partial(self.recorder.keep, outcomes.written) if self.recorder is not None else None
-        self._batches.save(self._run_id, chunk.key, counts, map(error_row, errors), now, left=left, also=also)
+        self._batches.save(self.run_id, chunk.key, counts, map(error_row, errors), now, left=left, also=also)
         for error in errors:
             self.report.item_failed(error)
