@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -120,3 +121,11 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_test_folders_are_no_packages() -> None:
     assert [named(path) for path in (REPOSITORY / "sync_pipelines_tests").rglob("__init__.py")] == []
+
+
+def test_tests_start_processes_in_one_place() -> None:
+    """`children.py` has the time-outs, the children's last words and the end of them all; servers have their own."""
+    own = {"children.py", "mariadb_server.py", "test_children.py", "test_postgres_real.py"}
+    begins = re.compile(r"\b(subprocess\.(run|Popen|call|check_\w+)|get_context|create_subprocess_\w+)\(")
+    files = (REPOSITORY / "sync_pipelines_tests").rglob("*.py")
+    assert [named(path) for path in files if path.name not in own and begins.search(path.read_text("utf-8"))] == []

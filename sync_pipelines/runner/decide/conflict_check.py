@@ -24,8 +24,6 @@ class ConflictCheck:
     """Refuses entries whose local record has changed since.
 
     Args:
-        job: The sync job.
-        driver: The opened target.
         in_doubt: True if an earlier attempt may have written some of the next chunk without noting it.
         came_since: What is known of the items that have come since the plan was made.
     """

@@ -35,7 +35,6 @@ class SnapshotRef:
     """Where the snapshot of a fetch is: the run it belongs to.
 
     Args:
-        run_id: The run.
         items: How many items it has.
         dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
@@ -54,7 +53,6 @@ class PlanRef:
     """Where the plan of a diff is: the run it belongs to.
 
     Args:
-        run_id: The run.
         writes: How many records it writes.
         dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
@@ -72,9 +70,7 @@ class SyncRun:
     """Carries out the phases of a run and keeps the ledger.
 
     Args:
-        job: The sync job.
         workspace: Ledger, snapshot store and clock.
-        report: The run log.
         dagster_run_id: The Dagster run that carries out the phases, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
     """
@@ -102,7 +98,7 @@ class SyncRun:
         return self.kind.applies
 
     def _session(self, run_id: str | None = None) -> RunSession:
-        """A new run, or the one of that id."""
+        """Returns a new run, or the one of that id."""
         return RunSession(
             self.job, self._workspace, self.kind, self._report, self._dagster_run_id, self._wait_s, run_id
         )

@@ -41,11 +41,9 @@ class PlanWriter:
     """Applies entries of one run's plan.
 
     Args:
-        run: The run.
         written: What earlier attempts of it have written.
         workspace: Has the ledger and the clock.
         rules: What decides about each entry.
-        report: The run log.
         verify: True if an earlier attempt may have written something.
     """
 
@@ -73,7 +71,6 @@ class PlanWriter:
         """Applies what is left of the plan in the run's files.
 
         Args:
-            files: The files of the run.
             planned: What the diff planned.
 
         Raises:
@@ -92,7 +89,6 @@ class PlanWriter:
 
         Args:
             key: Its name in the ledger.
-            entries: All its entries.
         """
         written = self._written.get(key)
         if written is None:

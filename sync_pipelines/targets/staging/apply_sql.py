@@ -27,8 +27,6 @@ class BatchApplier:
     """Applies batches of the plan to the table.
 
     Args:
-        work: The staging tables.
-        table: The table.
         columns: The staged columns.
         plan: The staging table that is applied.
         quarantine: Finds the rows that the database refuses.

@@ -60,7 +60,6 @@ class StagedColumns:
     """The staged columns by what they are for.
 
     Args:
-        key: The key columns.
         values: All others that are staged.
         compared: Those of them that decide whether a found row has changed.
         updated: Those that an update writes.
@@ -89,7 +88,6 @@ class Planner:
 
     Args:
         work: The staging tables, loaded.
-        table: The table.
         columns: The staged columns.
         constraints: What the table does not allow.
     """
@@ -373,7 +371,6 @@ class Planner:
 
         Args:
             connection: In a transaction.
-            routes: The routes.
             after: Places after this one; they come in order, a limited number.
         """
         by_route = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_route.in_(routes))

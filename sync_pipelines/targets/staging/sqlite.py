@@ -42,7 +42,6 @@ class SqliteStaging(StagingTables):
 
     Args:
         database: The user's database.
-        request: The run.
     """
 
     smallest_units = 64

@@ -51,7 +51,6 @@ class StagedTable:
 
     Args:
         target: The opened table.
-        request: The run.
     """
 
     def __init__(self, target: TableParts, request: StagingRequest) -> None:
@@ -409,7 +408,7 @@ class StagedTable:
         """Removes the staging tables of this run."""
         self._end_help()
         self.work.drop(
-            "stage", "diffs", "plan", "twice", "quarantine", "export", "aside"
+            "stage", "diffs", "plan", "twice", "quarantine", "export", "quarantine"
         )  # as the version before had it
         with self.work.begin() as connection:
             self.work.forget_done(connection)
