@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from sync_pipelines import Settings, SqlTable, SyncJob, SyncResults, run_sync
 from sync_pipelines_tests.children import Child
 
 REPOSITORY = Path(__file__).parents[2]
+TABLE = re.compile(r"\b(?:TABLE(?: IF NOT EXISTS)?|INDEX|INTO|UPDATE|FROM|COPY)\s+(?P<name>\S+)")
+STAGING = re.compile(r'sync_work\.\w+|"?(?:progress|stage|diffs|twice|export)_[0-9a-f]{12}_[0-9a-f]{12}"?')
 
 
 class Shop:
@@ -54,6 +57,25 @@ class Shop:
 
     def sync(self, items: Any, **fields: Any) -> SyncResults:
         return run_sync(self.job(items, **fields), settings=self.settings)
+
+    def everything(self) -> Any:
+        """The very bytes of a SQLite file; of PostgreSQL all tables of all schemas, and which version each row is."""
+        if self.database.dialect.name == "sqlite":
+            return Path(str(self.database.url.database)).read_bytes()
+        inspector = sa.inspect(self.database)
+        tables = {schema: sorted(inspector.get_table_names(schema)) for schema in inspector.get_schema_names()}
+        with self.database.connect() as connection:
+            rows = connection.execute(sa.text("SELECT CAST(xmin AS text), CAST(ctid AS text), * FROM variants")).all()
+        return tables, rows
+
+    @staticmethod
+    def writes_to_target(statement: str) -> bool:
+        """True if a statement writes to anything but a staging table: temporary, or in a file of ours."""
+        verb = statement.split(maxsplit=1)[0]
+        if verb not in {"INSERT", "UPDATE", "DELETE", "CREATE", "COPY", "ALTER", "TRUNCATE", "MERGE", "REPLACE"}:
+            return False
+        named = TABLE.search(statement)
+        return named is None or STAGING.fullmatch(named.group("name")) is None
 
     @contextmanager
     def statements(self) -> Iterator[list[str]]:

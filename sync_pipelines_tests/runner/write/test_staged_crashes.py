@@ -110,7 +110,7 @@ def place(tmp_path: Path, database_url: str) -> Place:
 
 
 BEFORE_APPLY = [("fetch", 1), ("before load", 1), ("after load", 2), ("before plan", 1), ("after plan", 1)]
-BEFORE_APPLY += [("after aside", 1), ("before diff errors", 1), ("after diff errors", 1)]
+BEFORE_APPLY += [("after quarantine", 1), ("before diff errors", 1), ("after diff errors", 1)]
 APPLY = [
     ("after begin apply", 1),
     ("after write", 1),

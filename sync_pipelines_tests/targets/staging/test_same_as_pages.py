@@ -268,7 +268,8 @@ def planned_declaration(planned: PlanWorld) -> dict[str, Any]:
         if declared.get("create_only") == [planned.mark.column]:
             del declared["create_only"]
         declared |= {"soft_delete": planned.mark, "deletes": "off" if declared["deletes"] == "off" else "soft"}
-    if planned.scope and declared["deletes"] != "off":
+    is_marked_by_scope = planned.mark is not None and planned.mark.column in planned.scope
+    if planned.scope and declared["deletes"] != "off" and not is_marked_by_scope:
         declared["scope"] = planned.scope
     if declared["deletes"] != "off":
         declared["delete_after"] = planned.delete_after
