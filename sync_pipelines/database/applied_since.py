@@ -34,7 +34,6 @@ class AppliedSince:
     deliveries is the later one is the inbox's own order (`Inbox.newest_applied`).
 
     Args:
-        ledger: The ledger that has it all.
         job: The sync job's name.
         asks_source: True if the source can be asked for single items.
     """

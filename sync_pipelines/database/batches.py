@@ -114,8 +114,6 @@ class Batches:
         """Notes that a batch is written, with the errors of its items.
 
         Args:
-            run_id: The run.
-            key: The batch.
             counts: What became of the items; they add to those of an attempt that did not finish the batch.
             errors: The items that failed.
             at: When.

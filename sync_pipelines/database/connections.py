@@ -38,7 +38,7 @@ def database_url(url: str | URL) -> URL:
 
 
 def shown_url(url: URL) -> str:
-    """The URL for people: without password and without the query, which may hold one as well."""
+    """Returns the URL for people: without password and without the query, which may hold one as well."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
@@ -89,7 +89,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _patience(seconds: float) -> dict[str, Any]:
-    """What has a connection to PostgreSQL give up: while it is made, and when the network swallows all."""
+    """Returns the options by which a connection to PostgreSQL gives up: when it is made, and when nothing comes."""
     return {
         "connect_timeout": max(2, round(seconds)),  # less than two means two
         "tcp_user_timeout": round(seconds * 1000),
@@ -97,6 +97,6 @@ def _patience(seconds: float) -> dict[str, Any]:
 
 
 def _limit_statements(limit_ms: int, connection: Any, _record: Any) -> None:
-    """Not by an option of the connection, which poolers such as PgBouncer refuse."""
+    """Limits statements, but not by an option of the connection, which poolers such as PgBouncer refuse."""
     connection.execute(f"SET statement_timeout = {limit_ms}")
     connection.commit()

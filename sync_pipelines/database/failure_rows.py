@@ -89,7 +89,7 @@ class Unresolved:
     action: str
 
     def ids(self) -> set[str]:
-        """The item's id as it may stand in a fetch."""
+        """Returns the item's id as it may stand in a fetch."""
         return {each for each in (self.external_id, self.source_id) if each is not None}
 
 
@@ -137,7 +137,6 @@ class Retryable:
         has_versions: True if an older payload can't overwrite a newer record.
         uncertain_since: Payloads from before that time may be older than the local records; None: none is.
         due_at: Only those that are due by then; None: whenever they are.
-        states: In which state.
     """
 
     by_asking: bool

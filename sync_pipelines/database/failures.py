@@ -66,7 +66,7 @@ class Failures:
         return nullcontext(within) if within is not None else self._ledger.transaction()
 
     def known(self, job: str, keys: Sequence[str], within: Connection) -> dict[str, Known]:
-        """What is known of the failures with these keys; nobody else changes it until the transaction ends."""
+        """Returns what is known of the failures with these keys; nobody else changes it until the transaction ends."""
         table, found = self._table, {}
         columns = [table.c[name] for name in Known.__dataclass_fields__]
         for start in range(0, len(keys), _AT_ONCE):
@@ -100,7 +100,6 @@ class Failures:
 
         Args:
             job: The sync job's name.
-            not_run: The run.
             seen_until: Only such whose payload is known since then, or longer.
         """
         table, after = self._table, ""
@@ -162,7 +161,7 @@ class Failures:
         return conditions
 
     def retryable(self, job: str, which: Retryable, after: str, limit: int) -> list[FailureRow]:
-        """Failures that can be tried again, in the order of their keys.
+        """Returns failures that can be tried again, in the order of their keys.
 
         Args:
             job: The sync job's name.
@@ -184,18 +183,18 @@ class Failures:
         return self._rows(select(table).where(*wanted, table.c.key <= last).order_by(table.c.key))
 
     def count_retryable(self, job: str, which: Retryable) -> int:
-        """How many failures can be tried again."""
+        """Returns how many failures can be tried again."""
         return self._count(*self._retryable(job, which))
 
     def next_due_at(self, job: str, which: Retryable) -> datetime | None:
-        """When the first of these failures is due, None if none is."""
+        """Returns when the first of these failures is due, None if none is."""
         first = func.min(self._table.c.next_try_at, type_=self._table.c.next_try_at.type)
         with self._ledger.transaction() as connection:
             found: datetime | None = connection.scalar(select(first).where(*self._retryable(job, which)))
         return found
 
     def of_item(self, job: str, external_id: str) -> FailureRow | None:
-        """The failure of that item, by its canonical id or as the source writes it."""
+        """Returns the failure of that item, by its canonical id or as the source writes it."""
         table = self._table
         found = self._rows(select(table).where(table.c.job == job, table.c.key == key_of_id(external_id)))
         if not found:
@@ -205,7 +204,7 @@ class Failures:
         return found[0] if found else None
 
     def of_keys(self, job: str, keys: Sequence[str], within: Connection) -> list[FailureRow]:
-        """The failures with these keys that are not resolved."""
+        """Returns the failures with these keys that are not resolved."""
         table, found = self._table, []
         for start in range(0, len(keys), _AT_ONCE):
             wanted = (table.c.key.in_(keys[start : start + _AT_ONCE]), table.c.state.in_(UNRESOLVED))
@@ -213,7 +212,7 @@ class Failures:
         return found
 
     def newest(self, job: str, states: Sequence[str], limit: int) -> list[FailureRow]:
-        """The failures that failed last, newest first."""
+        """Returns the failures that failed last, newest first."""
         table = self._table
         wanted = (table.c.job == job, table.c.state.in_(states))
         return self._rows(
@@ -221,11 +220,11 @@ class Failures:
         )
 
     def count(self, job: str, states: Sequence[str]) -> int:
-        """How many failures of the job are in these states."""
+        """Returns how many failures of the job are in these states."""
         return self._count(self._table.c.job == job, self._table.c.state.in_(states))
 
     def counts(self) -> list[FailureCount]:
-        """How many failures each sync job has that are not resolved, by name; none of those without any."""
+        """Returns how many failures each sync job has that are not resolved, by name; none of those without any."""
         table = self._table
         last = func.max(table.c.last_failed_at, type_=table.c.last_failed_at.type)
         query = select(
@@ -239,7 +238,7 @@ class Failures:
             return [FailureCount(*row) for row in connection.execute(query)]
 
     def groups(self, job: str, states: Sequence[str], limit: int, samples: int) -> list[FailureGroup]:
-        """Failures by cause, the most frequent first."""
+        """Returns failures by cause, the most frequent first."""
         table = self._table
         wanted = (table.c.job == job, table.c.state.in_(states))
         kind = table.c.first_failed_at.type
@@ -285,7 +284,7 @@ class Failures:
 
 
 def _on_conflict(insert: Any, table: Table) -> Any:
-    """The insert, which takes the place of what is known. What is not given of an item stays as it is."""
+    """Returns the insert, which takes the place of what is known. What is not given of an item stays as it is."""
     given = insert.excluded
     values = {name: given[name] for name in FailureRow.__dataclass_fields__ if name not in {"job", "key"}}
     for name in ("payload", "payload_hash", "source_id"):
@@ -294,18 +293,18 @@ def _on_conflict(insert: Any, table: Table) -> Any:
 
 
 def key_of_id(external_id: str) -> str:
-    """The key of a failure by the item's id: of a long one its hash, for no index takes such a text."""
+    """Returns the key of a failure by the item's id: of a long one its hash, for no index takes such a text."""
     text = storable(external_id) or ""
     return f"id:{text}" if len(text) <= _LONGEST_ID else f"id:sha256:{hash_of(text)}"
 
 
 def key_without_id(text: str) -> str:
-    """The key of a failure of an item without a readable id, by what the item is."""
+    """Returns the key of a failure of an item without a readable id, by what the item is."""
     return f"item:{hash_of(text)}"
 
 
 def hash_of(text: str) -> str:
-    """A short text that differs when the given one does."""
+    """Returns a short text that differs when the given one does."""
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

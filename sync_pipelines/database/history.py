@@ -96,11 +96,7 @@ class Writer:
 
 
 class History:
-    """What happened to the records of all sync jobs.
-
-    Args:
-        ledger: The ledger that has it.
-    """
+    """What happened to the records of all sync jobs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -150,7 +146,7 @@ class History:
             connection.execute(statement, rows)
 
     def written(self, job: str, external_id: str, limit: int) -> list[HistoryRow]:
-        """What was written of a record one by one, newest first.
+        """Returns what was written of a record one by one, newest first.
 
         Args:
             job: The sync job's name.
@@ -164,7 +160,7 @@ class History:
         return [HistoryRow(row.at, row.action, external_id, row.run_id, row.via, row.changes) for row in rows]
 
     def blocks_around(self, job: str, bound: str) -> Iterator[BlockRow]:
-        """The blocks of a job between whose first and last something lies, newest first."""
+        """Yields the blocks of a job between whose first and last something lies, newest first."""
         table = self._blocks
         among = select(table.c.id, table.c.at).where(table.c.job == job)
         among = among.where(table.c.first_id <= bound, table.c.last_id >= bound)
@@ -180,7 +176,7 @@ class History:
                 yield BlockRow(row.id, row.run_id, row.at, row.first_id, row.last_id, row.records, row.lines, row.via)
 
     def failures(self, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryRow]:
-        """When a record could not be written, newest first; by any of its ids."""
+        """Returns when a record could not be written, newest first; by any of its ids."""
         errors, runs = self._ledger.tables.run_errors, self._ledger.tables.runs
         query = (
             select(errors.c.external_id, errors.c.message, errors.c.exception_type, errors.c.run_id)
@@ -204,7 +200,7 @@ class History:
         ]
 
     def deliveries(self, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryRow]:
-        """The deliveries about a record, newest first; by any of its ids."""
+        """Returns the deliveries about a record, newest first; by any of its ids."""
         inbox = self._ledger.tables.inbox
         query = select(inbox).where(inbox.c.job == job, *self._is_of(inbox, external_ids))
         with self._ledger.transaction() as connection:

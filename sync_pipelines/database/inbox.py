@@ -56,7 +56,7 @@ class Delivery:
         state: `waiting`, `applied` or `failed`.
         action: What became of it, e.g. `updated`.
         message: Why it failed.
-        finished_at: When it was settled.
+        finished_at: When it was completed.
     """
 
     id: int
@@ -77,7 +77,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Completed:
     """What became of one delivery.
 
     Args:
@@ -158,19 +158,19 @@ class Inbox:
             return store_deliveries(connection, self._table, deliveries)
 
     def known(self, job: str, delivery_id: str) -> Delivery | None:
-        """The delivery that has that name at the sender's."""
+        """Returns the delivery that has that name at the sender's."""
         table = self._table
         return next(iter(self._select(table.c.job == job, table.c.delivery_id == delivery_id, limit=1)), None)
 
     def count(self, job: str, state: str = WAITING) -> int:
-        """How many deliveries of the job are in that state."""
+        """Returns how many deliveries of the job are in that state."""
         table = self._table
         query = select(func.count()).where(table.c.job == job, table.c.state == state)
         with self._ledger.transaction() as connection:
             return int(connection.scalar(query) or 0)
 
     def depths(self, jobs: Iterable[str]) -> list[Depth]:
-        """How much waits and has failed of each job. Asks no more than a page of its index takes to count."""
+        """Returns how much waits and has failed of each job. Asks no more than a page of its index takes to count."""
         table = self._table
         found = []
         with self._ledger.transaction() as connection:
@@ -185,7 +185,7 @@ class Inbox:
         return found
 
     def next_try(self, job: str) -> Waiting:
-        """How much of a job waits, and since and until when. Asks no more than a page of its index takes to count."""
+        """Returns how much of a job waits, since and until when. Counts no more than a page of its index."""
         table = self._table
         waits = (table.c.job == job, table.c.state == WAITING)
         some = select(table.c.next_try_at).where(*waits).limit(_COUNTED_AT_MOST).subquery()
@@ -198,7 +198,7 @@ class Inbox:
     def oldest_waiting(
         self, job: str, limit: int, due_at: datetime | None = None, max_bytes: int | None = None
     ) -> list[Delivery]:
-        """The deliveries that have waited longest. They stay waiting until they are settled.
+        """Returns the deliveries that have waited longest. They stay waiting until they are completed.
 
         Args:
             job: The sync job's name.
@@ -217,13 +217,13 @@ class Inbox:
         return self._select(*conditions, limit=limit, oldest_first=True)
 
     def newest(self, job: str | None = None, state: str | None = None, limit: int = 20) -> list[Delivery]:
-        """The newest deliveries, newest first; of one job or all, in one state or any."""
+        """Returns the newest deliveries, newest first; of one job or all, in one state or any."""
         table = self._table
         conditions = [] if job is None else [table.c.job == job]
         return self._select(*conditions, *([] if state is None else [table.c.state == state]), limit=limit)
 
     def show(self, delivery: int) -> Delivery | None:
-        """The delivery of that number."""
+        """Returns the delivery of that number."""
         return next(iter(self._select(self._table.c.id == delivery, limit=1)), None)
 
     def _select(self, *conditions: ColumnElement[bool], limit: int, oldest_first: bool = False) -> list[Delivery]:
@@ -233,7 +233,7 @@ class Inbox:
             return [_delivery(row) for row in connection.execute(query)]
 
     def waiting_of(self, job: str, external_ids: Sequence[str], after: int, max_bytes: int) -> list[Delivery]:
-        """Deliveries for these items that wait: all that have been tried before, and the next ones; oldest first.
+        """Returns deliveries for these items that wait: all that have been tried, and the next ones; oldest first.
 
         Args:
             job: The sync job's name.
@@ -257,7 +257,7 @@ class Inbox:
     def _sizes(
         self, connection: Connection, conditions: Iterable[ColumnElement[bool]], limit: int
     ) -> list[tuple[int, int]]:
-        """Number and size of the oldest deliveries, in bytes (SQLite: characters). PostgreSQL need not read them."""
+        """Returns number and size of the oldest deliveries, in bytes (SQLite: characters). Nothing is read for it."""
         table = self._table
         size = func.octet_length if connection.dialect.name == "postgresql" else func.length
         taken = func.coalesce(size(table.c.item), 0) + func.coalesce(size(table.c.payload), 0)
@@ -267,7 +267,7 @@ class Inbox:
     def newest_applied(
         self, job: str, external_ids: Sequence[str], since: int, actions: Collection[str] | None = None
     ) -> dict[str, int]:
-        """The newest delivery for each of these items that was applied, as far as there is one.
+        """Returns the newest delivery for each of these items that was applied, as far as there is one.
 
         Args:
             job: The sync job's name.
@@ -293,24 +293,24 @@ class Inbox:
         indexed = _ID_BEGINS.in_({each[:_INDEXED_CHARS] for each in external_ids})
         return and_(indexed, self._table.c.external_id.in_(external_ids))
 
-    def settle(self, settled: Iterable[Settled], at: datetime, within: Connection | None = None) -> None:
+    def complete(self, completed: Iterable[Completed], at: datetime, within: Connection | None = None) -> None:
         """Notes what became of deliveries, all in one transaction.
 
         Args:
-            settled: The deliveries.
+            completed: The deliveries.
             at: When.
             within: In whose transaction; by default in one of its own.
         """
-        groups: dict[Settled, list[int]] = {}
-        for each in settled:
+        groups: dict[Completed, list[int]] = {}
+        for each in completed:
             groups.setdefault(replace(each, id=0), []).append(each.id)
         if not groups:
             return
         with nullcontext(within) if within is not None else self._ledger.transaction() as connection:
             for alike, ids in groups.items():
-                self._settle(connection, alike, ids, at)
+                self._complete(connection, alike, ids, at)
 
-    def _settle(self, connection: Connection, alike: Settled, ids: Sequence[int], at: datetime) -> None:
+    def _complete(self, connection: Connection, alike: Completed, ids: Sequence[int], at: datetime) -> None:
         """Notes the same of several deliveries: most of a burst are made up for by others."""
         table, again = self._table, alike.next_try_at is not None
         values: dict[str, Any] = {
@@ -326,11 +326,11 @@ class Inbox:
         for start in range(0, len(ids), _AT_ONCE):
             connection.execute(statement.where(table.c.id.in_(ids[start : start + _AT_ONCE])))
 
-    def settled(self, job: str, limit: int = 100) -> list[Settled]:
-        """The deliveries that were settled last, newest first."""
+    def completed(self, job: str, limit: int = 100) -> list[Completed]:
+        """Returns the deliveries that were completed last, newest first."""
         table = self._table
         found = self._select(table.c.job == job, table.c.state != WAITING, limit=limit)
-        return [Settled(each.id, each.external_id, each.action, each.message) for each in found]
+        return [Completed(each.id, each.external_id, each.action, each.message) for each in found]
 
     def replay(self, deliveries: Iterable[int]) -> list[int]:
         """Has deliveries wait again as if they had just come, with all their attempts.
@@ -359,21 +359,16 @@ class Inbox:
                 connection.scalars(delete(table).where(table.c.id.in_(list(deliveries))).returning(table.c.id))
             )
 
-    def purge(self, before: datetime) -> int:
-        """Removes deliveries that were settled before that time, a part at a time; gives how many."""
+    def purge(self, before: datetime) -> bool:
+        """Removes a part of the deliveries that were completed before that time. True if there may be more."""
         table = self._table
-        removed = 0
-        while True:
-            old = select(table.c.id).where(table.c.finished_at < before).limit(_AT_ONCE)
-            with self._ledger.transaction() as connection:
-                count = connection.execute(delete(table).where(table.c.id.in_(old))).rowcount
-            removed += count
-            if count < _AT_ONCE:
-                return removed
+        old = select(table.c.id).where(table.c.finished_at < before).limit(_AT_ONCE)
+        with self._ledger.transaction() as connection:
+            return connection.execute(delete(table).where(table.c.id.in_(old))).rowcount == _AT_ONCE
 
 
 def _last_within(sizes: Iterable[tuple[int, int]], max_bytes: int, at_least: int = 0) -> int:
-    """The number of the last delivery that fits, 0 if none does."""
+    """Returns the number of the last delivery that fits, 0 if none does."""
     last = taken = 0
     for count, (number, size) in enumerate(sizes):
         taken += size

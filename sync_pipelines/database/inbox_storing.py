@@ -111,7 +111,7 @@ def _number(row: Row[Any]) -> int:
 
 
 def _place(key: Key, known: Mapping[Key, int], new: dict[Key, int]) -> Stored:
-    """The first of equal ones is new, unless the inbox had it before."""
+    """Tells new deliveries from known ones: the first of equal ones is new, unless the inbox had it before."""
     return Stored(known[key], repeated=new.pop(key, None) is None)
 
 
@@ -122,7 +122,7 @@ def _insert(connection: Connection, table: Table, deliveries: Sequence[NewDelive
 
 
 def find_known(connection: Connection, table: Table, keys: Sequence[Key]) -> dict[Key, int]:
-    """The numbers of the deliveries with those names, as far as the inbox has them.
+    """Returns the numbers of the deliveries with those names, as far as the inbox has them.
 
     Args:
         connection: To the ledger.

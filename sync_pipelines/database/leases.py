@@ -111,7 +111,6 @@ class Leases:
         """Keeps the lease for the next phase of the same run.
 
         Args:
-            lease: The lease.
             ttl: How long it lasts.
             to_another: True if another process carries out that phase: that this one ends is then no sign of death.
         """
@@ -130,16 +129,16 @@ class Leases:
         return connection.execute(update(table).where(*ours).values(values)).rowcount == 1
 
     def of_job(self, job: str) -> Lease | None:
-        """The lease of a job if somebody has it, expired or not."""
+        """Returns the lease of a job if somebody has it, expired or not."""
         return next((lease for lease in self.held() if lease.job == job), None)
 
     def token(self, job: str) -> int:
-        """How many runs have had the lease of a job."""
+        """Returns how many runs have had the lease of a job."""
         with self._ledger.transaction() as connection:
             return connection.scalar(select(self._table.c.token).where(self._table.c.job == job)) or 0
 
     def in_force(self, job: str) -> Lease | None:
-        """The lease of a job if a run has it and still renews it."""
+        """Returns the lease of a job if a run has it and still renews it."""
         lease = self.of_job(job)
         if lease is None:
             return None
@@ -147,13 +146,13 @@ class Leases:
             return lease if lease.expires_at > _now(connection) else None
 
     def expired(self) -> list[Lease]:
-        """Leases whose holder has neither renewed them nor given them back: it died or stalled."""
+        """Returns leases whose holder has neither renewed them nor given them back: it died or stalled."""
         with self._ledger.transaction() as connection:
             now = _now(connection)
         return [lease for lease in self.held() if lease.expires_at <= now]
 
     def held(self) -> list[Lease]:
-        """All leases that somebody has, expired or not."""
+        """Returns all leases that somebody has, expired or not."""
         table = self._table
         with self._ledger.transaction() as connection:
             rows = connection.execute(select(table).where(table.c.holder.is_not(None)).order_by(table.c.job))
@@ -169,7 +168,7 @@ class Leases:
 
 
 def _now(connection: Connection) -> datetime:
-    """The database's own time. SQLite is on this machine, so its clock is ours."""
+    """Returns the database's own time. SQLite is on this machine, so its clock is ours."""
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()

@@ -123,15 +123,15 @@ class Ledger:
             )
 
     def run(self, run_id: str) -> RunRow | None:
-        """The run of that id."""
+        """Returns the run of that id."""
         return next(iter(self.find_runs(self.tables.runs.c.id == run_id, 1)), None)
 
     def latest_runs(self, job: str, limit: int = 20) -> list[RunRow]:
-        """The newest runs of a sync job, newest first."""
+        """Returns the newest runs of a sync job, newest first."""
         return self.find_runs(self.tables.runs.c.job == job, limit)
 
     def run_of_dagster(self, dagster_run_id: str, job: str | None = None) -> RunRow | None:
-        """The newest run (of that job) that the Dagster run carried out, or went on with."""
+        """Returns the newest run (of that job) that the Dagster run carried out, or went on with."""
         runs = self.tables.runs
         condition = runs.c.dagster_run_id == dagster_run_id
         return next(iter(self.find_runs(condition if job is None else condition & (runs.c.job == job), 1)), None)
@@ -197,7 +197,6 @@ class Ledger:
         """Keeps what a diff has found, in place of what an earlier attempt had.
 
         Args:
-            run_id: The run.
             errors: The items that failed before anything was written.
             deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
         """
@@ -225,7 +224,7 @@ class Ledger:
             connection.execute(insert(self.tables.run_errors), rows)
 
     def errors(self, run_id: str, limit: int | None = None) -> list[ErrorRow]:
-        """The errors of a run in the order of the fetch; those of deletes, which have no position, come last."""
+        """Returns the errors of a run in the order of the fetch; those of deletes, which have none, come last."""
         table = self.tables.run_errors
         query = select(table).where(table.c.run_id == run_id)
         query = query.order_by(table.c.position < 0, table.c.position, table.c.id)
@@ -234,7 +233,7 @@ class Ledger:
             return [ErrorRow(row.position, row.external_id, row.exception_type, row.message) for row in found]
 
     def count_errors(self, run_id: str) -> int:
-        """How many errors the ledger has of a run."""
+        """Returns how many errors the ledger has of a run."""
         table = self.tables.run_errors
         with self.transaction() as connection:
             return int(connection.scalar(select(func.count()).where(table.c.run_id == run_id)) or 0)
@@ -252,7 +251,6 @@ class Ledger:
         """Notes how a run ended.
 
         Args:
-            run_id: The run.
             outcome: What became of it.
             counts: What became of the items.
             failure: Why it failed as a whole, None if it did not.
@@ -301,7 +299,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def storable(text: str | None) -> str | None:
-    """The text with its NUL characters, which PostgreSQL can't keep, written as an escape."""
+    """Returns the text with its NUL characters, which PostgreSQL can't keep, written as an escape."""
     return text.replace("\x00", "\\x00") if text else text
 
 

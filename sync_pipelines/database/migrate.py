@@ -47,7 +47,7 @@ def is_current(connection: Connection) -> bool:
 
 
 def _place(connection: Connection) -> tuple[str, str | None, str]:
-    """Prefix, schema and version table on this dialect."""
+    """Returns prefix, schema and version table on this dialect."""
     if connection.dialect.name == "sqlite":
         return SQLITE_PREFIX, None, f"{SQLITE_PREFIX}alembic_version"
     return "", POSTGRES_SCHEMA, "alembic_version"

@@ -47,7 +47,7 @@ class MissedFetches:
         self._dialect = sqlite if ledger.database.dialect.name == "sqlite" else postgresql
 
     def latest(self, job: str) -> CountedFetch | None:
-        """The fetch of a sync that was counted last; None if there is none."""
+        """Returns the fetch of a sync that was counted last; None if there is none."""
         table = self._table
         query = select(table.c.fetch, table.c.run_id, table.c.first_missed_at)
         with self._ledger.transaction() as connection:
@@ -68,7 +68,6 @@ class MissedFetches:
 
         Args:
             job: The sync job's name.
-            fetch: The fetch.
             external_ids: Canonical ids, each once.
 
         Returns:
@@ -91,7 +90,7 @@ class MissedFetches:
             return {keys[key]: count for key, count in connection.execute(counting)}
 
     def _inserting(self, job: str, fetch: CountedFetch, keys: list[str]) -> Any:
-        """A row for each record, all out of one parameter: a thousand of them take a millisecond, not twenty."""
+        """Inserts a row for each record out of one parameter: a thousand of them take a millisecond, not twenty."""
         given = json.dumps(keys)
         each: Any = (
             func.json_each(given).table_valued("value").c.value
@@ -105,7 +104,7 @@ class MissedFetches:
         return self._dialect.insert(self._table).from_select(columns, select(*row).where(true()))
 
     def known(self, job: str, number: int, external_ids: Sequence[str]) -> dict[str, int]:
-        """How many fetches in a row, up to the one of that number, have been without records; none of others."""
+        """Returns how many fetches in a row, up to the one of that number, have been without these records."""
         table = self._table
         keys = {record_key(each): each for each in external_ids}
         found: dict[str, int] = {}

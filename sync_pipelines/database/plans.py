@@ -76,15 +76,15 @@ class Plans:
             connection.execute(insert(self._table).values(values))
 
     def plan(self, plan_id: str) -> PlanRow | None:
-        """The plan of that id."""
+        """Returns the plan of that id."""
         return next(iter(self._found(self._table.c.id == plan_id, 1)), None)
 
     def starting_with(self, prefix: str, limit: int) -> list[PlanRow]:
-        """The plans whose ids start like that, newest first."""
+        """Returns the plans whose ids start like that, newest first."""
         return self._found(self._table.c.id.startswith(prefix, autoescape=True), limit)
 
     def latest(self, job: str | None, limit: int) -> list[PlanRow]:
-        """The newest plans, of one sync job or of all, newest first."""
+        """Returns the newest plans, of one sync job or of all, newest first."""
         return self._found(True if job is None else self._table.c.job == job, limit)
 
     def _found(self, condition: Any, limit: int) -> list[PlanRow]:
@@ -135,18 +135,18 @@ class Plans:
             connection.execute(left.values(state=SUPERSEDED, applied_by=by))
 
     def withheld_of(self, run_id: str) -> PlanRow | None:
-        """What guards have withheld of a run; None if nothing was suspicious."""
+        """Returns what guards have withheld of a run; None if nothing was suspicious."""
         table = self._table
         return next(iter(self._found(and_(table.c.id == run_id, table.c.kind == WITHHELD), 1)), None)
 
     def still_withheld(self, job: str) -> PlanRow | None:
-        """What guards withhold of the newest run of a sync, and nobody has released; None if there is nothing."""
+        """Returns what guards withhold of the newest run of a sync and nobody has released, or None."""
         table = self._table
         held = and_(table.c.job == job, table.c.kind == WITHHELD, table.c.state == OPEN)
         return next(iter(self._found(held, 1)), None)
 
     def released(self, job: str) -> set[str]:
-        """The runs of a sync of which a person has said that what guards withheld is right."""
+        """Returns the runs of a sync of which a person has said that what guards withheld is right."""
         table = self._table
         of_job = (table.c.job == job, table.c.kind == WITHHELD, table.c.state == APPLIED)
         with self._ledger.transaction() as connection:

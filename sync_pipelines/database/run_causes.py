@@ -67,13 +67,13 @@ class RunCauses:
             position, number = rows[-1].position, rows[-1].id
 
     def noted_to(self, run_id: str) -> int:
-        """The number of the last error of the run that is noted in the failures, 0 if none is."""
+        """Returns the number of the last error of the run that is noted in the failures, 0 if none is."""
         runs = self._ledger.tables.runs
         with self._ledger.transaction() as connection:
             return int(connection.scalar(select(runs.c.errors_noted_to).where(runs.c.id == run_id)) or 0)
 
     def last_error(self, run_id: str) -> int:
-        """The number of the last error of the run, 0 if it has none."""
+        """Returns the number of the last error of the run, 0 if it has none."""
         table = self._errors
         with self._ledger.transaction() as connection:
             return int(connection.scalar(select(func.max(table.c.id)).where(table.c.run_id == run_id)) or 0)
@@ -100,7 +100,7 @@ class RunCauses:
             connection.execute(update(runs).where(runs.c.id == run_id).values(errors_noted_to=noted_to))
 
     def of_run(self, run_id: str) -> list[CauseRow]:
-        """The causes of a run, the most frequent first; those that are gone come last."""
+        """Returns the causes of a run, the most frequent first; those that are gone come last."""
         table = self._table
         columns = [table.c[name] for name in CauseRow.__dataclass_fields__]
         query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.number)
@@ -109,7 +109,7 @@ class RunCauses:
         return [CauseRow(name, template, count, tuple(ids), state) for name, template, count, ids, state in found]
 
     def runs_before(self, job: str, run_id: str | None = None) -> list[str]:
-        """The runs before this one (by default all) that fetched all items and were done, newest first.
+        """Returns the runs before this one (by default all) that fetched all items and were done, newest first.
 
         Args:
             job: The sync job's name.

@@ -28,15 +28,15 @@ class RunQueries:
         self._table = ledger.tables.runs
 
     def latest(self, limit: int) -> list[RunRow]:
-        """The newest runs of all sync jobs, newest first."""
+        """Returns the newest runs of all sync jobs, newest first."""
         return self._ledger.find_runs(true(), limit)
 
     def starting_with(self, prefix: str, limit: int) -> list[RunRow]:
-        """The runs whose ids start like that, newest first."""
+        """Returns the runs whose ids start like that, newest first."""
         return self._ledger.find_runs(self._table.c.id.startswith(prefix, autoescape=True), limit)
 
     def last_good_at(self, job: str) -> datetime | None:
-        """When the newest run of a sync that fetched all items, and did not fail, was done; None if there is none."""
+        """Returns when the newest run of a sync that fetched all items and did not fail was done, or None."""
         runs = self._table
         query = select(runs.c.completed_at, runs.c.options).where(
             runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(GOOD)
@@ -46,7 +46,7 @@ class RunQueries:
         return next((row.completed_at for row in rows if took_all_items(row.options)), None)
 
     def first_started_at(self, job: str) -> datetime | None:
-        """When the oldest run of a sync that fetched, and that the ledger knows, began; None if there is none."""
+        """Returns when the oldest run of a sync that fetched, and that the ledger knows, began, or None."""
         runs = self._table
         first = func.min(runs.c.started_at, type_=runs.c.started_at.type)
         with self._ledger.transaction() as connection:
@@ -54,7 +54,7 @@ class RunQueries:
         return found
 
     def last_fetched(self, job: str, released: Collection[str], limit: int = 5) -> list[int]:
-        """How many items the last good fetches of all items had, newest first.
+        """Returns how many items the last good fetches of all items had, newest first.
 
         Args:
             job: The sync job's name.

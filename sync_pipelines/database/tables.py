@@ -47,11 +47,11 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Moment -> the same in UTC."""
+        """Converts a moment to UTC."""
         return value.astimezone(UTC) if value is not None else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """What the database keeps -> aware, in UTC."""
+        """Converts what the database keeps to an aware moment in UTC."""
         if value is None:
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
@@ -314,7 +314,7 @@ def _history(metadata: MetaData, prefix: str) -> Table:
 
 
 def _history_blocks(metadata: MetaData, prefix: str) -> Table:
-    """What was written in bulk, hundreds of records to a row; `engine.history` has the form."""
+    """Describes what was written in bulk, hundreds of records to a row; `engine.history` has the form."""
     bound = String(100).with_variant(String(100, collation="C"), "postgresql")  # by code points, as Python sorts
     return Table(
         f"{prefix}history_blocks",

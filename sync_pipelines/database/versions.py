@@ -56,7 +56,7 @@ class Versions:
         self._table = ledger.tables.versions
 
     def known(self, job: str, external_ids: Sequence[str]) -> dict[str, str]:
-        """The versions of those records that have one, as texts.
+        """Returns the versions of those records that have one, as texts.
 
         Args:
             job: The sync job's name.
@@ -118,6 +118,6 @@ class Versions:
 
 
 def record_key(external_id: str) -> str:
-    """What a record is kept by: its id, or of a long one the hash, for no index takes such a text."""
+    """Returns what a record is kept by: its id, or of a long one the hash, for no index takes such a text."""
     text = storable(external_id) or ""
     return text if len(text) <= _LONGEST else f"sha256:{sha256(text.encode()).hexdigest()}"

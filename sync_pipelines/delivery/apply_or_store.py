@@ -32,7 +32,6 @@ def apply_or_store(access: LedgerAccess, apply: Apply | None = None) -> ApplyOrS
     has come since. What fails is not stored.
 
     Args:
-        access: To the ledger.
         apply: Applies a change; by default as `sync_single_item` does, with the ledger that is open.
     """
     applied = one_at_a_time(apply or applied_by(access), access)
@@ -54,11 +53,7 @@ def apply_or_store(access: LedgerAccess, apply: Apply | None = None) -> ApplyOrS
 
 
 def applied_by(access: LedgerAccess) -> Apply:
-    """Makes what applies an item with a ledger that is open: to open it for each would take longer than the rest.
-
-    Args:
-        access: To the ledger.
-    """
+    """Makes what applies an item with a ledger that is open: to open it for each would take longer than the rest."""
 
     def apply(job: SyncJob[Any, Any], event: ChangeEvent) -> ItemResult:
         ledger, began_at = access.ledger(), utc_now()

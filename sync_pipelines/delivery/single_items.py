@@ -91,7 +91,7 @@ def apply_item(name: str, item: Any, *, settings: Settings | None = None, report
 
 
 def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]:
-    """Kind, external id and JSON of a change."""
+    """Returns kind, external id and JSON of a change."""
     change = as_change_event(item) if item is not None else None
     external_id: str | None = None
     if isinstance(change, Ignore):

@@ -22,7 +22,6 @@ def shown_value(name: str, value: Any) -> Any:
 
     Args:
         name: The field's name; what is called a password, a token or the like is not shown at all.
-        value: Its value.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -54,7 +53,6 @@ def shown_text(name: str, value: Any, most_chars: int | None = _SHOWN_CHARS) -> 
 
     Args:
         name: The field's name.
-        value: Its value.
         most_chars: Longer ones are cut; None for all of it.
     """
     shown = shown_value(name, value)

@@ -21,7 +21,6 @@ class StagingRequest:
 
     Args:
         job: The sync job's name.
-        run_id: The run.
         owner: Which deployment this is; staging tables of another one are left alone.
         schema: Schema for staging tables, where the database has schemas.
         folder: A folder of this machine for working files.
@@ -175,7 +174,6 @@ class StagedTarget(Protocol[Page_contra]):
         """Loads a page into the staging table; returns the items that can't be there.
 
         Args:
-            page: The page.
             items: Its items, where they are needed.
             skipped: For each item, true if the job leaves it alone, None if it can't say; None if it leaves none alone.
         """

@@ -54,7 +54,7 @@ class Version:
 
     @property
     def text(self) -> str:
-        """A text to keep."""
+        """Returns a text to keep."""
         if isinstance(self.value, datetime):
             return f"{_MOMENT}:{self.value.isoformat()}"
         return f"{_NUMBER}:{self.value}"

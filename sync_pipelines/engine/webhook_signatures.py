@@ -69,14 +69,12 @@ class HmacSignature:
     Args:
         secrets: Names of the environment variables that hold the secrets; several while one replaces the other.
         header: The header with the signature.
-        encoding: `"hex"` or `"base64"`.
         prefix: What stands before the signature, e.g. `"sha256="`.
         signed: What was signed: `{body}`, with `{timestamp}` if the sender signs one.
         timestamp_header: The header with the time, in seconds or milliseconds since 1970.
         timestamp_field: Instead, where the header is a list such as `t=1700000000,v1=5257...`: the time's name in it.
         signature_field: In such a list the name of the signatures, of which there may be several.
         tolerance_s: How old a delivery may be, or how far ahead, in seconds; for signatures with a time.
-        algorithm: `"sha256"`, `"sha512"` or `"sha1"`.
         delivery_id: The header that names a delivery, or a function of the event.
     """
 

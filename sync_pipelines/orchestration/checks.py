@@ -137,8 +137,6 @@ def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults, left: int 
     """Evaluates the same check, to be reported where it is no step of the run: by a drain, or by a run that fails.
 
     Args:
-        check: The check.
-        job: The sync job.
         results: What the run did.
         left: How many items have failed, in whatever run, and not succeeded since.
     """

@@ -73,7 +73,6 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, Metadat
     """Builds what an operator sees of the plan of a dry run.
 
     Args:
-        plan: The plan.
         entries: Its first entries.
     """
     metadata: dict[str, MetadataValue] = {

@@ -163,9 +163,6 @@ def _carried_out(
     """Returns what became of a plan: it is applied, or kept for later.
 
     Args:
-        context: That of the op.
-        job: The sync job.
-        plan: The plan.
         unseen: Gets the checks that no step of the run comes to, because this one fails.
     """
     if plan.plan_id is not None:

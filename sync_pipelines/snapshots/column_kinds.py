@@ -57,7 +57,6 @@ class Kind:
 
         Args:
             types: The exact types of the values, without that of None.
-            values: The values.
         """
         return types <= self.types and (not types or self.fits(values))
 

@@ -37,7 +37,6 @@ def within_server(server: httpx.URL, base: httpx.URL, reference: httpx.URL | str
     what comes back. A server may also move from `http://` to `https://`.
 
     Args:
-        server: A URL of the server.
         base: Where the reference was given.
         reference: The URL, perhaps relative.
 

@@ -1,4 +1,4 @@
-"""From what came over the wire to what is stored."""
+"""Turns what came over the wire into what is stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from sync_pipelines.database.inbox_storing import NewDelivery
@@ -16,6 +16,7 @@ from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, 
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import checked_external_id
+from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.redaction import SENSITIVE_NAMES, described, exception_type, message_of
 from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, body_as_item
 from sync_pipelines.errors import ConfigurationError, ItemError, WebhookRejectedError
@@ -93,11 +94,9 @@ class Interpreter:
         return nameless if delivery_id is None else WebhookEvent(body, kept, received_at, delivery_id)
 
     def _guarded(self, function: Callable[[WebhookEvent], Any], event: WebhookEvent) -> Any:
-        try:
+        with OneItem(partial(self._report_once, "delivery_id", "such a delivery counts as one of its own")):
             return function(event)
-        except Exception as error:  # noqa: BLE001 - without a name it is a delivery of its own
-            self._report_once("delivery_id", error, "such a delivery counts as one of its own")
-            return None
+        return None
 
     async def meaning(self, event: WebhookEvent, raw: bytes) -> Meaning:
         """Decides what the event means.
@@ -107,15 +106,12 @@ class Interpreter:
         """
         if self._webhook.parse is None:
             return await self._of_item(event)
-        try:
+        report = partial(self._report_once, "parse", "such deliveries wait, to be parsed again")
+        with OneItem(report, lets_through=WebhookRejectedError):
             value = self._webhook.parse(event)
             change = as_change_event(await value if inspect.isawaitable(value) else value)
             return await self._of_change(change, event, raw.decode())
-        except WebhookRejectedError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the sender has done its part; ours is looked at later
-            self._report_once("parse", error, "such deliveries wait, to be parsed again")
-            return Meaning(None, self._new("event", event, payload=raw.decode()))
+        return Meaning(None, self._new("event", event, payload=raw.decode()))  # the sender has done its part
 
     async def _of_item(self, event: WebhookEvent) -> Meaning:
         try:
@@ -151,8 +147,8 @@ class Interpreter:
             **fields,
         )
 
-    def _report_once(self, what: str, error: Exception, consequence: str) -> None:
-        """Returns a sender may repeat what goes wrong a thousand times a minute."""
+    def _report_once(self, what: str, consequence: str, error: Exception) -> None:
+        """Logs a problem once: a sender may repeat what goes wrong a thousand times a minute."""
         key = f"{what} {exception_type(error)}"
         if key not in self._reported:
             self._reported.add(key)

@@ -42,7 +42,6 @@ class Hook:
 
     Args:
         name: The last part of its path.
-        job: The sync job.
         webhook: The declaration.
         verify: Says whether a delivery is its sender's.
         rate: How many may come.

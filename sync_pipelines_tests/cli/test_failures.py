@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from sync_pipelines.database.inbox import Inbox, Settled
+from sync_pipelines.database.inbox import Completed, Inbox
 from sync_pipelines.database.inbox_storing import NewDelivery
 
 Invoke = Callable[..., Result]
@@ -159,7 +159,7 @@ def test_deliveries_that_are_given_up_are_told_besides(failed: Any, invoke: Invo
     with failed.ledger() as ledger:
         inbox = Inbox(ledger)
         [stored] = inbox.store_many([NewDelivery(job="stock", kind="upsert", received_at=at, item='{"sku":"A"}')])
-        inbox.settle([Settled(stored.id, "A", None, "no")], at)
+        inbox.complete([Completed(stored.id, "A", None, "no")], at)
     told = invoke("failures", "stock").stderr
     assert "1 deliveries have been given up besides: sync-pipelines webhooks list stock --state failed" in told
 

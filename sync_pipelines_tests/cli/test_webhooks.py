@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from sync_pipelines.database.inbox import Inbox, Settled
+from sync_pipelines.database.inbox import Completed, Inbox
 from sync_pipelines.database.inbox_storing import NewDelivery
 
 AT = datetime(2024, 5, 6, 12, 30, tzinfo=UTC)
@@ -38,8 +38,10 @@ def ids(place: Any) -> list[int]:
     with place.ledger() as ledger:
         inbox = Inbox(ledger)
         stored = [each.id for each in inbox.store_many(new)]
-        inbox.settle([Settled(stored[0], "A-1", "updated"), Settled(stored[1], None, None, "KeyError: 'sku'")], AT)
-        inbox.settle([Settled(stored[3], "B-1", None, "no")], AT)
+        inbox.complete(
+            [Completed(stored[0], "A-1", "updated"), Completed(stored[1], None, None, "KeyError: 'sku'")], AT
+        )
+        inbox.complete([Completed(stored[3], "B-1", None, "no")], AT)
     return stored
 
 

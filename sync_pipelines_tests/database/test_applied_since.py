@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sync_pipelines.database.applied_since import AppliedSince
-from sync_pipelines.database.inbox import Inbox, Settled
+from sync_pipelines.database.inbox import Completed, Inbox
 from sync_pipelines.database.ledger import Ledger, RunRow, open_ledger
 
 NOON = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
@@ -50,7 +50,7 @@ def run(  # noqa: PLR0913 - what a run may be
 def deliver(ledger: Ledger, minute: int, external_id: str, action: str) -> None:
     """A delivery that is applied at that minute."""
     inbox = Inbox(ledger)
-    inbox.settle([Settled(inbox.store("stock", "{}", at(minute)), external_id, action)], at(minute))
+    inbox.complete([Completed(inbox.store("stock", "{}", at(minute)), external_id, action)], at(minute))
 
 
 def test_a_whole_run_that_began_later_and_writes_is_newer(ledger: Ledger) -> None:

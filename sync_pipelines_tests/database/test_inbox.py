@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from sync_pipelines.database.inbox import APPLIED, FAILED, WAITING, Inbox, Settled
+from sync_pipelines.database.inbox import APPLIED, FAILED, WAITING, Completed, Inbox
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
 from sync_pipelines.database.inbox_writing import InboxWriter
 from sync_pipelines.database.ledger import open_ledger
@@ -143,7 +143,7 @@ def test_only_what_is_due_is_given(inbox: Inbox) -> None:
 def test_depths_tell_what_waits_and_since_when(inbox: Inbox) -> None:
     inbox.store_many([delivery(received_at=AT + timedelta(seconds=n)) for n in range(5)])
     first, second, *_ = inbox.oldest_waiting("stock", 5)
-    inbox.settle([Settled(first.id, "A", None, "no"), Settled(second.id, "A", "created")], AT)
+    inbox.complete([Completed(first.id, "A", None, "no"), Completed(second.id, "A", "created")], AT)
     stock, other = inbox.depths(["stock", "other"])
     assert (stock.job, stock.waiting, stock.failed, stock.oldest_waiting_at) == (
         "stock",
@@ -156,7 +156,7 @@ def test_depths_tell_what_waits_and_since_when(inbox: Inbox) -> None:
 
 def test_deliveries_are_listed_newest_first(inbox: Inbox) -> None:
     ids = [each.id for each in inbox.store_many([delivery(), delivery(job="other"), delivery()])]
-    inbox.settle([Settled(ids[0], "A", None, "no")], AT)
+    inbox.complete([Completed(ids[0], "A", None, "no")], AT)
     assert [each.id for each in inbox.newest()] == ids[::-1]
     assert [each.id for each in inbox.newest("stock")] == [ids[2], ids[0]]
     assert [each.id for each in inbox.newest("stock", FAILED)] == [ids[0]]
@@ -166,7 +166,7 @@ def test_deliveries_are_listed_newest_first(inbox: Inbox) -> None:
 
 def test_a_replayed_delivery_waits_as_if_it_had_just_come(inbox: Inbox) -> None:
     ids = [each.id for each in inbox.store_many([delivery(), delivery(), delivery(job="other")])]
-    inbox.settle([Settled(each, "A", None, "no") for each in ids], AT)
+    inbox.complete([Completed(each, "A", None, "no") for each in ids], AT)
     assert inbox.replay([ids[0], 10**12]) == [ids[0]]
     found = inbox.show(ids[0])
     assert found is not None
@@ -184,11 +184,11 @@ def test_dropped_deliveries_are_gone(inbox: Inbox) -> None:
 def test_old_deliveries_go_but_none_that_waits(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync_pipelines.database.inbox._AT_ONCE", 3)
     ids = [each.id for each in inbox.store_many([delivery() for _ in range(10)])]
-    inbox.settle([Settled(each, "A", None if each % 2 else "created", None) for each in ids[:8]], AT)
-    inbox.settle([Settled(ids[8], "A", "created")], AT + timedelta(days=2))
-    assert inbox.purge(AT + timedelta(days=1)) == 8
+    inbox.complete([Completed(each, "A", None if each % 2 else "created", None) for each in ids[:8]], AT)
+    inbox.complete([Completed(ids[8], "A", "created")], AT + timedelta(days=2))
+    assert [inbox.purge(AT + timedelta(days=1)) for _ in range(3)] == [True, True, False]
     assert [each.id for each in inbox.newest()] == [ids[9], ids[8]]
-    assert inbox.purge(AT + timedelta(days=1)) == 0
+    assert inbox.purge(AT + timedelta(days=1)) is False
 
 
 def test_a_receivers_writer_opens_its_connection_again(own_postgres: Any) -> None:

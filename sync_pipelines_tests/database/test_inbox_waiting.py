@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from sync_pipelines.database.inbox import Inbox, Settled
+from sync_pipelines.database.inbox import Completed, Inbox
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.database.ledger import Ledger, open_ledger
 
@@ -39,7 +39,9 @@ def test_what_waits_for_an_item_is_found_in_its_order_also_what_is_not_due(inbox
     first, _, second = store(inbox, "A", "B", "A")
     store(inbox, "A", job="other")
     settled, nameless = store(inbox, "A", None)
-    inbox.settle([Settled(first, "A", None, "no", NOON + timedelta(hours=1)), Settled(settled, "A", "created")], NOON)
+    inbox.complete(
+        [Completed(first, "A", None, "no", NOON + timedelta(hours=1)), Completed(settled, "A", "created")], NOON
+    )
     assert ids(inbox, "A") == [first, second]
     assert [each.id for each in inbox.oldest_waiting("stock", 9, due_at=NOON)] == [second - 1, second, nameless]
 
@@ -48,7 +50,7 @@ def test_of_many_large_ones_no_more_is_read_than_fits(inbox: Inbox) -> None:
     """At least one, and whatever has been tried: it must not come after a newer one."""
     new = [NewDelivery(job="stock", kind="upsert", received_at=NOON, external_id="A", item="é" * 400) for _ in range(5)]
     first, *_, tried = (each.id for each in inbox.store_many(new))
-    inbox.settle([Settled(tried, "A", None, "no", NOON + timedelta(hours=1))], NOON)
+    inbox.complete([Completed(tried, "A", None, "no", NOON + timedelta(hours=1))], NOON)
     assert [each.id for each in inbox.oldest_waiting("stock", 9, NOON, max_bytes=1)] == [first]
     assert [each.id for each in inbox.oldest_waiting("stock", 9, NOON, max_bytes=1_700)][:2] == [first, first + 1]
     assert [each.id for each in inbox.waiting_of("stock", ["A"], after=first, max_bytes=799)] in (
@@ -92,7 +94,9 @@ def test_on_postgresql_the_deliveries_for_an_item_are_found_by_their_index(postg
 
 def test_the_newest_delivery_that_was_applied_is_known_per_item(inbox: Inbox) -> None:
     first, second, other, late = store(inbox, "A", "A", "B", "A")
-    inbox.settle([Settled(first, "A", "created"), Settled(second, "A", "updated"), Settled(other, "B", None)], NOON)
+    inbox.complete(
+        [Completed(first, "A", "created"), Completed(second, "A", "updated"), Completed(other, "B", None)], NOON
+    )
     assert inbox.newest_applied("stock", ["A", "B", "C"], since=0) == {"A": second}
     assert inbox.newest_applied("stock", ["A"], since=second) == {}
     assert inbox.show(late) is not None

@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BATCH, EARLIER, REFUSED, STAGED, Batches, BatchKey, BatchRow
 from sync_pipelines.database.connections import create_database
-from sync_pipelines.database.inbox import APPLIED, FAILED, Inbox, Settled
+from sync_pipelines.database.inbox import APPLIED, FAILED, Completed, Inbox
 from sync_pipelines.database.ledger import ErrorRow, RunRow, open_ledger
 from sync_pipelines.database.migrate import HEAD
 from sync_pipelines.database.tables import ledger_tables
@@ -297,9 +297,12 @@ class TestInbox:
                 (second, '{"a":"ß"}', AT),
             ]
             assert [each.id for each in inbox.oldest_waiting("stock", 1)] == [first]
-            inbox.settle([Settled(first, "A\x00", "created"), Settled(second, "B", None, "no")], AT)
+            inbox.complete([Completed(first, "A\x00", "created"), Completed(second, "B", None, "no")], AT)
             assert [inbox.count("stock", state) for state in ("waiting", APPLIED, FAILED)] == [0, 1, 1]
-            assert inbox.settled("stock") == [Settled(second, "B", None, "no"), Settled(first, "A\\x00", "created")]
+            assert inbox.completed("stock") == [
+                Completed(second, "B", None, "no"),
+                Completed(first, "A\\x00", "created"),
+            ]
             assert [each.id for each in inbox.oldest_waiting("other", 10)] == [other]
 
     def test_two_processes_may_write_the_ledger_at_once(self, sqlite_url: str) -> None:

@@ -76,7 +76,7 @@ def drain_and_be_killed(folder: Path, url: str, ledger: str | None, instant: str
         "decide": (DrainBatch, "decide_deliveries"),
         "write": (BatchWriter, "write"),
         "versions": (StaleCheck, "keep_written"),
-        "settle": (Inbox, "settle"),
+        "settle": (Inbox, "complete"),
         "chunk": (Batches, "save"),
         "finish": (Ledger, "finish_run"),
     }

@@ -33,7 +33,6 @@ class RecordCalls:
     """Keeps to the concurrency and the pace of a job; tries again; tells a target that is down.
 
     Args:
-        job: The sync job.
         pace: Says when a call may begin; by default what the job says.
     """
 

@@ -56,7 +56,6 @@ def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterat
     """Opens the job's target, or wraps its per-record functions.
 
     Args:
-        job: The sync job.
         held: The run's lease, which is checked before every write.
 
     Raises:

@@ -54,7 +54,6 @@ def read_delivery(job: SyncJob[Any, Any], driver: TargetDriver, delivery: Delive
     """Reads a delivery; what is wrong with it is its own error. Its place is yet to be given.
 
     Args:
-        job: The sync job.
         driver: The opened target, which knows canonical ids.
         delivery: As the inbox has it.
     """
@@ -122,14 +121,14 @@ class Coalesced:
 
     @property
     def passed_over_delete(self) -> Incoming | None:
-        """The last delete that an item which came after it makes up for, unless it is too old to do so."""
+        """Returns the last delete that an item which came after it makes up for, unless it is too old to do so."""
         if not isinstance(self.kept.event, Upsert) or self.event is not self.kept.event:
             return None
         return next((each for each in reversed(self.superseded) if isinstance(each.event, Delete)), None)
 
     @property
     def newest_version(self) -> Version | None:
-        """The highest version that any of its deliveries has."""
+        """Returns the highest version that any of its deliveries has."""
         newest: Version | None = None
         for each in (*self.superseded, self.kept):
             newest = newer_of(newest, each.version)
@@ -180,7 +179,7 @@ def _newest(upserts: Sequence[Incoming]) -> Incoming:
 
 
 def _source_id(incoming: Incoming) -> str:
-    """The id as the source wrote it, which it may know better than the canonical one."""
+    """Returns the id as the source wrote it, which it may know better than the canonical one."""
     if isinstance(incoming.event, (Delete, Refetch)):
         return incoming.event.external_id
     return incoming.delivery.external_id or incoming.external_id or ""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.history import Writer
-from sync_pipelines.database.inbox import Settled
+from sync_pipelines.database.inbox import Completed
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import SUCCEEDED, Outcome
@@ -70,9 +70,7 @@ class Drain:
     """Applies the deliveries of a sync job that wait.
 
     Args:
-        job: The sync job.
         workspace: Ledger with what is to be applied, clock.
-        report: The run log.
         dagster_run_id: The Dagster run that carries it out, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
     """
@@ -230,22 +228,22 @@ class Drain:
         """Completes the deliveries that have an outcome, and resolves failures of their items."""
         now = self._workspace.clock()
         resolve_delivered(self.job, self._workspace.failures, _succeeded(batch, outcomes), now, within)
-        self._workspace.inbox.settle(self._completed(batch, outcomes, now), now, within)
+        self._workspace.inbox.complete(self._completed(batch, outcomes, now), now, within)
         recorder = Recorder(self._workspace, Writer(self.job.name, run_id, DRAIN))
         counts, rows = outcomes.counts().to_dict(), map(error_row, outcomes.all_errors())
         key, also = BatchKey(number=number), partial(recorder.keep, outcomes.written)
         self._workspace.batches.save(run_id, key, counts, rows, now, within=within, also=also)
 
-    def _completed(self, batch: DrainBatch, outcomes: Outcomes, now: datetime) -> Iterator[Settled]:
+    def _completed(self, batch: DrainBatch, outcomes: Outcomes, now: datetime) -> Iterator[Completed]:
         for each in batch.incoming:
             error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
                 in_vain = each.position in batch.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
                 again_at = now + AFTER_OUTAGE if in_vain else again_at
-                yield Settled(each.delivery.id, _other_id(each), None, _message(error), again_at, not in_vain)
+                yield Completed(each.delivery.id, _other_id(each), None, _message(error), again_at, not in_vain)
             elif outcome is not None:
-                yield Settled(each.delivery.id, _other_id(each), outcome.value)
+                yield Completed(each.delivery.id, _other_id(each), outcome.value)
 
     def _report_items(self, batch: DrainBatch, outcomes: Outcomes) -> None:
         for failed in outcomes.all_errors():

@@ -59,7 +59,7 @@ class DrainBatch(ChangeBatch):
         return self.write([each.position for each in self.incoming], within)
 
     def _coalesced(self) -> dict[int, Coalesced]:
-        """One event per item, by its place; all other deliveries have their outcome."""
+        """Coalesces the deliveries into one event per item, by its place; all others have their outcome."""
         groups: dict[str | None, list[Incoming]] = {}
         can_ask = self._job.fetch_one is not None
         for each in self.incoming:
@@ -79,7 +79,7 @@ class DrainBatch(ChangeBatch):
         return {each.kept.position: each for each in coalesced}
 
     def _asked(self, asked: Mapping[int, Coalesced]) -> dict[int, Coalesced]:
-        """What the source says of these items: an upsert, or a delete of one that is gone."""
+        """Asks the source for these items: each is then an upsert, or a delete of one that is gone."""
         ids = {place: each.event.external_id for place, each in asked.items() if isinstance(each.event, Refetch)}
         items = self.ask({place: AskedItem(ids[place], each.kept.external_id) for place, each in asked.items()})
         for place in asked.keys() - items.keys() - self.outcomes.errors.keys():
@@ -100,7 +100,7 @@ class DrainBatch(ChangeBatch):
         self.decide([change for each in coalesced if (change := _change(each)) is not None])
 
     def _of_same_version(self) -> set[int]:
-        """Places of updates that differ from a local record of the very same version."""
+        """Returns places of updates that differ from a local record of the very same version."""
         writes = self.decided.writes
         return {each for each in self.decided.same_version & writes.keys() if writes[each].action is Action.UPDATE}
 
@@ -113,7 +113,7 @@ class DrainBatch(ChangeBatch):
 
 
 def _change(coalesced: Coalesced) -> Change | None:
-    """The change that an event asks for; None if the source was asked in vain."""
+    """Returns the change that an event asks for; None if the source was asked in vain."""
     place, external_id = coalesced.kept.position, coalesced.kept.external_id or ""
     if isinstance(coalesced.event, Upsert):
         return Change(place, external_id, coalesced.event.item)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,22 +22,20 @@ from sync_pipelines.runner.failures.failure_notes import FailedItem
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tried:
-    """A failure that is tried again.
+    """An item that is tried again.
 
     Args:
-        failure: As it was.
-        item: The item; None if it is yet to be read from the payload.
         payload: The item in the engine's JSON.
         seen_at: Since when it is known.
+        item: The item, once it is read.
         external_id: Its id as the item gives it, None if it has none that can be read.
     """
 
-    failure: FailureRow
-    item: Any
-    payload: str | None
+    payload: str
     seen_at: datetime | None
+    item: Any = None
     external_id: str | None = None
 
 
@@ -66,34 +64,27 @@ class RetryBatch(ChangeBatch):
         Raises:
             TargetError: The target does not answer.
         """
-        asked = {place: each for place, each in self._failures.items() if self._can_be_asked(each)}
-        ids = {
-            place: AskedItem(each.source_id or each.external_id or "", each.external_id)
-            for place, each in asked.items()
-        }
-        for place, item in self.ask(ids).items():
-            if item is None:
-                self.vanished.add(place)
-            else:
-                self._tried[place] = Tried(asked[place], item, encode(item), self._now)
+        asked = {place: _asked_item(each) for place, each in self._failures.items() if self._can_be_asked(each)}
+        items = self.ask(asked)
+        self.vanished = {place for place, item in items.items() if item is None}
         for place, failure in self._failures.items():
-            if place not in asked and failure.payload is not None:
-                self._tried[place] = Tried(failure, None, failure.payload, failure.seen_at)
-        for place in sorted(self._tried):
-            with self.outcomes.one_item(place, self._tried[place].failure.external_id):
-                self._tried[place] = self._read(self._tried[place])
+            item = items.get(place)
+            if item is not None:
+                self._tried[place] = Tried(encode(item), self._now)
+            elif place not in asked and failure.payload is not None:
+                self._tried[place] = Tried(failure.payload, failure.seen_at)
+        for place, tried in self._tried.items():
+            with self.outcomes.one_item(place, self._failures[place].external_id):
+                tried.item = items[place] if place in items else decode(tried.payload)
+                tried.external_id = external_id_of(self._job, tried.item)
         self.decide(self._without_superseded(self._changes()))
 
     def _can_be_asked(self, failure: FailureRow) -> bool:
         return self._job.fetch_one is not None and failure.external_id is not None
 
-    def _read(self, tried: Tried) -> Tried:
-        item = decode(tried.payload or "") if tried.item is None else tried.item
-        return replace(tried, item=item, external_id=external_id_of(self._job, item))
-
     def _changes(self) -> list[Change]:
-        """The items that could be read, by canonical id; the others have failed."""
-        read = {place: each for place, each in sorted(self._tried.items()) if place not in self.outcomes.errors}
+        """Returns the items that could be read, by canonical id; the others have failed."""
+        read = {place: each for place, each in self._tried.items() if place not in self.outcomes.errors}
         self._driver.expect([each.external_id for each in read.values() if each.external_id is not None])
         changes: list[Change] = []
         for place, each in read.items():
@@ -103,13 +94,13 @@ class RetryBatch(ChangeBatch):
         return changes
 
     def _version(self, item: Any) -> Version | None:
-        """The item's version; None if it has none, or none that can be read: then it fails when it is decided on."""
+        """Returns the item's version; None if it has none that can be read: it fails when it is decided on."""
         with suppress(Exception):
             return version_of(self._job, item) if self._job.get_version is not None else None
         return None
 
     def _without_superseded(self, changes: Sequence[Change]) -> list[Change]:
-        """Of several failures of one item that which supersedes the others; without versions the one seen last."""
+        """Keeps of several failures of one item the one that supersedes the others; without versions the last."""
         kept: dict[str, Change] = {}
         for change in sorted(changes, key=lambda each: each.seen_at or _LONG_AGO):
             before = kept.get(change.external_id)
@@ -130,7 +121,7 @@ class RetryBatch(ChangeBatch):
         return bool(self.decided.writes)
 
     def failed(self) -> dict[str, FailedItem]:
-        """What failed again, by the key that it was known by; without what was asked for in vain."""
+        """Returns what failed again, by the key that it was known by; without what was asked for in vain."""
         found: dict[str, FailedItem] = {}
         for place in sorted(self.outcomes.errors.keys() - self.in_vain):
             failure, error, tried = self._failures[place], self.outcomes.errors[place], self._tried.get(place)
@@ -145,20 +136,20 @@ class RetryBatch(ChangeBatch):
         return found
 
     def resolved_keys(self) -> list[str]:
-        """The keys of what is resolved because its item succeeded."""
+        """Returns the keys of what is resolved because its item succeeded."""
         return [self._failures[place].key for place in self.outcomes.by_handle]
 
     def vanished_keys(self) -> list[str]:
-        """The keys of what is resolved because the source no longer has its item."""
+        """Returns the keys of what is resolved because the source no longer has its item."""
         return [self._failures[place].key for place in self.vanished]
 
     def left(self) -> dict[str, FailureRow]:
-        """What was not tried, because something did not answer."""
+        """Returns what was not tried, because something did not answer."""
         places = set(self.outcomes.missing(self._failures)) - self.vanished
         return {self._failures[place].key: self._failures[place] for place in places}
 
     def in_vain_keys(self) -> list[str]:
-        """The keys of what the source was asked for in vain."""
+        """Returns the keys of what the source was asked for in vain."""
         return [self._failures[place].key for place in self.in_vain]
 
 

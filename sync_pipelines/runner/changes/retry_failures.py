@@ -50,7 +50,6 @@ def retry_failures(  # noqa: PLR0913 - one job and its options, by keyword
     is deleted. Else the item is taken as it was kept, unless a record may have become newer since.
 
     Args:
-        job: The sync job.
         external_ids: Try these, whenever they are due and also if they are given up; by default those that are due.
         everything: Try all that are open or given up, whenever they are due.
         settings: By default those of the environment.
@@ -87,7 +86,6 @@ def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | No
     """Says which failures of a job may be tried again.
 
     Args:
-        job: The sync job.
         workspace: Has the ledger.
         now: Only those that are due by then; None: whenever they are.
     """
@@ -103,9 +101,7 @@ class RetryRun:
     """Tries the failures of a sync job again.
 
     Args:
-        job: The sync job.
         workspace: Ledger with the failures, clock.
-        report: The run log.
         dagster_run_id: The Dagster run that carries it out, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
     """
@@ -156,7 +152,7 @@ class RetryRun:
         return [f"{self._vanished:,} failed items are no longer in the source"] if self._vanished else []
 
     def _named(self, external_ids: Collection[str], which: Retryable) -> list[FailureRow]:
-        """The failures with these ids.
+        """Returns the failures with these ids.
 
         Raises:
             ConfigurationError: One of them has none that can be tried again; nothing is tried then.
@@ -171,7 +167,7 @@ class RetryRun:
         return list(found.values())
 
     def _why_not(self, failure: FailureRow | None, which: Retryable) -> str | None:
-        """Why a failure can't be tried again; None if it can."""
+        """Says why a failure can't be tried again; None if it can."""
         name = self.job.name
         if failure is None:
             return f"has no failure; `sync-pipelines failures {name} --list` lists those that there are"

@@ -31,7 +31,6 @@ def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | 
     """Brings one local record up to an item, as a web handler or a webhook wants it. Calls no run hooks.
 
     Args:
-        job: The sync job.
         item: One item as `fetch_external` would give it; or `Delete(external_id)` for one that is gone, or
             `Refetch(external_id)` for one that `fetch_one` is to be asked for.
         settings: Where the ledger is, which a job with `get_version` needs; by default those of the environment.
@@ -57,7 +56,6 @@ def apply_change(job: SyncJob[Any, Any], event: ChangeEvent, ledger: Ledger | No
     """Does what `sync_single_item` does, with a ledger that is open already.
 
     Args:
-        job: The sync job.
         event: The change of one item.
         ledger: The ledger, which a job with `get_version` needs; what is written is noted in its history.
     """
@@ -113,7 +111,7 @@ class _Single:
         return outcomes.by_handle[0]
 
     def _turn(self, external_id: str) -> AbstractContextManager[None]:
-        """With versions, others who bring single items wait between the look at a record and its write."""
+        """Has others who bring single items wait between the look at a record and its write, with versions."""
         stale_check = self._rules.stale_check
         return stale_check.locked(external_id) if stale_check is not None else nullcontext()
 

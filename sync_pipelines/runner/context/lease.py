@@ -28,7 +28,6 @@ class HeldLease:
 
     Args:
         leases: Where leases are.
-        lease: The lease.
         ttl: How long it lasts from each renewal.
         elapsed_s: A clock that only goes forward, in seconds.
     """
@@ -166,12 +165,12 @@ def renewing(held: HeldLease) -> Iterator[HeldLease]:
 
 
 def describe_process() -> str:
-    """This process for people: `process 4711 on shop-1`."""
+    """Returns this process for people: `process 4711 on shop-1`."""
     return f"process {os.getpid()} on {platform.node()}"
 
 
 def own_process() -> str:
-    """This process for `is_dead`; empty where the system does not tell (it is not Linux)."""
+    """Returns this process for `is_dead`; empty where the system does not tell (it is not Linux)."""
     return _identity(os.getpid())
 
 
@@ -188,7 +187,7 @@ def is_dead(process: str) -> bool:
 
 
 def _identity(pid: int) -> str:
-    """Boot, process namespace, number and start of a process: a number alone is used again."""
+    """Returns boot, process namespace, number and start of a process: a number alone is used again."""
     machine = _machine()
     try:
         # the name in parentheses may hold anything; the start is the 20th field after it

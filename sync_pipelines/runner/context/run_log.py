@@ -20,7 +20,7 @@ class RunReport:
 
     Args:
         log: Where lines go.
-        on_progress: Called after every page and chunk; what it raises ends the run.
+        on_progress: Called after every page and batch; what it raises ends the run.
         elapsed_s: A clock that only goes forward, in seconds.
     """
 
@@ -33,27 +33,27 @@ class RunReport:
         self._log = log or logging.getLogger("sync_pipelines")
         self._on_progress = on_progress
         self._elapsed_s = elapsed_s
-        self._told_at_s = elapsed_s()
+        self._reported_at_s = elapsed_s()
         self._errors = 0
 
     def line(self, text: str) -> None:
-        """One line for the log."""
+        """Writes a line."""
         self._log.info(text)
-        self._told_at_s = self._elapsed_s()
+        self._reported_at_s = self._elapsed_s()
 
     def warning(self, text: str) -> None:
-        """One line that should catch the eye."""
+        """Writes a line that should catch the eye."""
         self._log.warning(text)
 
     def result(self, text: str, level: int = logging.INFO) -> None:
-        """One line of the run's result, marked as such for whoever shows the result otherwise."""
+        """Writes a line of the run's result, marked as such for whoever shows the result otherwise."""
         self._log.log(level, text, extra={"is_result": True})
 
     def progress(self, progress: Progress) -> None:
-        """Tells the callback at once, the log every ten seconds."""
+        """Reports to the callback at once, to the log every ten seconds."""
         if self._on_progress is not None:
             call(self._on_progress, progress)
-        if self._elapsed_s() - self._told_at_s >= PROGRESS_EVERY_S:
+        if self._elapsed_s() - self._reported_at_s >= PROGRESS_EVERY_S:
             of_total = f" of {progress.total:,}" if progress.total is not None else ""
             self.line(f"{progress.phase}: {progress.done:,}{of_total} done")
 
@@ -68,7 +68,7 @@ class RunReport:
             self._log.warning("further items failed; they are counted, and the ledger lists them all")
 
     def finished(self, results: SyncResults) -> None:
-        """The errors by cause, and the summary line."""
+        """Writes the errors by cause, and the summary line."""
         self._tell_causes(results)
         is_good = results.outcome in {"clean", "planned"} and not results.error_count
         self.result(results.summary(), logging.INFO if is_good else logging.WARNING)

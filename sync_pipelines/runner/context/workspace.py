@@ -24,7 +24,7 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The time, aware."""
+    """Returns the time, aware."""
     return datetime.now(UTC)
 
 
@@ -33,7 +33,6 @@ class Workspace:
     """The ledger, the snapshot store and the clock of a run.
 
     Args:
-        ledger: The opened ledger.
         store: Where snapshots and plans are.
         keep_snapshots: How long files of past runs stay.
         keep_runs: How long the ledger knows a run.
@@ -62,63 +61,68 @@ class Workspace:
 
     @property
     def leases(self) -> Leases:
-        """Who may run what."""
+        """Returns the leases: who may run what."""
         return Leases(self.ledger)
 
     @property
     def inbox(self) -> Inbox:
-        """The single items that wait."""
+        """Returns the inbox: single items that wait."""
         return Inbox(self.ledger)
 
     @property
     def failures(self) -> Failures:
-        """The items that failed."""
+        """Returns the items that failed."""
         return Failures(self.ledger)
 
     @property
     def versions(self) -> Versions:
-        """Which versions records have."""
+        """Returns which versions records have."""
         return Versions(self.ledger)
 
     @property
     def history(self) -> History:
-        """What happened to each record."""
+        """Returns what happened to each record."""
         return History(self.ledger)
 
     @property
     def batches(self) -> Batches:
-        """Which batches of runs are written."""
+        """Returns which batches of runs are written."""
         return Batches(self.ledger)
 
     @property
     def plans(self) -> Plans:
-        """The plans of dry runs."""
+        """Returns the plans of dry runs."""
         return Plans(self.ledger)
 
     @property
     def missed_fetches(self) -> MissedFetches:
-        """Which records fetches have been without."""
+        """Returns which records fetches have been without."""
         return MissedFetches(self.ledger)
 
     def plan_expires_at(self) -> datetime:
-        """When a plan that is made now expires."""
+        """Returns when a plan that is made now expires."""
         return self.clock() + (self.keep_plans or self.keep_snapshots)
 
     def clean_up(self) -> None:
         """Removes files of runs, runs, plans and deliveries that are older than the settings keep them."""
-        self.remove_files(self.clean_up_ledger())
+        while self.forget_old():
+            pass
+        self.remove_files(self.expire_plans())
 
-    def clean_up_ledger(self) -> set[str]:
-        """Removes runs, plans, deliveries and resolved failures that are older than the settings keep them.
+    def forget_old(self) -> bool:
+        """Removes a part of the runs, deliveries and resolved failures that are older than the settings keep them.
 
         Returns:
-            The plans that can still be applied, whose files must stay.
+            True if there may be more.
         """
         with self.ledger.together():
             self.ledger.forget_runs(self.clock() - self.keep_runs)
-            self.inbox.purge(self.clock() - self.keep_deliveries)
             self.failures.purge(self.clock() - self.keep_runs)
-            return self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
+            return self.inbox.purge(self.clock() - self.keep_deliveries)
+
+    def expire_plans(self) -> set[str]:
+        """Marks plans that have expired, and forgets old ones; gives those that can still be applied."""
+        return self.plans.clean_up(self.clock(), self.clock() - self.keep_runs)
 
     def remove_files(self, keep: Collection[str]) -> None:
         """Removes files of runs that are older than the settings keep them, but those of plans that can be applied."""

@@ -46,10 +46,7 @@ def came_since(job: SyncJob[Any, Any], workspace: Workspace, plan: PlanRow, driv
     """Looks for items that have come since a plan was made, if it deletes something.
 
     Args:
-        job: The sync job.
         workspace: Has the ledger and the files.
-        plan: The plan.
-        driver: The opened target.
     """
     if not plan.counts.get(Action.DELETE.value):
         return CameSince()

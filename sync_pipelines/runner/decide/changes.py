@@ -67,12 +67,12 @@ class Decided:
 
     @property
     def entries(self) -> list[PlanEntry]:
-        """What is to be written."""
+        """Returns what is to be written."""
         return list(self.writes.values())
 
     @property
     def failed(self) -> list[SyncError]:
-        """The errors, in the order of the fetch."""
+        """Returns the errors, in the order of the fetch."""
         return self.outcomes.all_errors()
 
     def counts(self) -> Counts:
@@ -100,11 +100,11 @@ def decide_changes(rules: RunRules, changes: Sequence[Change], decided: Decided)
     unchanged: dict[str, Any] = {}
     for change in changes:
         with decided.outcomes.one_item(change.handle, change.external_id):
-            if change.external_id in broken:
-                decided.outcomes.fail(change.handle, change.external_id, broken[change.external_id])
-            elif change.item is not DELETE and _is_stale(rules, change, watermarks, decided):
+            if change.item is not DELETE and _is_stale(rules, change, watermarks, decided):
                 decided.stale.add(change.handle)
                 decided.outcomes.keep(change.handle, Outcome.SKIPPED)
+            elif change.external_id in broken:
+                decided.outcomes.fail(change.handle, change.external_id, broken[change.external_id])
             elif not _is_to_be_written(rules.driver, change, found.get(change.external_id), decided):
                 decided.outcomes.keep(change.handle, Outcome.UNCHANGED)
                 unchanged[change.external_id] = change.item
@@ -163,7 +163,6 @@ def needed(driver: TargetDriver, item: Any, local: Any | None) -> tuple[Action |
     Nothing else decides that; but where a database compares, `targets.staging.diff_sql.Planner.compare` does.
 
     Args:
-        driver: The opened target.
         item: The item, or `DELETE`.
         local: The local record, None if there is none.
     """

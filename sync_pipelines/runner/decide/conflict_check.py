@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from sync_pipelines.engine.codec import encodable, encode
@@ -23,8 +24,6 @@ class ConflictCheck:
     """Refuses entries whose local record has changed since.
 
     Args:
-        job: The sync job.
-        driver: The opened target.
         in_doubt: True if an earlier attempt may have written some of the next chunk without noting it.
         came_since: What is known of the items that have come since the plan was made.
     """
@@ -135,6 +134,8 @@ def _same(was: Any, now: Any) -> bool:
     """True for values that a plan would keep as the same."""
     if was is _MISSING or now is _MISSING:
         return was is now
+    if isinstance(was, Decimal) and isinstance(now, Decimal) and was == now:
+        return True  # of a zero a database does not keep the sign
     return _kept(was) == _kept(now)
 
 

@@ -20,9 +20,7 @@ class DeleteDelay:
     What a kill leaves half counted errs on the side of keeping: a row counts on only from the fetch right before.
 
     Args:
-        job: The sync job.
         workspace: Has the ledger.
-        run_id: The run.
         counts: False to look only: for a dry run, or a fetch that looks broken.
         ahead: How many misses to add to those that are known, where they are not counted.
     """
@@ -117,9 +115,7 @@ def delete_delay_of(
     """The grace of a job. Where misses are not counted any more, what was counted is forgotten.
 
     Args:
-        job: The sync job.
         workspace: Has the ledger.
-        run_id: The run.
         is_dry: True to count nothing, and say what a run would delete.
         suspects_fetch: True for a fetch that looks broken: what it lacks may well be there.
     """

@@ -58,7 +58,7 @@ class DuplicateIndex:
             yield row[0], (row[1], row[2])
 
     def positions(self, ids: Sequence[str]) -> dict[str, int]:
-        """The position that counts of each id that is in the index."""
+        """Returns the position that counts of each id that is in the index."""
         return dict(self._select("id, position", ids))
 
     def _select(self, columns: str, ids: Sequence[str]) -> Iterator[Any]:

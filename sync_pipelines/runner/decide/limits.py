@@ -30,7 +30,6 @@ class Limits:
     Args:
         guards: What they allow.
         files: The files of the run, its snapshot among them.
-        driver: The opened target.
         last_fetched: How many items the last good fetches had, newest first.
         earlier: What they said of the same run before it began to write; nothing of a run that has not.
     """

@@ -40,7 +40,7 @@ class FindsPositions(Protocol):
     """Says where in the fetch the last item of an id is."""
 
     def positions(self, ids: Sequence[str]) -> Mapping[str, int]:
-        """The last position of each id that is known; none of an id that has but one."""
+        """Returns the last position of each id that is known; none of an id that has but one."""
 
 
 class NoDuplicates:
@@ -57,8 +57,6 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
 
     Args:
         rules: What decides about each item.
-        files: The files of the run.
-        report: The run log.
         durable: True to keep in the plan what local records hold now, so that it can be shown and applied later; then
             nothing is withheld of it.
     """
@@ -180,7 +178,6 @@ def diff_page(rules: RunRules, index: FindsPositions, rows: Sequence[SnapshotRow
     Args:
         rules: What decides about each item.
         index: Says where the item that counts of an id is.
-        rows: Rows of a snapshot.
     """
     decided = Decided()
     decide_changes(rules, _changes(rules.driver, index, rows, decided), decided)
@@ -190,7 +187,7 @@ def diff_page(rules: RunRules, index: FindsPositions, rows: Sequence[SnapshotRow
 def _changes(
     driver: TargetDriver, index: FindsPositions, rows: Sequence[SnapshotRow], decided: Decided
 ) -> list[Change]:
-    """The rows that count, as changes; what has failed already and duplicates have their outcomes."""
+    """Returns the rows that count, as changes; what has failed already and duplicates have their outcomes."""
     driver.expect([row.external_id for row in rows if row.external_id is not None])
     canonical = {
         row.external_id: driver.canonical_or_error(row.external_id) for row in rows if row.external_id is not None

@@ -49,7 +49,6 @@ class RunRules:
 
         Args:
             job: The declaration.
-            driver: The opened target.
             versions: The ledger's watermarks; None where there is no ledger.
             conflict_check: Refuses what has changed since a plan was made.
         """
@@ -62,7 +61,6 @@ class RunRules:
 
         Args:
             workspace: Has the ledger.
-            run_id: The run.
             files: Its files, the snapshot among them.
             is_dry: True for a run that only plans: missed fetches are not counted.
         """

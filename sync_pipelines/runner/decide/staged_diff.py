@@ -84,9 +84,7 @@ class StagedDiff:
 
     Args:
         rules: What decides about each item.
-        files: The files of the run.
         staged: Its staging tables.
-        report: The run log.
         durable: True to leave the whole plan in the plan file, to be shown and applied later; then nothing is withheld
             of it, and nothing stays in the staging tables.
     """

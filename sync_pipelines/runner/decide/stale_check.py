@@ -24,7 +24,6 @@ class Watermark:
     """How new a local record is, as far as it is known: an item below that is too old.
 
     Args:
-        in_ledger: The version that the ledger has.
         in_record: The version that the record itself holds, which its column may have rounded.
     """
 
@@ -51,7 +50,6 @@ class StaleCheck:
     Args:
         job: A sync job with `get_version`.
         versions: Those of the ledger.
-        driver: The opened target.
         connection: In whose transaction watermarks are kept; by default each time in one of its own.
     """
 

@@ -68,9 +68,7 @@ class FailureNotes:
     """Notes failures of one run. The same run may note them again: an attempt counts once.
 
     Args:
-        job: The sync job.
         failures: The ledger's.
-        run_id: The run.
         now: When.
     """
 
@@ -150,7 +148,6 @@ def attempts_after(failed: FailedItem, hashed: str | None, known: Known | None, 
     """Counts how often the item has been tried since it changed last.
 
     Args:
-        failed: The item.
         hashed: The hash of its payload.
         known: What was known of it before; None of one that did not fail, or has succeeded since.
         run_id: The run, whose attempts count as one.
@@ -167,8 +164,6 @@ def delivered_now(job: SyncJob[Any, Any], change: ChangeEvent, external_id: str,
     """Returns a change that was applied at once.
 
     Args:
-        job: The sync job.
-        change: The change.
         external_id: The item's canonical id.
         at: When it came.
     """
@@ -187,7 +182,6 @@ def resolve_delivered(
     """Resolves failures whose items came by themselves, as a later state, and succeeded.
 
     Args:
-        job: The sync job.
         failures: The ledger's.
         delivered: What succeeded.
         now: When.

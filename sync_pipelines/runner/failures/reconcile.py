@@ -1,4 +1,4 @@
-"""What the end of a run means for failures: its errors are noted and told by cause, others are resolved."""
+"""Reconciles failures with a run that ends: its errors are noted and counted by cause, others are resolved."""
 
 from __future__ import annotations
 
@@ -71,8 +71,6 @@ def note_run(workspace: Workspace, job: SyncJob[Any, Any], ending: EndingRun) ->
 
     Args:
         workspace: Has the ledger and the files.
-        job: The sync job.
-        ending: The run.
 
     Returns:
         Its causes; None if they are what the ledger has of them.
@@ -111,7 +109,7 @@ def _has_updates(withheld: PlanRow | None) -> bool:
 
 
 def _causes_before(workspace: Workspace, causes: RunCauses, run: RunRow) -> list[Cause] | None:
-    """What had failed before: in the last run that tried all items, or in one since; None if there was none."""
+    """Returns what had failed before: in the last run that tried all items, or in one since; None if there was none."""
     found: dict[str, Cause] = {}
     runs = causes.runs_before(run.job, run.id)
     for each in runs:
@@ -198,7 +196,7 @@ class _RowsAt:
         self._row: SnapshotRow | None = None
 
     def at(self, position: int) -> SnapshotRow | None:
-        """The row at that position, which is not before the last one."""
+        """Returns the row at that position, which is not before the last one."""
         while position >= 0 and (self._row is None or self._row.position < position):
             try:
                 self._row = next(self._rows, None)
@@ -249,7 +247,7 @@ class _Resolving:
             failures.resolve(self._run.job, resolved.vanished, VANISHED, now)
 
     def _seen_until(self) -> datetime | None:
-        """When the run's items were fetched; None if it says nothing of failures."""
+        """Returns when the run's items were fetched; None if it says nothing of failures."""
         plan = self._run.options.get("plan")
         if plan is not None:
             made = self._workspace.ledger.run(plan)
@@ -270,12 +268,12 @@ class _Resolving:
         return _Resolved(succeeded, [each.key for each in part if each.key not in known and self._is_gone(each)])
 
     def _withheld_of(self, wanted: set[str]) -> set[str]:
-        """Which of these ids guards have withheld of the run."""
+        """Returns which of these ids guards have withheld of the run."""
         pages = _ids_of_plan(self._withheld) if self._withheld is not None else iter(())
         return {each for ids in pages for each in wanted.intersection(ids)}
 
     def _seen(self, wanted: set[str]) -> set[str]:
-        """Which of these ids the run has dealt with."""
+        """Returns which of these ids the run has dealt with."""
         found: set[str] = set()
         for ids in self._ids():
             found |= wanted.intersection(ids)

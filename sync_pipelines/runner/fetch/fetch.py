@@ -114,9 +114,7 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
     """Identifies items: an item without one that can be read has failed.
 
     Args:
-        job: The sync job.
         first: Place of the first item in the fetch.
-        items: The items.
     """
     positions = range(first, first + len(items))
     texts = _texts_of_field(job.get_external_id, items) if isinstance(job.get_external_id, str) else None
@@ -130,7 +128,7 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
 
 
 def _texts_of_field(name: str, items: Sequence[Any]) -> list[str | None] | None:
-    """The ids of a page of dicts whose field is a text in each; None if one needs a closer look."""
+    """Returns the ids of a page of dicts whose field is a text in each; None if one needs a closer look."""
     if set(map(type, items)) != {dict}:
         return None
     texts = [item.get(name) for item in items]

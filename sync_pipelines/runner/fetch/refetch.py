@@ -39,7 +39,6 @@ def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence
     They may be at fault themselves, and must not keep all others from being asked for.
 
     Args:
-        job: The sync job.
         driver: The opened target, which knows canonical ids.
         external_ids: Of which items, as the source writes them.
     """

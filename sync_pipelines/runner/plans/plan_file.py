@@ -67,7 +67,6 @@ def entry_row(entry: PlanEntry, before: Mapping[str, Any] | None = None) -> Entr
     """Returns the line of an entry.
 
     Args:
-        entry: The entry.
         before: The fields of the local record, if they are to be kept.
     """
     kept = encode({name: encodable(value) for name, value in before.items()}) if before else None
@@ -103,7 +102,6 @@ def read_plan(
     """Yields the chunks of the run's plan, with the items from its snapshot.
 
     Args:
-        files: The files of the run.
         applied: Numbers of chunks whose entries nobody needs any more.
         fields: True for the fields' changes as well; without them apply decides by the item.
         without: Actions whose entries are left out.
@@ -195,7 +193,6 @@ def delete_entry(driver: TargetDriver, external_id: str, local: Any | None) -> P
     """The entry of a delete, with what it changes.
 
     Args:
-        driver: The opened target.
         external_id: Canonical external id.
         local: The local record, None if it has not been looked up.
     """

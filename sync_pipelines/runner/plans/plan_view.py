@@ -149,7 +149,6 @@ class Plan:
         """Writes one JSON document: what is known of the plan, and its entries, a page in memory at a time.
 
         Args:
-            file: A text file.
             action: Only those that `create`, `update` or `delete`.
             field: Only those that change this field.
             limit: No more than so many entries.

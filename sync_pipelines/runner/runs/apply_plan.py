@@ -52,7 +52,7 @@ def _release(plan: PlanRow, reason: str | None, released_by: str | None) -> Rele
 
 
 def _user() -> str:
-    """Who runs this process."""
+    """Returns who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -110,7 +110,7 @@ class PlanRun(SyncRun):
         return results
 
     def _claimed(self, plan: PlanRow, attempt: str) -> str:
-        """The run that applies the plan: a new one, or the one of an attempt that broke off."""
+        """Returns the run that applies the plan: a new one, or the one of an attempt that broke off."""
         if not files_of_plan(self._workspace, plan.id, plan.kind).plan.exists():
             raise gone(plan)
         run_id = self._workspace.plans.claim(plan.id, attempt, self._workspace.clock())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
+from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.plans.fingerprint import made_for
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
+from sync_pipelines.runner.runs.differ import Differ
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.runner.runs.session import PLANNING
 from sync_pipelines.snapshots.store import RunFiles
@@ -22,10 +22,8 @@ class DryRun(SyncRun):
 
     kind = PLANNING
 
-    def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, noted: WrittenBatches
-    ) -> PlanSummary:
-        planned = super()._compare(run_id, files, driver, staged, noted)
+    def _compare(self, run_id: str, files: RunFiles, driver: TargetDriver, differ: Differ) -> PlanSummary:
+        planned = super()._compare(run_id, files, driver, differ)
         self._workspace.plans.save(
             PlanRow(
                 id=run_id,

@@ -8,25 +8,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sync_pipelines.database.applied_since import AppliedSince
-from sync_pipelines.database.batches import EARLIER, STAGED, BatchKey, WrittenBatches
+from sync_pipelines.database.batches import EARLIER, BatchKey
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
-from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver, open_target
+from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.limits import note_withheld
-from sync_pipelines.runner.decide.page_diff import diff_snapshot
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, StagedDiff, open_staged, staging_request
+from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, open_staged, staging_request
 from sync_pipelines.runner.fetch.fetch import fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
+from sync_pipelines.runner.runs.differ import Differ, PagedDiffer, StagedDiffer
 from sync_pipelines.runner.runs.session import FULL_RUN, RunSession
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
-from sync_pipelines.runner.write.record_history import move_left
-from sync_pipelines.runner.write.staged_writer import StagedWriter
 from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines.snapshots.store import RunFiles
@@ -37,7 +35,6 @@ class SnapshotRef:
     """Where the snapshot of a fetch is: the run it belongs to.
 
     Args:
-        run_id: The run.
         items: How many items it has.
         dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
@@ -56,7 +53,6 @@ class PlanRef:
     """Where the plan of a diff is: the run it belongs to.
 
     Args:
-        run_id: The run.
         writes: How many records it writes.
         dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
@@ -74,9 +70,7 @@ class SyncRun:
     """Carries out the phases of a run and keeps the ledger.
 
     Args:
-        job: The sync job.
         workspace: Ledger, snapshot store and clock.
-        report: The run log.
         dagster_run_id: The Dagster run that carries out the phases, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
     """
@@ -104,7 +98,7 @@ class SyncRun:
         return self.kind.applies
 
     def _session(self, run_id: str | None = None) -> RunSession:
-        """A new run, or the one of that id."""
+        """Returns a new run, or the one of that id."""
         return RunSession(
             self.job, self._workspace, self.kind, self._report, self._dagster_run_id, self._wait_s, run_id
         )
@@ -147,27 +141,34 @@ class SyncRun:
                 session.look_up()
             if session.batches:
                 notes.append("diffed again after a part was applied; that part counts as unchanged")
-            with self._opened(files, snapshot.run_id) as (driver, staged):
+            with self._opened(files, snapshot.run_id) as (driver, differ):
                 notes.extend(driver.notes())
-                planned = self._diff(session, files, driver, staged)
+                planned = self._diff(session, files, driver, differ)
             notes.extend(planned.notes)
         return PlanRef(snapshot.run_id, planned.writes)
 
     @contextmanager
     def _opened(
         self, files: RunFiles, run_id: str, held: HeldLease | None = None
-    ) -> Iterator[tuple[TargetDriver, Staged | None]]:
-        """The target, and what it offers for many items at once."""
+    ) -> Iterator[tuple[TargetDriver, Differ]]:
+        """Opens the target, and yields what compares with it and writes to it."""
         request = staging_request(self.job, self._workspace, files, run_id, is_dry=not self.applies)
+        paged = PagedDiffer(files, self._report, durable=not self.applies)
         with open_target(self.job, held) as driver, open_staged(driver, request) as staged:
-            yield driver, staged
+            if staged is None:
+                yield driver, paged
+            else:
+                yield driver, StagedDiffer(self._workspace, driver, staged, paged, is_worth_it=self._is_worth_it(files))
 
-    def _diff(self, session: RunSession, files: RunFiles, driver: TargetDriver, staged: Staged | None) -> PlanSummary:
+    def _diff(self, session: RunSession, files: RunFiles, driver: TargetDriver, differ: Differ) -> PlanSummary:
         run_id, noted = session.run_id, session.batches
         session.forget_batches()
-        if staged is not None and self.applies:
-            move_left(self._workspace, session.run, driver, staged)
-        planned = self._compare(run_id, files, driver, staged, noted)
+        differ.take_over(session.run)
+        planned = self._compare(run_id, files, driver, differ)
+        recovered = differ.recovered(noted)
+        if recovered:
+            counts = {"recovered": recovered}
+            self._workspace.batches.replace(run_id, BatchKey(EARLIER), counts, self._workspace.clock())
         with self._ledger.together():
             planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
             failed = map(error_row, read_failed(files))
@@ -179,34 +180,14 @@ class SyncRun:
         )
         return planned
 
-    def _compare(
-        self, run_id: str, files: RunFiles, driver: TargetDriver, staged: Staged | None, noted: WrittenBatches
-    ) -> PlanSummary:
-        """Makes the plan: by the database itself where that is worth it, else page by page."""
-        rules = RunRules.for_changes(self.job, driver, self._workspace.versions).for_fetch(
-            self._workspace, run_id, files, is_dry=not self.applies
-        )
-        if staged is not None and self._is_worth_it(files):
-            found = driver.at_once(StagedDiff(rules, files, staged, self._report, durable=not self.applies).run)
-            if isinstance(found, str):
-                self._report.line(f"diff: page by page, not in bulk: {found}")
-            else:
-                self._tell_recovered(run_id, staged, noted)
-                if not found.writes:
-                    driver.at_once(staged.drop)  # nobody will apply anything
-                return found
-        return diff_snapshot(rules, files, self._report, durable=not self.applies)
+    def _compare(self, run_id: str, files: RunFiles, driver: TargetDriver, differ: Differ) -> PlanSummary:
+        """Makes the plan by the rules of a whole fetch."""
+        rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
+        return differ.diff(rules.for_fetch(self._workspace, run_id, files, is_dry=not self.applies))
 
     def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
         """Keeps what guards withhold as a plan; gives what a person should know of it."""
         return note_withheld(self.job, self._workspace, run_id, planned)
-
-    def _tell_recovered(self, run_id: str, staged: Staged, noted: WrittenBatches) -> None:
-        """Notes what an earlier attempt had written and was killed before it could note it in the ledger."""
-        unnoted = staged.recovered - noted.written(STAGED)
-        if unnoted > 0:
-            counts = {"recovered": unnoted + noted.written()}
-            self._workspace.batches.replace(run_id, BatchKey(EARLIER), counts, self._workspace.clock())
 
     def _is_worth_it(self, files: RunFiles) -> bool:
         return int(Snapshot(files.folder).summary()["items"]) >= FROM_ITEMS or self.job.deletes != "off"
@@ -261,39 +242,20 @@ class SyncRun:
         if planned.writes:
             self._report.line(f"apply: writing {planned.writes:,} records")
         is_applied = planned.staged is not None and session.batches.is_complete
-        with self._opened(files, run_id, held) as (driver, staged):
+        with self._opened(files, run_id, held) as (driver, differ):
             if is_applied:
-                if staged is not None and driver.at_once(lambda: _is_ready(planned, staged)):
-                    driver.at_once(staged.drop)
+                differ.clean_up(planned)
                 return
-            if planned.writes and not driver.at_once(lambda: _is_ready(planned, staged)):
-                planned = self._diff_again(session, files, driver, staged, planned)
+            if planned.writes and not differ.is_ready(planned):
+                planned = self._diff_again(session, files, driver, differ, planned)
             rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
-            applier = PlanWriter(session.run, session.batches, self._workspace, rules, self._report, verify=verify)
-            if planned.staged is None:
-                applier.apply_plan(files, planned)
-            elif planned.writes and staged is not None:
-                StagedWriter(run_id, files, self._workspace, driver, staged, applier).run(planned, verify=verify)
+            writer = PlanWriter(session.run, session.batches, self._workspace, rules, self._report, verify=verify)
+            differ.apply(planned, writer, verify=verify)
 
     def _diff_again(
-        self, session: RunSession, files: RunFiles, driver: TargetDriver, staged: Staged | None, planned: PlanSummary
+        self, session: RunSession, files: RunFiles, driver: TargetDriver, differ: Differ, planned: PlanSummary
     ) -> PlanSummary:
-        """Makes the plan again where the working tables that held it have gone: they are caches of the snapshot."""
+        """Makes the plan again where the staging tables that held it have gone: they are caches of the snapshot."""
         if planned.staged is not None and not planned.staged.temporary:
-            self._report.warning("apply: the working tables of the plan are gone; it is made again from the snapshot")
-        return self._diff(session, files, driver, staged)
-
-
-def _is_ready(planned: PlanSummary, staged: Staged | None) -> bool:
-    """True if the plan is where the diff left it: in the plan file, or still in the target's working tables."""
-    if planned.staged is None:
-        return True
-    plan = planned.staged
-    if staged is None or plan.temporary:
-        return False
-    if staged.fingerprint(plan.written) != plan.fingerprint:
-        raise RunError(
-            "the table or its declaration has changed since this run compared them, and its plan may say something "
-            "else now; nothing more was written. Start a new run instead of re-executing this one."
-        )
-    return staged.resume(plan)
+            self._report.warning("apply: the staging tables of the plan are gone; it is made again from the snapshot")
+        return self._diff(session, files, driver, differ)

@@ -29,7 +29,6 @@ class KnownRun:
 
     Args:
         workspace: Has the files as well.
-        run: Its row.
         batches: What it has written.
         withheld: What guards have withheld of it.
         errors: Its first errors.
@@ -118,14 +117,14 @@ class KnownRun:
         return results
 
     def _files(self) -> RunFiles:
-        """The files of the run; of one that applies a plan, those of the run that left it."""
+        """Returns the files of the run; of one that applies a plan, those of the run that left it."""
         options = self.run.options
         if "plan" in options:
             return files_of_plan(self.workspace, options["plan"], options.get("kind", DRY_RUN))
         return self.workspace.store.files_of(self.run.id)
 
     def _counts(self, files: RunFiles) -> tuple[Counts, int]:
-        """What became of the items, and how many there were."""
+        """Returns what became of the items, and how many there were."""
         run, written = self.run, Counts(**self.batches.total())
         if files.plan.exists():
             summary = read_summary(files.plan)
@@ -153,7 +152,6 @@ def require_good_accounts(job: SyncJob[Any, Any], results: SyncResults, *, fail_
     """Makes sure that every fetched item has one outcome, and that no more failed than the job allows.
 
     Args:
-        job: The sync job.
         results: What is known of the run.
         fail_above: False to allow any number of failed items.
 
@@ -174,7 +172,7 @@ def require_good_accounts(job: SyncJob[Any, Any], results: SyncResults, *, fail_
 
 
 def _planned(run: RunRow, files: RunFiles) -> PlanCounts | None:
-    """What a dry run planned; None of any other run."""
+    """Returns what a dry run planned; None of any other run."""
     if run.kind != DRY_RUN:
         return None
     if files.plan.exists():
@@ -183,7 +181,7 @@ def _planned(run: RunRow, files: RunFiles) -> PlanCounts | None:
 
 
 def _plan_id(run: RunRow, files: RunFiles) -> str | None:
-    """The plan that a dry run left, or that the run applied."""
+    """Returns the plan that a dry run left, or that the run applied."""
     if run.kind != DRY_RUN:
         return run.options.get("plan")
     return run.id if files.plan.exists() or run.outcome == "planned" else None

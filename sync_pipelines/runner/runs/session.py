@@ -56,10 +56,8 @@ class RunSession:
     A run whose phases happen in several processes is continued by its id.
 
     Args:
-        job: The sync job.
         workspace: Ledger, snapshot store and clock.
         kind: What kind of run it is.
-        report: The run log.
         dagster_run_id: The Dagster run that carries it out, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
         run_id: The run to continue; by default a new one.
@@ -91,7 +89,7 @@ class RunSession:
 
     @cached_property
     def run(self) -> RunRow:
-        """The run as the ledger has it, asked once.
+        """Returns the run as the ledger has it, asked once.
 
         Raises:
             RunError: The ledger does not know it.
@@ -103,7 +101,7 @@ class RunSession:
 
     @cached_property
     def batches(self) -> WrittenBatches:
-        """What earlier attempts of the run have written, asked once."""
+        """Returns what earlier attempts of the run have written, asked once."""
         return self._workspace.batches.of_run(self.run_id)
 
     def look_up(self) -> None:
@@ -166,12 +164,18 @@ class RunSession:
         run = RunRow(self.run_id, self.job.name, self.kind.name, self._dagster_run_id, dict(options), started_at)
         with self._ledger.together():
             self._ledger.start_run(run)
-            keep = self._workspace.clean_up_ledger() if clean_up else set()
-            is_more = clean_up and forget_old_history(self.job, self._workspace)
+            keep = self._workspace.expire_plans() if clean_up else set()
+            is_more = clean_up and self._forget_old()
         self.run = run
-        while is_more:  # a part at a time, for the ledger is needed by others
-            is_more = forget_old_history(self.job, self._workspace)
+        while is_more:  # a part at a time, for others need the ledger
+            is_more = self._forget_old()
         return keep
+
+    def _forget_old(self) -> bool:
+        """Forgets a part of what is older than settings and job keep it. True if there may be more."""
+        with self._ledger.together():
+            is_more = self._workspace.forget_old()
+            return forget_old_history(self.job, self._workspace) or is_more
 
     @contextmanager
     def phase(self, name: str, keep: HeldLease | None = None) -> Iterator[list[str]]:
@@ -219,7 +223,6 @@ class RunSession:
         However it ends, the ledger knows and `results` has what it did.
 
         Args:
-            held: The lease.
             options: What somebody has asked of it.
             started_at: When it began.
             notes: Gives what a person should know of it, at its end.
@@ -324,5 +327,5 @@ class RunSession:
 
 
 def described(error: Exception) -> str:
-    """An error in the words of a run's failure."""
+    """Returns an error in the words of a run's failure."""
     return f"{exception_type(error)}: {message_of(error)}"

@@ -41,11 +41,9 @@ class PlanWriter:
     """Applies entries of one run's plan.
 
     Args:
-        run: The run.
         written: What earlier attempts of it have written.
         workspace: Has the ledger and the clock.
         rules: What decides about each entry.
-        report: The run log.
         verify: True if an earlier attempt may have written something.
     """
 
@@ -59,7 +57,7 @@ class PlanWriter:
         *,
         verify: bool,
     ) -> None:
-        self._run_id = run.id
+        self.run_id = run.id
         self._written = written
         self._batches, self._clock = workspace.batches, workspace.clock
         self._rules = rules
@@ -73,7 +71,6 @@ class PlanWriter:
         """Applies what is left of the plan in the run's files.
 
         Args:
-            files: The files of the run.
             planned: What the diff planned.
 
         Raises:
@@ -92,7 +89,6 @@ class PlanWriter:
 
         Args:
             key: Its name in the ledger.
-            entries: All its entries.
         """
         written = self._written.get(key)
         if written is None:
@@ -123,6 +119,6 @@ class PlanWriter:
         errors = outcomes.all_errors()
         counts, now = outcomes.counts().to_dict(), self._clock()
         also = partial(self.recorder.keep, outcomes.written) if self.recorder is not None else None
-        self._batches.save(self._run_id, chunk.key, counts, map(error_row, errors), now, left=left, also=also)
+        self._batches.save(self.run_id, chunk.key, counts, map(error_row, errors), now, left=left, also=also)
         for error in errors:
             self.report.item_failed(error)

@@ -122,7 +122,6 @@ class Recorder:
         Killed at any instant, the next call goes on, and nothing is kept twice.
 
         Args:
-            driver: The opened target.
             staged: Its staging tables, which have it until then.
         """
         while blocks := driver.at_once(partial(staged.recorded, _BLOCKS_AT_ONCE)):
@@ -138,7 +137,6 @@ def move_left(workspace: Workspace, run: RunRow, driver: TargetDriver, staged: S
     Args:
         workspace: Has the ledger.
         run: The run, which has written nothing yet.
-        driver: The opened target.
         staged: Its staging tables.
     """
     if not driver.at_once(staged.has_recorded):

@@ -20,10 +20,7 @@ class StagedWriter:
     """Applies one run's plan.
 
     Args:
-        run_id: The run.
-        files: Its files.
         workspace: Has the ledger and the clock.
-        driver: The opened target.
         staged: Its staging tables, opened with the plan.
         applier: Applies the plan file, and what is written one by one.
     """

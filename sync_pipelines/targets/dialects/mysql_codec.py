@@ -36,7 +36,6 @@ class MysqlColumn:
     """A column as `information_schema` describes it.
 
     Args:
-        name: Its name.
         data_type: The type without size, in small letters; `json_text` for MariaDB's JSON.
         type_name: The type as the database writes it, e.g. `int(10) unsigned`.
         charset: Character set of its text, None for other types.

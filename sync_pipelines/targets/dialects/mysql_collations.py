@@ -38,7 +38,6 @@ class Collation:
     Args:
         database: Where to ask.
         charset: The character set of its texts.
-        name: Its name.
     """
 
     def __init__(self, database: sa.Engine, charset: str, name: str) -> None:

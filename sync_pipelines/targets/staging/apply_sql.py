@@ -27,8 +27,6 @@ class BatchApplier:
     """Applies batches of the plan to the table.
 
     Args:
-        work: The working tables.
-        table: The table.
         columns: The staged columns.
         plan: The working table that is applied.
         suspects: Finds the rows that the database refuses.

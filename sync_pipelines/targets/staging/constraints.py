@@ -32,7 +32,6 @@ class Constraints:
         not_null: Columns that may not be null.
         checks: CHECK conditions, as SQL over the table's columns.
         check_names: The columns that the conditions name.
-        foreign_keys: The foreign keys.
         unique: Sets of columns, other than the key, that must be unique together.
     """
 
@@ -52,7 +51,6 @@ def read_constraints(database: sa.Engine, table: sa.Table, key: Sequence[str], s
 
     Args:
         database: Where the table is.
-        table: The table.
         key: Its key columns.
         staged: The columns that are staged as they are written.
     """

@@ -22,7 +22,6 @@ class Sparing:
     """Goes through the records that no item is for.
 
     Args:
-        work: The working tables.
         planner: Has compared.
         profile: How the database is worked with.
         id_of: Gives the external id of a key.

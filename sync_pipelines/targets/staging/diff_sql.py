@@ -60,7 +60,6 @@ class BulkColumns:
     """The staged columns by what they are for.
 
     Args:
-        key: The key columns.
         values: All others that are staged.
         compared: Those of them that decide whether a found row has changed.
         updated: Those that an update writes.
@@ -89,7 +88,6 @@ class Planner:
 
     Args:
         work: The working tables, the stage among them.
-        table: The table.
         columns: The staged columns.
         constraints: What the table does not allow.
     """
@@ -369,7 +367,6 @@ class Planner:
 
         Args:
             connection: In a transaction.
-            lanes: The lanes.
             after: Places after this one; they come in order, a limited number.
         """
         by_lane = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_lane.in_(lanes))

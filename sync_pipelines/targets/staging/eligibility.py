@@ -20,7 +20,6 @@ def why_not(target: BulkTarget, request: StagingRequest, written: Sequence[str],
 
     Args:
         target: The opened table.
-        request: The run.
         written: The columns that are written besides the key.
         ownership: What is known of the columns that are no item's.
     """

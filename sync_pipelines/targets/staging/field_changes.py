@@ -43,8 +43,6 @@ class Field:
 
     Args:
         codec: The column's codec.
-        old: The old value.
-        new: The new value.
         differs: The condition that the field is changed; None if it is named whatever it holds.
     """
 
@@ -63,7 +61,6 @@ def changed_fields(what: What, source: sa.FromClause, table: sa.Table, columns: 
     Args:
         what: Create, update, or delete.
         source: The staging table that has the new values, joined with the table for all but creates.
-        table: The table.
         columns: The staged columns.
     """
     if what is What.DELETE:

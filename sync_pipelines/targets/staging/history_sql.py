@@ -25,9 +25,6 @@ class Recorded:
     """What has been written and is not in the ledger yet, by whatever run of the sync.
 
     Unlike other working tables it is no cache: the table is an ordinary one, and stays until it is empty.
-
-    Args:
-        work: The working tables.
     """
 
     def __init__(self, work: WorkTables) -> None:
@@ -99,8 +96,6 @@ class BatchRecorder:
     """Notes what one batch after the other writes.
 
     Args:
-        work: The working tables.
-        table: The table.
         columns: The staged columns.
         plan: The working table that is applied.
         id_of: Gives the external id of a key as the database gives it.
@@ -138,7 +133,6 @@ class BatchRecorder:
 
         Args:
             connection: In the transaction that is about to write.
-            batch: The batch.
             planned: How many rows are to be updated and deleted in it.
             same_row: The condition that a local row is the one that is meant.
         """
@@ -154,7 +148,6 @@ class BatchRecorder:
 
         Args:
             connection: In the transaction that has written.
-            batch: The batch.
             planned: How many rows were to be created in it.
             all_written: False if rows were set aside.
         """

@@ -28,10 +28,9 @@ def json_text(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text | None:
 
     Args:
         codec: The column's codec.
-        value: The value.
     """
     write = _WRITERS.get(codec.facts.family)
-    if write is None:
+    if write is None or (codec.facts.scale or 0) < 0:  # of a negative scale the codec keeps how many digits count
         return None
     return sa.func.coalesce(write(codec, value), NULL, type_=sa.Text())
 

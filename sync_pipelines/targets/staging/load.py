@@ -26,9 +26,7 @@ class StageLoader:
     """Makes rows of the stage out of pages.
 
     Args:
-        work: The working tables.
         dialect: PostgreSQL's or SQLite's.
-        key: The staged key columns.
         values: The other staged columns.
         key_of_id: External id -> canonical key values; raises `ItemError`.
         version: The staged column that says which of two states of an item is the newer one.
@@ -61,7 +59,6 @@ class StageLoader:
         """Loads a page.
 
         Args:
-            page: The page.
             reader: Reads the table's columns out of it.
             items: Its items, where the reader needs them.
             skipped: For each item, true if the job leaves it alone, None if it can't say; None if it leaves none alone.

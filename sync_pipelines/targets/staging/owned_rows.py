@@ -21,7 +21,6 @@ class Ownership:
     """Conditions and values of the columns that are no item's: the mark of deleted rows, and the scope.
 
     Args:
-        reflected: The table.
         dialect: `postgresql` or `sqlite`.
         mark: The column that marks deleted rows, None if a delete removes them.
         scope: The rows that the sync answers for.

@@ -26,7 +26,6 @@ class PlanExport:
     what the diff page by page says (`runner.decide.page_diff`); `test_same_as_pages` holds the two together.
 
     Args:
-        work: The staging tables.
         target: The opened table.
         planner: Has compared.
         id_of: Gives the external id of a key as the database gives it.

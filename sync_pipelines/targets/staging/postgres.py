@@ -75,7 +75,6 @@ class PostgresWork(WorkTables):
 
     Args:
         database: The user's database.
-        request: The run.
         temporary: True for tables that go with the connection.
         has_addresses: True if the table's rows have addresses: it is neither a view nor partitioned.
     """

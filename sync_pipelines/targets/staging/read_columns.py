@@ -73,7 +73,6 @@ class PageReader:
         """The columns of a page.
 
         Args:
-            page: The page.
             items: Its items, given where `needs_items`.
         """
         names = self.names(page, items)

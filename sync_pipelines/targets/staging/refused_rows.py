@@ -21,8 +21,6 @@ class Suspects:
     """The rows of a plan that are set aside.
 
     Args:
-        work: The working tables.
-        table: The table.
         columns: The staged columns.
         constraints: What the table does not allow.
         plan: The working table that is applied.
@@ -69,7 +67,6 @@ class Suspects:
 
         Args:
             connection: In the transaction that has written the batch.
-            batch: The batch.
             what: What was to be done with them.
         """
         exists = self._exists_by(self._key_names())

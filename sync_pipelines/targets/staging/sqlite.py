@@ -42,7 +42,6 @@ class SqliteWork(WorkTables):
 
     Args:
         database: The user's database.
-        request: The run.
     """
 
     smallest_units = 64
@@ -155,7 +154,8 @@ class SqliteWork(WorkTables):
                     raw.execute(f"DETACH DATABASE {schema}")
         self._connection.close()
         if self.request.is_dry:
-            self._path.unlink(missing_ok=True)
+            for path in (self._path, self._path.with_name(f"{self._path.name}-journal")):
+                path.unlink(missing_ok=True)
 
     def _quoted(self, name: str) -> str:
         return f"{_ATTACHED}.{self.full_name(name)}"

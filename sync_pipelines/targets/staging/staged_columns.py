@@ -71,7 +71,6 @@ def why_not_in_bulk(
     """Why the database can't compare these columns; None if it can.
 
     Args:
-        reflected: The table.
         key: Its key columns.
         written: The other columns that are written.
         create_only: Those of them that an update does not write.
@@ -108,7 +107,6 @@ def staged_value(codec: ColumnCodec, number: int, dialect: str, *, is_loose: boo
     """How another column is staged.
 
     Args:
-        codec: Its codec.
         number: Its place among the values.
         dialect: `postgresql` or `sqlite`.
         is_loose: True if its collation finds different texts equal.

@@ -51,7 +51,6 @@ class StagedTable:
 
     Args:
         target: The opened table.
-        request: The run.
     """
 
     def __init__(self, target: BulkTarget, request: StagingRequest) -> None:

@@ -54,11 +54,7 @@ class Done:
 
 
 class WorkTables(ABC):
-    """The working tables of one run.
-
-    Args:
-        request: The run.
-    """
+    """The working tables of one run."""
 
     smallest_units = 1
     """A batch of so many units is not worth halving; its rows are looked at one by one."""

@@ -26,7 +26,6 @@ class TableKey:
     """The key columns of one table.
 
     Args:
-        table: The table.
         codecs: The codecs of its key columns.
     """
 
@@ -91,8 +90,6 @@ class KeyLister:
     """Lists the external ids of the rows of one table that a sync may delete, streamed or page by page.
 
     Args:
-        reflected: The table.
-        key: Its key.
         mark: The column that marks deleted rows, if there is one.
         scope: The rows that the sync answers for.
         transactions: Gives connections.

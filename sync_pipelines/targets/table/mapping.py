@@ -60,7 +60,6 @@ class ItemMapping:
         """Gives local column -> the item's value, as the item holds it.
 
         Args:
-            item: The item.
             writable: Says whether a name is a column of the table that can be written.
 
         Raises:

@@ -29,8 +29,6 @@ class RowChanges:
     """Changes rows of one table, and counts how many were there.
 
     Args:
-        table: The table.
-        key_columns: Its key columns.
         profile: How its database is worked with.
         counts_many: True if the driver counts the rows of many statements.
     """

@@ -19,7 +19,6 @@ class ScopeColumn:
     """A column of the scope, and the values that are within it.
 
     Args:
-        codec: Its codec.
         values: The values; None is NULL.
         fills: True if new rows get the value, of which there is one then.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sync_pipelines.database.batches import BatchKey
-from sync_pipelines.database.inbox import FAILED, Settled
+from sync_pipelines.database.inbox import FAILED, Completed
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.retry import Retry
@@ -52,7 +52,7 @@ def test_what_waits_is_applied_and_settled(
     assert (results.created, results.updated, results.unchanged, results.skipped) == (1, 1, 1, 1)
     assert (results.fetched, results.accounts_balance, results.outcome) == (4, True, "clean")
     assert workspace.inbox.count("stock") == 0
-    assert [(each.external_id, each.action) for each in workspace.inbox.settled("stock")] == [
+    assert [(each.external_id, each.action) for each in workspace.inbox.completed("stock")] == [
         ("D", "skipped"),
         ("C", "unchanged"),
         ("B", "updated"),
@@ -131,8 +131,8 @@ def test_a_delivery_that_fails_blocks_no_other_and_says_why(
     assert (results.created, results.error_count, results.accounts_balance) == (2, 5, True)
     assert sorted(target.records) == ["A", "B"]
     assert (workspace.inbox.count("stock"), workspace.inbox.count("stock", FAILED)) == (0, 5)
-    failed = [each for each in reversed(workspace.inbox.settled("stock")) if each.action is None]
-    assert failed[0] == Settled(2, "bad", None, "ValueError: password=***")
+    failed = [each for each in reversed(workspace.inbox.completed("stock")) if each.action is None]
+    assert failed[0] == Completed(2, "bad", None, "ValueError: password=***")
     assert failed[1].message == "ItemError: the item has no external id (None)"
     assert failed[3].message is not None
     assert failed[3].message.startswith("JSONDecodeError")
@@ -159,7 +159,7 @@ def test_a_drain_that_was_killed_between_writing_and_settling_does_no_harm(
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr("sync_pipelines.database.inbox.Inbox.settle", killed)
+        patched.setattr("sync_pipelines.database.inbox.Inbox.complete", killed)
         with pytest.raises(KilledError):
             Drain(job(), workspace).run(AT_ONCE)
     assert sorted(target.records) == ["A", "B"]

@@ -76,7 +76,7 @@ def killed_some_time(rng: random.Random) -> Iterator[None]:
         (MemoryTarget, "update_many"),
         (MemoryTarget, "delete_many"),
         (StaleCheck, "keep_written"),
-        (Inbox, "settle"),
+        (Inbox, "complete"),
         (Batches, "save"),
         (Ledger, "finish_run"),
     ]

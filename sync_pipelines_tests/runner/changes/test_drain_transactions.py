@@ -161,7 +161,7 @@ class KilledError(BaseException):
     """Stands for a process that ends there and then."""
 
 
-@pytest.mark.parametrize("at", [(Inbox, "settle"), (Batches, "save"), (StaleCheck, "keep_written")])
+@pytest.mark.parametrize("at", [(Inbox, "complete"), (Batches, "save"), (StaleCheck, "keep_written")])
 def test_what_breaks_off_before_the_commit_leaves_nothing_behind(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch, at: tuple[type, str]
 ) -> None:
@@ -181,7 +181,7 @@ def test_what_breaks_off_before_the_commit_leaves_nothing_behind(
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(
     "at",
-    [(Inbox, "settle"), (Batches, "save"), (StaleCheck, "keep_written"), (BatchWriter, "write")],
+    [(Inbox, "complete"), (Batches, "save"), (StaleCheck, "keep_written"), (BatchWriter, "write")],
 )
 def test_a_connection_lost_on_the_way_has_the_whole_batch_written_again_and_blames_nobody(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch, at: tuple[type, str]
@@ -305,7 +305,7 @@ def test_nobody_takes_the_lease_while_the_transaction_is_open(
     desk: Desk, table: Table, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever wants it waits for the row until what was written is there."""
-    original, seen = Inbox.settle, []
+    original, seen = Inbox.complete, []
 
     def settle(inbox: Inbox, *given: Any) -> None:
         original(inbox, *given)
@@ -314,7 +314,7 @@ def test_nobody_takes_the_lease_while_the_transaction_is_open(
         except sa.exc.OperationalError as error:
             seen.append(getattr(error.orig, "sqlstate", None))
 
-    monkeypatch.setattr(Inbox, "settle", settle)
+    monkeypatch.setattr(Inbox, "complete", settle)
     desk.upsert(item("A"))
     assert desk.drain(make_job(postgres_url)).created == 1
     assert seen == ["55P03"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sync_pipelines.database.inbox import Settled
+from sync_pipelines.database.inbox import Completed
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.run_sync import run_sync
@@ -23,8 +23,8 @@ def test_a_run_removes_deliveries_that_were_settled_long_ago(
     with open_workspace(settings) as workspace:
         now = workspace.clock()
         old, recent, waiting = (workspace.inbox.store("stock", "{}", now - timedelta(days=90)) for _ in range(3))
-        workspace.inbox.settle([Settled(old, "A", None, "no")], now - timedelta(days=31))
-        workspace.inbox.settle([Settled(recent, "A", "created")], now - timedelta(days=29))
+        workspace.inbox.complete([Completed(old, "A", None, "no")], now - timedelta(days=31))
+        workspace.inbox.complete([Completed(recent, "A", "created")], now - timedelta(days=29))
     if kind == "full":
         run_sync(job([{"sku": "A"}]), settings=settings)
     with open_workspace(settings) as workspace:

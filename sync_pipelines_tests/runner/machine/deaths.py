@@ -14,6 +14,7 @@ from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.runs.apply_plan import PlanRun
+from sync_pipelines.runner.runs.differ import StagedDiffer
 from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
@@ -32,7 +33,7 @@ def without_tables(are_lost: bool) -> Iterator[None]:  # noqa: FBT001 - drawn
     if not are_lost:
         yield
         return
-    with patch("sync_pipelines.runner.runs.full_run._is_ready", lambda planned, _staged: planned.staged is None):
+    with patch.object(StagedDiffer, "is_ready", lambda _differ, planned: planned.staged is None):
         yield
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import LeaseLostError, PlanError, SyncBusyError
-from sync_pipelines.runner.runs import full_run as sync_run
+from sync_pipelines.runner.runs import session
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.write.plan_writer import PlanWriter
 from sync_pipelines_tests.children import exit_code
@@ -55,14 +55,14 @@ def outcomes(stage: Stage) -> list[tuple[str, str | None]]:
 
 def before_the_lease(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
     """Does something after a release has found its plan and before it has the lease."""
-    real = sync_run.take_lease
+    real = session.take_lease
 
     def first(*given: Any) -> Any:
-        monkeypatch.setattr(sync_run, "take_lease", real)
+        monkeypatch.setattr(session, "take_lease", real)
         act()
         return real(*given)
 
-    monkeypatch.setattr(sync_run, "take_lease", first)
+    monkeypatch.setattr(session, "take_lease", first)
 
 
 def test_of_several_releases_at_once_one_applies_the_plan(stage: Stage, guarded: SyncResults) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -301,9 +303,20 @@ def entries_of(rows: list[EntryRow]) -> list[Any]:
 
 def read_entry(row: EntryRow) -> tuple[Any, ...]:
     """A line as whoever reads the plan gets it: values as the engine keeps them."""
-    changes = {name: encode(pair) for name, pair in decode(row.changes or "").items()}
-    before = decode(row.before) if row.before is not None else None
-    return *row[:3], list(changes.items()), before and {name: encode(value) for name, value in before.items()}
+    changes = [(name, *map(kept, pair)) for name, pair in decode(row.changes or "").items()]
+    before = decode(row.before) if row.before is not None else {}
+    return *row[:3], changes, {name: kept(value) for name, value in before.items()}
+
+
+def kept(value: Any) -> str:
+    """A value as text, but for what a database does not keep: the sign of a zero, and the order of keys in JSONB."""
+    return json.dumps(json.loads(encode(unsigned(value))), sort_keys=True)
+
+
+def unsigned(value: Any) -> Any:
+    if isinstance(value, list):
+        return [unsigned(each) for each in value]
+    return abs(value) if isinstance(value, Decimal) and not value else value
 
 
 def assert_the_same(sync: Syncs, world: World, fetches: list[list[Item]], patch: Callable[[int], None]) -> None:

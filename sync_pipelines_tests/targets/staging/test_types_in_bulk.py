@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines_tests.targets.staging.conftest import Syncs, counts
+from sync_pipelines_tests.targets.staging.test_same_as_pages import entries_of
 from sync_pipelines_tests.targets.types import test_second_run as types
 
 GROUPS = [
@@ -52,6 +54,37 @@ def test_the_second_run_in_bulk_changes_nothing(sync: Syncs, group: list[str]) -
         assert_up_to_date(sync, second, columns)
 
     run_four_times()
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0])
+def test_the_plan_says_the_same_on_both_paths(sync: Syncs, group: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Creates, updates and deletes, old and new values of every type, as the engine keeps them."""
+    known = types.columns_of(sync.database)
+    columns = [name for name in group if name in known]
+    if not columns:
+        return  # types of the other database
+    types.make_table(sync.database, {name: known[name] for name in columns})
+    row = st.fixed_dictionaries({name: types.VALUES[name] | types.MISSING for name in columns})
+    open_bulk = OpenedSqlTable.open_bulk
+
+    def planned(items: list[dict[str, Any]], method: Any) -> list[Any]:
+        monkeypatch.setattr(OpenedSqlTable, "open_bulk", method)
+        results, rows = sync.dry_run(items, columns=columns, deletes="hard")
+        return [results.counts(), results.planned, entries_of(rows)]
+
+    @given(pairs=st.lists(st.tuples(row, row), min_size=20, max_size=30))
+    @settings(max_examples=2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def compare(pairs: list[tuple[Any, Any]]) -> None:
+        sync.execute("DELETE FROM things")
+        first = [{"sku": f"S{number}", **pair[0]} for number, pair in enumerate(pairs)]
+        second = [{"sku": f"S{number}", **pair[1]} for number, pair in enumerate(pairs[2:])]
+        for items in (first, second):
+            assert planned(items, open_bulk) == planned(items, lambda *_: None)
+            monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk)
+            sync.run(items, columns=columns)
+
+    compare()
+    assert None in sync.paths.answers
 
 
 def assert_up_to_date(sync: Syncs, items: list[dict[str, Any]], columns: list[str]) -> None:
