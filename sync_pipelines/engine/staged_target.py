@@ -131,7 +131,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedRow:
+class QuarantinedRow:
     """A row of the plan that the database refused, or that somebody else has changed since the diff.
 
     Args:
@@ -240,7 +240,7 @@ class StagedTarget(Protocol[Page_contra]):
     def applied(self) -> Counts:
         """Returns what has been written of this run, by whatever process."""
 
-    def refused(self, skip: int) -> Sequence[RefusedRow]:
+    def quarantined(self, skip: int) -> Sequence[QuarantinedRow]:
         """Returns rows to be written by themselves, a limited number at a time; none when there are no more.
 
         Args:

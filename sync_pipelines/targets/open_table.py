@@ -15,7 +15,7 @@ from sync_pipelines.engine.targets import Identify, TargetDescription
 from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.staging.staged_table import StagedTable
-from sync_pipelines.targets.staging.table_parts import BulkTarget
+from sync_pipelines.targets.staging.table_parts import TableParts
 from sync_pipelines.targets.table.keys import KeyLister, TableKey
 from sync_pipelines.targets.table.mapping import ItemMapping
 from sync_pipelines.targets.table.reflection import ReflectedTable
@@ -146,6 +146,8 @@ class OpenedSqlTable:
 
     def changes(self, item: Any, local: Mapping[str, Any] | None) -> dict[str, FieldChange]:
         """Returns what a create (`local` is None) or an update would write, old and new; empty if up to date.
+
+        `targets.staging.field_changes.changed_fields` says the same of staged rows.
 
         Raises:
             ItemError: The item can't be written; the message names column and value.
@@ -287,11 +289,11 @@ class OpenedSqlTable:
         """Returns what an operator should know of this target."""
         return [self._profile.note] if self._profile.note else []
 
-    def open_bulk(self, request: StagingRequest) -> StagedTable | None:
+    def open_staged(self, request: StagingRequest) -> StagedTable | None:
         """Returns what this table offers for many items at once; None if its database works page by page only."""
-        if not self._profile.has_bulk:
+        if not self._profile.has_staging:
             return None
-        parts = BulkTarget(
+        parts = TableParts(
             database=self._database,
             reflected=self._reflected,
             key=self._policy.key,

@@ -29,7 +29,7 @@ from sync_pipelines.targets.staging.apply_sql import BatchApplier
 from sync_pipelines.targets.staging.diff_sql import Planner
 from sync_pipelines.targets.staging.load import StageLoader
 from sync_pipelines.targets.staging.staged_table import StagedTable
-from sync_pipelines.targets.staging.staging_tables import WorkTables
+from sync_pipelines.targets.staging.staging_tables import StagingTables
 from sync_pipelines_tests.runner.crash_child import killed, killed_at
 
 NAME = "crashing"
@@ -133,15 +133,15 @@ def in_batches() -> ExitStack:
 _PLACES: dict[str, tuple[Any, str]] = {
     "load": (StageLoader, "load"),
     "plan": (Planner, "make_plan"),
-    "aside": (Planner, "make_aside"),
+    "quarantine": (Planner, "make_quarantine"),
     "diff errors": (Ledger, "save_diff_errors"),
     "begin apply": (Ledger, "begin_apply"),
     "write": (BatchApplier, "_write"),
-    "note done": (WorkTables, "note_done"),
+    "note done": (StagingTables, "note_done"),
     "batch": (BatchApplier, "_attempt"),
     "ledger": (Batches, "replace"),
     "chunk": (Batches, "save"),
-    "late": (StagedTable, "refused"),
+    "late": (StagedTable, "quarantined"),
     "move": (History, "keep_blocks"),
     "forget": (StagedTable, "forget_recorded"),
     "drop": (StagedTable, "drop"),

@@ -73,5 +73,5 @@ def small_pages(*, in_bulk: bool) -> ExitStack:
         stack.enter_context(patch("sync_pipelines.targets.staging.delete_delay._ROWS_IN_BATCH", 30))
     else:
         stack.enter_context(patch("sync_pipelines.runner.decide.page_diff.PAGE_SIZE", 30))
-        stack.enter_context(patch.object(OpenedSqlTable, "open_bulk", lambda _self, _request: None))
+        stack.enter_context(patch.object(OpenedSqlTable, "open_staged", lambda _self, _request: None))
     return stack

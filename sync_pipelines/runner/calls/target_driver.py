@@ -165,10 +165,10 @@ class TargetDriver:
             return dict(call(changes, local))
         return {name: FieldChange(value, None) for name, value in self.fields_of(local).items()}
 
-    def open_bulk(self, request: StagingRequest) -> Staged | None:
+    def open_staged(self, request: StagingRequest) -> Staged | None:
         """Opens what the target offers for whole fetches; None if nothing."""
-        open_bulk = self._offered("open_bulk")
-        staged: Staged | None = open_bulk(request) if open_bulk else None
+        open_staged = self._offered("open_staged")
+        staged: Staged | None = open_staged(request) if open_staged else None
         return staged
 
     @contextmanager

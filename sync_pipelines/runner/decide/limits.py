@@ -16,7 +16,7 @@ from sync_pipelines.engine.plan import Action, EntryRow, PlanCounts, PlanEntry
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.plans.fingerprint import made_for
+from sync_pipelines.runner.plans.fingerprint import fingerprint_of
 from sync_pipelines.runner.plans.plan_file import PlanPages, delete_entry, entry_row, fields_before
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.snapshots.parquet_pages import read_summary
@@ -150,7 +150,7 @@ def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, pla
             created_at=workspace.clock(),
             expires_at=workspace.plan_expires_at(),
             counts=counts.to_dict(),
-            made_for=made_for(job),
+            made_for=fingerprint_of(job),
             kind=WITHHELD,
             guarded=planned.verdict.reasons,
         )

@@ -1,4 +1,4 @@
-"""Diff and apply by the database itself: for targets that offer it, and fetches that are worth it."""
+"""Diff: the snapshot in staging tables, compared by the database: for targets that offer it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.read_ahead import ahead
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
-from sync_pipelines.engine.staged_target import RefusedRow, StagedPlan, StagingRequest, Unstaged
+from sync_pipelines.engine.staged_target import QuarantinedRow, StagedPlan, StagingRequest, Unstaged
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import AccountsError, ItemError
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
@@ -44,7 +44,7 @@ from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotPage, SnapshotRo
 from sync_pipelines.snapshots.store import RunFiles
 
 FROM_ITEMS = 1_000
-"""Smaller fetches are compared page by page: working tables would be more trouble than they save."""
+"""Smaller fetches are compared page by page: staging tables would be more trouble than they save."""
 
 
 def staging_request(
@@ -71,7 +71,7 @@ def staging_request(
 @contextmanager
 def open_staged(driver: TargetDriver, request: StagingRequest) -> Iterator[Staged | None]:
     """Opens the target's staging tables; None if it has none."""
-    table = driver.open_bulk(request)
+    table = driver.open_staged(request)
     try:
         yield table
     finally:
@@ -108,10 +108,10 @@ class StagedDiff:
         self._has_noted = False
 
     def run(self) -> PlanSummary | str:
-        """Diffs the snapshot into working tables, and the odd items into the plan file.
+        """Diffs the snapshot into staging tables, and the odd items into the plan file.
 
         Returns:
-            What is planned, or why the target can't be synced in bulk.
+            What is planned, or why the database can't compare.
         """
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
@@ -334,7 +334,7 @@ def _in_order(*parts: Iterator[EntryRow]) -> Iterator[EntryRow]:
     return merge(*parts, key=lambda row: row.position if row.position >= 0 else inf)
 
 
-def refused_entries(files: RunFiles, rows: Sequence[RefusedRow]) -> list[PlanEntry]:
+def quarantined_entries(files: RunFiles, rows: Sequence[QuarantinedRow]) -> list[PlanEntry]:
     """Plan entries of such rows. All but deletes are looked up before they are written."""
     items = Snapshot(files.folder).rows_at(row.position for row in rows if row.position is not None)
     return [

@@ -10,7 +10,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.calls.target_driver import FUNCTIONS
 
 
-def made_for(job: SyncJob[Any, Any]) -> str:
+def fingerprint_of(job: SyncJob[Any, Any]) -> str:
     """Target and declaration in short: a plan that was made for others must not be applied."""
     if job.target is None:
         target: Any = [(name, _named(getattr(job, name))) for name in FUNCTIONS]

@@ -16,7 +16,7 @@ from sync_pipelines.runner.context.lease import HeldLease
 from sync_pipelines.runner.decide.came_since import came_since
 from sync_pipelines.runner.decide.conflict_check import ConflictCheck
 from sync_pipelines.runner.decide.rules import RunRules
-from sync_pipelines.runner.plans.fingerprint import made_for
+from sync_pipelines.runner.plans.fingerprint import fingerprint_of
 from sync_pipelines.runner.plans.plan_file import files_of_plan, read_failed
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import anew, find_plan, gone, not_open
@@ -152,7 +152,7 @@ class PlanRun(SyncRun):
         return [*notes, *(f"guarded: {each}" for each in plan.guarded)]
 
     def _require_made_for(self, plan: PlanRow, session: RunSession) -> None:
-        if made_for(self.job) == plan.made_for:
+        if fingerprint_of(self.job) == plan.made_for:
             return
         if not session.batches:
             self._workspace.plans.give_back(plan.id)

@@ -6,7 +6,7 @@ from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.calls.target_driver import TargetDriver
-from sync_pipelines.runner.plans.fingerprint import made_for
+from sync_pipelines.runner.plans.fingerprint import fingerprint_of
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
 from sync_pipelines.runner.runs.differ import Differ
@@ -31,7 +31,7 @@ class DryRun(SyncRun):
                 created_at=self._workspace.clock(),
                 expires_at=self._workspace.plan_expires_at(),
                 counts=(planned.planned or PlanCounts()).to_dict(),
-                made_for=made_for(self.job),
+                made_for=fingerprint_of(self.job),
                 guarded=planned.verdict.reasons if planned.verdict.withheld else (),
             )
         )

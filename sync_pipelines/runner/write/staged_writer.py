@@ -10,7 +10,7 @@ from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.context.workspace import Workspace
-from sync_pipelines.runner.decide.staged_diff import refused_entries
+from sync_pipelines.runner.decide.staged_diff import quarantined_entries
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.write.plan_writer import PlanWriter
 from sync_pipelines.snapshots.store import RunFiles
@@ -61,7 +61,7 @@ class StagedWriter:
             done = counts.items() + counts.deleted
             self._applier.report.progress(Progress("apply", planned.fetched, done, planned.writes))
         self._applier.apply_plan(self._files, planned)
-        self._apply_refused()
+        self._apply_quarantined()
         self._move_recorded()
         self._workspace.batches.replace(self._run_id, BatchKey(COMPLETE), {}, self._workspace.clock())
         self._driver.at_once(self._staged.drop)
@@ -76,13 +76,13 @@ class StagedWriter:
         if self._applier.recorder is not None:
             self._applier.recorder.move(self._driver, self._staged)
 
-    def _apply_refused(self) -> None:
+    def _apply_quarantined(self) -> None:
         """Writes what the database refused, or what somebody else has changed, one by one."""
         given = number = 0
-        while found := self._driver.at_once(partial(self._staged.refused, given)):
+        while found := self._driver.at_once(partial(self._staged.quarantined, given)):
             if not given:
                 self._applier.report.line("apply: writing refused or changed records one by one")
             given += len(found)
             for rows in batches(found, PAGE_SIZE):
-                self._applier.apply_entries(BatchKey(REFUSED, number), refused_entries(self._files, rows))
+                self._applier.apply_entries(BatchKey(REFUSED, number), quarantined_entries(self._files, rows))
                 number += 1

@@ -111,4 +111,4 @@ def _asked(database: sa.Engine, statement: sa.Select[Any], text: str) -> str:
         raise ValueError(str(error.orig).partition("\n")[0]) from error
 
 
-POSTGRESQL = DialectProfile(read=_read, names_default_schema=True, has_bulk=True)
+POSTGRESQL = DialectProfile(read=_read, names_default_schema=True, has_staging=True)

@@ -57,7 +57,7 @@ class DialectProfile:
     Args:
         read: Engine and bare table -> its details.
         names_default_schema: True if people should see the schema of a table that was named without one.
-        has_bulk: True if a table is compared and written by the database itself, with staging tables.
+        has_staging: True if a table is compared and written by the database itself, with staging tables.
         lists_in_pages: True if keys are listed in pages, each a query of its own, and not in one stream.
         has_tuples: True if several columns can be compared at once, `(a, b) IN (...)`.
         values_per_lookup: How many bound values a look-up has at most.
@@ -68,7 +68,7 @@ class DialectProfile:
 
     read: Callable[[sa.Engine, sa.Table], Details]
     names_default_schema: bool = False
-    has_bulk: bool = False
+    has_staging: bool = False
     lists_in_pages: bool = False
     has_tuples: bool = True
     # PostgreSQL takes 65,535 bound values in a statement, SQLite 32,766.

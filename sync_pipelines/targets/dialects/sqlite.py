@@ -69,4 +69,4 @@ def _without_blanks(text: str) -> str:
 
 _FOLDS: dict[str, Fold] = {"NOCASE": _lower_ascii, "RTRIM": _without_blanks}
 # On SQLite a half-read result would keep everybody from writing.
-SQLITE = DialectProfile(read=_read, has_bulk=True, lists_in_pages=True)
+SQLITE = DialectProfile(read=_read, has_staging=True, lists_in_pages=True)

@@ -1,1 +1,1 @@
-"""A table synced in bulk: items are loaded beside it, the database compares, and ranges of the plan are applied."""
+"""A table beside its staging tables: items are loaded there, the database compares, and writes batch by batch."""

@@ -11,16 +11,16 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.errors import RetryableError, TargetError
 from sync_pipelines.targets.db_errors import is_cancelled, is_passing
-from sync_pipelines.targets.staging.diff_sql import BulkColumns, What
+from sync_pipelines.targets.staging.diff_sql import StagedColumns, What
 from sync_pipelines.targets.staging.history_sql import BatchRecorder
-from sync_pipelines.targets.staging.refused_rows import Suspects
-from sync_pipelines.targets.staging.staging_tables import Done, WorkTables
+from sync_pipelines.targets.staging.quarantine import Quarantine
+from sync_pipelines.targets.staging.staging_tables import Done, StagingTables
 
 ROWS_IN_BATCH = 50_000
 
 
 PLAN = "plan"
-"""The working table that is applied."""
+"""The staging table that is applied."""
 
 
 class BatchApplier:
@@ -28,8 +28,8 @@ class BatchApplier:
 
     Args:
         columns: The staged columns.
-        plan: The working table that is applied.
-        suspects: Finds the rows that the database refuses.
+        plan: The staging table that is applied.
+        quarantine: Finds the rows that the database refuses.
         fence: Called with every transaction that is about to write; raises if this run may not any more.
         verify: True if an earlier attempt may have written something.
         recorder: Notes what is written, record by record.
@@ -37,11 +37,11 @@ class BatchApplier:
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
-        work: WorkTables,
+        work: StagingTables,
         table: sa.Table,
-        columns: BulkColumns,
+        columns: StagedColumns,
         plan: sa.Table,
-        suspects: Suspects,
+        quarantine: Quarantine,
         fence: Callable[[sa.Connection], object] | None,
         *,
         verify: bool = False,
@@ -52,10 +52,10 @@ class BatchApplier:
         self._table = table
         self._columns = columns
         self._plan = plan
-        self._suspects = suspects
+        self._quarantine = quarantine
         self._fence = fence
         self._lost_connections = work.lost_connections
-        self._is_in_doubt = verify and not work.notes_with_rows
+        self._is_uncertain = verify and not work.notes_with_rows
 
     def require_plan(self) -> None:
         """Makes sure that the plan is still there after the connection was lost: the server may have crashed.
@@ -67,7 +67,7 @@ class BatchApplier:
             return
         if not self._work.is_there(PLAN):
             raise TargetError(
-                f"{self._work.request.job}: the database has lost the working tables, as it does in a crash. What was "
+                f"{self._work.request.job}: the database has lost the staging tables, as it does in a crash. What was "
                 "applied is accounted for; run the sync again, or re-execute this run from where it failed."
             )
         self._lost_connections = self._work.lost_connections
@@ -78,15 +78,15 @@ class BatchApplier:
             return self._work.extent(connection, PLAN).batches(ROWS_IN_BATCH)
 
     def apply(self, batch: Batch) -> None:
-        """Applies what is not applied yet of a batch. Rows that the database refuses are set aside for a look each.
+        """Applies what is not applied yet of a batch. Rows that the database refuses are quarantined for a look each.
 
         Raises:
             RetryableError: The database can't be reached, is locked, or broke a deadlock; call again.
         """
         for rest in self._left(batch):
-            if self._is_in_doubt:  # the first one that is not noted may have been written nevertheless
-                self._suspects.set_all_aside(rest)
-                self._is_in_doubt = False
+            if self._is_uncertain:  # the first one that is not noted may have been written nevertheless
+                self._quarantine.quarantine_all(rest)
+                self._is_uncertain = False
             self._apply(rest)
 
     def apply_clean(self, batch: Batch) -> bool:
@@ -109,10 +109,10 @@ class BatchApplier:
                 self._apply(half)
             return
         while error is not None:
-            if self._suspects.set_aside(batch):
+            if self._quarantine.quarantine_known(batch):
                 error = self._attempt(batch)  # fewer rows each time
             elif batch.end - batch.first <= self._work.smallest_units:
-                if not self._suspects.set_all_aside(batch):
+                if not self._quarantine.quarantine_all(batch):
                     raise error  # it is no row of the batch that the database refuses
                 error = self._attempt(batch)
             else:
@@ -126,7 +126,7 @@ class BatchApplier:
             with self._work.begin() as connection:
                 if self._fence is not None:
                     self._fence(connection)
-                self._suspects.check_at_once(connection)
+                self._quarantine.check_at_once(connection)
                 done = Done(PLAN, batch, self._write(connection, batch))
                 if self._work.notes_with_rows:
                     self._work.note_done(connection, done)
@@ -148,17 +148,17 @@ class BatchApplier:
             What.CREATE: self._insert(connection, batch) if planned.get(What.CREATE) else 0,
             What.DELETE: self._delete(connection, batch) if planned.get(What.DELETE) else 0,
         }
-        unchanged = set_aside = 0
+        unchanged = quarantined = 0
         for what, count in planned.items():
             if count != written[what]:  # somebody else has been at the table since the diff
-                aside = self._suspects.set_unreached_aside(connection, batch, what)
-                set_aside += aside
+                found = self._quarantine.quarantine_unwritten(connection, batch, what)
+                quarantined += found
                 if what is What.UPDATE:
-                    unchanged += count - written[what] - aside
+                    unchanged += count - written[what] - found
                 elif what is What.CREATE:
-                    written[what] = count - aside  # a trigger may have put them where the table shows them
+                    written[what] = count - found  # a trigger may have put them where the table shows them
         if self._recorder is not None:
-            self._recorder.after(connection, batch, planned, all_written=not set_aside)
+            self._recorder.after(connection, batch, planned, all_written=not quarantined)
         return {
             "created": written[What.CREATE],
             "updated": written[What.UPDATE],

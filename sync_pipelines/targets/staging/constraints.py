@@ -86,7 +86,7 @@ def _checks(
     used: set[str] = set()
     for each in inspector.get_check_constraints(table.name, schema=table.schema):
         mentioned = _mentioned(each["sqltext"], names)
-        ours = [name for name in mentioned if name.startswith("sp_")]  # as the working tables' own columns are called
+        ours = [name for name in mentioned if name.startswith("sp_")]  # as the staging tables' own columns are called
         if mentioned and mentioned <= set(staged) and not ours:
             conditions.append(each["sqltext"])
             used |= mentioned

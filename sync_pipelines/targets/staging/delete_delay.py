@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.dialects.profile import DialectProfile
 from sync_pipelines.targets.staging.diff_sql import Planner, What
-from sync_pipelines.targets.staging.staging_tables import WorkTables
+from sync_pipelines.targets.staging.staging_tables import StagingTables
 
 _ROWS_IN_BATCH = 10_000
 _KEYS_AT_ONCE = 500
@@ -28,7 +28,7 @@ class Sparing:
     """
 
     def __init__(
-        self, work: WorkTables, planner: Planner, profile: DialectProfile, id_of: Callable[[Key], str]
+        self, work: StagingTables, planner: Planner, profile: DialectProfile, id_of: Callable[[Key], str]
     ) -> None:
         self._work = work
         self._planner = planner

@@ -1,4 +1,4 @@
-"""The diff in the database: duplicates found, one join of stage and table, and the plan as a working table."""
+"""The diff in the database: duplicates found, one join of staging table and table, and the plan as a staging table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sync_pipelines.targets.db_errors import is_passing
 from sync_pipelines.targets.staging.constraints import Constraints
 from sync_pipelines.targets.staging.owned_rows import Ownership
 from sync_pipelines.targets.staging.staged_columns import StagedColumn
-from sync_pipelines.targets.staging.staging_tables import FAST, WorkTables
+from sync_pipelines.targets.staging.staging_tables import FAST, StagingTables
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 _ROWS_AT_ONCE = 10_000
@@ -44,19 +44,19 @@ class What(IntEnum):
     CREATE = 1
     UPDATE = 2
     DELETE = 3
-    ASIDE = 4
+    QUARANTINED = 4
     """To be looked at by itself: the database would refuse it, or finds a difference that may be none."""
     STALE = 5
     """The item is older than the local record."""
-    LANE = 10
-    """Plus the lane of an item that was not compared."""
+    ROUTE = 10
+    """Plus the route of an item that was not compared."""
 
 
 WRITES = (What.CREATE, What.UPDATE, What.DELETE)
 
 
 @dataclass(frozen=True, slots=True)
-class BulkColumns:
+class StagedColumns:
     """The staged columns by what they are for.
 
     Args:
@@ -75,30 +75,30 @@ class BulkColumns:
     ownership: Ownership
 
     def labels(self) -> list[str]:
-        """The names of all in the working tables."""
+        """The names of all in the staging tables."""
         return [column.label for column in (*self.key, *self.values)]
 
     def key_values(self, working: sa.FromClause, table: sa.Table) -> list[sa.ColumnElement[Any]]:
-        """The key columns of a working table, to be read as the table's own would be."""
+        """The key columns of a staging table, to be read as the table's own would be."""
         return [sa.type_coerce(working.c[column.label], table.c[column.name].type) for column in self.key]
 
 
 class Planner:
-    """Compares the stage with the table.
+    """Compares the staging table with the table.
 
     Args:
-        work: The working tables, the stage among them.
+        work: The staging tables, loaded.
         columns: The staged columns.
         constraints: What the table does not allow.
     """
 
-    def __init__(self, work: WorkTables, table: sa.Table, columns: BulkColumns, constraints: Constraints) -> None:
+    def __init__(self, work: StagingTables, table: sa.Table, columns: StagedColumns, constraints: Constraints) -> None:
         self._work = work
         self._table = table
         self.columns = columns
         self.constraints = constraints
         self._keys = [column.label for column in columns.key]
-        self.stage = work.table("stage", "sp_n", "sp_lane", *columns.labels())
+        self.stage = work.table("stage", "sp_n", "sp_route", *columns.labels())
         self.diffs = work.table("diffs", "sp_n", "sp_what", "sp_at", *self._keys)
         self.plan = work.table("plan", "sp_n", "sp_what", "sp_at", *columns.labels())
         self.export = work.table("export", "sp_n", "sp_what", "sp_at", *columns.labels())
@@ -134,7 +134,7 @@ class Planner:
             yield row[0], row[1], row[2:]
 
     def remove_duplicates(self, connection: sa.Connection) -> None:
-        """Leaves only the items that count in the stage."""
+        """Leaves only the items that count in the staging table."""
         replaced = sa.select(self.stage.c.sp_n).select_from(self._replaced())
         connection.execute(sa.delete(self.stage).where(self.stage.c.sp_n.in_(replaced)))
 
@@ -173,7 +173,7 @@ class Planner:
         Where all is to be created nothing needs to be kept of it.
         """
         found = query.subquery("found")
-        kept = found.c.sp_what == int(What.ASIDE) if empty else found.c.sp_what != int(What.UNCHANGED)
+        kept = found.c.sp_what == int(What.QUARANTINED) if empty else found.c.sp_what != int(What.UNCHANGED)
         self._work.create_as(connection, "diffs", sa.select(found).where(kept))
         counted: sa.FromClause = found if empty else self.diffs
         counts = sa.select(counted.c.sp_what, sa.func.count()).group_by(counted.c.sp_what)
@@ -186,11 +186,13 @@ class Planner:
     def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:
         """One row per staged item (and record without one): number, what, address, and the key of a delete."""
         staged = self._checked_stage() if checks else sa.select(
-            self.stage, sa.literal_column("0", sa.Integer).label("sp_suspect")
+            self.stage, sa.literal_column("0", sa.Integer).label("sp_quarantined")
         ).subquery("s")  # fmt: skip
-        suspect, lane = staged.c.sp_suspect == 1, staged.c.sp_lane
+        refused, route = staged.c.sp_quarantined == 1, staged.c.sp_route
         if empty:
-            what = sa.case((lane != FAST, int(What.LANE) + lane), (suspect, int(What.ASIDE)), else_=int(What.CREATE))
+            what = sa.case(
+                (route != FAST, int(What.ROUTE) + route), (refused, int(What.QUARANTINED)), else_=int(What.CREATE)
+            )
             none = [sa.null().label(name) for name in ("sp_at", *self._keys)]
             return sa.select(staged.c.sp_n, what.label("sp_what"), *none)
         local = self._table
@@ -198,11 +200,11 @@ class Planner:
         missing = local.c[self.columns.key[0].name].is_(None)
         whens: list[tuple[Any, Any]] = [(staged.c.sp_n.is_(None), int(What.DELETE))] if deletes else []
         whens += [
-            (lane != FAST, int(What.LANE) + lane),
-            (missing & suspect, int(What.ASIDE)),
+            (route != FAST, int(What.ROUTE) + route),
+            (missing & refused, int(What.QUARANTINED)),
             (missing, int(What.CREATE)),
             *self._staleness(staged),
-            *self._difference(staged, suspect, veto=veto),
+            *self._difference(staged, refused, veto=veto),
         ]
         what = sa.case(*whens, else_=int(What.UNCHANGED))
         address = self._work.address(local) if self._work.has_addresses else sa.null()
@@ -246,7 +248,7 @@ class Planner:
         return [(staged.c[version.label] < self._table.c[version.name], int(What.STALE))]
 
     def _difference(
-        self, staged: sa.FromClause, suspect: sa.ColumnElement[bool], *, veto: bool
+        self, staged: sa.FromClause, refused: sa.ColumnElement[bool], *, veto: bool
     ) -> list[tuple[Any, Any]]:
         strict = [self._differs(each, staged) for each in self.columns.compared if not each.loose]
         loose = [self._differs(each, staged) for each in self.columns.compared if each.loose]
@@ -257,17 +259,19 @@ class Planner:
         if strict:
             found = sa.or_(*strict)
             whens += (
-                [(found, int(What.ASIDE))] if veto else [(found & suspect, int(What.ASIDE)), (found, int(What.UPDATE))]
+                [(found, int(What.QUARANTINED))]
+                if veto
+                else [(found & refused, int(What.QUARANTINED)), (found, int(What.UPDATE))]
             )
         if loose:
-            whens.append((sa.or_(*loose), int(What.ASIDE)))
+            whens.append((sa.or_(*loose), int(What.QUARANTINED)))
         return whens
 
     def _differs(self, column: StagedColumn, staged: sa.FromClause) -> sa.ColumnElement[bool]:
         return column.differs(staged.c[column.label], self._table.c[column.name])
 
     def _checked_stage(self) -> sa.Subquery:
-        """The stage with a flag on rows that a NOT NULL or CHECK of the table would refuse."""
+        """The staging table with a flag on rows that a NOT NULL or CHECK of the table would refuse."""
         names = self.constraints.names_in_checks()
         renamed = [self.stage.c[each.label].label(each.name) for each in self._staged() if each.name in names]
         inner = sa.select(*(column for column in self.stage.c if column.name != self._work.place), *renamed).subquery(
@@ -280,8 +284,8 @@ class Planner:
             inner.c[each.label].is_(None) for each in self.columns.values if each.name in self.constraints.not_null
         ]
         flag = sa.case((sa.or_(*refused), 1), else_=0) if refused else sa.literal_column("0", sa.Integer)
-        kept = [inner.c[name] for name in ("sp_n", "sp_lane", *self.columns.labels())]
-        return sa.select(*kept, flag.label("sp_suspect")).subquery("s")
+        kept = [inner.c[name] for name in ("sp_n", "sp_route", *self.columns.labels())]
+        return sa.select(*kept, flag.label("sp_quarantined")).subquery("s")
 
     def _staged(self) -> list[StagedColumn]:
         return [*self.columns.key, *self.columns.values]
@@ -305,7 +309,7 @@ class Planner:
 
         Args:
             connection: In a transaction.
-            empty: True if the table has no rows: then all is to be created that is not set aside.
+            empty: True if the table has no rows: then all is to be created that is not quarantined.
             without: What is not to be written though it differs.
         """
         if empty:
@@ -316,36 +320,36 @@ class Planner:
             query = query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)
         self._work.create_as(connection, "plan", query)
 
-    def make_export(self, connection: sa.Connection, whats: Collection[What], *, empty: bool) -> None:
+    def make_export(self, connection: sa.Connection, wanted: Collection[What], *, empty: bool) -> None:
         """Puts what differs into a table of its own: in the order of the fetch, deletes last and by key.
 
         Args:
             connection: In a transaction.
-            whats: What is wanted.
+            wanted: What is wanted.
             empty: As in `make_plan`.
         """
         if empty:
-            query = self._all_creates() if What.CREATE in whats else self._all_creates().where(sa.false())
+            query = self._all_creates() if What.CREATE in wanted else self._all_creates().where(sa.false())
             query = query.order_by(self.stage.c.sp_n)
         else:
             number = self.diffs.c.sp_n
-            query = self._differences(whats).order_by(
+            query = self._differences(wanted).order_by(
                 number.is_(None), number, *(self.diffs.c[name] for name in self._keys)
             )
         self._work.create_as(connection, "export", query)
 
     def _all_creates(self) -> sa.Select[Any]:
-        aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
+        quarantined = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.QUARANTINED))
         staged = [self.stage.c[name] for name in self.columns.labels()]
         what = sa.cast(sa.literal_column(str(int(What.CREATE))), sa.Integer).label("sp_what")
         query = sa.select(self.stage.c.sp_n, what, self._no_address(), *staged)
-        return query.where(self.stage.c.sp_lane == FAST, self.stage.c.sp_n.not_in(aside))
+        return query.where(self.stage.c.sp_route == FAST, self.stage.c.sp_n.not_in(quarantined))
 
     def _no_address(self) -> sa.ColumnElement[Any]:
         kind = NamedType("tid" if self._work.has_addresses else "bigint")
         return sa.cast(sa.null(), kind).label("sp_at")
 
-    def _differences(self, whats: Collection[What]) -> sa.Select[Any]:
+    def _differences(self, wanted: Collection[What]) -> sa.Select[Any]:
         values = [self.stage.c[each.label] for each in self.columns.values]
         keys = [
             sa.func.coalesce(self.stage.c[name], self.diffs.c[name]).label(name) if self._work.request.deletes
@@ -354,24 +358,24 @@ class Planner:
         ]  # fmt: skip
         joined = sa.join(self.diffs, self.stage, self.stage.c.sp_n == self.diffs.c.sp_n, isouter=True)
         query = sa.select(self.diffs.c.sp_n, self.diffs.c.sp_what, self.diffs.c.sp_at, *keys, *values)
-        return query.select_from(joined).where(self.diffs.c.sp_what.in_([int(what) for what in whats]))
+        return query.select_from(joined).where(self.diffs.c.sp_what.in_([int(what) for what in wanted]))
 
-    def make_aside(self, connection: sa.Connection) -> None:
+    def make_quarantine(self, connection: sa.Connection) -> None:
         """Makes the empty table of rows to be written by themselves."""
         keys = [self.stage.c[name] for name in self._keys]
         what = sa.cast(sa.null(), NamedType("smallint")).label("sp_what")
-        self._work.create_as(connection, "aside", sa.select(self.stage.c.sp_n, what, *keys), empty=True)
+        self._work.create_as(connection, "quarantine", sa.select(self.stage.c.sp_n, what, *keys), empty=True)
 
-    def positions(self, connection: sa.Connection, lanes: Sequence[int], after: int) -> list[int]:
-        """Places in the fetch of the next items to be looked at singly: those of the lanes and those set aside.
+    def positions(self, connection: sa.Connection, routes: Sequence[int], after: int) -> list[int]:
+        """Places in the fetch of the next items to be looked at singly: those of the routes and those quarantined.
 
         Args:
             connection: In a transaction.
             after: Places after this one; they come in order, a limited number.
         """
-        by_lane = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_lane.in_(lanes))
-        aside = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.ASIDE))
-        both = sa.union_all(by_lane, aside).subquery("one_by_one")
+        by_route = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_route.in_(routes))
+        quarantined = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.QUARANTINED))
+        both = sa.union_all(by_route, quarantined).subquery("one_by_one")
         query = sa.select(both.c.sp_n).where(both.c.sp_n > after).order_by(both.c.sp_n).limit(POSITIONS_AT_ONCE)
         return list(connection.scalars(query))
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.history import json_of_id
-from sync_pipelines.targets.staging.diff_sql import BulkColumns, What
+from sync_pipelines.targets.staging.diff_sql import StagedColumns, What
 from sync_pipelines.targets.staging.json_text import json_text, literal
 from sync_pipelines.targets.types.codec import ColumnCodec
 
@@ -52,7 +52,7 @@ class Field:
     differs: sa.ColumnElement[bool] | None = None
 
 
-def changed_fields(what: What, source: sa.FromClause, table: sa.Table, columns: BulkColumns) -> list[Field]:
+def changed_fields(what: What, source: sa.FromClause, table: sa.Table, columns: StagedColumns) -> list[Field]:
     """Returns the fields that are written, in the order in which a look at each item names them.
 
     `OpenedSqlTable.changes` and `.delete_changes` say the same of a single item; `test_same_as_pages` holds both
@@ -84,7 +84,7 @@ def changed_fields(what: What, source: sa.FromClause, table: sa.Table, columns: 
     return [by_name[name] for name in order]
 
 
-def _own_fields(what: What, table: sa.Table, columns: BulkColumns) -> list[Field]:
+def _own_fields(what: What, table: sa.Table, columns: StagedColumns) -> list[Field]:
     """What is written of the columns that are no item's: the mark of deleted rows, and the scope of new ones."""
     ownership = columns.ownership
     if what is What.CREATE:

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sync_pipelines.engine.history import HistoryBlock, blocks_of, history_line, json_of_id, without
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.staged_target import Batch
-from sync_pipelines.targets.staging.diff_sql import BulkColumns, What
+from sync_pipelines.targets.staging.diff_sql import StagedColumns, What
 from sync_pipelines.targets.staging.field_changes import ChangesText, changed_fields
 from sync_pipelines.targets.staging.json_text import id_text
-from sync_pipelines.targets.staging.staging_tables import RECORDED, WorkTables, lasting_name
+from sync_pipelines.targets.staging.staging_tables import RECORDED, StagingTables, lasting_name
 
 _ROWS_AT_ONCE = 2_000
 _OUTCOMES = {What.CREATE: Outcome.CREATED, What.UPDATE: Outcome.UPDATED, What.DELETE: Outcome.DELETED}
@@ -24,10 +24,10 @@ _OUTCOMES = {What.CREATE: Outcome.CREATED, What.UPDATE: Outcome.UPDATED, What.DE
 class Recorded:
     """What has been written and is not in the ledger yet, by whatever run of the sync.
 
-    Unlike other working tables it is no cache: the table is an ordinary one, and stays until it is empty.
+    Unlike other staging tables it is no cache: the table is an ordinary one, and stays until it is empty.
     """
 
-    def __init__(self, work: WorkTables) -> None:
+    def __init__(self, work: StagingTables) -> None:
         self._work = work
         on_sqlite = work.place == "rowid"
         self._table = sa.Table(
@@ -97,16 +97,16 @@ class BatchRecorder:
 
     Args:
         columns: The staged columns.
-        plan: The working table that is applied.
+        plan: The staging table that is applied.
         id_of: Gives the external id of a key as the database gives it.
         first_load: True if the table was empty: of a record that was created then the fact is kept, not the fields.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with
         self,
-        work: WorkTables,
+        work: StagingTables,
         table: sa.Table,
-        columns: BulkColumns,
+        columns: StagedColumns,
         plan: sa.Table,
         id_of: Callable[[Sequence[Any]], str],
         *,
@@ -149,7 +149,7 @@ class BatchRecorder:
         Args:
             connection: In the transaction that has written.
             planned: How many rows were to be created in it.
-            all_written: False if rows were set aside.
+            all_written: False if rows were quarantined.
         """
         if not all_written and self._before:
             self._recorded.keep_only(connection, self._before, self._left(connection, batch))
@@ -168,7 +168,7 @@ class BatchRecorder:
         return clock()
 
     def _left(self, connection: sa.Connection, batch: Batch) -> set[str]:
-        """The ids of the rows of the batch that are still in the plan, as JSON: the others were set aside."""
+        """The ids of the rows of the batch that are still in the plan, as JSON: the others were quarantined."""
         ids, read_id = self._id_columns()
         query = sa.select(*ids).select_from(self._plan).where(self._work.within(self._plan, batch))
         return {read_id(row) for row in _streamed(connection, query)}

@@ -1,4 +1,4 @@
-"""Loads pages of a snapshot into the stage: key, values and lane of every item whose external id can be a key."""
+"""Loads pages of a snapshot into the staging table: key, values and route of each item whose id can be a key."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.staged_target import Unstaged
 from sync_pipelines.errors import ItemError
+from sync_pipelines.snapshots import column_kinds
+from sync_pipelines.snapshots.column_kinds import Kind
 from sync_pipelines.snapshots.snapshot import SnapshotPage
 from sync_pipelines.targets.staging.convert import ColumnConverter, Converted, PythonValues
 from sync_pipelines.targets.staging.copy_text import dump_for
 from sync_pipelines.targets.staging.distinct_keys import KeysSeen
-from sync_pipelines.targets.staging.item_versions import uncertain
 from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.staging.staged_columns import StagedColumn
-from sync_pipelines.targets.staging.staging_tables import FAILED, FAST, SKIPPED, SLOW, WorkTables
-from sync_pipelines.targets.types.codec import ColumnCodec
+from sync_pipelines.targets.staging.staging_tables import FAILED, FAST, SKIPPED, SLOW, StagingTables
+from sync_pipelines.targets.types.codec import ColumnCodec, Facts
+
+_NUMBER = r"^-?[0-9]+(\.[0-9]+)?$"
+_WITH_ZONE = r"([0-9]Z|[+-][0-9]{2}:[0-9]{2})$"
 
 
 class StageLoader:
-    """Makes rows of the stage out of pages.
+    """Makes rows of the staging table out of pages.
 
     Args:
         dialect: PostgreSQL's or SQLite's.
@@ -34,7 +38,7 @@ class StageLoader:
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
-        work: WorkTables,
+        work: StagingTables,
         dialect: sa.Dialect,
         key: Sequence[StagedColumn],
         values: Sequence[StagedColumn],
@@ -50,7 +54,7 @@ class StageLoader:
         self.has_uncertain_versions = False
         """True if some items' versions can't be told from what is staged."""
         self.keys_seen = KeysSeen(key)
-        self._names = ["sp_n", "sp_lane", *(column.label for column in (*key, *values))]
+        self._names = ["sp_n", "sp_route", *(column.label for column in (*key, *values))]
         self._converters = {column.name: ColumnConverter(column.codec, dialect) for column in (*key, *values)}
 
     def load(
@@ -64,18 +68,18 @@ class StageLoader:
             skipped: For each item, true if the job leaves it alone, None if it can't say; None if it leaves none alone.
 
         Returns:
-            The items that are not in the stage.
+            The items that are not in the staging table.
         """
         keys, unstaged = self._keys(page.table.column("external_id").combine_chunks())
         values, is_slow = self._read(page, reader, items, keys)
-        lanes = [SLOW if slow else FAST for slow in is_slow]
+        routes = [SLOW if slow else FAST for slow in is_slow]
         for place in pc.indices_nonzero(page.table.column("message").is_valid()).to_pylist():
-            lanes[place] = FAILED
+            routes[place] = FAILED
         for place, skip in enumerate(skipped or ()):
-            if skip is not False and lanes[place] != FAILED:
-                lanes[place] = SKIPPED if skip else SLOW
+            if skip is not False and routes[place] != FAILED:
+                routes[place] = SKIPPED if skip else SLOW
         positions = page.table.column("position").combine_chunks()
-        rows: list[Any] = [positions, pa.array(lanes, pa.int16()), *keys, *values]
+        rows: list[Any] = [positions, pa.array(routes, pa.int16()), *keys, *values]
         if unstaged:
             gone = {each.place for each in unstaged}
             staged = [place for place in range(len(page)) if place not in gone]
@@ -129,7 +133,7 @@ class StageLoader:
             columns.append(converted.values)
             _mark(slow, converted)
             if column is self._version:
-                for place in uncertain(*given.columns[column.name], column.codec.facts):
+                for place in _uncertain_versions(*given.columns[column.name], column.codec.facts):
                     slow[place] = self.has_uncertain_versions = True
         for column, own in zip(self._key, keys, strict=True):
             if column.name in given.columns:
@@ -170,3 +174,24 @@ def _taken(column: Any, places: list[int]) -> Any:
     if isinstance(column, PythonValues):
         return PythonValues(column[place] for place in places)
     return column.take(pa.array(places, pa.int64()))
+
+
+def _uncertain_versions(kind: Kind, values: pa.Array, facts: Facts) -> list[int]:
+    """Places of items whose version may be missing or none: they are looked at one by one.
+
+    Args:
+        kind: What the snapshot keeps in the field.
+        values: As it keeps them.
+        facts: What is known of the column's type.
+    """
+    sure: Any = values.is_valid()
+    if facts.family == "datetime":
+        if kind.name in {column_kinds.TEXT.name, column_kinds.MOMENT.name}:
+            sure = pc.and_(sure, pc.match_substring_regex(values, _WITH_ZONE))
+        elif kind.name != column_kinds.UTC_MOMENT.name:
+            return list(range(len(values)))
+    elif kind.name in {column_kinds.TEXT.name, column_kinds.DECIMAL.name, column_kinds.NUMBER.name}:
+        sure = pc.and_(sure, pc.match_substring_regex(values, _NUMBER))
+    elif kind.name != column_kinds.INT.name:
+        return list(range(len(values)))
+    return list(pc.indices_nonzero(pc.invert(pc.fill_null(sure, fill_value=False))).to_pylist())

@@ -1,4 +1,4 @@
-"""Which rows a sync may delete, and how it marks and fills them, as SQL for the working tables' statements."""
+"""Which rows a sync may delete, and how it marks and fills them, as SQL for the staging tables' statements."""
 
 from __future__ import annotations
 

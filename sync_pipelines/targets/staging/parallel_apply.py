@@ -14,8 +14,8 @@ from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.staging.apply_sql import BatchApplier
 from sync_pipelines.targets.staging.diff_sql import What
-from sync_pipelines.targets.staging.postgres import PostgresWork
-from sync_pipelines.targets.staging.refused_rows import Suspects
+from sync_pipelines.targets.staging.postgres import PostgresStaging
+from sync_pipelines.targets.staging.quarantine import Quarantine
 
 FROM_BATCHES = 4
 """For fewer batches a second connection is not worth opening."""
@@ -60,14 +60,14 @@ class Helping(Protocol):
 
 
 class PostgresHelp:
-    """Applies batches of a working table in a transaction of its own each, and sets nothing aside.
+    """Applies batches of a staging table in a transaction of its own each, and quarantines nothing.
 
     Args:
-        work: The same working tables, over a connection of their own.
-        applier: Made with them and with `NothingAside`.
+        work: The same staging tables, over a connection of their own.
+        applier: Made with them and with `NoQuarantine`.
     """
 
-    def __init__(self, work: PostgresWork, applier: BatchApplier) -> None:
+    def __init__(self, work: PostgresStaging, applier: BatchApplier) -> None:
         self._work = work
         self._applier = applier
 
@@ -84,10 +84,10 @@ class PostgresHelp:
         self._work.close()
 
 
-class NothingAside(Suspects):
+class NoQuarantine(Quarantine):
     """Leaves it to the other connection to look for the rows that could not be written."""
 
-    def set_unreached_aside(self, connection: sa.Connection, batch: Batch, what: What) -> int:  # noqa: ARG002
+    def quarantine_unwritten(self, connection: sa.Connection, batch: Batch, what: What) -> int:  # noqa: ARG002
         """Ends the transaction."""
         raise _NotCleanError
 

@@ -11,8 +11,8 @@ from sync_pipelines.engine.plan import Action, EntryRow
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.staging.diff_sql import Planner, What
 from sync_pipelines.targets.staging.field_changes import ChangesText, Constant, Field, changed_fields
-from sync_pipelines.targets.staging.staging_tables import WorkTables
-from sync_pipelines.targets.staging.table_parts import BulkTarget
+from sync_pipelines.targets.staging.staging_tables import StagingTables
+from sync_pipelines.targets.staging.table_parts import TableParts
 
 _ROWS_AT_ONCE = 2_000
 _ACTIONS = {What.CREATE: Action.CREATE, What.UPDATE: Action.UPDATE, What.DELETE: Action.DELETE}
@@ -32,7 +32,7 @@ class PlanExport:
     """
 
     def __init__(
-        self, work: WorkTables, target: BulkTarget, planner: Planner, id_of: Callable[[Sequence[Any]], str]
+        self, work: StagingTables, target: TableParts, planner: Planner, id_of: Callable[[Sequence[Any]], str]
     ) -> None:
         self._work = work
         self._target = target
@@ -43,15 +43,15 @@ class PlanExport:
         self._by_database = work.place == "ctid"
         self._source = planner.export
 
-    def rows(self, whats: Collection[What], *, empty: bool) -> Iterator[list[EntryRow]]:
+    def rows(self, wanted: Collection[What], *, empty: bool) -> Iterator[list[EntryRow]]:
         """Yields lines: creates and updates in the order of the fetch, then deletes by key.
 
         Args:
-            whats: What is wanted.
+            wanted: What is wanted.
             empty: True if the table had no rows when it was compared.
         """
         with self._work.begin() as connection:
-            self._planner.make_export(connection, whats, empty=empty)
+            self._planner.make_export(connection, wanted, empty=empty)
             self._work.analyze(connection, "export")
             pieces = self._work.extent(connection, "export").batches(_ROWS_AT_ONCE)
         for piece in pieces:

@@ -1,4 +1,4 @@
-"""Working tables in a PostgreSQL schema of our own, unlogged; temporary ones where the role may make no others."""
+"""Staging tables in a PostgreSQL schema of our own, unlogged; temporary ones where the role may make no others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.targets.db_errors import is_passing, passing_failures
 from sync_pipelines.targets.dialects.postgresql import name_of
-from sync_pipelines.targets.staging.staging_tables import RECORDED, SLOW, Extent, WorkTables, lasting_name
+from sync_pipelines.targets.staging.staging_tables import RECORDED, SLOW, Extent, StagingTables, lasting_name
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 _LEFTOVERS = sa.text(
@@ -70,8 +70,8 @@ def has_recorded_in_schema(database: sa.Engine, request: StagingRequest) -> bool
         return bool(connection.scalar(_HAS_RECORDED, given))
 
 
-class PostgresWork(WorkTables):
-    """The working tables of one run in PostgreSQL.
+class PostgresStaging(StagingTables):
+    """The staging tables of one run in PostgreSQL.
 
     Args:
         database: The user's database.
@@ -118,7 +118,7 @@ class PostgresWork(WorkTables):
         with passing_failures(self._database):
             if self._connection.invalidated:
                 if not self.outlives_session:
-                    raise RetryableError("the connection was lost, and the temporary working tables with it")
+                    raise RetryableError("the connection was lost, and the temporary staging tables with it")
                 lost, self._connection = self._connection, self._connected()
                 lost.close()
                 self.lost_connections += 1
@@ -140,7 +140,7 @@ class PostgresWork(WorkTables):
         return connection
 
     def create_as(self, connection: sa.Connection, name: str, query: sa.Select[Any], *, empty: bool = False) -> None:
-        """Makes a working table of what a query gives."""
+        """Makes a staging table of what a query gives."""
         table = self._quoted(name)
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
         kind = "UNLOGGED" if self.outlives_session else "TEMPORARY"
@@ -160,7 +160,7 @@ class PostgresWork(WorkTables):
             background.__exit__(RuntimeError, RuntimeError("closed"), None)
 
     def load(self, columns: Sequence[str], values: Sequence[Any]) -> None:
-        """Appends rows to the stage, in the background."""
+        """Appends rows to the staging table, in the background."""
         if self._background is None:
             self._background = Background(self._copy).__enter__()
         rows = pa.Table.from_arrays(list(values), names=list(columns))
@@ -181,7 +181,7 @@ class PostgresWork(WorkTables):
         if len(rows) == 1:
             kept = {"sp_n", *(name for name in columns if name.startswith("sp_k"))}
             bare = [rows.column(name) if name in kept else pa.nulls(1, pa.string()) for name in columns]
-            bare[columns.index("sp_lane")] = pa.array([SLOW], pa.int16())
+            bare[columns.index("sp_route")] = pa.array([SLOW], pa.int16())
             slow = pa.Table.from_arrays(bare, names=columns)
             with self.begin() as connection:
                 self._copy_rows(connection, _Load(slow, _csv_of(slow)))
@@ -256,7 +256,7 @@ class PostgresWork(WorkTables):
         connection.exec_driver_sql("SET LOCAL parallel_tuple_cost = 0.001")
 
     def analyze(self, connection: sa.Connection, name: str) -> None:
-        """Lets the planner know a working table."""
+        """Lets the planner know a staging table."""
         connection.exec_driver_sql(f"ANALYZE {self._quoted(name)}")
 
     def drop(self, *names: str) -> None:
@@ -304,7 +304,7 @@ class PostgresWork(WorkTables):
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """Rows for the stage, and the same as COPY reads them."""
+    """Rows for the staging table, and the same as COPY reads them."""
 
     rows: pa.Table
     csv: io.BytesIO

@@ -1,4 +1,4 @@
-"""Working tables in SQLite files of their own, attached beside the user's: nothing of theirs is in the user's file."""
+"""Staging tables in SQLite files of their own, attached beside the user's: nothing of theirs is in the user's file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.targets.db_errors import passing_failures
-from sync_pipelines.targets.staging.staging_tables import RECORDED, Extent, WorkTables, lasting_name
+from sync_pipelines.targets.staging.staging_tables import RECORDED, Extent, StagingTables, lasting_name
 
 _ATTACHED = "sync_work"
 _LASTING = "sync_recorded"
@@ -35,8 +35,8 @@ def has_recorded_in_file(request: StagingRequest) -> bool:
         return True
 
 
-class SqliteWork(WorkTables):
-    """The working tables of one run beside a SQLite database.
+class SqliteStaging(StagingTables):
+    """The staging tables of one run beside a SQLite database.
 
     Progress is noted after the rows are committed: SQLite promises no commit over two files at once.
 
@@ -92,7 +92,7 @@ class SqliteWork(WorkTables):
             yield self._connection
 
     def create_as(self, connection: sa.Connection, name: str, query: sa.Select[Any], *, empty: bool = False) -> None:
-        """Makes a working table of what a query gives."""
+        """Makes a staging table of what a query gives."""
         table = self._quoted(name)
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
         bare = query.limit(0) if empty else query
@@ -100,7 +100,7 @@ class SqliteWork(WorkTables):
         connection.exec_driver_sql(f"CREATE TABLE {table} AS {text}")
 
     def load(self, columns: Sequence[str], values: Sequence[Any]) -> None:
-        """Appends rows to the stage."""
+        """Appends rows to the staging table."""
         marks = ", ".join("?" * len(columns))
         statement = f"INSERT INTO {self._quoted('stage')} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - our names
         rows = zip(*(column.to_pylist() for column in values), strict=True)

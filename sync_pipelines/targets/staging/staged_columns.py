@@ -22,11 +22,11 @@ _C_COLLATION = "C"
 
 @dataclass(frozen=True, slots=True)
 class StagedColumn:
-    """A column of the table in the working tables.
+    """A column of the table in the staging tables.
 
     Args:
         codec: The column's codec.
-        label: Its name in the working tables.
+        label: Its name in the staging tables.
         type_name: Its type there.
         as_text: True to compare the local value's text, as the database writes it.
         exact: True to compare texts byte by byte, where the column's collation finds different ones equal.
@@ -61,7 +61,7 @@ class StagedColumn:
         return sa.cast(staged, NamedType(self.cast_to)) if self.cast_to else staged
 
 
-def why_not_in_bulk(
+def why_not_compared(
     reflected: ReflectedTable,
     key: Sequence[str],
     written: Sequence[str],

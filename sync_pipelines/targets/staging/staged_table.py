@@ -14,13 +14,13 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.engine.history import HistoryBlock
 from sync_pipelines.engine.plan import Action, EntryRow
 from sync_pipelines.engine.results import Counts
-from sync_pipelines.engine.staged_target import Batch, RefusedRow, StagedPlan, StagingRequest, Unstaged
+from sync_pipelines.engine.staged_target import Batch, QuarantinedRow, StagedPlan, StagingRequest, Unstaged
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.snapshots.snapshot import SnapshotPage
 from sync_pipelines.targets.staging.apply_sql import BatchApplier
 from sync_pipelines.targets.staging.constraints import read_constraints
 from sync_pipelines.targets.staging.delete_delay import Sparing
-from sync_pipelines.targets.staging.diff_sql import BulkColumns, Planner, What
+from sync_pipelines.targets.staging.diff_sql import Planner, StagedColumns, What
 from sync_pipelines.targets.staging.eligibility import fingerprint, why_not
 from sync_pipelines.targets.staging.history_sql import BatchRecorder, Recorded
 from sync_pipelines.targets.staging.load import StageLoader
@@ -29,17 +29,17 @@ from sync_pipelines.targets.staging.parallel_apply import (
     FROM_BATCHES,
     BatchHelper,
     Helping,
-    NothingAside,
+    NoQuarantine,
     PostgresHelp,
     is_order_free,
 )
 from sync_pipelines.targets.staging.plan_export import PlanExport
-from sync_pipelines.targets.staging.postgres import PostgresWork, has_recorded_in_schema, temporary_or_not
-from sync_pipelines.targets.staging.refused_rows import Suspects
-from sync_pipelines.targets.staging.sqlite import SqliteWork, has_recorded_in_file
+from sync_pipelines.targets.staging.postgres import PostgresStaging, has_recorded_in_schema, temporary_or_not
+from sync_pipelines.targets.staging.quarantine import Quarantine
+from sync_pipelines.targets.staging.sqlite import SqliteStaging, has_recorded_in_file
 from sync_pipelines.targets.staging.staged_columns import staged_key, staged_value
-from sync_pipelines.targets.staging.staging_tables import FAILED, SKIPPED, SLOW, WorkTables
-from sync_pipelines.targets.staging.table_parts import BulkTarget
+from sync_pipelines.targets.staging.staging_tables import FAILED, SKIPPED, SLOW, StagingTables
+from sync_pipelines.targets.staging.table_parts import TableParts
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 _KEPT = timedelta(days=7)
@@ -53,10 +53,10 @@ class StagedTable:
         target: The opened table.
     """
 
-    def __init__(self, target: BulkTarget, request: StagingRequest) -> None:
+    def __init__(self, target: TableParts, request: StagingRequest) -> None:
         self._target = target
         self._request = request
-        self._work: WorkTables | None = None
+        self._work: StagingTables | None = None
         self._written: tuple[str, ...] | None = None
         self._loader: StageLoader | None = None
         self._is_empty = False
@@ -107,14 +107,14 @@ class StagedTable:
         target = self._target
         return Ownership(target.reflected, target.database.dialect, target.mark, target.scope)
 
-    def _open_work(self) -> WorkTables | None:
+    def _open_work(self) -> StagingTables | None:
         database = self._target.database
         if database.dialect.name == "sqlite":
-            return SqliteWork(database, self._request)
+            return SqliteStaging(database, self._request)
         temporary = temporary_or_not(database, self._request)
         if temporary is None:
             return None
-        work = PostgresWork(
+        work = PostgresStaging(
             database, self._request, temporary=temporary, has_addresses=self._target.reflected.has_addresses
         )
         try:
@@ -125,13 +125,13 @@ class StagedTable:
         return work
 
     @property
-    def work(self) -> WorkTables:
-        """The working tables."""
+    def work(self) -> StagingTables:
+        """The staging tables."""
         assert self._work is not None, "begin() comes first"  # noqa: S101 - tells mypy; a defect of the caller
         return self._work
 
     @cached_property
-    def columns(self) -> BulkColumns:
+    def columns(self) -> StagedColumns:
         """The staged columns."""
         reflected, dialect = self._target.reflected, self._target.database.dialect.name
         values = [
@@ -141,7 +141,7 @@ class StagedTable:
         updated = [each for each in values if each.name not in self._target.create_only]
         compare, field = self._target.compare, self._request.version
         version = self._target.reader.column_of(field) if field is not None else None
-        return BulkColumns(
+        return StagedColumns(
             key=[staged_key(reflected.codecs[name], number, dialect) for number, name in enumerate(self._target.key)],
             values=values,
             compared=[each for each in updated if compare is None or each.name in compare],
@@ -154,7 +154,7 @@ class StagedTable:
         table, columns = self._target.reflected.table, self.columns
         own = [
             sa.cast(sa.null(), NamedType("bigint")).label("sp_n"),
-            sa.cast(sa.null(), NamedType("smallint")).label("sp_lane"),
+            sa.cast(sa.null(), NamedType("smallint")).label("sp_route"),
         ]
         # taken from the table, the keys have its collations, so that its index can be used
         keys = [
@@ -174,7 +174,7 @@ class StagedTable:
     def load(
         self, page: SnapshotPage, items: Sequence[Any] | None, skipped: Sequence[bool | None] | None
     ) -> list[Unstaged]:
-        """Loads a page into the stage. Gives the items that have no key there."""
+        """Loads a page. Gives the items that have no key there."""
         assert self._loader is not None, "begin() comes first"  # noqa: S101 - tells mypy
         return self._loader.load(page, self._target.reader, items, skipped)
 
@@ -192,13 +192,13 @@ class StagedTable:
 
     @cached_property
     def planner(self) -> Planner:
-        """Compares stage and table."""
+        """Compares staging table and table."""
         staged = {each.name for each in (*self.columns.key, *self.columns.values) if not each.cast_to}
         constraints = read_constraints(self._target.database, self._target.reflected.table, self._target.key, staged)
         return Planner(self.work, self._target.reflected.table, self.columns, constraints)
 
     def take_duplicates(self, keep: Callable[[Iterator[tuple[str, int, int]]], None]) -> int:
-        """Tells which items are replaced by later ones, and takes them out of the stage. Gives how many there are.
+        """Tells which items are replaced by later ones, and takes them out. Gives how many there are.
 
         Args:
             keep: Gets external id, position and kept position of each.
@@ -228,15 +228,15 @@ class StagedTable:
         with self.work.begin() as connection:
             empty = self._is_empty = planner.is_empty(connection)
             found = planner.compare(connection, deletes=deletes and not empty, empty=empty, veto=veto)
-        lanes = {lane: found.get(int(What.LANE) + lane, 0) for lane in (SLOW, FAILED, SKIPPED)}
+        routes = {route: found.get(int(What.ROUTE) + route, 0) for route in (SLOW, FAILED, SKIPPED)}
         return StagedPlan(
             unchanged=found.get(What.UNCHANGED, 0),
-            skipped=lanes[SKIPPED],
+            skipped=routes[SKIPPED],
             stale=found.get(What.STALE, 0),
             creates=found.get(What.CREATE, 0),
             updates=found.get(What.UPDATE, 0),
             deletes=found.get(What.DELETE, 0),
-            one_by_one=lanes[SLOW] + lanes[FAILED] + found.get(What.ASIDE, 0),
+            one_by_one=routes[SLOW] + routes[FAILED] + found.get(What.QUARANTINED, 0),
             written=self._written or (),
             temporary=not self.work.outlives_session,
             fingerprint=self.fingerprint(self._written or ()),
@@ -257,7 +257,7 @@ class StagedTable:
             return self.planner.count_existing(connection)
 
     def make_plan(self, *, without: Collection[Action] = ()) -> None:
-        """Leaves what is to be written in working tables.
+        """Leaves what is to be written in staging tables.
 
         Args:
             without: Actions that are not to be carried out, though `compare` found them.
@@ -266,7 +266,7 @@ class StagedTable:
         with self.work.begin() as connection:
             self.planner.make_plan(connection, empty=self._is_empty, without=withheld)
             self.work.analyze(connection, "plan")
-            self.planner.make_aside(connection)
+            self.planner.make_quarantine(connection)
 
     def export(self, actions: Collection[Action]) -> Iterator[list[EntryRow]]:
         """What `compare` found as lines of a plan: creates and updates as they were fetched, then deletes.
@@ -283,7 +283,7 @@ class StagedTable:
 
         No transaction is open while the caller works on them, which may take long.
         """
-        return self._in_turns(partial(self.planner.positions, lanes=(SLOW, FAILED)))
+        return self._in_turns(partial(self.planner.positions, routes=(SLOW, FAILED)))
 
     def _in_turns(self, read: Callable[..., list[int]]) -> Iterator[int]:
         found = [-1]
@@ -293,12 +293,12 @@ class StagedTable:
             yield from found
 
     def _is_there(self) -> bool:
-        """True if the plan is still in the staging tables, all of it: the table of rows set aside is made last.
+        """True if the plan is still in the staging tables, all of it: the table of rows quarantined is made last.
 
         A plan has no rows if all that is to be written is looked at singly.
         """
         has_rows = self.work.is_there("stage") or self.work.is_there("plan")
-        return has_rows and self.work.is_there("aside", has_rows=False)
+        return has_rows and self.work.is_there("quarantine", has_rows=False)
 
     def applied(self) -> Counts:
         """What has been applied of this run, by whatever process."""
@@ -314,17 +314,17 @@ class StagedTable:
         """
         planner, table = self.planner, self._target.reflected.table
 
-        def make_applier(work: WorkTables, make_suspects: type[Suspects]) -> tuple[BatchApplier, Suspects]:
-            suspects = make_suspects(work, table, self.columns, planner.constraints, planner.plan)
+        def make_applier(work: StagingTables, make_quarantine: type[Quarantine]) -> tuple[BatchApplier, Quarantine]:
+            quarantine = make_quarantine(work, table, self.columns, planner.constraints, planner.plan)
             fence, recorder = self._target.fence, None
             if self._request.recorded_at is not None:
                 recorder = BatchRecorder(work, table, self.columns, planner.plan, self._id_of, first_load=first_load)
-            parts = (work, table, self.columns, planner.plan, suspects, fence)
-            return BatchApplier(*parts, verify=verify, recorder=recorder), suspects
+            parts = (work, table, self.columns, planner.plan, quarantine, fence)
+            return BatchApplier(*parts, verify=verify, recorder=recorder), quarantine
 
         if self._request.recorded_at is not None:
             self._recorded.make()
-        self._applier, self._suspects = make_applier(self.work, Suspects)
+        self._applier, self._quarantine = make_applier(self.work, Quarantine)
         batches = self._applier.batches()
         self._end_help()
         if len(batches) >= FROM_BATCHES and self._may_have_help():
@@ -343,10 +343,10 @@ class StagedTable:
             )
 
     def _open_help(
-        self, make_applier: Callable[[WorkTables, type[Suspects]], tuple[BatchApplier, Suspects]]
+        self, make_applier: Callable[[StagingTables, type[Quarantine]], tuple[BatchApplier, Quarantine]]
     ) -> Helping:
-        work = PostgresWork(self._target.database, self._request, temporary=False, has_addresses=True)
-        return PostgresHelp(work, make_applier(work, NothingAside)[0])
+        work = PostgresStaging(self._target.database, self._request, temporary=False, has_addresses=True)
+        return PostgresHelp(work, make_applier(work, NoQuarantine)[0])
 
     def _end_help(self) -> None:
         if self._helper is not None:
@@ -363,16 +363,16 @@ class StagedTable:
             self._helper.leave(batch)
         self._applier.apply(batch)
 
-    def refused(self, skip: int) -> list[RefusedRow]:
+    def quarantined(self, skip: int) -> list[QuarantinedRow]:
         """Rows to be written by themselves.
 
         Args:
             skip: How many have been given; a limited number comes at a time, and none when there are no more.
         """
         with self.work.begin() as connection:
-            rows = self._suspects.late(connection, skip)
+            rows = self._quarantine.rows(connection, skip)
         self._applier.require_plan()
-        return [RefusedRow(position, ACTIONS[What(what)], self._id_of(key)) for position, what, key in rows]
+        return [QuarantinedRow(position, ACTIONS[What(what)], self._id_of(key)) for position, what, key in rows]
 
     @cached_property
     def _recorded(self) -> Recorded:
@@ -405,9 +405,11 @@ class StagedTable:
             self._recorded.drop(connection, only_empty=self._request.recorded_at is not None)
 
     def drop(self) -> None:
-        """Removes the working tables of this run."""
+        """Removes the staging tables of this run."""
         self._end_help()
-        self.work.drop("stage", "diffs", "plan", "twice", "aside", "export")
+        self.work.drop(
+            "stage", "diffs", "plan", "twice", "quarantine", "export", "quarantine"
+        )  # as the version before had it
         with self.work.begin() as connection:
             self.work.forget_done(connection)
         if not self._request.is_dry:

@@ -1,4 +1,4 @@
-"""Working tables: what they have in common on every database. They are caches, and may go at any time."""
+"""Staging tables: what they have in common on every database. They are caches, and may go at any time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 FAST, SLOW, FAILED, SKIPPED = range(4)
-"""Lanes of staged items: compared by the database; looked at one by one; failed already; left alone by the job."""
+"""Routes of staged items: compared by the database; looked at one by one; failed already; left alone by the job."""
 
 RECORDED = "recorded"
 """The table of what has been written and is not in the ledger yet."""
 _TYPES = {
     "sp_n": sa.BigInteger(),  # place in the fetch
     "sp_kept": sa.BigInteger(),  # place of the item that replaces another
-    "sp_lane": sa.SmallInteger(),
+    "sp_route": sa.SmallInteger(),
     "sp_what": sa.SmallInteger(),
     "rowid": sa.BigInteger(),
 }
@@ -31,7 +31,7 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How large a working table is: in units of its own, and in rows."""
+    """How large a staging table is: in units of its own, and in rows."""
 
     units: int
     rows: int
@@ -46,20 +46,20 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A batch of a working table that has been applied, and what became of its rows."""
+    """A batch of a staging table that has been applied, and what became of its rows."""
 
     part: str
     batch: Batch
     counts: Mapping[str, int]
 
 
-class WorkTables(ABC):
-    """The working tables of one run."""
+class StagingTables(ABC):
+    """The staging tables of one run."""
 
     smallest_units = 1
     """A batch of so many units is not worth halving; its rows are looked at one by one."""
     place = "ctid"
-    """The column that says where in a working table a row lies."""
+    """The column that says where in a staging table a row lies."""
     has_addresses = False
     """True if a plan can keep the address of a local row."""
     notes_with_rows = True
@@ -87,30 +87,30 @@ class WorkTables(ABC):
 
     @abstractmethod
     def begin(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction that sees the working tables."""
+        """A transaction that sees the staging tables."""
 
     @abstractmethod
     def create_as(self, connection: sa.Connection, name: str, query: sa.Select[Any], *, empty: bool = False) -> None:
-        """Makes a working table of what a query gives, or of its columns only; an older one is replaced."""
+        """Makes a staging table of what a query gives, or of its columns only; an older one is replaced."""
 
     def forget_attempt(self) -> None:
         """Drops what an attempt that broke off has planned: what follows may break off as well."""
-        self.drop("aside", "plan", "diffs", "export")
+        self.drop("quarantine", "plan", "diffs", "export")
 
     def make_stage(self, connection: sa.Connection, query: sa.Select[Any]) -> None:
-        """Makes the empty stage with the columns of a query."""
+        """Makes the empty staging table with the columns of a query."""
         self.create_as(connection, "stage", query, empty=True)
 
     def analyze(self, connection: sa.Connection, name: str) -> None:  # noqa: B027 - not every database has a planner
-        """Lets the planner know a working table, where there is a planner that wants to."""
+        """Lets the planner know a staging table, where there is a planner that wants to."""
 
     @abstractmethod
     def load(self, columns: Sequence[str], values: Sequence[Any]) -> None:
-        """Appends rows to the stage, which is given column by column; may go on in the background."""
+        """Appends rows to the staging table, which is given column by column; may go on in the background."""
 
     @abstractmethod
     def finish_loading(self, key: Sequence[str], *, look_up: bool) -> None:
-        """Waits for what is being loaded, and prepares the stage for joins on the key.
+        """Waits for what is being loaded, and prepares it for joins on the key.
 
         Args:
             key: The key columns.
@@ -122,26 +122,26 @@ class WorkTables(ABC):
 
     @abstractmethod
     def extent(self, connection: sa.Connection, name: str) -> Extent:
-        """How large a working table is."""
+        """How large a staging table is."""
 
     @abstractmethod
     def within(self, table: sa.FromClause, batch: Batch) -> sa.ColumnElement[bool]:
-        """The condition that a row of a working table lies in the batch."""
+        """The condition that a row of a staging table lies in the batch."""
 
     @abstractmethod
     def drop(self, *names: str) -> None:
-        """Removes working tables of this run."""
+        """Removes staging tables of this run."""
 
     @abstractmethod
     def is_there(self, name: str, *, has_rows: bool = True) -> bool:
-        """True if there is such a working table of this run, and with rows in it unless they do not matter."""
+        """True if there is such a staging table of this run, and with rows in it unless they do not matter."""
 
     @abstractmethod
     def close(self) -> None:
         """Gives back what was held."""
 
     def full_name(self, name: str) -> str:
-        """The name of a working table of this run: of the sync, so that its leftovers are known, and of the run."""
+        """The name of a staging table of this run: of the sync, so that its leftovers are known, and of the run."""
         return f"{name}_{self._sync}_{self._run}"
 
     @property
@@ -150,7 +150,7 @@ class WorkTables(ABC):
         return self.schema
 
     def table(self, name: str, *columns: str) -> sa.Table:
-        """A working table of this run, to build statements with."""
+        """A staging table of this run, to build statements with."""
         names = dict.fromkeys([*columns, self.place])
         return sa.Table(
             self.full_name(name),

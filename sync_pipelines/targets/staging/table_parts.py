@@ -16,8 +16,8 @@ from sync_pipelines.targets.types.codec import ColumnCodec
 
 
 @dataclass(frozen=True, slots=True)
-class BulkTarget:
-    """The parts of an opened table that syncing in bulk needs.
+class TableParts:
+    """Holds the parts of an opened table that its staging needs.
 
     Args:
         database: Where the table is.

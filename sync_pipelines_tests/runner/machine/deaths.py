@@ -29,7 +29,7 @@ instants = st.integers(0, 20)
 
 @contextmanager
 def without_tables(are_lost: bool) -> Iterator[None]:  # noqa: FBT001 - drawn
-    """Lets the working tables, which are caches, be gone."""
+    """Lets the staging tables, which are caches, be gone."""
     if not are_lost:
         yield
         return

@@ -105,7 +105,7 @@ def test_misses_half_counted_by_a_kill_delete_nothing_too_early(
     """The fetch that was killed may count or not; with a fetch between that has them all back, it does not."""
     short, whole = _items(gone=80), _items(gone=0)
     _synced(place, whole, in_bulk=in_bulk)
-    number = 1 if in_bulk and place.is_postgres else number  # 80 records are one block of a working table there
+    number = 1 if in_bulk and place.is_postgres else number  # 80 records are one block of a staging table there
     place.kill(soft_child.count_and_be_killed, short, (instant, number), in_bulk=in_bulk)
     assert len(place.live()) == len(whole)
     _synced(place, whole, in_bulk=in_bulk)
@@ -124,7 +124,7 @@ def test_a_run_that_goes_on_after_a_kill_counts_once(
     in_bulk: bool,  # noqa: FBT001 - parametrised
 ) -> None:
     short = _items(gone=80)
-    number = 1 if in_bulk and place.is_postgres else number  # 80 records are one block of a working table there
+    number = 1 if in_bulk and place.is_postgres else number  # 80 records are one block of a staging table there
     place.kill(soft_child.count_and_be_killed, short, (instant, number), in_bulk=in_bulk)
     with open_workspace(place.settings) as workspace, soft_child.small_pages(in_bulk=in_bulk):
         [run] = workspace.ledger.latest_runs("graced")

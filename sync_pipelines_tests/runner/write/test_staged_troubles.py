@@ -21,7 +21,7 @@ from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.targets.staging.apply_sql import BatchApplier
 from sync_pipelines.targets.staging.diff_sql import Planner
-from sync_pipelines.targets.staging.postgres import PostgresWork
+from sync_pipelines.targets.staging.postgres import PostgresStaging
 from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines_tests.runner import bulk_child as child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place, assert_whole
@@ -94,9 +94,9 @@ def assert_exact(place: Place, results: SyncResults) -> None:
 @pytest.mark.parametrize(
     ("owner", "method", "number", "after"),
     [
-        (PostgresWork, "_copy_rows", 1, False),
-        (PostgresWork, "_copy_rows", 2, True),
-        (PostgresWork, "finish_loading", 1, True),
+        (PostgresStaging, "_copy_rows", 1, False),
+        (PostgresStaging, "_copy_rows", 2, True),
+        (PostgresStaging, "finish_loading", 1, True),
         (Planner, "compare", 1, False),
         (Planner, "make_plan", 1, True),
         (BatchApplier, "batches", 1, True),
@@ -302,7 +302,7 @@ def test_a_server_that_crashes_and_comes_back_has_lost_the_plan_and_nothing_else
         if at_once:
             own_postgres.ensure_postgres_running()
 
-    reason = "lost the working tables" if at_once else "does not answer"
+    reason = "lost the staging tables" if at_once else "does not answer"
     with monkeypatch.context() as patching:
         happens(patching, BatchApplier, "_attempt", crash, 4)
         with pytest.raises(TargetError, match=reason) as caught:
@@ -336,7 +336,7 @@ def test_a_lost_connection_takes_temporary_tables_with_it_and_a_new_run_mends_al
 
     with monkeypatch.context() as patching:
         happens(patching, BatchApplier, "_write", lose, 3)
-        with pytest.raises(TargetError, match="temporary working tables"):
+        with pytest.raises(TargetError, match="temporary staging tables"):
             place.run()
     results = place.run()
     assert_whole(results)

@@ -107,7 +107,7 @@ def test_any_fetches_in_a_row_leave_what_the_model_says(
 ) -> None:
     """Rows and counts, run after run."""
     if not in_bulk:
-        monkeypatch.setattr(OpenedSqlTable, "open_bulk", lambda *_: None)
+        monkeypatch.setattr(OpenedSqlTable, "open_staged", lambda *_: None)
     tried = 0
 
     @given(before=st.dictionaries(skus, rows), delete_after=st.sampled_from([1, 2, 3]), given_fetches=fetches)

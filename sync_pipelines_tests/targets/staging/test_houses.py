@@ -146,7 +146,7 @@ def test_an_engine_with_another_driver_serves(postgres_sync: Syncs) -> None:
 
 
 def test_an_engine_with_few_connections_serves(postgres_sync: Syncs) -> None:
-    """A run needs two at a time: one that keeps the working tables, and one to look at rows."""
+    """A run needs two at a time: one that keeps the staging tables, and one to look at rows."""
     other = sa.create_engine(postgres_sync.database.url, pool_size=2, max_overflow=0, pool_timeout=1)
     postgres_sync.execute(TABLE)
     four_runs(postgres_sync, database=other)
@@ -263,7 +263,7 @@ def test_an_onupdate_of_a_column_that_is_written_on_create_only(sync: Syncs) -> 
 
 
 def test_a_key_may_have_a_collation_of_its_own(postgres_sync: Syncs) -> None:
-    """Not the database's: the working tables take it over, or the key's index would be of no use."""
+    """Not the database's: the staging tables take it over, or the key's index would be of no use."""
     postgres_sync.execute('CREATE TABLE things (sku TEXT COLLATE "C" PRIMARY KEY, n TEXT, m TEXT COLLATE "POSIX")')
     items: list[Item] = [
         {"sku": sku, "n": "a", "m": sku} for sku in ("a", "A", "\u00e4", "z", "-", "e\u0301", "\u00e9")

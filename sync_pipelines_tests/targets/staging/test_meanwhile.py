@@ -129,13 +129,13 @@ def test_nobody_waits_for_a_diff(postgres_sync: Syncs, other: sa.Engine, monkeyp
             write("loading")
         return False
 
-    make_aside = StagedTable.compare
+    make_quarantine = StagedTable.compare
 
     def compare(self: StagedTable, **options: Any) -> Any:
         with self.work.begin() as connection:
             connection.execute(sa.select(self._target.reflected.table)).all()  # reads as the comparison does
             write("comparing")
-        return make_aside(self, **options)
+        return make_quarantine(self, **options)
 
     monkeypatch.setattr(StagedTable, "compare", compare)
     assert counts(sync(ITEMS, columns=["n"], should_skip=skip)) == {"updated": 10}

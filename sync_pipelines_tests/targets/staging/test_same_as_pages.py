@@ -336,12 +336,12 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
 ) -> None:
     """Run after run: rows, counts, errors, duplicates and notes."""
     sync: Syncs = request.getfixturevalue(f"{'sqlite' if kind == 'sqlite' else 'postgres'}_sync")
-    open_bulk = OpenedSqlTable.open_bulk
+    open_staged = OpenedSqlTable.open_staged
 
     def patch(from_items: int) -> None:
         # with deletes every fetch is worth the bulk path, so pages are what remains without the target's bulk methods
         monkeypatch.setattr("sync_pipelines.runner.runs.full_run.FROM_ITEMS", from_items)
-        monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk if from_items == 0 else lambda *_: None)
+        monkeypatch.setattr(OpenedSqlTable, "open_staged", open_staged if from_items == 0 else lambda *_: None)
 
     @given(world=worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
     @settings(
@@ -355,21 +355,22 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
     compare()
 
 
+@few_and_many(5, 25)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_plan_of_a_dry_run_is_the_same_on_both_paths(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, examples: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines, values, what records hold, counts, notes and findings; and so is what guards withhold of a run."""
     sync: Syncs = request.getfixturevalue(f"{'sqlite' if kind == 'sqlite' else 'postgres'}_sync")
-    open_bulk = OpenedSqlTable.open_bulk
+    open_staged = OpenedSqlTable.open_staged
     numbers = count()
 
     @given(planned=plan_worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     def compare(planned: PlanWorld, fetches: list[list[Item]]) -> None:
-        monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk)
+        monkeypatch.setattr(OpenedSqlTable, "open_staged", open_staged)
         in_bulk = plans_of(sync, planned, fetches, name=f"staged-{next(numbers)}")
-        monkeypatch.setattr(OpenedSqlTable, "open_bulk", lambda *_: None)
+        monkeypatch.setattr(OpenedSqlTable, "open_staged", lambda *_: None)
         by_pages = plans_of(sync, planned, fetches, name=f"paged-{next(numbers)}")
         assert in_bulk == by_pages
 

@@ -40,7 +40,7 @@ class Desk:
         self.sync = sync
         self.in_bulk = in_bulk
         if not in_bulk:
-            monkeypatch.setattr(OpenedSqlTable, "open_bulk", lambda _self, _request: None)
+            monkeypatch.setattr(OpenedSqlTable, "open_staged", lambda _self, _request: None)
         sync.execute(TABLE)
 
     def table(self, soft_delete: SoftDelete | None = ACTIVE, **fields: Any) -> SqlTable:
@@ -489,7 +489,7 @@ def test_what_was_counted_is_forgotten_without_grace(desk: Desk) -> None:
 
 
 def test_of_many_missing_records_each_has_its_own_count(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bulk over several batches of the working table, some of which have due and spared records."""
+    """In bulk over several batches of the staging table, some of which have due and spared records."""
     monkeypatch.setattr("sync_pipelines.targets.staging.delete_delay._ROWS_IN_BATCH", 100)
     monkeypatch.setattr("sync_pipelines.targets.staging.delete_delay._KEYS_AT_ONCE", 7)
     all_of_them = {f"A{number:04}": number for number in range(2_000)}

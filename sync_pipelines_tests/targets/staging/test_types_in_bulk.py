@@ -65,22 +65,22 @@ def test_the_plan_says_the_same_on_both_paths(sync: Syncs, group: list[str], mon
         return  # types of the other database
     types.make_table(sync.database, {name: known[name] for name in columns})
     row = st.fixed_dictionaries({name: types.VALUES[name] | types.MISSING for name in columns})
-    open_bulk = OpenedSqlTable.open_bulk
+    open_staged = OpenedSqlTable.open_staged
 
     def planned(items: list[dict[str, Any]], method: Any) -> list[Any]:
-        monkeypatch.setattr(OpenedSqlTable, "open_bulk", method)
+        monkeypatch.setattr(OpenedSqlTable, "open_staged", method)
         results, rows = sync.dry_run(items, columns=columns, deletes="hard")
         return [results.counts(), results.planned, entries_of(rows)]
 
-    @given(pairs=st.lists(st.tuples(row, row), min_size=20, max_size=30))
+    @given(pairs=st.lists(st.tuples(row, row), min_size=8, max_size=12))
     @settings(max_examples=2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def compare(pairs: list[tuple[Any, Any]]) -> None:
         sync.execute("DELETE FROM things")
         first = [{"sku": f"S{number}", **pair[0]} for number, pair in enumerate(pairs)]
         second = [{"sku": f"S{number}", **pair[1]} for number, pair in enumerate(pairs[2:])]
         for items in (first, second):
-            assert planned(items, open_bulk) == planned(items, lambda *_: None)
-            monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk)
+            assert planned(items, open_staged) == planned(items, lambda *_: None)
+            monkeypatch.setattr(OpenedSqlTable, "open_staged", open_staged)
             sync.run(items, columns=columns)
 
     compare()

@@ -1,4 +1,4 @@
-"""Finds the rows of a plan that the database refuses, and sets them aside: each is then written by itself."""
+"""Finds the rows of a plan that the database refuses, and quarantines them: each is then written by itself."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.db_errors import is_passing
 from sync_pipelines.targets.staging.constraints import Constraints, ForeignKey
-from sync_pipelines.targets.staging.diff_sql import BulkColumns, What
-from sync_pipelines.targets.staging.staging_tables import WorkTables
+from sync_pipelines.targets.staging.diff_sql import StagedColumns, What
+from sync_pipelines.targets.staging.staging_tables import StagingTables
 
-_LATE_AT_ONCE = 20_000
+_ROWS_AT_ONCE = 20_000
 
 
-class Suspects:
-    """The rows of a plan that are set aside.
+class Quarantine:
+    """The rows of a plan that are quarantined.
 
     Args:
         columns: The staged columns.
         constraints: What the table does not allow.
-        plan: The working table that is applied.
+        plan: The staging table that is applied.
     """
 
     def __init__(
-        self, work: WorkTables, table: sa.Table, columns: BulkColumns, constraints: Constraints, plan: sa.Table
+        self, work: StagingTables, table: sa.Table, columns: StagedColumns, constraints: Constraints, plan: sa.Table
     ) -> None:
         self._work = work
         self._table = table
@@ -36,7 +36,7 @@ class Suspects:
         self._plan = plan
         self._labels = {each.name: each.label for each in (*columns.key, *columns.values)}
         self._keys = [each.label for each in columns.key]
-        self.aside = work.table("aside", "sp_n", "sp_what", *self._keys)
+        self._quarantined = work.table("quarantine", "sp_n", "sp_what", *self._keys)
         self._searches: list[Callable[[], sa.ColumnElement[bool]]] | None = None
 
     def check_at_once(self, connection: sa.Connection) -> None:
@@ -44,8 +44,8 @@ class Suspects:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
-    def set_aside(self, batch: Batch) -> int:
-        """Sets aside the rows of a refused batch that are known to break something. Gives how many.
+    def quarantine_known(self, batch: Batch) -> int:
+        """Quarantines the rows of a refused batch that are known to break something. Gives how many.
 
         The first search is for rows whose key somebody else has written meanwhile. The others are for the whole plan at
         once, so that no further batch is refused for the same reason.
@@ -58,12 +58,12 @@ class Suspects:
             found = self._search(self._searches.pop(0)())
         return found
 
-    def set_all_aside(self, batch: Batch) -> int:
-        """Sets all rows of a batch aside."""
+    def quarantine_all(self, batch: Batch) -> int:
+        """Quarantines all rows of a batch."""
         return self._add(self._work.within(self._plan, batch))
 
-    def set_unreached_aside(self, connection: sa.Connection, batch: Batch, what: What) -> int:
-        """Sets aside rows of a batch that were planned and not written, though the local row is not as it should be.
+    def quarantine_unwritten(self, connection: sa.Connection, batch: Batch, what: What) -> int:
+        """Quarantines rows of a batch that were planned and not written, though the local row is not as it should be.
 
         Args:
             connection: In the transaction that has written the batch.
@@ -88,19 +88,21 @@ class Suspects:
             conditions += [self._plan.c.sp_what == int(What.UPDATE), ~is_equal]
         return self._insert(connection, conditions)
 
-    def late(self, connection: sa.Connection, skip: int) -> list[tuple[int | None, int, Sequence[Any]]]:
-        """Number, what and key of rows that were set aside while applying, in the order of the fetch.
+    def rows(self, connection: sa.Connection, skip: int) -> list[tuple[int | None, int, Sequence[Any]]]:
+        """Number, what and key of rows that were quarantined while applying, in the order of the fetch.
 
         Args:
             connection: In a transaction.
             skip: How many have been given; a limited number comes at a time.
         """
-        keys = self._columns.key_values(self.aside, self._table)
-        query = sa.select(self.aside.c.sp_n, self.aside.c.sp_what, *keys)
+        keys = self._columns.key_values(self._quarantined, self._table)
+        query = sa.select(self._quarantined.c.sp_n, self._quarantined.c.sp_what, *keys)
         query = query.order_by(
-            self.aside.c.sp_n.is_(None), self.aside.c.sp_n, *(self.aside.c[name] for name in self._keys)
+            self._quarantined.c.sp_n.is_(None),
+            self._quarantined.c.sp_n,
+            *(self._quarantined.c[name] for name in self._keys),
         )
-        rows = connection.execute(query.offset(skip).limit(_LATE_AT_ONCE))
+        rows = connection.execute(query.offset(skip).limit(_ROWS_AT_ONCE))
         return [(row[0], row[1], row[2:]) for row in rows]
 
     def _key_names(self) -> tuple[str, ...]:
@@ -141,7 +143,7 @@ class Suspects:
         return sa.or_(local, planned)
 
     def _search(self, guilty: sa.ColumnElement[bool]) -> int:
-        """Sets aside what is guilty in the whole plan; nothing where the role may not look at the other table."""
+        """Quarantines what is guilty in the whole plan; nothing where the role may not look at the other table."""
         try:
             return self._add(self._to_write(), guilty)
         except DBAPIError as error:
@@ -154,16 +156,16 @@ class Suspects:
             return self._insert(connection, conditions)
 
     def _insert(self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> int:
-        """Moves rows of the plan to those that are set aside: an anti-join in every statement would cost more."""
-        plan, aside = self._plan, self.aside
+        """Moves rows of the plan to those that are quarantined: an anti-join in every statement would cost more."""
+        plan, quarantined = self._plan, self._quarantined
         query = sa.select(plan.c.sp_n, plan.c.sp_what, *(plan.c[name] for name in self._keys)).select_from(plan)
-        statement = sa.insert(aside).from_select(["sp_n", "sp_what", *self._keys], query.where(*conditions))
+        statement = sa.insert(quarantined).from_select(["sp_n", "sp_what", *self._keys], query.where(*conditions))
         found = connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
         if found:
-            self._work.analyze(connection, "aside")
-            connection.execute(sa.delete(plan).where(plan.c.sp_n.in_(sa.select(aside.c.sp_n))))
-            keys = (aside.c[name] == plan.c[name] for name in self._keys)
-            connection.execute(sa.delete(plan).where(plan.c.sp_n.is_(None), _exists(aside, *keys)))
+            self._work.analyze(connection, "quarantine")
+            connection.execute(sa.delete(plan).where(plan.c.sp_n.in_(sa.select(quarantined.c.sp_n))))
+            keys = (quarantined.c[name] == plan.c[name] for name in self._keys)
+            connection.execute(sa.delete(plan).where(plan.c.sp_n.is_(None), _exists(quarantined, *keys)))
         return found
 
 
