@@ -32,14 +32,7 @@ _ALL_WELL = "all is well; the sources were not asked: sync-pipelines run NAME --
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
-
-    Args:
-        subject: `settings`, `ledger`, `snapshots`, `job files`, or the name of a sync job.
-        ok: False for a problem.
-        message: What is there, or what is wrong.
-        to_do: For a problem, what a person should do.
-    """
+    """What one check found, of `settings`, `ledger`, `snapshots`, `job files` or a sync job."""
 
     subject: str
     ok: bool
@@ -56,12 +49,7 @@ _COLUMNS: Sequence[Column[Finding]] = (
 
 
 def check(names: Sequence[str], *, as_json: bool) -> int:
-    """Shows what is in order and what is not, and gives the exit code.
-
-    Args:
-        names: The sync jobs to look at; none means all.
-        as_json: Show a document for machines.
-    """
+    """Shows what is in order and what is not, of these sync jobs or, without a name, of all; gives the exit code."""
     findings = list(_findings(names))
     problems = sum(not finding.ok for finding in findings)
     if as_json:

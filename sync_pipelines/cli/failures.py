@@ -62,11 +62,7 @@ class _Found:
 
 
 def show_failures(name: str, chosen: FailureFilter, *, as_json: bool) -> None:
-    """Shows the failures of a sync job.
-
-    Raises:
-        ConfigurationError: There is neither a failure nor a sync job of that name, or the state is none.
-    """
+    """Shows the failures of a sync job."""
     states = _states(chosen.state)
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         found = _found(ledger, name, states, chosen)
@@ -241,11 +237,7 @@ _FAILURE_COLUMNS: Sequence[Column[FailureRow]] = (
 
 
 def _group_columns(new: Collection[str]) -> Sequence[Column[FailureGroup]]:
-    """Returns the columns of causes.
-
-    Args:
-        new: Fingerprints of those that the last run met for the first time.
-    """
+    """Returns the columns of causes; `new` are the fingerprints of those that the last run met for the first time."""
     return (
         Column("count", "items", cell=_thousands, is_number=True),
         Column("given_up", "given up", cell=lambda count: _thousands(count) if count else "", is_number=True),
@@ -262,10 +254,7 @@ def retry(name: str, choice: RetryChoice, *, as_json: bool) -> int:
     """Tries failures again, shows the results, and gives the exit code.
 
     Raises:
-        ConfigurationError: There is no such job, or an id has no failure that can be tried again.
-        SyncBusyError: Another run of this sync is under way; nothing was done.
-        RunError: The run failed as a whole; what is known of it is shown.
-        KeyboardInterrupt: The operator stopped it.
+        ConfigurationError: Ids are given, and all are asked for as well.
     """
     if choice.ids and choice.everything:
         raise ConfigurationError("--id and --all exclude each other; give one of them")

@@ -52,11 +52,7 @@ _COLUMNS: Sequence[Column[_Listed]] = (
 
 
 def list_jobs(*, as_json: bool) -> None:
-    """Shows all sync jobs.
-
-    Raises:
-        ConfigurationError: A job file or a setting is wrong, or the ledger can't be opened.
-    """
+    """Shows all sync jobs."""
     settings = load_settings()
     jobs = find_jobs(settings.jobs)
     with open_ledger(settings.ledger_database_url()) as ledger:

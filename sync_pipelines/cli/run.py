@@ -30,14 +30,7 @@ class RunOptions:
 
 
 def run(name: str, options: RunOptions, *, as_json: bool) -> int:
-    """Runs the sync, shows its results, and gives the exit code.
-
-    Raises:
-        ConfigurationError: There is no such job, or a declaration, a setting or a table is wrong.
-        SyncBusyError: Another run of this sync is under way; nothing was done.
-        RunError: The run failed as a whole; what is known of it is shown.
-        KeyboardInterrupt: The operator stopped it; the error says how to go on.
-    """
+    """Runs the sync, shows its results, and gives the exit code."""
     job = find_job(name)
     stays = f"What {name} had applied stays; run it again to go on from a consistent state."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
@@ -51,7 +44,6 @@ def showing_what_is_known(*, as_json: bool, if_stopped: str | None = None) -> It
     """Shows the results of a run that fails, as far as they are known, before its error goes on.
 
     Args:
-        as_json: True to show them as JSON.
         if_stopped: What the operator should know who stops it.
     """
     try:

@@ -20,14 +20,7 @@ _PHASES = {"fetch": "fetching", "diff": "comparing", "apply": "writing"}
 
 @contextmanager
 def watch_run(name: str) -> Iterator[OnProgress | None]:
-    """Shows the run log and the progress of a run on stderr.
-
-    Args:
-        name: The sync job's name.
-
-    Yields:
-        What the run is to call, if a bar is shown.
-    """
+    """Shows the run log and the progress of a run on stderr; yields what the run is to call, if a bar is shown."""
     if not sys.stderr.isatty():
         with _run_log(_write_line, logging.INFO):
             yield None

@@ -50,11 +50,7 @@ ERROR_COLUMNS: Sequence[Column[ErrorRow | SyncError]] = (
 
 
 def list_runs(name: str | None, *, limit: int, as_json: bool) -> None:
-    """Shows the newest runs, of one sync job or of all.
-
-    Raises:
-        ConfigurationError: There is neither a run nor a sync job of that name, or the ledger can't be opened.
-    """
+    """Shows the newest runs, of one sync job or of all."""
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         runs = RunQueries(ledger).latest(limit) if name is None else ledger.latest_runs(name, limit)
     if not runs and name is not None:
@@ -68,16 +64,7 @@ def list_runs(name: str | None, *, limit: int, as_json: bool) -> None:
 
 
 def show_run(run_id: str, *, errors: int, as_json: bool) -> None:
-    """Shows one run.
-
-    Args:
-        run_id: The run's id or the beginning of it, or the id of its Dagster run.
-        errors: How many of the failed items.
-        as_json: Show a document for machines.
-
-    Raises:
-        ConfigurationError: No run has that id, or several begin with it.
-    """
+    """Shows a run, by its id or the beginning of it, or by the id of its Dagster run."""
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         run = _find_run(ledger, run_id)
         failed, count = ledger.errors(run.id, limit=errors), ledger.count_errors(run.id)

@@ -31,16 +31,10 @@ _FINISH_S = 30
 
 
 def serve(host: str, port: int) -> None:
-    """Receives webhooks until a signal.
-
-    Args:
-        host: The address to listen at.
-        port: The port; 0 takes a free one.
+    """Receives webhooks until a signal, and finishes what was accepted.
 
     Raises:
-        ConfigurationError: No sync job has a webhook, a secret is missing, the ledger can't be opened, or the port is
-            taken.
-        Stopped: A signal came, and what was accepted is finished.
+        Stopped: A signal came.
     """
     settings = load_settings()
     hooks = served_hooks(settings)

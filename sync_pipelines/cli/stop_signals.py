@@ -18,11 +18,7 @@ _ENDINGS = tuple(128 + number for number in _SIGNALS)
 
 
 class Stopped(KeyboardInterrupt):
-    """The operator wants the command to end.
-
-    Args:
-        number: The signal that said so.
-    """
+    """The operator wants the command to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: 
     """Shows the newest deliveries, of one sync job or of all.
 
     Raises:
-        ConfigurationError: There is neither a delivery nor a sync job of that name, or the state is none.
+        ConfigurationError: Neither one sync job nor all are named, or the state is none.
     """
     if (name is None) != every:
         raise ConfigurationError("give the name of a sync job, or --all for those of all of them")
@@ -85,7 +85,7 @@ def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None
     """Has deliveries wait again.
 
     Raises:
-        ConfigurationError: Nothing was named, or what is named is not there.
+        ConfigurationError: Neither deliveries nor a sync job are named, or both.
     """
     if bool(numbers) == (failed is not None):
         raise ConfigurationError("give the numbers of deliveries, or --failed NAME for all of a sync job that failed")
@@ -101,11 +101,7 @@ def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None
 
 
 def drop(numbers: Sequence[int], *, sure: bool, as_json: bool) -> None:
-    """Removes deliveries, after asking.
-
-    Raises:
-        ConfigurationError: One of them is not there.
-    """
+    """Removes deliveries, after asking."""
     with _inbox() as inbox:
         _require(inbox, numbers)
         if not sure:

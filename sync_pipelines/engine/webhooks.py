@@ -108,11 +108,7 @@ def check_webhook(webhook: object) -> Webhook:
 
 
 def parse_event(webhook: Webhook, event: WebhookEvent) -> ChangeEvent:
-    """Decides what an event means.
-
-    Raises:
-        WebhookRejectedError: `parse` rejects it; or there is no `parse` and the body is no object.
-    """
+    """Decides what an event means."""
     return as_change_event(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
 
 

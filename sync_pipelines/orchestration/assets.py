@@ -3,15 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagster import (
-    AssetIn,
-    AssetKey,
-    AssetsDefinition,
-    AssetSpec,
-    ConfigMapping,
-    Nothing,
-    graph_asset,
-)
+from dagster import AssetIn, AssetKey, AssetsDefinition, AssetSpec, ConfigMapping, Nothing, graph_asset
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.orchestration.keys import asset_key, source_key

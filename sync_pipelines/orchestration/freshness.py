@@ -4,13 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dagster import (
-    DefaultSensorStatus,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SensorResult,
-    SkipReason,
-)
+from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SensorResult, SkipReason
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.orchestration.checks import freshness_evaluation

@@ -105,8 +105,6 @@ def events_of(
     An op that fails must yield its events: Dagster drops those that it has only logged.
 
     Args:
-        kind: The kind of run.
-        carry_out: Run, workspace -> its results.
         report: Sync job, run, workspace -> what is put into the history of the asset, also if the run breaks off.
     """
     with failing_clearly(context), open_workspace() as workspace:

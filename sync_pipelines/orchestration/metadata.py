@@ -2,12 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from dagster import (
-    MetadataValue,
-    TableColumn,
-    TableRecord,
-    TableSchema,
-)
+from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
 from sync_pipelines.database.inbox import Depth
 from sync_pipelines.engine.display import shown_text
@@ -70,11 +65,7 @@ def retry_metadata(results: SyncResults, target: TargetDescription | None = None
 
 
 def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, MetadataValue]:
-    """Builds what an operator sees of the plan of a dry run.
-
-    Args:
-        entries: Its first entries.
-    """
+    """Builds what an operator sees of the plan of a dry run, with its first entries."""
     metadata: dict[str, MetadataValue] = {
         f"to {action}": MetadataValue.int(count) for action, count in plan.counts.to_dict().items()
     }
@@ -114,11 +105,6 @@ def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
     if depth.oldest_waiting_at is not None:
         metadata["inbox oldest waiting"] = MetadataValue.timestamp(depth.oldest_waiting_at)
     return metadata
-
-
-def failure_metadata(results: SyncResults | None) -> dict[str, MetadataValue]:
-    """Builds what is known of a run that failed as a whole."""
-    return {} if results is None else result_metadata(results)
 
 
 def balance_metadata(results: SyncResults) -> dict[str, MetadataValue]:

@@ -30,7 +30,6 @@ from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
 from sync_pipelines.orchestration.keys import source_key
 from sync_pipelines.orchestration.metadata import (
     ENTRIES_SHOWN,
-    failure_metadata,
     more_about,
     plan_metadata,
     result_metadata,
@@ -65,8 +64,7 @@ class SelectionConfig(Config):
         default=False, description="Fetch and compare, write nothing to the target, keep the plan to look at and apply."
     )
     apply_plan: str | None = Field(
-        default=None,
-        description="Fetch nothing: apply exactly this plan of a dry run, or of what guards withhold.",
+        default=None, description="Fetch nothing: apply exactly this plan of a dry run, or of what guards withhold."
     )
     reason: str | None = Field(default=None, description="Why apply_plan is right; needed for what guards withhold.")
 
@@ -210,8 +208,9 @@ def failing_clearly(context: OpExecutionContext) -> Iterator[None]:
         tag_outcome(context, "failed")
         context.log.debug(trace_of(error))
         results = error.results if isinstance(error, RunError) else None
+        metadata = result_metadata(results) if results is not None else {}
         # without the cause: Dagster would store its text, which may hold secrets, as it is
-        raise Failure(_failure_text(error), metadata=dict(failure_metadata(results)), allow_retries=False) from None
+        raise Failure(_failure_text(error), metadata=dict(metadata), allow_retries=False) from None
 
 
 def _failure_text(error: Exception) -> str:

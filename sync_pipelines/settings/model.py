@@ -38,8 +38,7 @@ class Settings(BaseSettings):
         "else `ledger.sqlite` in the data folder.",
     )
     jobs: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("sync_pipelines.jobs",),
-        description="Packages whose files are sync jobs, separated by commas.",
+        default=("sync_pipelines.jobs",), description="Packages whose files are sync jobs, separated by commas."
     )
     dagster_url: str = Field(
         default="http://127.0.0.1:3000",
