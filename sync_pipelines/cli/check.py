@@ -11,15 +11,13 @@ from sync_pipelines.cli.formats import target_text
 from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, WRONG
 from sync_pipelines.database.ledger import open_ledger
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError, TargetError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.snapshots.store import SnapshotStore
-
-AnyJob = SyncJob[Any, Any]
 
 _CORRECT_VARIABLE = "correct the environment variable"
 _REACH_LEDGER = "start the ledger's database, or correct where it is"

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import typer
 
-from sync_pipelines.cli.columns import Column, document, show_rows
+from sync_pipelines.cli.columns import Column, document, show_list
 from sync_pipelines.cli.formats import local_time
-from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
+from sync_pipelines.cli.output import show_facts, show_json, show_line
 from sync_pipelines.database.inbox import STATES, Delivery, Inbox
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.errors import ConfigurationError
@@ -53,12 +53,8 @@ def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: 
         deliveries = inbox.newest(name, state, limit)
     if not deliveries and name is not None:
         find_job(name)
-    if as_json:
-        show_json({"deliveries": [document(_COLUMNS, delivery) for delivery in deliveries]})
-    elif deliveries:
-        show_rows(_COLUMNS, deliveries)
-    else:
-        remark(f"no {f'{state} ' if state else ''}deliveries{f' of {name}' if name else ''}")
+    none = f"no {f'{state} ' if state else ''}deliveries{f' of {name}' if name else ''}"
+    show_list("deliveries", _COLUMNS, deliveries, if_none=none, as_json=as_json)
 
 
 def show_delivery(number: int, *, as_json: bool) -> None:

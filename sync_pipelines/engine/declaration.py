@@ -173,3 +173,7 @@ class SyncJob(Generic[Item, Local]):
         if isinstance(self.get_version, str):
             return read_field(item, self.get_version)
         return self.get_version(item) if self.get_version is not None else None
+
+
+AnyJob = SyncJob[Any, Any]
+"""A sync job, whatever its items and local records are."""

@@ -66,8 +66,8 @@ def supersedes(version: Version | None, before: Version | None) -> bool:
     """Returns True if, of two states of one item, the one that came later counts: if it is not older.
 
     Nothing else decides which of several items of one id counts; but where a database compares,
-    `targets.staging.diff_sql.Planner.find_duplicates` decides the same. None is the version of a state that has none, or
-    none that can be read.
+    `targets.staging.diff_sql.Planner.find_duplicates` decides the same. None stands for no version, or none that can
+    be read.
     """
     return before is None or (version is not None and not version.is_older_than(before))
 

@@ -5,11 +5,9 @@ from typing import Any
 
 from dagster import AssetIn, AssetKey, AssetsDefinition, AssetSpec, ConfigMapping, Nothing, graph_asset
 
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.keys import asset_key, source_key
 from sync_pipelines.orchestration.ops import SelectionConfig, build_apply_op, build_diff_op, build_fetch_op
-
-AnyJob = SyncJob[Any, Any]
 
 
 def build_asset(job: AnyJob) -> AssetsDefinition:

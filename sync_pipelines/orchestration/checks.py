@@ -19,15 +19,12 @@ from dagster import (
 from sync_pipelines.database.failure_rows import UNRESOLVED
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRY_RUN
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.keys import asset_key
-from sync_pipelines.orchestration.metadata import balance_metadata, failed_metadata, withheld_metadata
+from sync_pipelines.orchestration.metadata import Metadata, balance_metadata, failed_metadata, withheld_metadata
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.results import results_of_run
-
-AnyJob = SyncJob[Any, Any]
-Metadata = dict[str, MetadataValue]
 
 _LOOK_BACK = 100
 _FRESH = "is_fresh"

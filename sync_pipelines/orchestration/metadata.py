@@ -12,6 +12,8 @@ from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.runner.changes.drain import Applied
 from sync_pipelines.runner.plans.plan_view import FieldRow, Plan, field_rows
 
+Metadata = dict[str, MetadataValue]
+
 ERRORS_SHOWN = 50
 CAUSES_SHOWN = 50
 APPLIED_SHOWN = 100
@@ -19,9 +21,9 @@ ENTRIES_SHOWN = 50
 ROWS_SHOWN = 300
 
 
-def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
+def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> Metadata:
     """Builds what an operator sees of a run on the asset's page: outcome, counts, times, errors, table."""
-    metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
+    metadata: Metadata = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {name: MetadataValue.int(count) for name, count in results.counts().items()}
     metadata["duration (s)"] = MetadataValue.float(round(results.duration_ms / 1000, 3))
     metadata |= {
@@ -38,9 +40,9 @@ def drain_metadata(
     applied: Sequence[Applied],
     target: TargetDescription | None = None,
     depth: Depth | None = None,
-) -> dict[str, MetadataValue]:
+) -> Metadata:
     """Builds what an operator sees of a drain, under names of its own: they would spoil the plots of full runs."""
-    metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
+    metadata: Metadata = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"single items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
     records = [
         TableRecord({"external id": item.external_id or "", "action": item.action, "message": item.message or ""})
@@ -57,18 +59,16 @@ def drain_metadata(
     return metadata | target_metadata(target)
 
 
-def retry_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
+def retry_metadata(results: SyncResults, target: TargetDescription | None = None) -> Metadata:
     """Builds what an operator sees of a retry, under names of its own, as of a drain."""
-    metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
+    metadata: Metadata = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"retried items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
     return metadata | _remarks(results) | {"more about it": more_about(results.run_id)} | target_metadata(target)
 
 
-def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, MetadataValue]:
+def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> Metadata:
     """Builds what an operator sees of the plan of a dry run, with its first entries."""
-    metadata: dict[str, MetadataValue] = {
-        f"to {action}": MetadataValue.int(count) for action, count in plan.counts.to_dict().items()
-    }
+    metadata: Metadata = {f"to {action}": MetadataValue.int(count) for action, count in plan.counts.to_dict().items()}
     records = [
         TableRecord(
             {
@@ -96,9 +96,9 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, Metadat
     return metadata
 
 
-def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
+def _inbox_metadata(depth: Depth) -> Metadata:
     """Counts what is left in the inbox, and what was given up."""
-    metadata: dict[str, MetadataValue] = {
+    metadata: Metadata = {
         "inbox waiting": MetadataValue.int(depth.waiting),
         "inbox given up": MetadataValue.int(depth.failed),
     }
@@ -107,25 +107,23 @@ def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
     return metadata
 
 
-def balance_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+def balance_metadata(results: SyncResults) -> Metadata:
     """Builds what the check on the accounts shows."""
     counts = {name: MetadataValue.int(count) for name, count in results.counts().items()}
     return {**counts, "more about it": more_about(results.run_id)}
 
 
-def withheld_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+def withheld_metadata(results: SyncResults) -> Metadata:
     """Builds what the check on withheld changes shows."""
     if not results.guarded:
         return {}
-    metadata: dict[str, MetadataValue] = {
-        f"withheld {action}s": MetadataValue.int(count) for action, count in withheld_counts(results)
-    }
+    metadata: Metadata = {f"withheld {action}s": MetadataValue.int(count) for action, count in withheld_counts(results)}
     return metadata | {"to release it": MetadataValue.text(how_to_release(results))}
 
 
-def failed_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+def failed_metadata(results: SyncResults) -> Metadata:
     """Builds what the check on failed items shows."""
-    metadata: dict[str, MetadataValue] = {
+    metadata: Metadata = {
         "failed": MetadataValue.int(results.error_count),
         "fetched": MetadataValue.int(results.fetched),
         "more about it": more_about(results.run_id),
@@ -175,11 +173,11 @@ def errors_table(results: SyncResults) -> MetadataValue:
     return MetadataValue.table(records, TableSchema(columns))
 
 
-def target_metadata(target: TargetDescription | None) -> dict[str, MetadataValue]:
+def target_metadata(target: TargetDescription | None) -> Metadata:
     """Builds table name, number of rows and columns, under the names that Dagster shows in their own places."""
     if target is None:
         return {}
-    metadata: dict[str, MetadataValue] = {"dagster/table_name": MetadataValue.text(target.table_name)}
+    metadata: Metadata = {"dagster/table_name": MetadataValue.text(target.table_name)}
     if target.row_count is not None:
         metadata["dagster/row_count"] = MetadataValue.int(target.row_count)
     if target.columns:
@@ -188,8 +186,8 @@ def target_metadata(target: TargetDescription | None) -> dict[str, MetadataValue
     return metadata
 
 
-def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
-    remarks: dict[str, MetadataValue] = {}
+def _remarks(results: SyncResults) -> Metadata:
+    remarks: Metadata = {}
     if results.errors:
         shown = min(len(results.errors), ERRORS_SHOWN)
         title = "errors" if shown == results.error_count else f"errors (first {shown} of {results.error_count})"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dagster import (
     AssetCheckEvaluation,
@@ -22,7 +22,7 @@ from dagster import (
 from pydantic import Field
 
 from sync_pipelines.database.tables import FULL
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import described, message_of, redact, trace_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
@@ -43,7 +43,6 @@ from sync_pipelines.runner.runs.apply_plan import PlanRun
 from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 
-AnyJob = SyncJob[Any, Any]
 AnyRun = TypeVar("AnyRun", bound=SyncRun)
 
 
