@@ -196,13 +196,13 @@ def _failures_document(name: str, failures: _JobFailures, *, one_by_one: bool) -
         listed = {"failures": [document(_FAILURE_COLUMNS, row) for row in failures.rows]}
     else:
         listed = {"causes": [document(_group_columns(failures.new), group) for group in failures.groups]}
-    gone = [cause_document(cause) for cause in failures.gone]
     return {
         "job": name,
         "count": failures.count,
         "deliveries_given_up": failures.deliveries,
-        "gone_causes": gone,
-    } | listed
+        "gone_causes": [cause_document(cause) for cause in failures.gone],
+        **listed,
+    }
 
 
 _COUNT_COLUMNS: Sequence[Column[FailureCount]] = (

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
 from sync_pipelines.cli.output import remark, result_stream, show_table
-from sync_pipelines.cli.stop_signals import Stopped
+from sync_pipelines.cli.stop_signals import Stopped, signals_handled_by
 from sync_pipelines.delivery.apply_or_store import apply_or_store
 from sync_pipelines.delivery.webhook_app import served_hooks
 from sync_pipelines.errors import ConfigurationError
@@ -80,15 +78,8 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handles signals, except those that the caller has us ignore, without raising them again afterwards."""
-        before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-        for number in ours:
-            signal.signal(number, self.handle_exit)
-        try:
+        with signals_handled_by(self.handle_exit):
             yield
-        finally:
-            for number in ours:
-                signal.signal(number, before[number])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops cleanly at the first signal; a second Ctrl-C waits for nothing."""

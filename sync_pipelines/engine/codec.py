@@ -211,11 +211,9 @@ def _restore_object(kind: str, found_class: Any, tagged: dict[str, Any]) -> Any:
     value = tagged["v"]
     if kind == "enum":
         return found_class[value]
-    if kind == "flag":
-        return found_class(value)
     if kind == "namedtuple":
         return found_class._make(value)
-    if kind == "text":
+    if kind in {"flag", "text"}:
         return found_class(value)
     restored = object.__new__(found_class)
     if kind == "model":
