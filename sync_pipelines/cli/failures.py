@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sync_pipelines.cli.columns import Column, document, show_list, show_rows
 from sync_pipelines.cli.formats import local_time
 from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
 from sync_pipelines.cli.program import exit_code_of
-from sync_pipelines.cli.run import cause_document, show_results, showing_what_is_known
+from sync_pipelines.cli.run import show_results, showing_what_is_known
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.database.failure_rows import STATES, UNRESOLVED, FailureCount, FailureGroup, FailureRow
 from sync_pipelines.database.failures import Failures
@@ -139,11 +139,7 @@ def _next_try(failure: FailureRow) -> str:
 
 
 def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
-    """Shows all about one failure, with its item; what looks like a secret is redacted.
-
-    Raises:
-        ConfigurationError: The item has none.
-    """
+    """Shows all about one failure, with its item; what looks like a secret is redacted."""
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         failure = Failures(ledger).of_item(name, external_id)
     if failure is None:
@@ -200,7 +196,7 @@ def _failures_document(name: str, failures: _JobFailures, *, one_by_one: bool) -
         "job": name,
         "count": failures.count,
         "deliveries_given_up": failures.deliveries,
-        "gone_causes": [cause_document(cause) for cause in failures.gone],
+        "gone_causes": [asdict(cause) for cause in failures.gone],
         **listed,
     }
 
@@ -246,11 +242,7 @@ def _group_columns(new: Collection[str]) -> Sequence[Column[FailureGroup]]:
 
 
 def retry(name: str, choice: RetryChoice, *, as_json: bool) -> int:
-    """Tries failures again, shows the results, and gives the exit code.
-
-    Raises:
-        ConfigurationError: Ids are given, and all are asked for as well.
-    """
+    """Tries failures again, shows the results, and gives the exit code."""
     if choice.ids and choice.everything:
         raise ConfigurationError("--id and --all exclude each other; give one of them")
     job = find_job(name)

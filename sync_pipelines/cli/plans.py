@@ -81,11 +81,7 @@ def _show_made(results: SyncResults, plan: Plan) -> None:
 
 
 def show_plan(plan_id: str, filters: Filters, *, as_json: bool, as_csv: bool) -> None:
-    """Shows a plan, or some of its entries.
-
-    Raises:
-        ConfigurationError: JSON and CSV are both asked for.
-    """
+    """Shows a plan, or some of its entries."""
     if as_json and as_csv:
         raise ConfigurationError("--json and --csv exclude each other; give one of them")
     plan = open_plan(plan_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sync_pipelines.cli.columns import document
@@ -13,7 +13,6 @@ from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json
 from sync_pipelines.cli.program import exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.cli.runs import ERROR_COLUMNS
-from sync_pipelines.engine.causes import Cause
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.registry.registry import find_job
@@ -104,17 +103,6 @@ def results_document(results: SyncResults) -> dict[str, Any]:
         "failure": results.failure,
         "error_count": results.error_count,
         "errors": [document(ERROR_COLUMNS, error) for error in results.errors],
-        "causes": [cause_document(cause) for cause in results.causes],
-        "gone_causes": [cause_document(cause) for cause in results.gone_causes],
-    }
-
-
-def cause_document(cause: Cause) -> dict[str, Any]:
-    """Returns a cause of errors as JSON has it."""
-    return {
-        "exception_type": cause.exception_type,
-        "template": cause.template,
-        "count": cause.count,
-        "sample_ids": list(cause.sample_ids),
-        "is_new": cause.is_new,
+        "causes": [asdict(cause) for cause in results.causes],
+        "gone_causes": [asdict(cause) for cause in results.gone_causes],
     }

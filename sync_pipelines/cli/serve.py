@@ -40,7 +40,7 @@ def serve(host: str, port: int) -> None:
     access.ledger()
     with _listening(host, port) as listener:
         _show(hooks, listener)
-        _log_to_stderr()
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         server = _Server(
             uvicorn.Config(
                 build_app(hooks, access, apply_or_store(access), _reporter(hooks)),
@@ -123,7 +123,3 @@ def _show(hooks: Mapping[str, Hook], listener: socket.socket) -> None:
     show_table(["POST", "sync", "signature", "mode"], rows)
     result_stream().flush()  # a service's log says at once where it listens, also through a pipe
     remark(f"also GET {base}/healthz, /readyz and /metrics; Ctrl-C stops")
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")

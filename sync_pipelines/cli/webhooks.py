@@ -40,11 +40,7 @@ _COLUMNS: Sequence[Column[Delivery]] = (
 
 
 def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: int, as_json: bool) -> None:
-    """Shows the newest deliveries, of one sync job or of all.
-
-    Raises:
-        ConfigurationError: Neither one sync job nor all are named, or the state is none.
-    """
+    """Shows the newest deliveries, of one sync job or of all."""
     if (name is None) != every:
         raise ConfigurationError("give the name of a sync job, or --all for those of all of them")
     if state is not None and state not in STATES:
@@ -58,11 +54,7 @@ def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: 
 
 
 def show_delivery(number: int, *, as_json: bool) -> None:
-    """Shows one delivery.
-
-    Raises:
-        ConfigurationError: There is none of that number.
-    """
+    """Shows one delivery."""
     with _inbox() as inbox:
         delivery = inbox.show(number) if abs(number) <= _LARGEST_ID else None
     if delivery is None:
@@ -78,11 +70,7 @@ def show_delivery(number: int, *, as_json: bool) -> None:
 
 
 def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None:
-    """Has deliveries wait again.
-
-    Raises:
-        ConfigurationError: Neither deliveries nor a sync job are named, or both.
-    """
+    """Has deliveries wait again."""
     if bool(numbers) == (failed is not None):
         raise ConfigurationError("give the numbers of deliveries, or --failed NAME for all of a sync job that failed")
     with _inbox() as inbox:

@@ -24,7 +24,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.checks import evaluations
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import Metadata, drain_metadata
-from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
+from sync_pipelines.orchestration.ops import SelectionConfig, failing_clearly, op_name, tag_outcome
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
@@ -40,18 +40,12 @@ def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type
     """Builds the Dagster job that fetches, diffs and applies everything, and checks the result."""
     key = asset_key(sync_job)
     node = "__".join(key.path)
-    shown: dict[str, Any] = {
-        "limit": None,
-        "only": [],
-        "dry_run": False,
-        "apply_plan": None,
-        "reason": None,
-    }  # in the launchpad
+    in_launchpad = SelectionConfig().model_dump()
     return define_asset_job(
         name=sync_job.dagster_name,
         selection=AssetSelection.assets(key) | AssetSelection.checks_for_assets(key),
         description=f"Syncs {sync_job.name} whole: fetch, diff, apply. {sync_job.description}".strip(),
-        config={"ops": {node: {"config": shown}}},
+        config={"ops": {node: {"config": in_launchpad}}},
         tags=run_tags(sync_job, "full"),
     )
 

@@ -19,6 +19,7 @@ CAUSES_SHOWN = 50
 APPLIED_SHOWN = 100
 ENTRIES_SHOWN = 50
 ROWS_SHOWN = 300
+_NUMBERS = frozenset({"items", "position"})
 
 
 def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> Metadata:
@@ -44,13 +45,9 @@ def drain_metadata(
     """Builds what an operator sees of a drain, under names of its own: they would spoil the plots of full runs."""
     metadata: Metadata = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"single items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
-    records = [
-        TableRecord({"external id": item.external_id or "", "action": item.action, "message": item.message or ""})
-        for item in applied[:APPLIED_SHOWN]
-    ]
-    schema = _text_schema("external id", "action", "message")
+    rows = [(item.external_id or "", item.action, item.message or "") for item in applied[:APPLIED_SHOWN]]
     title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
-    metadata[title] = MetadataValue.table(records, schema)
+    metadata[title] = _table(("external id", "action", "message"), rows)
     if results.causes:
         metadata["errors by cause"] = causes_table(results)
     if depth is not None:
@@ -69,22 +66,14 @@ def retry_metadata(results: SyncResults, target: TargetDescription | None = None
 def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> Metadata:
     """Builds what an operator sees of the plan of a dry run, with its first entries."""
     metadata: Metadata = {f"to {action}": MetadataValue.int(count) for action, count in plan.counts.to_dict().items()}
-    records = [
-        TableRecord(
-            {
-                "action": entry.action.value,
-                "external id": entry.external_id,
-                "field": row.name,
-                "old": "" if row.old is None else shown_text(row.name, row.old),
-                "new": "" if row.new is None else shown_text(row.name, row.new),
-            }
-        )
+    rows = [
+        (entry.action.value, entry.external_id, row.name, *_old_and_new(row))
         for entry in entries
         for row in field_rows(entry) or [FieldRow("", None, None)]
-    ][:ROWS_SHOWN]
+    ]
     writes = plan.counts.writes
     title = "changes" if writes <= ENTRIES_SHOWN else f"changes (first {ENTRIES_SHOWN} of {writes:,} records)"
-    metadata[title] = MetadataValue.table(records, _text_schema("action", "external id", "field", "old", "new"))
+    metadata[title] = _table(("action", "external id", "field", "old", "new"), rows[:ROWS_SHOWN])
     if plan.guarded:
         metadata["guards would withhold"] = MetadataValue.md("\n".join(f"- {reason}" for reason in plan.guarded))
     metadata["the whole plan"] = MetadataValue.text(f"sync-pipelines plan show {plan.id[:8]}")
@@ -94,6 +83,10 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> Metadata:
     )
     metadata["expires"] = MetadataValue.timestamp(plan.expires_at)
     return metadata
+
+
+def _old_and_new(row: FieldRow) -> tuple[str, ...]:
+    return tuple("" if value is None else shown_text(row.name, value) for value in (row.old, row.new))
 
 
 def _inbox_metadata(depth: Depth) -> Metadata:
@@ -140,37 +133,20 @@ def causes_table(results: SyncResults) -> MetadataValue:
     """Builds the table of errors by cause, and of the causes that are gone."""
     causes = [("new" if cause.is_new else "", cause) for cause in results.causes]
     causes += [("gone", cause) for cause in results.gone_causes]
-    records = [
-        TableRecord(
-            {
-                "items": cause.count,
-                "error": cause.exception_type,
-                "message": cause.template,
-                "e.g.": ", ".join(cause.sample_ids),
-                "since the last run": since,
-            }
-        )
+    rows = [
+        (cause.count, cause.exception_type, cause.template, ", ".join(cause.sample_ids), since)
         for since, cause in causes[:CAUSES_SHOWN]
     ]
-    texts = _text_schema("error", "message", "e.g.", "since the last run").columns
-    return MetadataValue.table(records, TableSchema([TableColumn("items", "int"), *texts]))
+    return _table(("items", "error", "message", "e.g.", "since the last run"), rows)
 
 
 def errors_table(results: SyncResults) -> MetadataValue:
     """Builds the table of the first errors."""
-    records = [
-        TableRecord(
-            {
-                "position": error.position,
-                "external id": error.external_id or "",
-                "error": error.exception_type,
-                "message": error.message,
-            }
-        )
+    rows = [
+        (error.position, error.external_id or "", error.exception_type, error.message)
         for error in results.errors[:ERRORS_SHOWN]
     ]
-    columns = [TableColumn("position", "int"), *_text_schema("external id", "error", "message").columns]
-    return MetadataValue.table(records, TableSchema(columns))
+    return _table(("position", "external id", "error", "message"), rows)
 
 
 def target_metadata(target: TargetDescription | None) -> Metadata:
@@ -221,5 +197,6 @@ def how_to_release(results: SyncResults) -> str:
     )
 
 
-def _text_schema(*names: str) -> TableSchema:
-    return TableSchema([TableColumn(name, "string") for name in names])
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> MetadataValue:
+    schema = TableSchema([TableColumn(name, "int" if name in _NUMBERS else "string") for name in columns])
+    return MetadataValue.table([TableRecord(dict(zip(columns, row, strict=True))) for row in rows], schema)
