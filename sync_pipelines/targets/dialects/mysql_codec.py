@@ -38,13 +38,10 @@ class MysqlColumn:
     Args:
         data_type: The type without size, in small letters; `json_text` for MariaDB's JSON.
         type_name: The type as the database writes it, e.g. `int(10) unsigned`.
-        charset: Character set of its text, None for other types.
-        collation: How its text is compared, None for other types.
         length: Characters (bytes of a binary type) that fit, None for other types.
         octets: Bytes that fit, None for types that are neither text nor binary.
         scale: Digits after the point, None if not said.
         fraction: Digits of a second that are kept.
-        nullable: True if it may be NULL.
         fills_itself: True if the database makes a number where NULL is written.
         packet_bytes: Longest statement that the server takes.
     """

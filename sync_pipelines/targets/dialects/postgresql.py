@@ -98,12 +98,7 @@ def _ask(database: sa.Engine, type_name: str) -> Callable[[str], str]:
 
 
 def _asked(database: sa.Engine, statement: sa.Select[Any], text: str) -> str:
-    """Lets the database convert text to a type and back.
-
-    Raises:
-        ValueError: The database refuses it.
-        RetryableError: The database can't be reached.
-    """
+    """Lets the database convert text to a type and back; text that it refuses is a `ValueError`."""
     try:
         with passing_failures(database), database.connect() as connection:
             return str(connection.execute(statement, {"value": text}).scalar_one())

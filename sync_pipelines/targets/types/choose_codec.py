@@ -25,10 +25,6 @@ def build_codec(
     """Builds the codec of a column.
 
     Args:
-        name: The column's name.
-        kind: The column's SQLAlchemy type, as reflected or declared.
-        dialect: PostgreSQL's or SQLite's.
-        type_name: The type as the database writes it.
         ask: For a PostgreSQL type that only the database understands: text -> the text that the database makes of it,
             raising ValueError for text that it refuses.
     """
@@ -101,7 +97,6 @@ def build_declared_codec(codec: ColumnCodec, kind: TypeEngine[Any], dialect: sa.
     Args:
         codec: That of the column as the database has it.
         kind: An Enum with a class, a type decorator, or an Interval.
-        dialect: The database's.
     """
     if isinstance(kind, sa.Interval):
         return replace(_interval(codec, kind, "sqlite"), storage=kind)

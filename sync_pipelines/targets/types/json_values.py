@@ -22,9 +22,6 @@ def to_json(value: Any) -> Any:
     and NaT are null; tuples are lists; dataclasses and pydantic models are objects. Text stays text: `'{"a": 1}'` is a
     JSON string, not an object.
 
-    Args:
-        value: Any value, nested as it likes.
-
     Raises:
         TypeError: Something in it has no JSON form: bytes, sets, objects.
         ValueError: A number is infinite, or text can't be written as UTF-8.

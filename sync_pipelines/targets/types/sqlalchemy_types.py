@@ -113,12 +113,7 @@ class PostgresJsonArray(AsGiven):
 
 
 def array_literal(parts: Iterable[Any], text_of: Processor) -> str:
-    """Writes a list as PostgreSQL reads an array of one dimension; None is NULL.
-
-    Args:
-        parts: The elements.
-        text_of: Gives an element's text.
-    """
+    """Writes a list as PostgreSQL reads an array of one dimension; None is NULL."""
     return f"{{{','.join(_quoted(part, text_of) for part in parts)}}}"
 
 
@@ -179,11 +174,7 @@ def _sqlite_time(value: Any) -> Any:
 
 
 class NamedType(AsGiven):
-    """A database type known by its name only, to cast to.
-
-    Args:
-        name: The type as PostgreSQL's `format_type` writes it.
-    """
+    """A database type known by its name only, as `format_type` writes it, to cast to."""
 
     cache_ok = True
 

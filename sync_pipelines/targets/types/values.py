@@ -170,7 +170,6 @@ def to_limited_text(value: Any, *, length: int | None, padded: bool) -> str:
     """Gives the text as a column of limited length gives it back.
 
     Args:
-        value: What to write.
         length: Characters that fit. Blanks beyond them are cut off, as PostgreSQL does; other text is left alone.
             In 32 characters a UUID is written without hyphens.
         padded: True for CHAR, where blanks at the end mean nothing.
@@ -217,7 +216,6 @@ def to_flexible(value: Any, *, numeric: bool) -> Any:
     """Gives what SQLite keeps in a column whose type it doesn't know.
 
     Args:
-        value: What to write.
         numeric: True where text that looks like a number becomes one (SQLite's numeric affinity).
     """
     if isinstance(value, bytes | bytearray | memoryview):
