@@ -87,14 +87,6 @@ def _are_int64(values: Sequence[Any]) -> bool:
     return bool(min(known) >= INT64_MIN and max(known) <= INT64_MAX)
 
 
-def _are_in_utc(values: Sequence[Any]) -> bool:
-    return _zones(values) == {UTC}
-
-
-def _are_naive(values: Sequence[Any]) -> bool:
-    return _zones(values) == {None}
-
-
 def _zones(values: Sequence[Any]) -> set[tzinfo | None]:
     """Returns the time zones; none if one has no hash, as dateutil's: then it is not one of Python's own."""
     try:
@@ -115,9 +107,9 @@ FLOAT = Kind("float", pa.float64(), frozenset({float}))
 NUMBER = Kind("number", pa.string(), frozenset({int, float}), keep=repr, restore=_number)
 BOOL = Kind("bool", pa.bool_(), frozenset({bool}))
 DECIMAL = Kind("decimal", pa.string(), frozenset({Decimal}), keep=str, restore=Decimal)
-UTC_MOMENT = Kind("utc", pa.timestamp("us", "UTC"), frozenset({datetime}), fits=_are_in_utc,
+UTC_MOMENT = Kind("utc", pa.timestamp("us", "UTC"), frozenset({datetime}), fits=lambda values: _zones(values) == {UTC},
                   restore=lambda value: value.replace(tzinfo=UTC))  # fmt: skip
-NAIVE_MOMENT = Kind("naive", pa.timestamp("us"), frozenset({datetime}), fits=_are_naive)
+NAIVE_MOMENT = Kind("naive", pa.timestamp("us"), frozenset({datetime}), fits=lambda values: _zones(values) == {None})
 MOMENT = Kind(
     "moment", pa.string(), frozenset({datetime}), keep=datetime.isoformat, restore=datetime.fromisoformat
 )  # of any zone, as its offset

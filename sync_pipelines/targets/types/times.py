@@ -56,9 +56,8 @@ def to_time(value: Any, *, aware: bool, precision: int | None) -> time:
     moment = time.fromisoformat(value.strip()) if isinstance(value, str) else value
     if not isinstance(moment, time):
         raise TypeError("it is not a time of day")
-    microseconds = (timedelta(hours=moment.hour, minutes=moment.minute, seconds=moment.second) // _MICROSECOND) + (
-        moment.microsecond
-    )
+    since = timedelta(hours=moment.hour, minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond)
+    microseconds = since // _MICROSECOND
     if moment.tzinfo is not None:
         offset = moment.utcoffset()
         if offset is None:

@@ -42,13 +42,6 @@ def to_bool(value: Any) -> bool:
     raise ValueError("it is neither true nor false")
 
 
-def _number(text: str) -> str:
-    stripped = text.strip()
-    if not _NUMBER.fullmatch(stripped):
-        raise ValueError("it is not a number")
-    return stripped
-
-
 def to_decimal(value: Any) -> Decimal | None:
     """Gives the exact decimal; of a float the shortest decimal that is that float. The text "NaN" is None."""
     if isinstance(value, float):
@@ -56,7 +49,9 @@ def to_decimal(value: Any) -> Decimal | None:
     elif isinstance(value, int | Decimal):
         number = Decimal(value)
     elif isinstance(value, str):
-        number = Decimal(_number(value))
+        if not _NUMBER.fullmatch(value.strip()):
+            raise ValueError("it is not a number")
+        number = Decimal(value.strip())
     else:
         raise TypeError("it is not a number")
     return None if number.is_nan() else number
@@ -158,10 +153,6 @@ def to_text(value: Any) -> str:
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("bytes are no text: decode them first")
-    return _structured_text(value)
-
-
-def _structured_text(value: Any) -> str:
     text = json_text(value)
     return text[1:-1] if text.startswith('"') else text
 
