@@ -20,12 +20,7 @@ Row = tuple[Any, ...]
 
 
 class PageWriter:
-    """Writes pages of rows to a Parquet file that appears under its name only when it is complete.
-
-    Args:
-        path: Where the file is to be.
-        schema: Its columns.
-    """
+    """Writes pages of rows to a Parquet file that appears under its name only when it is complete."""
 
     def __init__(self, path: UPath, schema: pa.Schema) -> None:
         self.path = path
@@ -105,11 +100,7 @@ class PageWriter:
 
 
 def read_pages(path: UPath, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
-    """Yields the pages of a complete file, each a list of rows, one page in memory at a time.
-
-    Raises:
-        RunError: The file is not there (any more).
-    """
+    """Yields the pages of a complete file, each a list of rows, one page in memory at a time."""
     with open_parquet(path) as file:
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, columns=list(columns) if columns else None)
@@ -117,11 +108,7 @@ def read_pages(path: UPath, columns: Sequence[str] | None = None) -> Iterator[li
 
 
 def read_summary(path: UPath) -> dict[str, Any]:
-    """Returns the summary that the file was finished with.
-
-    Raises:
-        RunError: The file is not there (any more).
-    """
+    """Returns the summary that the file was finished with."""
     with open_parquet(path) as file:
         return summary_of(file)
 

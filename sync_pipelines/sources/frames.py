@@ -30,9 +30,6 @@ def rows_of_frame(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     - The index is left out, except for levels that have a name (as after `groupby` and `set_index`): they come first.
     - Column labels that are whole numbers become text.
 
-    Args:
-        frame: Any DataFrame with one row of column labels.
-
     Raises:
         ConfigurationError: Two columns (or a column and an index level) have one name, or a label is neither text nor a
             whole number.

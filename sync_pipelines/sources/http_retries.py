@@ -40,7 +40,6 @@ class Patience:
 
         Raises:
             RetryableError: The last attempt failed as well; the message says how many there were.
-            Exception: Whatever else the function raises, at once.
         """
         made = 0
         try:

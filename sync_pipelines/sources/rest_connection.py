@@ -31,10 +31,6 @@ class RestConnection:
 
     Args:
         origin: A URL of the server; credentials go to no other.
-        patience: Time limits and number of attempts.
-        auth: Who is asking.
-        headers: Sent with each request.
-        transport: Replaces the network, for tests.
     """
 
     def __init__(
@@ -103,8 +99,6 @@ class RestConnection:
         """Resolves a URL that the server gave, which must be on the server itself.
 
         Args:
-            base: Where it was given.
-            reference: The URL, perhaps relative.
             told_by: What gave it, for the message.
 
         Raises:

@@ -23,8 +23,6 @@ class Answer:
     Args:
         url: Where it came from, after redirects.
         shown_url: The same for people, without secrets.
-        body: The JSON.
-        count: How many items it has.
         links: Relation -> URL of the Link header; a relation may be several words.
     """
 

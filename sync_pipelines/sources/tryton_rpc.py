@@ -49,13 +49,7 @@ def _rebuild_error(message: str, kind: str, details: tuple[str, ...]) -> TrytonE
 
 
 class TrytonConnection:
-    """A session over one HTTP connection pool. Opened with `with`, which also logs out and closes it.
-
-    Args:
-        settings: Where the server is and who asks.
-        patience: Time limits and number of attempts.
-        transport: Replaces the network, for tests.
-    """
+    """A session over one HTTP connection pool. Opened with `with`, which also logs out and closes it."""
 
     def __init__(
         self, settings: TrytonSettings, patience: Patience, transport: httpx.BaseTransport | None = None

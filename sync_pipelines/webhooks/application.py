@@ -30,14 +30,7 @@ _PATH = "/webhooks/"
 def build_app(
     hooks: Mapping[str, Hook], access: LedgerAccess, apply_or_store: ApplyOrStore, report: Report | None = None
 ) -> WebhookApp:
-    """Puts the receiver together.
-
-    Args:
-        hooks: The webhooks by name.
-        access: The way to the ledger.
-        apply_or_store: Applies one change or stores it, for webhooks in inline mode.
-        report: Called with what was applied inline.
-    """
+    """Puts the receiver together."""
     return WebhookApp(hooks, access, InlineApplier(apply_or_store, report))
 
 
@@ -45,11 +38,6 @@ class WebhookApp:
     """The ASGI application: hands deliveries to the receiver on the shortest way, everything else to Starlette.
 
     All starts when it is first needed, because an application that is mounted does not learn when it starts.
-
-    Args:
-        hooks: The webhooks by name.
-        access: The way to the ledger.
-        inline: Applies deliveries of webhooks in inline mode.
     """
 
     def __init__(self, hooks: Mapping[str, Hook], access: LedgerAccess, inline: InlineApplier) -> None:

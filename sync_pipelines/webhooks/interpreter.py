@@ -68,11 +68,7 @@ class Meaning:
 
 
 class Interpreter:
-    """Finds out what the events of one webhook mean.
-
-    Args:
-        job: The sync job, which has a webhook.
-    """
+    """Finds out what the events of one webhook mean."""
 
     def __init__(self, job: AnyJob) -> None:
         assert job.webhook is not None  # noqa: S101 - for the type checker
