@@ -355,9 +355,10 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
     compare()
 
 
+@few_and_many(5, 15)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_plan_of_a_dry_run_is_the_same_on_both_paths(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, examples: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines, values, what records hold, counts, notes and findings; and so is what guards withhold of a run."""
     sync: Syncs = request.getfixturevalue(f"{'sqlite' if kind == 'sqlite' else 'postgres'}_sync")
@@ -365,7 +366,7 @@ def test_the_plan_of_a_dry_run_is_the_same_on_both_paths(
     numbers = count()
 
     @given(planned=plan_worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     def compare(planned: PlanWorld, fetches: list[list[Item]]) -> None:
         monkeypatch.setattr(OpenedSqlTable, "open_bulk", open_bulk)
         in_bulk = plans_of(sync, planned, fetches, name=f"staged-{next(numbers)}")
