@@ -17,7 +17,7 @@ from sync_pipelines.delivery.apply_or_store import apply_or_store
 from sync_pipelines.delivery.webhook_app import served_hooks
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.model import load_settings
-from sync_pipelines.webhooks.application import build_app
+from sync_pipelines.webhooks.application import WebhookApp
 from sync_pipelines.webhooks.inline import Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import Hook
@@ -43,7 +43,7 @@ def serve(host: str, port: int) -> None:
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         server = _Server(
             uvicorn.Config(
-                build_app(hooks, access, apply_or_store(access), _reporter(hooks)),
+                WebhookApp(hooks, access, apply_or_store(access), _reporter(hooks)),
                 log_config=None,
                 access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
                 server_header=False,

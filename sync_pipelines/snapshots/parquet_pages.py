@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
@@ -88,9 +87,7 @@ class PageWriter:
             raise RunError(f"{self.path.name} is not open")
         return self._writer
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Removes what was not finished, whatever state it is in; the error that led here is the one to report."""
         if self._writer is not None:
             writer, self._writer = self._writer, None

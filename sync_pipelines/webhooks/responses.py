@@ -25,8 +25,7 @@ class Answer:
         """Sends it."""
         body = json.dumps(self.document).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        for name, value in self.headers.items():
-            headers.append((name.encode("latin-1"), value.encode("latin-1")))
+        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
