@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ from sync_pipelines_tests.children import ended_with_the_test, none_left_behind
 from sync_pipelines_tests.mariadb_server import RunningMariadb, running_mariadb
 from sync_pipelines_tests.quick_ledger import quick_ledgers
 from sync_pipelines_tests.two_speeds import mark_soak
+
+
+def pytest_configure() -> None:
+    """Whoever ends the tests with SIGTERM, as time limits do, lets them end their servers first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest picks by marker

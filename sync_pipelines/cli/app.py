@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sync_pipelines.cli.options import Debug, JobName, Json, Limit, Only, OptionalJobName, Wait
+from sync_pipelines.cli.options import Debug, HowMany, JobName, Json, Limit, Only, OptionalJobName, Wait
 from sync_pipelines.cli.plan_group import PlanId, plan_app
 from sync_pipelines.cli.program import Command, Program, end
 from sync_pipelines.cli.webhooks_group import webhooks_app
@@ -103,7 +103,7 @@ def _run(
 def _plans(
     name: OptionalJobName = None,
     *,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    limit: HowMany = 20,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -232,7 +232,7 @@ def _new(  # noqa: PLR0913 - the options of the command
 def _runs(
     name: OptionalJobName = None,
     *,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    limit: HowMany = 20,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:

@@ -11,15 +11,13 @@ from sync_pipelines.cli.formats import target_text
 from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, WRONG
 from sync_pipelines.database.ledger import open_ledger
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError, TargetError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.snapshots.store import SnapshotStore
-
-AnyJob = SyncJob[Any, Any]
 
 _CORRECT_VARIABLE = "correct the environment variable"
 _REACH_LEDGER = "start the ledger's database, or correct where it is"
@@ -32,14 +30,7 @@ _ALL_WELL = "all is well; the sources were not asked: sync-pipelines run NAME --
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
-
-    Args:
-        subject: `settings`, `ledger`, `snapshots`, `job files`, or the name of a sync job.
-        ok: False for a problem.
-        message: What is there, or what is wrong.
-        to_do: For a problem, what a person should do.
-    """
+    """What one check found, of `settings`, `ledger`, `snapshots`, `job files` or a sync job."""
 
     subject: str
     ok: bool
@@ -56,12 +47,7 @@ _COLUMNS: Sequence[Column[Finding]] = (
 
 
 def check(names: Sequence[str], *, as_json: bool) -> int:
-    """Shows what is in order and what is not, and gives the exit code.
-
-    Args:
-        names: The sync jobs to look at; none means all.
-        as_json: Show a document for machines.
-    """
+    """Shows what is in order and what is not, of these sync jobs or, without a name, of all; gives the exit code."""
     findings = list(_findings(names))
     problems = sum(not finding.ok for finding in findings)
     if as_json:

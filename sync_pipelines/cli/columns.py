@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from sync_pipelines.cli.formats import local_time, short_id
-from sync_pipelines.cli.output import is_terminal, show_table
+from sync_pipelines.cli.output import is_terminal, remark, show_json, show_table
 
 Row = TypeVar("Row")
 
@@ -59,3 +59,13 @@ def show_rows(columns: Iterable[Column[Row]], rows: Sequence[Row]) -> None:
     cells = [[column.cell(column.of(row)) for column in shown_columns.values()] for row in rows]
     numbers = {title for title, column in shown_columns.items() if column.is_number}
     show_table(list(shown_columns), cells, numbers=numbers)
+
+
+def show_list(name: str, columns: Sequence[Column[Row]], rows: Sequence[Row], *, if_none: str, as_json: bool) -> None:
+    """Writes rows as a table, or in JSON under a name; without a row, the table's reader is told so."""
+    if as_json:
+        show_json({name: [document(columns, row) for row in rows]})
+    elif rows:
+        show_rows(columns, rows)
+    else:
+        remark(if_none)

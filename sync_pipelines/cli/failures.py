@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sync_pipelines.cli.columns import Column, document, show_rows
+from sync_pipelines.cli.columns import Column, document, show_list, show_rows
 from sync_pipelines.cli.formats import local_time
 from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
 from sync_pipelines.cli.program import exit_code_of
-from sync_pipelines.cli.run import cause_document, show_results, showing_what_is_known
+from sync_pipelines.cli.run import show_results, showing_what_is_known
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.database.failure_rows import STATES, UNRESOLVED, FailureCount, FailureGroup, FailureRow
 from sync_pipelines.database.failures import Failures
@@ -50,7 +49,7 @@ class RetryChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _JobFailures:
     """What the ledger has of a sync job's failures."""
 
     groups: Sequence[FailureGroup]
@@ -62,35 +61,31 @@ class _Found:
 
 
 def show_failures(name: str, chosen: FailureFilter, *, as_json: bool) -> None:
-    """Shows the failures of a sync job.
-
-    Raises:
-        ConfigurationError: There is neither a failure nor a sync job of that name, or the state is none.
-    """
+    """Shows the failures of a sync job."""
     states = _states(chosen.state)
     with open_ledger(load_settings().ledger_database_url()) as ledger:
-        found = _found(ledger, name, states, chosen)
-    if not found.count:
+        failures = _read_failures(ledger, name, states, chosen)
+    if not failures.count:
         find_job(name)
     if as_json:
-        show_json(_document(name, found, one_by_one=chosen.one_by_one))
+        show_json(_failures_document(name, failures, one_by_one=chosen.one_by_one))
         return
-    if not found.count:
+    if not failures.count:
         remark(f"no {chosen.state or 'open'} failures of {name}")
     elif chosen.one_by_one:
-        show_rows(_FAILURE_COLUMNS, found.rows)
-        for each in found.rows:
-            if each.external_id is None:
-                remark(f"item with no external id: {shown_text('', _shown_item(each))}")
-        _remark_rest(len(found.rows), found.count)
+        show_rows(_FAILURE_COLUMNS, failures.rows)
+        for row in failures.rows:
+            if row.external_id is None:
+                remark(f"item with no external id: {shown_text('', _shown_item(row))}")
+        _remark_rest(len(failures.rows), failures.count)
     else:
-        show_rows(_group_columns(found.new), found.groups)
-        _remark_rest(sum(each.count for each in found.groups), found.count)
-    for cause in found.gone if chosen.state is None else ():
+        show_rows(_group_columns(failures.new), failures.groups)
+        _remark_rest(sum(group.count for group in failures.groups), failures.count)
+    for cause in failures.gone if chosen.state is None else ():
         remark(f"gone since the last run: {cause.line()}")
-    if found.deliveries:
+    if failures.deliveries:
         remark(
-            f"{found.deliveries:,} deliveries have been given up besides: "
+            f"{failures.deliveries:,} deliveries have been given up besides: "
             f"sync-pipelines webhooks list {name} --state failed"
         )
 
@@ -99,12 +94,8 @@ def show_counts(*, as_json: bool) -> None:
     """Shows which sync jobs have failures that are not resolved, and how many."""
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         counts = Failures(ledger).counts()
-    if as_json:
-        show_json({"jobs": [document(_COUNT_COLUMNS, count) for count in counts]})
-    elif not counts:
-        remark("no open failures of any sync")
-    else:
-        show_rows(_COUNT_COLUMNS, counts)
+    show_list("jobs", _COUNT_COLUMNS, counts, if_none="no open failures of any sync", as_json=as_json)
+    if counts and not as_json:
         remark("by cause: sync-pipelines failures NAME")
 
 
@@ -118,11 +109,11 @@ def _states(wanted: str | None) -> Sequence[str]:
     return (state,)
 
 
-def _found(ledger: Ledger, name: str, states: Sequence[str], chosen: FailureFilter) -> _Found:
+def _read_failures(ledger: Ledger, name: str, states: Sequence[str], chosen: FailureFilter) -> _JobFailures:
     failures, causes = Failures(ledger), RunCauses(ledger)
     newest = next(iter(causes.runs_before(name)), None)
     last = causes_of_run(causes, newest) if newest is not None else CausesOfRun()
-    return _Found(
+    return _JobFailures(
         groups=() if chosen.one_by_one else failures.groups(name, states, chosen.limit, MAX_SAMPLES),
         rows=failures.newest(name, states, chosen.limit) if chosen.one_by_one else (),
         count=failures.count(name, states),
@@ -148,11 +139,7 @@ def _next_try(failure: FailureRow) -> str:
 
 
 def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
-    """Shows all about one failure, with its item; what looks like a secret is redacted.
-
-    Raises:
-        ConfigurationError: The item has none.
-    """
+    """Shows all about one failure, with its item; what looks like a secret is redacted."""
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         failure = Failures(ledger).of_item(name, external_id)
     if failure is None:
@@ -200,17 +187,17 @@ def _item_lines(item: Any) -> Iterable[str]:
     return [f"item {item}"] if not isinstance(item, dict) else [f"item {name}: {value}" for name, value in item.items()]
 
 
-def _document(name: str, found: _Found, *, one_by_one: bool) -> dict[str, Any]:
+def _failures_document(name: str, failures: _JobFailures, *, one_by_one: bool) -> dict[str, Any]:
+    if one_by_one:
+        listed = {"failures": [document(_FAILURE_COLUMNS, row) for row in failures.rows]}
+    else:
+        listed = {"causes": [document(_group_columns(failures.new), group) for group in failures.groups]}
     return {
         "job": name,
-        "count": found.count,
-        "deliveries_given_up": found.deliveries,
-        "gone_causes": [cause_document(each) for each in found.gone],
-        **(
-            {"failures": [document(_FAILURE_COLUMNS, each) for each in found.rows]}
-            if one_by_one
-            else {"causes": [document(_group_columns(found.new), each) for each in found.groups]}
-        ),
+        "count": failures.count,
+        "deliveries_given_up": failures.deliveries,
+        "gone_causes": [asdict(cause) for cause in failures.gone],
+        **listed,
     }
 
 
@@ -241,11 +228,7 @@ _FAILURE_COLUMNS: Sequence[Column[FailureRow]] = (
 
 
 def _group_columns(new: Collection[str]) -> Sequence[Column[FailureGroup]]:
-    """Returns the columns of causes.
-
-    Args:
-        new: Fingerprints of those that the last run met for the first time.
-    """
+    """Returns the columns of causes; `new` are the fingerprints of those that the last run met for the first time."""
     return (
         Column("count", "items", cell=_thousands, is_number=True),
         Column("given_up", "given up", cell=lambda count: _thousands(count) if count else "", is_number=True),
@@ -259,14 +242,7 @@ def _group_columns(new: Collection[str]) -> Sequence[Column[FailureGroup]]:
 
 
 def retry(name: str, choice: RetryChoice, *, as_json: bool) -> int:
-    """Tries failures again, shows the results, and gives the exit code.
-
-    Raises:
-        ConfigurationError: There is no such job, or an id has no failure that can be tried again.
-        SyncBusyError: Another run of this sync is under way; nothing was done.
-        RunError: The run failed as a whole; what is known of it is shown.
-        KeyboardInterrupt: The operator stopped it.
-    """
+    """Tries failures again, shows the results, and gives the exit code."""
     if choice.ids and choice.everything:
         raise ConfigurationError("--id and --all exclude each other; give one of them")
     job = find_job(name)
@@ -277,17 +253,11 @@ def retry(name: str, choice: RetryChoice, *, as_json: bool) -> int:
         )
     show_results(results, as_json=as_json)
     if not as_json:
-        with _failures() as failures:
-            left = failures.count(name, UNRESOLVED)
+        with open_ledger(load_settings().ledger_database_url()) as ledger:
+            left = Failures(ledger).count(name, UNRESOLVED)
         if left:
             due = ""
             if not (results.fetched or choice.everything):
                 due = f", none of them due; now: sync-pipelines retry {name} --all"
             remark(f"{left:,} failed items are left: sync-pipelines failures {name}{due}")
     return exit_code_of(results.outcome)
-
-
-@contextmanager
-def _failures() -> Iterator[Failures]:
-    with open_ledger(load_settings().ledger_database_url()) as ledger:
-        yield Failures(ledger)

@@ -20,11 +20,7 @@ _HOW = {"full": "full sync", "drain": "drain", "apply": "plan", "single": "at on
 
 
 def show_history(name: str, external_id: str, *, limit: int, as_json: bool) -> int:
-    """Shows what the ledger knows of a record, and gives the exit code: 1 if that is nothing.
-
-    Raises:
-        ConfigurationError: There is no such job, or the ledger can't be opened.
-    """
+    """Shows what the ledger knows of a record, and gives the exit code: 1 if that is nothing."""
     events = record_history(name, external_id, limit=limit)
     if as_json:
         show_json({"job": name, "external_id": external_id, "events": [document(_COLUMNS, event) for event in events]})

@@ -12,18 +12,7 @@ from sync_pipelines.errors import ConfigurationError
 
 
 def apply_one(name: str, text: str, *, as_json: bool) -> None:
-    """Applies an item, notes it in the inbox and the history of its record, and shows what became of it.
-
-    Args:
-        name: The sync job's name.
-        text: The item as JSON text, or `-` for stdin.
-        as_json: Show a document for machines.
-
-    Raises:
-        ConfigurationError: There is no such job, the text is no JSON object, or the target does not fit.
-        ItemError: The item failed.
-        TargetError: The target does not answer.
-    """
+    """Applies an item, notes it in the inbox and the history of its record, and shows what became of it."""
     item = _item(sys.stdin.read() if text == "-" else text)
     result = apply_item(name, item)
     if as_json:

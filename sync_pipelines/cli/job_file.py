@@ -30,8 +30,6 @@ class Sketch:
     """What is known of a sync that is to be written.
 
     Args:
-        name: The sync job's name.
-        table: The local table's name.
         key: The columns that identify a local record.
         columns: Local column -> field of the item.
         fields: Field of the item -> its annotation; empty if no item is known.

@@ -63,7 +63,6 @@ def read_table(url: str, name: str) -> LocalTable:
 
     Raises:
         ConfigurationError: There is no such table, or nothing identifies its records.
-        RetryableError: The database can't be reached.
     """
     database = create_database(url)
     try:
@@ -81,14 +80,7 @@ def read_table(url: str, name: str) -> LocalTable:
 
 
 def sketch_sync(name: str, table_name: str | None, table: LocalTable | None, items: Sequence[dict[str, Any]]) -> Sketch:
-    """Puts together what is known.
-
-    Args:
-        name: The sync job's name.
-        table_name: The local table's name, if it is known.
-        table: The local table, if it is known.
-        items: Sample items, if there are any.
-    """
+    """Puts together what is known, with guesses where neither a table nor sample items say it."""
     fields = _annotations(items)
     local_name = table_name or module_name(name)
     if table is not None:
@@ -139,11 +131,7 @@ def _mapped(table: LocalTable, key: Sequence[str], fields: Mapping[str, str]) ->
 
 
 def _remarks(
-    table: LocalTable,
-    key: Sequence[str],
-    fields: Mapping[str, str],
-    columns: Mapping[str, str],
-    left: Sequence[Column],
+    table: LocalTable, key: Sequence[str], fields: Mapping[str, str], columns: Mapping[str, str], left: Sequence[Column]
 ) -> list[str]:
     remarks: list[str] = []
     if needed := [column.name for column in left if column.required]:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sync_pipelines.cli.columns import Column, document, show_rows
+from sync_pipelines.cli.columns import Column, document, show_list
 from sync_pipelines.cli.formats import UNFINISHED, source_text, target_text
-from sync_pipelines.cli.output import remark, show_json
 from sync_pipelines.cli.runs import RUN_COLUMNS
 from sync_pipelines.database.ledger import RunRow, open_ledger
 from sync_pipelines.engine.declaration import SyncJob
@@ -52,18 +51,10 @@ _COLUMNS: Sequence[Column[_Listed]] = (
 
 
 def list_jobs(*, as_json: bool) -> None:
-    """Shows all sync jobs.
-
-    Raises:
-        ConfigurationError: A job file or a setting is wrong, or the ledger can't be opened.
-    """
+    """Shows all sync jobs."""
     settings = load_settings()
     jobs = find_jobs(settings.jobs)
     with open_ledger(settings.ledger_database_url()) as ledger:
         listed = [_Listed(job, next(iter(ledger.latest_runs(name, limit=1)), None)) for name, job in jobs.items()]
-    if as_json:
-        show_json({"jobs": [document(_COLUMNS, row) for row in listed]})
-    elif listed:
-        show_rows(_COLUMNS, listed)
-    else:
-        remark(f"there is no sync job in {', '.join(settings.jobs)}; `sync-pipelines new NAME` writes a first one")
+    none = f"there is no sync job in {', '.join(settings.jobs)}; `sync-pipelines new NAME` writes a first one"
+    show_list("jobs", _COLUMNS, listed, if_none=none, as_json=as_json)

@@ -21,15 +21,7 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 @dataclass(frozen=True, slots=True)
 class NewJobFile:
-    """What the operator asked for.
-
-    Args:
-        name: The sync job's name.
-        table: The local table, if it is there already.
-        sample: A file with sample items.
-        folder: Where to write; by default the folder of the first jobs package.
-        force: Overwrite the file if it is there.
-    """
+    """What the operator asked for: the arguments of `new`."""
 
     name: str
     table: str | None

@@ -14,6 +14,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout 
 Debug = Annotated[
     bool, typer.Option("--debug", callback=remember_debug, help="Show where an error comes from (a traceback).")
 ]
+HowMany = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first items. No deletes then.")]
 Only = Annotated[
     list[str] | None,

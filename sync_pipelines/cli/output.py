@@ -89,13 +89,7 @@ def remark(text: str) -> None:
 
 
 def show_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[str] = ()) -> None:
-    """Writes a table.
-
-    Args:
-        titles: The columns' titles.
-        rows: The cells of each row.
-        numbers: Titles of the columns that are aligned to the right.
-    """
+    """Writes a table; the columns whose titles are in `numbers` are aligned to the right."""
     cells = [[one_line(cell) for cell in row] for row in rows]
     if is_terminal():
         _show_rich(titles, cells, numbers)

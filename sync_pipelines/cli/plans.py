@@ -8,13 +8,7 @@ from itertools import islice
 
 from sync_pipelines.cli.columns import Column, show_rows, shown_id
 from sync_pipelines.cli.formats import local_time, short_id
-from sync_pipelines.cli.output import (
-    remark,
-    result_stream,
-    show_facts,
-    show_json,
-    show_line,
-)
+from sync_pipelines.cli.output import remark, result_stream, show_facts, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, FAILED, GUARDED, exit_code_of
 from sync_pipelines.cli.run import RunOptions, results_document, show_results, showing_what_is_known
 from sync_pipelines.cli.run_progress import watch_run
@@ -56,22 +50,11 @@ class Filters:
 
 
 def make_plan(name: str, options: RunOptions, *, as_json: bool) -> int:
-    """Makes a plan, shows its first entries and its id, and gives the exit code.
-
-    Raises:
-        ConfigurationError: There is no such job, or a declaration, a setting or a table is wrong.
-        SyncBusyError: A run of this sync is under way; nothing was done.
-        RunError: The run failed as a whole; what is known of it is shown.
-    """
+    """Makes a plan, shows its first entries and its id, and gives the exit code."""
     job = find_job(name)
     with showing_what_is_known(as_json=as_json), watch_run(name) as on_progress:
         results = run_sync(
-            job,
-            limit=options.limit,
-            only=options.only,
-            on_progress=on_progress,
-            wait_s=options.wait_s,
-            dry_run=True,
+            job, limit=options.limit, only=options.only, on_progress=on_progress, wait_s=options.wait_s, dry_run=True
         )
     plan = open_plan(results.plan_id or "")
     if as_json:
@@ -98,12 +81,7 @@ def _show_made(results: SyncResults, plan: Plan) -> None:
 
 
 def show_plan(plan_id: str, filters: Filters, *, as_json: bool, as_csv: bool) -> None:
-    """Shows a plan, or some of its entries.
-
-    Raises:
-        ConfigurationError: There is no such plan, several begin like that, or a filter is not understood.
-        PlanError: Its files were cleaned up.
-    """
+    """Shows a plan, or some of its entries."""
     if as_json and as_csv:
         raise ConfigurationError("--json and --csv exclude each other; give one of them")
     plan = open_plan(plan_id)
@@ -150,11 +128,7 @@ def _nothing_shown(filters: Filters) -> str:
 
 
 def show_plans(name: str | None, *, limit: int, as_json: bool) -> None:
-    """Shows the newest plans, of one sync job or of all.
-
-    Raises:
-        ConfigurationError: There is neither a plan nor a sync job of that name, or the ledger can't be opened.
-    """
+    """Shows the newest plans, of one sync job or of all."""
     plans = list_plans(name, limit)
     if not plans and name is not None:
         find_job(name)
@@ -167,13 +141,7 @@ def show_plans(name: str | None, *, limit: int, as_json: bool) -> None:
 
 
 def apply(plan_id: str, *, reason: str | None, released_by: str | None, wait_s: float, as_json: bool) -> int:
-    """Applies a plan, shows the results, and gives the exit code.
-
-    Raises:
-        ConfigurationError: There is no such plan or job, or a declaration, a setting or a table is wrong.
-        RunError: The plan can't be applied, or the run failed as a whole; what is known of it is shown.
-        KeyboardInterrupt: The operator stopped it; the error says how to go on.
-    """
+    """Applies a plan, shows the results, and gives the exit code."""
     plan = open_plan(plan_id)
     stays = f"What was applied stays; `sync-pipelines apply {short_id(plan.id)}` goes on."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(plan.job) as on_progress:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sync_pipelines.cli.output import keep_stdout_for_results, one_line, show_json
+from sync_pipelines.cli.output import keep_stdout_for_results, remark, show_json
 from sync_pipelines.cli.stop_signals import Stopped, is_stop, stop_on_signals
 from sync_pipelines.engine.redaction import described, message_of, redact
 from sync_pipelines.errors import ConfigurationError, ItemError, SyncPipelinesError
@@ -100,7 +100,7 @@ def end(program: Callable[..., object]) -> NoReturn:
 
 def _report_stop(stop: KeyboardInterrupt) -> int:
     cause, code = (stop.cause, stop.exit_code) if isinstance(stop, Stopped) else ("Ctrl-C", 130)
-    _say(" ".join([f"stopped by {cause}.", *getattr(stop, "__notes__", ())]))
+    remark(" ".join([f"stopped by {cause}.", *getattr(stop, "__notes__", ())]))
     return code
 
 
@@ -112,14 +112,9 @@ def _report_error(error: Exception, *, debug: bool) -> tuple[str, int]:
     else:
         message = described(error)
         hint = "" if debug else " (unexpected; --debug shows where it comes from)"
-    _say(f"error: {message}{hint}")
+    remark(f"error: {message}{hint}")
     return message, WRONG if isinstance(error, ConfigurationError) else FAILED
 
 
 def _of_item(error: SyncPipelinesError) -> str:
     return f"item {error.external_id!r}: " if isinstance(error, ItemError) and error.external_id is not None else ""
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(one_line(text) + "\n")
-    sys.stderr.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sync_pipelines.cli.columns import document
@@ -13,7 +13,6 @@ from sync_pipelines.cli.output import is_terminal, remark, show_facts, show_json
 from sync_pipelines.cli.program import exit_code_of
 from sync_pipelines.cli.run_progress import watch_run
 from sync_pipelines.cli.runs import ERROR_COLUMNS
-from sync_pipelines.engine.causes import Cause
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.registry.registry import find_job
@@ -30,14 +29,7 @@ class RunOptions:
 
 
 def run(name: str, options: RunOptions, *, as_json: bool) -> int:
-    """Runs the sync, shows its results, and gives the exit code.
-
-    Raises:
-        ConfigurationError: There is no such job, or a declaration, a setting or a table is wrong.
-        SyncBusyError: Another run of this sync is under way; nothing was done.
-        RunError: The run failed as a whole; what is known of it is shown.
-        KeyboardInterrupt: The operator stopped it; the error says how to go on.
-    """
+    """Runs the sync, shows its results, and gives the exit code."""
     job = find_job(name)
     stays = f"What {name} had applied stays; run it again to go on from a consistent state."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
@@ -51,7 +43,6 @@ def showing_what_is_known(*, as_json: bool, if_stopped: str | None = None) -> It
     """Shows the results of a run that fails, as far as they are known, before its error goes on.
 
     Args:
-        as_json: True to show them as JSON.
         if_stopped: What the operator should know who stops it.
     """
     try:
@@ -112,17 +103,6 @@ def results_document(results: SyncResults) -> dict[str, Any]:
         "failure": results.failure,
         "error_count": results.error_count,
         "errors": [document(ERROR_COLUMNS, error) for error in results.errors],
-        "causes": [cause_document(cause) for cause in results.causes],
-        "gone_causes": [cause_document(cause) for cause in results.gone_causes],
-    }
-
-
-def cause_document(cause: Cause) -> dict[str, Any]:
-    """Returns a cause of errors as JSON has it."""
-    return {
-        "exception_type": cause.exception_type,
-        "template": cause.template,
-        "count": cause.count,
-        "sample_ids": list(cause.sample_ids),
-        "is_new": cause.is_new,
+        "causes": [asdict(cause) for cause in results.causes],
+        "gone_causes": [asdict(cause) for cause in results.gone_causes],
     }

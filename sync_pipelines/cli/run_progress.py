@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from sync_pipelines.cli.output import one_line
+from sync_pipelines.cli.output import one_line, remark
 from sync_pipelines.engine.progress import OnProgress
 from sync_pipelines.engine.progress import Progress as RunProgress
 
@@ -20,16 +20,9 @@ _PHASES = {"fetch": "fetching", "diff": "comparing", "apply": "writing"}
 
 @contextmanager
 def watch_run(name: str) -> Iterator[OnProgress | None]:
-    """Shows the run log and the progress of a run on stderr.
-
-    Args:
-        name: The sync job's name.
-
-    Yields:
-        What the run is to call, if a bar is shown.
-    """
+    """Shows the run log and the progress of a run on stderr; yields what the run is to call, if a bar is shown."""
     if not sys.stderr.isatty():
-        with _run_log(_write_line, logging.INFO):
+        with _run_log(remark, logging.INFO):
             yield None
         return
     bar = _build_bar(Console(file=sys.stderr))
@@ -123,8 +116,3 @@ def _run_log(write: Callable[[str], object], level: int) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(before)
         logger.propagate = propagates
-
-
-def _write_line(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sync_pipelines.cli.columns import Column, document, show_rows, shown_id
+from sync_pipelines.cli.columns import Column, document, show_list, show_rows, shown_id
 from sync_pipelines.cli.formats import UNFINISHED, counts_text, duration, local_time
 from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
 from sync_pipelines.database.ledger import ErrorRow, Ledger, RunRow, open_ledger
@@ -50,34 +50,16 @@ ERROR_COLUMNS: Sequence[Column[ErrorRow | SyncError]] = (
 
 
 def list_runs(name: str | None, *, limit: int, as_json: bool) -> None:
-    """Shows the newest runs, of one sync job or of all.
-
-    Raises:
-        ConfigurationError: There is neither a run nor a sync job of that name, or the ledger can't be opened.
-    """
+    """Shows the newest runs, of one sync job or of all."""
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         runs = RunQueries(ledger).latest(limit) if name is None else ledger.latest_runs(name, limit)
     if not runs and name is not None:
         find_job(name)
-    if as_json:
-        show_json({"runs": [document(RUN_COLUMNS, run) for run in runs]})
-    elif runs:
-        show_rows(RUN_COLUMNS, runs)
-    else:
-        remark(f"no runs{f' of {name}' if name else ''} yet")
+    show_list("runs", RUN_COLUMNS, runs, if_none=f"no runs{f' of {name}' if name else ''} yet", as_json=as_json)
 
 
 def show_run(run_id: str, *, errors: int, as_json: bool) -> None:
-    """Shows one run.
-
-    Args:
-        run_id: The run's id or the beginning of it, or the id of its Dagster run.
-        errors: How many of the failed items.
-        as_json: Show a document for machines.
-
-    Raises:
-        ConfigurationError: No run has that id, or several begin with it.
-    """
+    """Shows a run, by its id or the beginning of it, or by the id of its Dagster run."""
     with open_ledger(load_settings().ledger_database_url()) as ledger:
         run = _find_run(ledger, run_id)
         failed, count = ledger.errors(run.id, limit=errors), ledger.count_errors(run.id)

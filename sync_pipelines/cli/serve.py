@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
 from sync_pipelines.cli.output import remark, result_stream, show_table
-from sync_pipelines.cli.stop_signals import Stopped
+from sync_pipelines.cli.stop_signals import Stopped, signals_handled_by
 from sync_pipelines.delivery.apply_or_store import apply_or_store
 from sync_pipelines.delivery.webhook_app import served_hooks
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.model import load_settings
-from sync_pipelines.webhooks.application import build_app
+from sync_pipelines.webhooks.application import WebhookApp
 from sync_pipelines.webhooks.inline import Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import Hook
@@ -31,16 +29,10 @@ _FINISH_S = 30
 
 
 def serve(host: str, port: int) -> None:
-    """Receives webhooks until a signal.
-
-    Args:
-        host: The address to listen at.
-        port: The port; 0 takes a free one.
+    """Receives webhooks until a signal, and finishes what was accepted.
 
     Raises:
-        ConfigurationError: No sync job has a webhook, a secret is missing, the ledger can't be opened, or the port is
-            taken.
-        Stopped: A signal came, and what was accepted is finished.
+        Stopped: A signal came.
     """
     settings = load_settings()
     hooks = served_hooks(settings)
@@ -48,10 +40,10 @@ def serve(host: str, port: int) -> None:
     access.ledger()
     with _listening(host, port) as listener:
         _show(hooks, listener)
-        _log_to_stderr()
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         server = _Server(
             uvicorn.Config(
-                build_app(hooks, access, apply_or_store(access), _reporter(hooks)),
+                WebhookApp(hooks, access, apply_or_store(access), _reporter(hooks)),
                 log_config=None,
                 access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
                 server_header=False,
@@ -86,15 +78,8 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handles signals, except those that the caller has us ignore, without raising them again afterwards."""
-        before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-        for number in ours:
-            signal.signal(number, self.handle_exit)
-        try:
+        with signals_handled_by(self.handle_exit):
             yield
-        finally:
-            for number in ours:
-                signal.signal(number, before[number])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops cleanly at the first signal; a second Ctrl-C waits for nothing."""
@@ -138,7 +123,3 @@ def _show(hooks: Mapping[str, Hook], listener: socket.socket) -> None:
     show_table(["POST", "sync", "signature", "mode"], rows)
     result_stream().flush()  # a service's log says at once where it listens, also through a pipe
     remark(f"also GET {base}/healthz, /readyz and /metrics; Ctrl-C stops")
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -18,11 +18,7 @@ _ENDINGS = tuple(128 + number for number in _SIGNALS)
 
 
 class Stopped(KeyboardInterrupt):
-    """The operator wants the command to end.
-
-    Args:
-        number: The signal that said so.
-    """
+    """The operator wants the command to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -36,7 +32,13 @@ def stop_on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = _Handler()
+    with signals_handled_by(_Handler()):
+        yield
+
+
+@contextmanager
+def signals_handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Has Ctrl-C and TERM call a handler meanwhile, except those that the caller has us ignore."""
     before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
     ours = [number for number, previous in before.items() if previous is not signal.SIG_IGN]
     for number in ours:

@@ -7,12 +7,7 @@ from sync_pipelines.orchestration.triggers import trigger_sync
 
 
 def trigger(name: str, *, as_json: bool) -> None:
-    """Puts a run on the queue and shows its id.
-
-    Raises:
-        ConfigurationError: The code location that Dagster has loaded has no such sync.
-        RetryableError: Dagster's web server does not answer.
-    """
+    """Puts a run on the queue and shows its id."""
     dagster_run_id = trigger_sync(name)
     if as_json:
         show_json({"job": name, "dagster_run_id": dagster_run_id})

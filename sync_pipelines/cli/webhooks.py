@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import typer
 
-from sync_pipelines.cli.columns import Column, document, show_rows
+from sync_pipelines.cli.columns import Column, document, show_list
 from sync_pipelines.cli.formats import local_time
-from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
+from sync_pipelines.cli.output import show_facts, show_json, show_line
 from sync_pipelines.database.inbox import STATES, Delivery, Inbox
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.errors import ConfigurationError
@@ -40,11 +40,7 @@ _COLUMNS: Sequence[Column[Delivery]] = (
 
 
 def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: int, as_json: bool) -> None:
-    """Shows the newest deliveries, of one sync job or of all.
-
-    Raises:
-        ConfigurationError: There is neither a delivery nor a sync job of that name, or the state is none.
-    """
+    """Shows the newest deliveries, of one sync job or of all."""
     if (name is None) != every:
         raise ConfigurationError("give the name of a sync job, or --all for those of all of them")
     if state is not None and state not in STATES:
@@ -53,20 +49,12 @@ def list_deliveries(name: str | None, *, every: bool, state: str | None, limit: 
         deliveries = inbox.newest(name, state, limit)
     if not deliveries and name is not None:
         find_job(name)
-    if as_json:
-        show_json({"deliveries": [document(_COLUMNS, delivery) for delivery in deliveries]})
-    elif deliveries:
-        show_rows(_COLUMNS, deliveries)
-    else:
-        remark(f"no {f'{state} ' if state else ''}deliveries{f' of {name}' if name else ''}")
+    none = f"no {f'{state} ' if state else ''}deliveries{f' of {name}' if name else ''}"
+    show_list("deliveries", _COLUMNS, deliveries, if_none=none, as_json=as_json)
 
 
 def show_delivery(number: int, *, as_json: bool) -> None:
-    """Shows one delivery.
-
-    Raises:
-        ConfigurationError: There is none of that number.
-    """
+    """Shows one delivery."""
     with _inbox() as inbox:
         delivery = inbox.show(number) if abs(number) <= _LARGEST_ID else None
     if delivery is None:
@@ -82,11 +70,7 @@ def show_delivery(number: int, *, as_json: bool) -> None:
 
 
 def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None:
-    """Has deliveries wait again.
-
-    Raises:
-        ConfigurationError: Nothing was named, or what is named is not there.
-    """
+    """Has deliveries wait again."""
     if bool(numbers) == (failed is not None):
         raise ConfigurationError("give the numbers of deliveries, or --failed NAME for all of a sync job that failed")
     with _inbox() as inbox:
@@ -101,11 +85,7 @@ def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None
 
 
 def drop(numbers: Sequence[int], *, sure: bool, as_json: bool) -> None:
-    """Removes deliveries, after asking.
-
-    Raises:
-        ConfigurationError: One of them is not there.
-    """
+    """Removes deliveries, after asking."""
     with _inbox() as inbox:
         _require(inbox, numbers)
         if not sure:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sync_pipelines.cli.options import Debug, Json
+from sync_pipelines.cli.options import Debug, HowMany, Json
 from sync_pipelines.cli.program import Command
 from sync_pipelines.errors import ConfigurationError
 
@@ -21,8 +21,6 @@ webhooks_app = typer.Typer(
 )
 
 command = partial(webhooks_app.command, cls=Command)
-
-Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="Numbers of deliveries, as `list` shows them.")]
 
 
 @command("serve")
@@ -48,7 +46,7 @@ def _list(
     *,
     every: Annotated[bool, typer.Option("--all", help="Those of all sync jobs.")] = False,
     state: Annotated[str | None, typer.Option(help="Only those that are waiting, applied or failed.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    limit: HowMany = 20,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -89,7 +87,7 @@ def _replay(
 
 @command("drop")
 def _drop(
-    ids: Ids,
+    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Numbers of deliveries, as `list` shows them.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,

@@ -6,7 +6,7 @@ from sync_pipelines.delivery.apply_or_store import apply_or_store
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.settings.model import Settings, load_settings
-from sync_pipelines.webhooks.application import WebhookApp, build_app
+from sync_pipelines.webhooks.application import WebhookApp
 from sync_pipelines.webhooks.inline import Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import Hook, hooks_of
@@ -30,7 +30,7 @@ def webhook_app(*, settings: Settings | None = None, report: Report | None = Non
     """
     settings = settings or load_settings()
     access = LedgerAccess(settings.ledger_database_url())
-    return build_app(served_hooks(settings), access, apply_or_store(access), report)
+    return WebhookApp(served_hooks(settings), access, apply_or_store(access), report)
 
 
 def served_hooks(settings: Settings) -> dict[str, Hook]:

@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, aclosing, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from typing import Any, TypeVar
 
@@ -167,8 +167,7 @@ async def _deliver_rest(send: MemoryObjectSendStream[list[T]], batch: list[T]) -
 async def _close(iterator: AsyncIterator[Any]) -> None:
     if inspect.isasyncgen(iterator):
         with anyio.CancelScope(shield=True):
-            async with aclosing(iterator):
-                pass
+            await iterator.aclose()
 
 
 async def _wait_for(value: Awaitable[T]) -> tuple[T | None, BaseException | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 
@@ -71,21 +71,13 @@ class Cause:
 
     def line(self) -> str:
         """Returns one line for logs and terminals."""
-        line = f"{self.count:,} x {self.exception_type}: {self.template}" if self.exception_type else (
-            f"{self.count:,} x {self.template}"
-        )  # fmt: skip
+        line = f"{self.count:,} x {f'{self.exception_type}: ' if self.exception_type else ''}{self.template}"
         line += f" (e.g. {', '.join(self.sample_ids)})" if self.sample_ids else ""
         return f"{line}; new since the last run" if self.is_new else line
 
 
 def template_of(exception_type: str, message: str, external_id: str | None = None) -> str:
-    """Returns what is left of an error's message without its values.
-
-    Args:
-        exception_type: Name of the exception's class.
-        message: The error's message.
-        external_id: The item's, which the message may name.
-    """
+    """Returns what is left of an error's message without its values, the item's external id among them."""
     text = " ".join(message[:_LOOKED_AT_CHARS].split())
     if external_id and external_id in text:
         text = _without_word(text, external_id)
@@ -180,23 +172,13 @@ def compared(now: Sequence[Cause], before: Iterable[Cause]) -> tuple[list[Cause]
     """Marks the causes of a run as far as they are new, and finds those of the run before that are gone.
 
     Where a run has more causes than are kept, nobody can say that one which is not among them is new or gone.
-
-    Args:
-        now: Of this run.
-        before: Of the run before.
     """
     earlier = {cause.fingerprint: cause for cause in before}
     known = {cause.fingerprint for cause in now}
     other = Cause("", OTHER, 0).fingerprint
     causes = [
-        Cause(
-            cause.exception_type,
-            cause.template,
-            cause.count,
-            cause.sample_ids,
-            is_new=cause.fingerprint not in earlier and other not in earlier and cause.fingerprint != other,
-        )
+        replace(cause, is_new=cause.fingerprint not in earlier and other not in earlier and cause.fingerprint != other)
         for cause in now
     ]
     gone = [] if other in known else [cause for key, cause in earlier.items() if key not in known and key != other]
-    return causes, [Cause(cause.exception_type, cause.template, cause.count, cause.sample_ids) for cause in gone]
+    return causes, [replace(cause, is_new=False) for cause in gone]

@@ -93,13 +93,10 @@ def _tagged_moment(value: datetime, _place: str) -> Any:
 
 
 def _tagged_sequence(value: Any, place: str) -> Any:
+    elements = [_tagged(element, place) for element in value]
     if hasattr(value, "_fields"):
-        return {
-            _TAG: "namedtuple",
-            "c": remember_class(type(value)),
-            "v": [_tagged(element, place) for element in value],
-        }
-    return {_TAG: "tuple", "v": [_tagged(element, place) for element in value]}
+        return {_TAG: "namedtuple", "c": remember_class(type(value)), "v": elements}
+    return {_TAG: "tuple", "v": elements}
 
 
 def _tagged_members(value: Iterable[Any], place: str) -> list[Any]:
@@ -122,11 +119,8 @@ def _tagged_other(value: Any, place: str) -> Any:
         return {_TAG: "model", "c": remember_class(kind), "v": fields, "s": _tagged(state, place)}
     if dataclasses.is_dataclass(kind):
         declared = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
-        return {
-            _TAG: "object",
-            "c": remember_class(kind),
-            "v": {**_tagged(declared, place), **_added(value, declared, place)},
-        }
+        attributes = {**_tagged(declared, place), **_added(value, declared, place)}
+        return {_TAG: "object", "c": remember_class(kind), "v": attributes}
     if hasattr(kind, "unicode_string"):
         return {_TAG: "text", "c": remember_class(kind), "v": str(value)}  # a URL of pydantic's
     if isinstance(value, ItemError):
@@ -180,10 +174,7 @@ _TAGGERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], Any]], ...] 
     (tuple, _tagged_sequence),
     (frozenset, lambda value, place: {_TAG: "frozenset", "v": _tagged_members(value, place)}),
     (set, lambda value, place: {_TAG: "set", "v": _tagged_members(value, place)}),
-    (
-        _BY_TEXT,
-        lambda value, _: {_TAG: "text", "c": remember_class(type(value)), "v": str(value)},
-    ),
+    (_BY_TEXT, lambda value, _: {_TAG: "text", "c": remember_class(type(value)), "v": str(value)}),
     ((list, deque), lambda value, place: [_tagged(each, place) for each in value]),
     (Mapping, lambda value, place: _tagged_dict(dict(value), place)),
 )
@@ -220,11 +211,9 @@ def _restore_object(kind: str, found_class: Any, tagged: dict[str, Any]) -> Any:
     value = tagged["v"]
     if kind == "enum":
         return found_class[value]
-    if kind == "flag":
-        return found_class(value)
     if kind == "namedtuple":
         return found_class._make(value)
-    if kind == "text":
+    if kind in {"flag", "text"}:
         return found_class(value)
     restored = object.__new__(found_class)
     if kind == "model":

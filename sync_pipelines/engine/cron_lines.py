@@ -71,10 +71,7 @@ def checked_cron_line(line: object) -> str:
 
 
 def _field_values(text: str, field: _Field, line: str) -> set[int]:
-    values: set[int] = set()
-    for part in text.split(","):
-        values.update(_part_values(part, field, line))
-    return values
+    return {value for part in text.split(",") for value in _part_values(part, field, line)}
 
 
 def _part_values(part: str, field: _Field, line: str) -> range:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
-from sync_pipelines.engine.declaration_checks import check_declaration, check_field_names
+from sync_pipelines.engine.declaration_checks import check_declaration
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
+from sync_pipelines.engine.keyword_fields import check_field_names
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhooks import Webhook
@@ -126,7 +127,7 @@ class SyncJob(Generic[Item, Local]):
 
         def __new__(cls, *args: object, **values: object) -> Self:
             """Turns a misspelt or missing field into an error that names it."""
-            check_field_names(cls, args, values)
+            check_field_names(cls, f"sync job {values.get('name', '?')!r}", args, values)
             return super().__new__(cls)
 
     def __copy__(self) -> Self:
@@ -173,3 +174,7 @@ class SyncJob(Generic[Item, Local]):
         if isinstance(self.get_version, str):
             return read_field(item, self.get_version)
         return self.get_version(item) if self.get_version is not None else None
+
+
+AnyJob = SyncJob[Any, Any]
+"""A sync job, whatever its items and local records are."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import keyword
 import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -59,16 +57,13 @@ def check_declaration(job: Unchecked) -> None:
     Raises:
         ConfigurationError: One is wrong; the message names job and field.
     """
-    for check in (
-        _check_name,
-        _check_callables,
-        _check_identity,
-        _check_target,
-        _check_pace,
-        _check_retry,
-        _check_deletes,
-    ):
-        check(job)
+    _check_name(job)
+    _check_callables(job)
+    _check_identity(job)
+    _check_target(job)
+    _check_pace(job)
+    _check_retry(job)
+    _check_deletes(job)
     _check_limits(job)
     _check_history(job)
     _check_presentation(job)
@@ -87,22 +82,6 @@ def _naming(job: Unchecked, name: str) -> Iterator[None]:
         yield
     except ConfigurationError as error:
         raise _wrong(job, name, str(error)) from error
-
-
-def check_field_names(cls: type, args: tuple[object, ...], values: Mapping[str, object]) -> None:
-    """Turns a misspelt or missing field into an error that names it."""
-    shown = values.get("name", "?")
-    if args:
-        raise ConfigurationError(f"sync job {shown!r}: SyncJob takes keyword arguments only: SyncJob(name=..., ...)")
-    known = [field.name for field in fields(cls)]
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
-            raise ConfigurationError(f"sync job {shown!r}: there is no field {name!r}; {hint}")
-    for name in ("name", "fetch_external"):
-        if name not in values:
-            raise ConfigurationError(f"sync job {shown!r}: the field {name!r} is missing")
 
 
 def _check_name(job: Unchecked) -> None:
@@ -148,13 +127,19 @@ def _check_target(job: Unchecked) -> None:
             raise _wrong(job, name, "is missing; give find_local, create and update, or a target such as SqlTable(...)")
 
 
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
 def _check_pace(job: Unchecked) -> None:
     at_a_time, limit = job.concurrency, job.max_calls_per_s
-    if not isinstance(at_a_time, int) or isinstance(at_a_time, bool) or not 1 <= at_a_time <= MAX_CONCURRENCY:
+    if not _is_whole(at_a_time, 1, MAX_CONCURRENCY):
         raise _wrong(job, "concurrency", f"{at_a_time!r} must be a whole number from 1 to {MAX_CONCURRENCY}")
-    if limit is None:
-        return
-    if not isinstance(limit, (int, float)) or isinstance(limit, bool) or not 0 < limit < math.inf:
+    if limit is not None and not _is_positive(limit):
         raise _wrong(job, "max_calls_per_s", f"{limit!r} must be a number above 0, or None for no limit")
 
 
@@ -164,20 +149,15 @@ def _check_retry(job: Unchecked) -> None:
         return
     if not isinstance(retry, Retry):
         raise _wrong(job, "retry", f"{retry!r} must be Retry(attempts=..., first_wait_s=...), or None for no retry")
-    if (
-        not isinstance(retry.attempts, int)
-        or isinstance(retry.attempts, bool)
-        or not 1 <= retry.attempts <= MAX_ATTEMPTS
-    ):
+    if not _is_whole(retry.attempts, 1, MAX_ATTEMPTS):
         raise _wrong(job, "retry", f"attempts={retry.attempts!r} must be a whole number from 1 to {MAX_ATTEMPTS}")
-    wait_s = retry.first_wait_s
-    if not isinstance(wait_s, (int, float)) or isinstance(wait_s, bool) or not 0 < wait_s < math.inf:
-        raise _wrong(job, "retry", f"first_wait_s={wait_s!r} must be a number of seconds above 0")
+    if not _is_positive(retry.first_wait_s):
+        raise _wrong(job, "retry", f"first_wait_s={retry.first_wait_s!r} must be a number of seconds above 0")
 
 
 def _check_delete_after(job: Unchecked) -> None:
     after = job.delete_after
-    if not isinstance(after, int) or isinstance(after, bool) or not 1 <= after <= MAX_DELETE_AFTER:
+    if not _is_whole(after, 1, MAX_DELETE_AFTER):
         raise _wrong(job, "delete_after", f"{after!r} must be a whole number from 1 to {MAX_DELETE_AFTER:,}")
     if after > 1 and job.deletes == "off":
         raise _wrong(job, "delete_after", f"{after} needs deletes='hard' or 'soft'; without, nothing is deleted")
@@ -237,12 +217,9 @@ def _tells_changes(job: Unchecked) -> bool:
 
 def _check_history(job: Unchecked) -> None:
     days = job.keep_history_days
-    if not isinstance(days, int) or isinstance(days, bool) or not 0 <= days <= MAX_HISTORY_DAYS:
-        raise _wrong(
-            job,
-            "keep_history_days",
-            f"{days!r} must be a whole number of days from 0, which records nothing, to {MAX_HISTORY_DAYS}",
-        )
+    if not _is_whole(days, 0, MAX_HISTORY_DAYS):
+        problem = f"{days!r} must be a whole number of days from 0, which records nothing, to {MAX_HISTORY_DAYS}"
+        raise _wrong(job, "keep_history_days", problem)
 
 
 def _is_key(key: object) -> bool:

@@ -52,7 +52,6 @@ def shown_text(name: str, value: Any, most_chars: int | None = _SHOWN_CHARS) -> 
     """Writes the value of a field on a line, for people.
 
     Args:
-        name: The field's name.
         most_chars: Longer ones are cut; None for all of it.
     """
     shown = shown_value(name, value)

@@ -19,9 +19,7 @@ def external_id_of(job: SyncJob[Any, Any], item: Any) -> str:
     """Returns the external id of an item as the source writes it; `TargetDriver.canonical_id` says it as the key does.
 
     Raises:
-        ItemError: The item has none.
         UnicodeEncodeError: It is no text that could be kept.
-        Exception: Whatever the job's function raises.
     """
     external_id = checked_external_id(resolve(job.identify(item)))
     external_id.encode("utf-8")

@@ -63,9 +63,6 @@ class Found:
     """Describes a diff, as far as guards look at it.
 
     Args:
-        fetched: Items of the fetch.
-        planned: What it wants created, updated and deleted.
-        unchanged: Items whose local record is up to date.
         existing: Local records that there are, without those created now; None if they were not listed.
         last_fetched: How many items the last good fetches had, newest first.
     """
@@ -79,12 +76,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Decides what of a diff is withheld, and why.
-
-    Args:
-        reasons: Why something is suspicious, a sentence each; empty if nothing is.
-        withheld: The actions that are not to be carried out.
-    """
+    """Says what of a diff is withheld, and why it is suspicious, a sentence each."""
 
     reasons: tuple[str, ...] = ()
     withheld: frozenset[Action] = frozenset()

@@ -64,16 +64,10 @@ class HistoryEvent:
 
 @dataclass(frozen=True, slots=True)
 class HistoryBlock:
-    """What was written of some records.
+    """What was written of some records: lines, compressed, and how many they are.
 
     Args:
-        id: No other block has it.
-        run_id: The run that wrote it.
-        at: When, aware.
-        first: The id of its first line, as JSON and cut.
-        last: That of its last line.
-        count: How many lines it has.
-        lines: The lines, compressed.
+        first: The id of its first line, as JSON and cut; `last` is that of its last line.
     """
 
     id: str
@@ -86,13 +80,7 @@ class HistoryBlock:
 
 
 def history_line(id_json: str, outcome: Outcome, changes: str) -> str:
-    """Writes one line.
-
-    Args:
-        id_json: The external id as JSON.
-        outcome: What was written.
-        changes: The fields as JSON; empty if they are not kept.
-    """
+    """Writes one line, of the external id and the fields as JSON; empty if the fields are not kept."""
     return f"{id_json}\t{_LETTERS[outcome]}\t{changes}"
 
 
@@ -102,13 +90,7 @@ def json_of_id(external_id: str) -> str:
 
 
 def blocks_of(lines: Iterable[str], run_id: str, at: datetime) -> Iterator[HistoryBlock]:
-    """Packs lines, each of another record, into blocks. Holds some 16 MB of them at a time.
-
-    Args:
-        lines: In any order.
-        run_id: The run that wrote what they say.
-        at: When.
-    """
+    """Packs lines, each of another record and in any order, into blocks. Holds some 16 MB of them at a time."""
     waiting: list[str] = []
     size = 0
     for line in lines:

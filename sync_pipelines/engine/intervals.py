@@ -45,7 +45,6 @@ class NotDue:
 
     Args:
         reason: For the operator; names the interval and the next run.
-        next_due_at: The next occasion, in UTC.
     """
 
     reason: str

@@ -11,11 +11,7 @@ _MISSING = object()
 
 
 def read_field(item: Any, name: str) -> Any:
-    """Returns the field of that name.
-
-    Args:
-        item: A mapping, or an object with attributes.
-        name: The field's name.
+    """Returns the field of that name, of a mapping or an object with attributes.
 
     Raises:
         ItemError: The item has no such field; the message names those it has.

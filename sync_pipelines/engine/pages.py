@@ -40,14 +40,12 @@ def stream_pages(
     last items out before its error is raised.
 
     Args:
-        fetch_external: The job's function.
         rows_of_frame: Makes items of a pandas DataFrame, which this room does not know.
         size: Says how many items a page has at most.
         elapsed_s: A clock that only goes forward, in seconds.
 
     Raises:
         ConfigurationError: What came back is neither items nor pages.
-        Exception: Whatever the source raises, unchanged.
     """
     page: list[Any] = []
     until_s = elapsed_s() + _LONGEST_PAGE_S

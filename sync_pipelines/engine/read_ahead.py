@@ -17,7 +17,6 @@ class Background(Generic[T]):
     """Hands values to a function that works in a thread of its own, one after the other.
 
     Args:
-        work: Called with each value.
         waiting: How many values may wait; then `put` waits.
     """
 
@@ -79,11 +78,7 @@ def ahead(values: Iterable[T], waiting: int = 1) -> Generator[T]:
     """Yields the values; the next ones are made in a thread meanwhile. Closing this ends the thread.
 
     Args:
-        values: Iterated over in a thread of its own.
         waiting: How many values may be ready before they are asked for.
-
-    Raises:
-        Exception: What the iteration raises.
     """
     ready: queue.Queue[tuple[Any, BaseException | None] | None] = queue.Queue(waiting)
     stop = threading.Event()

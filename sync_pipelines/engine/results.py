@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -100,10 +101,7 @@ class Counts:
     @staticmethod
     def of(outcomes: Iterable[Outcome]) -> Counts:
         """Counts outcomes."""
-        tally: dict[str, int] = {}
-        for outcome in outcomes:
-            tally[outcome.value] = tally.get(outcome.value, 0) + 1
-        return Counts(**tally)
+        return Counts(**Counter(outcome.value for outcome in outcomes))
 
 
 @dataclass(frozen=True, kw_only=True)

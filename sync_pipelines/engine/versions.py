@@ -15,11 +15,7 @@ _LONGEST = 90
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Which state of an item it is.
-
-    Args:
-        value: A number, or a moment in UTC.
-    """
+    """Which state of an item it is: a number, or a moment in UTC."""
 
     value: Decimal | datetime
 
@@ -70,11 +66,8 @@ def supersedes(version: Version | None, before: Version | None) -> bool:
     """Returns True if, of two states of one item, the one that came later counts: if it is not older.
 
     Nothing else decides which of several items of one id counts; but where a database compares,
-    `targets.staging.diff_sql.Planner.find_duplicates` decides the same.
-
-    Args:
-        version: That of the state that came later, None if it has none or none that can be read.
-        before: That of the state that came before.
+    `targets.staging.diff_sql.Planner.find_duplicates` decides the same. None stands for no version, or none that can
+    be read.
     """
     return before is None or (version is not None and not version.is_older_than(before))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from sync_pipelines.errors import ConfigurationError
 
@@ -37,16 +37,8 @@ class StandardWebhooks:
     """
 
     secrets: Secrets
-
-    @property
-    def title(self) -> str:
-        """The scheme in a word or two."""
-        return "Standard Webhooks"
-
-    @property
-    def secret_headers(self) -> tuple[str, ...]:
-        """Headers that are not kept."""
-        return ("webhook-signature", "svix-signature")
+    title: ClassVar = "Standard Webhooks"
+    secret_headers: ClassVar = ("webhook-signature", "svix-signature")
 
     @property
     def delivery_id(self) -> DeliveryId | None:
@@ -198,21 +190,9 @@ class BearerToken:
     """
 
     secrets: Secrets
-
-    @property
-    def title(self) -> str:
-        """The scheme in a word or two."""
-        return "bearer token"
-
-    @property
-    def secret_headers(self) -> tuple[str, ...]:
-        """Headers that are not kept."""
-        return ("authorization",)
-
-    @property
-    def delivery_id(self) -> DeliveryId | None:
-        """What names a delivery unless the webhook says otherwise."""
-        return None
+    title: ClassVar = "bearer token"
+    secret_headers: ClassVar = ("authorization",)
+    delivery_id: ClassVar = None
 
     def problems(self) -> list[str]:
         """Lists what is wrong with the declaration."""
@@ -226,20 +206,9 @@ class Unsigned:
     Together with `Refetch` nothing that is sent is believed but the id.
     """
 
-    @property
-    def title(self) -> str:
-        """The scheme in a word or two."""
-        return "unsigned"
-
-    @property
-    def secret_headers(self) -> tuple[str, ...]:
-        """Headers that are not kept."""
-        return ()
-
-    @property
-    def delivery_id(self) -> DeliveryId | None:
-        """What names a delivery unless the webhook says otherwise."""
-        return None
+    title: ClassVar = "unsigned"
+    secret_headers: ClassVar = ()
+    delivery_id: ClassVar = None
 
     def problems(self) -> list[str]:
         """Lists what is wrong with the declaration."""

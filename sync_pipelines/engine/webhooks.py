@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.changes import ChangeEvent, Upsert, as_change_event
+from sync_pipelines.engine.keyword_fields import check_field_names
 from sync_pipelines.engine.webhook_signatures import (
     DeliveryId,
     Signature,
@@ -80,7 +80,7 @@ class Webhook:
 
         def __new__(cls, *args: object, **values: object) -> Self:
             """Turns a misspelt field into an error that names it."""
-            _check_field_names(cls, args, values)
+            check_field_names(cls, "webhook", args, values)
             return super().__new__(cls)
 
     @property
@@ -108,11 +108,7 @@ def check_webhook(webhook: object) -> Webhook:
 
 
 def parse_event(webhook: Webhook, event: WebhookEvent) -> ChangeEvent:
-    """Decides what an event means.
-
-    Raises:
-        WebhookRejectedError: `parse` rejects it; or there is no `parse` and the body is no object.
-    """
+    """Decides what an event means."""
     return as_change_event(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
 
 
@@ -156,17 +152,6 @@ def _json_kind(value: Any) -> str:
     if value is None:
         return "null"
     return {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}.get(type(value), "value")
-
-
-def _check_field_names(cls: type, args: tuple[object, ...], values: Mapping[str, object]) -> None:
-    if args:
-        raise ConfigurationError("webhook: Webhook takes keyword arguments only: Webhook(signature=..., ...)")
-    known = [field.name for field in fields(cls)]
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
-            raise ConfigurationError(f"webhook: there is no field {name!r}; {hint}")
 
 
 def _problems_of_meaning(webhook: Webhook) -> list[str]:

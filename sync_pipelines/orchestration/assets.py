@@ -1,23 +1,13 @@
 """A graph-backed asset per sync, and the external asset it reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from dagster import (
-    AssetIn,
-    AssetKey,
-    AssetsDefinition,
-    AssetSpec,
-    ConfigMapping,
-    Nothing,
-    graph_asset,
-)
+from dagster import AssetIn, AssetKey, AssetsDefinition, AssetSpec, ConfigMapping, Nothing, graph_asset
 
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.keys import asset_key, source_key
 from sync_pipelines.orchestration.ops import SelectionConfig, build_apply_op, build_diff_op, build_fetch_op
-
-AnyJob = SyncJob[Any, Any]
 
 
 def build_asset(job: AnyJob) -> AssetsDefinition:
@@ -29,7 +19,8 @@ def build_asset(job: AnyJob) -> AssetsDefinition:
         description=job.description or f"The local records that the sync `{job.name}` keeps in step with their source.",
         ins={"source": AssetIn(source_key(job), dagster_type=Nothing)},
         config=ConfigMapping(
-            config_fn=_to_fetch, config_schema=SelectionConfig.to_config_schema().as_field().config_type
+            config_fn=lambda config: {"fetch": {"config": dict(config)}},
+            config_schema=SelectionConfig.to_config_schema().as_field().config_type,
         ),
         group_name=job.group,
         owners=list(job.owners) or None,
@@ -41,10 +32,6 @@ def build_asset(job: AnyJob) -> AssetsDefinition:
         return apply.alias("apply")(diff.alias("diff")(fetch.alias("fetch")(source)))
 
     return asset
-
-
-def _to_fetch(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"fetch": {"config": dict(config)}}
 
 
 def build_source_specs(jobs: Sequence[AnyJob]) -> list[AssetSpec]:

@@ -25,7 +25,6 @@ def build_definitions(
     """Returns each sync its asset, checks, jobs, schedule and sensors.
 
     Args:
-        sync_jobs: E.g. those that the registry finds.
         executor: Runs the ops. Any works, because they hand over by reference; on Dagster's default one, with a process
             per op, a run takes five times as long as in one process.
 

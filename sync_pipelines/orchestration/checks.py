@@ -8,7 +8,6 @@ from typing import Any
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckExecutionContext,
-    AssetCheckKey,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
@@ -20,19 +19,12 @@ from dagster import (
 from sync_pipelines.database.failure_rows import UNRESOLVED
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRY_RUN
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.keys import asset_key
-from sync_pipelines.orchestration.metadata import (
-    balance_metadata,
-    failed_metadata,
-    withheld_metadata,
-)
+from sync_pipelines.orchestration.metadata import Metadata, balance_metadata, failed_metadata, withheld_metadata
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.results import results_of_run
-
-AnyJob = SyncJob[Any, Any]
-Metadata = dict[str, MetadataValue]
 
 _LOOK_BACK = 100
 _FRESH = "is_fresh"
@@ -40,16 +32,7 @@ _FRESH = "is_fresh"
 
 @dataclass(frozen=True)
 class ResultCheck:
-    """A check on the results of a run.
-
-    Args:
-        name: Its name in Dagster.
-        description: What it looks at.
-        severity: How bad it is if it fails.
-        passes: Results -> whether it passes.
-        describe: Results -> what it found.
-        metadata: Results -> what it shows.
-    """
+    """A check on the results of a run."""
 
     name: str
     description: str
@@ -110,10 +93,9 @@ def build_checks(job: AnyJob) -> AssetChecksDefinition:
 
 def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None, left: int) -> AssetCheckResult:
     if results is None:
-        key = AssetCheckKey(asset_key(job), check.name)
-        description = "The sync has not run yet."
-        return AssetCheckResult(passed=True, asset_key=key.asset_key, check_name=key.name, description=description)
-    return AssetCheckResult(**_found(check, job, results, left))
+        not_yet = "The sync has not run yet."
+        return AssetCheckResult(passed=True, asset_key=asset_key(job), check_name=check.name, description=not_yet)
+    return AssetCheckResult(**_evaluate(check, job, results, left))
 
 
 def _looked_at(
@@ -137,10 +119,9 @@ def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults, left: int 
     """Evaluates the same check, to be reported where it is no step of the run: by a drain, or by a run that fails.
 
     Args:
-        results: What the run did.
         left: How many items have failed, in whatever run, and not succeeded since.
     """
-    return AssetCheckEvaluation(**_found(check, job, results, left))
+    return AssetCheckEvaluation(**_evaluate(check, job, results, left))
 
 
 def items_left(job: AnyJob, workspace: Workspace) -> int:
@@ -148,7 +129,7 @@ def items_left(job: AnyJob, workspace: Workspace) -> int:
     return workspace.failures.count(job.name, UNRESOLVED)
 
 
-def _found(check: ResultCheck, job: AnyJob, results: SyncResults, left: int) -> dict[str, Any]:
+def _evaluate(check: ResultCheck, job: AnyJob, results: SyncResults, left: int) -> dict[str, Any]:
     others = check is ITEMS_FAILED and left > results.error_count
     rest = f" {left:,} failed items are left in all: sync-pipelines failures {job.name}" if others else ""
     return {

@@ -2,21 +2,12 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from dagster import (
-    DefaultSensorStatus,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SensorResult,
-    SkipReason,
-)
+from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SensorResult, SkipReason
 
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.checks import freshness_evaluation
 from sync_pipelines.runner.context.workspace import open_workspace
-
-AnyJob = SyncJob[Any, Any]
 
 LOOK_EVERY_S = 60
 

@@ -19,12 +19,12 @@ from dagster import (
     op,
 )
 
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.checks import evaluations
 from sync_pipelines.orchestration.keys import asset_key
-from sync_pipelines.orchestration.metadata import drain_metadata
-from sync_pipelines.orchestration.ops import failing_clearly, op_name, tag_outcome
+from sync_pipelines.orchestration.metadata import Metadata, drain_metadata
+from sync_pipelines.orchestration.ops import SelectionConfig, failing_clearly, op_name, tag_outcome
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
@@ -32,7 +32,6 @@ from sync_pipelines.runner.changes.retry_failures import RetryRun
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 
-AnyJob = SyncJob[Any, Any]
 Items = TypeVar("Items", Drain, RetryRun)
 Event = AssetMaterialization | AssetCheckEvaluation | Output[None]
 
@@ -41,18 +40,12 @@ def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type
     """Builds the Dagster job that fetches, diffs and applies everything, and checks the result."""
     key = asset_key(sync_job)
     node = "__".join(key.path)
-    shown: dict[str, Any] = {
-        "limit": None,
-        "only": [],
-        "dry_run": False,
-        "apply_plan": None,
-        "reason": None,
-    }  # in the launchpad
+    in_launchpad = SelectionConfig().model_dump()
     return define_asset_job(
         name=sync_job.dagster_name,
         selection=AssetSelection.assets(key) | AssetSelection.checks_for_assets(key),
         description=f"Syncs {sync_job.name} whole: fetch, diff, apply. {sync_job.description}".strip(),
-        config={"ops": {node: {"config": shown}}},
+        config={"ops": {node: {"config": in_launchpad}}},
         tags=run_tags(sync_job, "full"),
     )
 
@@ -75,7 +68,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         def carry_out(run: Drain, workspace: Workspace) -> SyncResults:
             return run.run(DrainLimits(idle_wait_s=workspace.idle_wait_s))
 
-        yield from events_of(context, sync_job, Drain, carry_out, _drain_events)
+        yield from events_of(context, sync_job, Drain, carry_out, _metadata_of_drain)
 
     described = f"Applies the single items of {sync_job.name} that wait in the inbox. A sensor starts it."
     return job_of_one_op(drain, "drain", drain_job_name(sync_job), described, run_tags(sync_job, "drain"))
@@ -98,33 +91,31 @@ def events_of(
     sync_job: AnyJob,
     kind: type[Items],
     carry_out: Callable[[Items, Workspace], SyncResults],
-    report: Callable[[AnyJob, Items, Workspace], Iterator[Event]],
+    metadata_of: Callable[[AnyJob, Items, Workspace], Metadata | None],
 ) -> Iterator[Event]:
     """Carries out a run that applies single items.
 
     An op that fails must yield its events: Dagster drops those that it has only logged.
 
     Args:
-        kind: The kind of run.
-        carry_out: Run, workspace -> its results.
-        report: Sync job, run, workspace -> what is put into the history of the asset, also if the run breaks off.
+        metadata_of: Sync job, run, workspace -> what the history of the asset says of the run, also if it breaks off;
+            None if the run did nothing.
     """
     with failing_clearly(context), open_workspace() as workspace:
         run = kind(sync_job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
         try:
             results = carry_out(run, workspace)
         finally:  # what was applied before it broke off is in the asset's history too
-            yield from report(sync_job, run, workspace)
+            metadata = metadata_of(sync_job, run, workspace)
+            if run.results is not None and metadata is not None:
+                yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
+                yield from evaluations(sync_job, workspace, run.results)
     tag_outcome(context, results.outcome)
     yield Output(None)
 
 
-def _drain_events(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Iterator[Event]:
-    """Yields what a drain did, for the history of the asset; nothing if it did nothing."""
-    results = drained.results
-    if results is None or not drained.applied:
-        return
+def _metadata_of_drain(sync_job: AnyJob, drained: Drain, workspace: Workspace) -> Metadata | None:
+    if drained.results is None or not drained.applied:
+        return None
     [depth] = workspace.inbox.depths([sync_job.name])
-    metadata = drain_metadata(results, drained.applied, describe_target(sync_job), depth)
-    yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
-    yield from evaluations(sync_job, workspace, results)
+    return drain_metadata(drained.results, drained.applied, describe_target(sync_job), depth)

@@ -1,12 +1,8 @@
 """The keys of a sync's assets."""
 
-from typing import Any
-
 from dagster import AssetKey
 
-from sync_pipelines.engine.declaration import SyncJob
-
-AnyJob = SyncJob[Any, Any]
+from sync_pipelines.engine.declaration import AnyJob
 
 
 def asset_key(job: AnyJob) -> AssetKey:

@@ -2,12 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from dagster import (
-    MetadataValue,
-    TableColumn,
-    TableRecord,
-    TableSchema,
-)
+from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
 from sync_pipelines.database.inbox import Depth
 from sync_pipelines.engine.display import shown_text
@@ -17,16 +12,19 @@ from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.runner.changes.drain import Applied
 from sync_pipelines.runner.plans.plan_view import FieldRow, Plan, field_rows
 
+Metadata = dict[str, MetadataValue]
+
 ERRORS_SHOWN = 50
 CAUSES_SHOWN = 50
 APPLIED_SHOWN = 100
 ENTRIES_SHOWN = 50
 ROWS_SHOWN = 300
+_NUMBERS = frozenset({"items", "position"})
 
 
-def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
+def result_metadata(results: SyncResults, target: TargetDescription | None = None) -> Metadata:
     """Builds what an operator sees of a run on the asset's page: outcome, counts, times, errors, table."""
-    metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
+    metadata: Metadata = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {name: MetadataValue.int(count) for name, count in results.counts().items()}
     metadata["duration (s)"] = MetadataValue.float(round(results.duration_ms / 1000, 3))
     metadata |= {
@@ -43,17 +41,13 @@ def drain_metadata(
     applied: Sequence[Applied],
     target: TargetDescription | None = None,
     depth: Depth | None = None,
-) -> dict[str, MetadataValue]:
+) -> Metadata:
     """Builds what an operator sees of a drain, under names of its own: they would spoil the plots of full runs."""
-    metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
+    metadata: Metadata = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"single items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
-    records = [
-        TableRecord({"external id": item.external_id or "", "action": item.action, "message": item.message or ""})
-        for item in applied[:APPLIED_SHOWN]
-    ]
-    schema = _text_schema("external id", "action", "message")
+    rows = [(item.external_id or "", item.action, item.message or "") for item in applied[:APPLIED_SHOWN]]
     title = "deliveries" if len(applied) <= APPLIED_SHOWN else f"deliveries (first {APPLIED_SHOWN} of {len(applied)})"
-    metadata[title] = MetadataValue.table(records, schema)
+    metadata[title] = _table(("external id", "action", "message"), rows)
     if results.causes:
         metadata["errors by cause"] = causes_table(results)
     if depth is not None:
@@ -62,38 +56,24 @@ def drain_metadata(
     return metadata | target_metadata(target)
 
 
-def retry_metadata(results: SyncResults, target: TargetDescription | None = None) -> dict[str, MetadataValue]:
+def retry_metadata(results: SyncResults, target: TargetDescription | None = None) -> Metadata:
     """Builds what an operator sees of a retry, under names of its own, as of a drain."""
-    metadata: dict[str, MetadataValue] = {"outcome": MetadataValue.text(results.outcome)}
+    metadata: Metadata = {"outcome": MetadataValue.text(results.outcome)}
     metadata |= {f"retried items {name}": MetadataValue.int(count) for name, count in results.counts().items() if count}
     return metadata | _remarks(results) | {"more about it": more_about(results.run_id)} | target_metadata(target)
 
 
-def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, MetadataValue]:
-    """Builds what an operator sees of the plan of a dry run.
-
-    Args:
-        entries: Its first entries.
-    """
-    metadata: dict[str, MetadataValue] = {
-        f"to {action}": MetadataValue.int(count) for action, count in plan.counts.to_dict().items()
-    }
-    records = [
-        TableRecord(
-            {
-                "action": entry.action.value,
-                "external id": entry.external_id,
-                "field": row.name,
-                "old": "" if row.old is None else shown_text(row.name, row.old),
-                "new": "" if row.new is None else shown_text(row.name, row.new),
-            }
-        )
+def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> Metadata:
+    """Builds what an operator sees of the plan of a dry run, with its first entries."""
+    metadata: Metadata = {f"to {action}": MetadataValue.int(count) for action, count in plan.counts.to_dict().items()}
+    rows = [
+        (entry.action.value, entry.external_id, row.name, *_old_and_new(row))
         for entry in entries
         for row in field_rows(entry) or [FieldRow("", None, None)]
-    ][:ROWS_SHOWN]
+    ]
     writes = plan.counts.writes
     title = "changes" if writes <= ENTRIES_SHOWN else f"changes (first {ENTRIES_SHOWN} of {writes:,} records)"
-    metadata[title] = MetadataValue.table(records, _text_schema("action", "external id", "field", "old", "new"))
+    metadata[title] = _table(("action", "external id", "field", "old", "new"), rows[:ROWS_SHOWN])
     if plan.guarded:
         metadata["guards would withhold"] = MetadataValue.md("\n".join(f"- {reason}" for reason in plan.guarded))
     metadata["the whole plan"] = MetadataValue.text(f"sync-pipelines plan show {plan.id[:8]}")
@@ -105,9 +85,13 @@ def plan_metadata(plan: Plan, entries: Iterable[PlanEntry]) -> dict[str, Metadat
     return metadata
 
 
-def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
+def _old_and_new(row: FieldRow) -> tuple[str, ...]:
+    return tuple("" if value is None else shown_text(row.name, value) for value in (row.old, row.new))
+
+
+def _inbox_metadata(depth: Depth) -> Metadata:
     """Counts what is left in the inbox, and what was given up."""
-    metadata: dict[str, MetadataValue] = {
+    metadata: Metadata = {
         "inbox waiting": MetadataValue.int(depth.waiting),
         "inbox given up": MetadataValue.int(depth.failed),
     }
@@ -116,30 +100,23 @@ def _inbox_metadata(depth: Depth) -> dict[str, MetadataValue]:
     return metadata
 
 
-def failure_metadata(results: SyncResults | None) -> dict[str, MetadataValue]:
-    """Builds what is known of a run that failed as a whole."""
-    return {} if results is None else result_metadata(results)
-
-
-def balance_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+def balance_metadata(results: SyncResults) -> Metadata:
     """Builds what the check on the accounts shows."""
     counts = {name: MetadataValue.int(count) for name, count in results.counts().items()}
     return {**counts, "more about it": more_about(results.run_id)}
 
 
-def withheld_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+def withheld_metadata(results: SyncResults) -> Metadata:
     """Builds what the check on withheld changes shows."""
     if not results.guarded:
         return {}
-    metadata: dict[str, MetadataValue] = {
-        f"withheld {action}s": MetadataValue.int(count) for action, count in withheld_counts(results)
-    }
+    metadata: Metadata = {f"withheld {action}s": MetadataValue.int(count) for action, count in withheld_counts(results)}
     return metadata | {"to release it": MetadataValue.text(how_to_release(results))}
 
 
-def failed_metadata(results: SyncResults) -> dict[str, MetadataValue]:
+def failed_metadata(results: SyncResults) -> Metadata:
     """Builds what the check on failed items shows."""
-    metadata: dict[str, MetadataValue] = {
+    metadata: Metadata = {
         "failed": MetadataValue.int(results.error_count),
         "fetched": MetadataValue.int(results.fetched),
         "more about it": more_about(results.run_id),
@@ -156,44 +133,27 @@ def causes_table(results: SyncResults) -> MetadataValue:
     """Builds the table of errors by cause, and of the causes that are gone."""
     causes = [("new" if cause.is_new else "", cause) for cause in results.causes]
     causes += [("gone", cause) for cause in results.gone_causes]
-    records = [
-        TableRecord(
-            {
-                "items": cause.count,
-                "error": cause.exception_type,
-                "message": cause.template,
-                "e.g.": ", ".join(cause.sample_ids),
-                "since the last run": since,
-            }
-        )
+    rows = [
+        (cause.count, cause.exception_type, cause.template, ", ".join(cause.sample_ids), since)
         for since, cause in causes[:CAUSES_SHOWN]
     ]
-    texts = _text_schema("error", "message", "e.g.", "since the last run").columns
-    return MetadataValue.table(records, TableSchema([TableColumn("items", "int"), *texts]))
+    return _table(("items", "error", "message", "e.g.", "since the last run"), rows)
 
 
 def errors_table(results: SyncResults) -> MetadataValue:
     """Builds the table of the first errors."""
-    records = [
-        TableRecord(
-            {
-                "position": error.position,
-                "external id": error.external_id or "",
-                "error": error.exception_type,
-                "message": error.message,
-            }
-        )
+    rows = [
+        (error.position, error.external_id or "", error.exception_type, error.message)
         for error in results.errors[:ERRORS_SHOWN]
     ]
-    columns = [TableColumn("position", "int"), *_text_schema("external id", "error", "message").columns]
-    return MetadataValue.table(records, TableSchema(columns))
+    return _table(("position", "external id", "error", "message"), rows)
 
 
-def target_metadata(target: TargetDescription | None) -> dict[str, MetadataValue]:
+def target_metadata(target: TargetDescription | None) -> Metadata:
     """Builds table name, number of rows and columns, under the names that Dagster shows in their own places."""
     if target is None:
         return {}
-    metadata: dict[str, MetadataValue] = {"dagster/table_name": MetadataValue.text(target.table_name)}
+    metadata: Metadata = {"dagster/table_name": MetadataValue.text(target.table_name)}
     if target.row_count is not None:
         metadata["dagster/row_count"] = MetadataValue.int(target.row_count)
     if target.columns:
@@ -202,8 +162,8 @@ def target_metadata(target: TargetDescription | None) -> dict[str, MetadataValue
     return metadata
 
 
-def _remarks(results: SyncResults) -> dict[str, MetadataValue]:
-    remarks: dict[str, MetadataValue] = {}
+def _remarks(results: SyncResults) -> Metadata:
+    remarks: Metadata = {}
     if results.errors:
         shown = min(len(results.errors), ERRORS_SHOWN)
         title = "errors" if shown == results.error_count else f"errors (first {shown} of {results.error_count})"
@@ -237,5 +197,6 @@ def how_to_release(results: SyncResults) -> str:
     )
 
 
-def _text_schema(*names: str) -> TableSchema:
-    return TableSchema([TableColumn(name, "string") for name in names])
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> MetadataValue:
+    schema = TableSchema([TableColumn(name, "int" if name in _NUMBERS else "string") for name in columns])
+    return MetadataValue.table([TableRecord(dict(zip(columns, row, strict=True))) for row in rows], schema)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dagster import (
     AssetCheckEvaluation,
@@ -22,7 +22,7 @@ from dagster import (
 from pydantic import Field
 
 from sync_pipelines.database.tables import FULL
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import described, message_of, redact, trace_of
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
@@ -30,7 +30,6 @@ from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
 from sync_pipelines.orchestration.keys import source_key
 from sync_pipelines.orchestration.metadata import (
     ENTRIES_SHOWN,
-    failure_metadata,
     more_about,
     plan_metadata,
     result_metadata,
@@ -44,7 +43,6 @@ from sync_pipelines.runner.runs.apply_plan import PlanRun
 from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 
-AnyJob = SyncJob[Any, Any]
 AnyRun = TypeVar("AnyRun", bound=SyncRun)
 
 
@@ -65,8 +63,7 @@ class SelectionConfig(Config):
         default=False, description="Fetch and compare, write nothing to the target, keep the plan to look at and apply."
     )
     apply_plan: str | None = Field(
-        default=None,
-        description="Fetch nothing: apply exactly this plan of a dry run, or of what guards withhold.",
+        default=None, description="Fetch nothing: apply exactly this plan of a dry run, or of what guards withhold."
     )
     reason: str | None = Field(default=None, description="Why apply_plan is right; needed for what guards withhold.")
 
@@ -210,8 +207,9 @@ def failing_clearly(context: OpExecutionContext) -> Iterator[None]:
         tag_outcome(context, "failed")
         context.log.debug(trace_of(error))
         results = error.results if isinstance(error, RunError) else None
+        metadata = result_metadata(results) if results is not None else {}
         # without the cause: Dagster would store its text, which may hold secrets, as it is
-        raise Failure(_failure_text(error), metadata=dict(failure_metadata(results)), allow_retries=False) from None
+        raise Failure(_failure_text(error), metadata=dict(metadata), allow_retries=False) from None
 
 
 def _failure_text(error: Exception) -> str:

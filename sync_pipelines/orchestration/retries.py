@@ -1,10 +1,8 @@
 """A Dagster job per sync that tries failed items again, and the sensor that starts it when some are due."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from dagster import (
-    AssetMaterialization,
     Config,
     DefaultSensorStatus,
     JobDefinition,
@@ -19,20 +17,16 @@ from dagster import (
 )
 from pydantic import Field
 
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.orchestration.checks import evaluations
 from sync_pipelines.orchestration.jobs import Event, events_of, job_of_one_op
-from sync_pipelines.orchestration.keys import asset_key
-from sync_pipelines.orchestration.metadata import retry_metadata
+from sync_pipelines.orchestration.metadata import Metadata, retry_metadata
 from sync_pipelines.orchestration.ops import op_name
 from sync_pipelines.orchestration.sensors import has_just_failed, is_under_way
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.retry_failures import RetryRun, what_is_due
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
-
-AnyJob = SyncJob[Any, Any]
 
 LOOK_EVERY_S = 30
 
@@ -64,20 +58,16 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         def carry_out(run: RetryRun, _workspace: Workspace) -> SyncResults:
             return run.run(config.only, everything=config.everything)
 
-        yield from events_of(context, sync_job, RetryRun, carry_out, _retry_events)
+        yield from events_of(context, sync_job, RetryRun, carry_out, _metadata_of_retry)
 
     described = f"Tries the failed items of {sync_job.name} again that are due. A sensor starts it."
     return job_of_one_op(retry, "retry", retry_job_name(sync_job), described, run_tags(sync_job, "retry"))
 
 
-def _retry_events(sync_job: AnyJob, run: RetryRun, workspace: Workspace) -> Iterator[Event]:
-    """Yields what a retry did, for the history of the asset; nothing if it tried nothing."""
-    results = run.results
-    if results is None or not results.fetched:
-        return
-    metadata = retry_metadata(results, describe_target(sync_job))
-    yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
-    yield from evaluations(sync_job, workspace, results)
+def _metadata_of_retry(sync_job: AnyJob, run: RetryRun, _workspace: Workspace) -> Metadata | None:
+    if run.results is None or not run.results.fetched:
+        return None
+    return retry_metadata(run.results, describe_target(sync_job))
 
 
 def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:

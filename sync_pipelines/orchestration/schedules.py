@@ -16,11 +16,9 @@ from dagster import (
     SkipReason,
 )
 
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.intervals import Due, Interval
 from sync_pipelines.orchestration.tags import DUE_TAG, run_tags
-
-AnyJob = SyncJob[Any, Any]
 
 _SCHEDULE_TAG = "dagster/schedule_name"  # Dagster's own, on every run that a schedule starts
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 from dagster import (
     DagsterInstance,
@@ -15,13 +14,11 @@ from dagster import (
     SkipReason,
 )
 
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.jobs import drain_job_name
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.changes.drain import DrainLimits
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
-
-AnyJob = SyncJob[Any, Any]
 
 LOOK_EVERY_S = 5
 _GIVEN_UP_AFTER = timedelta(seconds=DrainLimits().longest_s + 300)

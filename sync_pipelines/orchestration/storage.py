@@ -29,20 +29,13 @@ class SyncPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """Builds the storage when a process opens Dagster's instance.
-
-        Raises:
-            ConfigurationError: The settings name no PostgreSQL.
-        """
+        """Builds the storage when a process opens Dagster's instance."""
         del config_value
         return cls(dagster_database_url(load_settings()), inst_data=inst_data)
 
 
 def dagster_database_url(settings: Settings) -> str:
     """Returns the URL of the ledger's database with Dagster's driver, password included.
-
-    Args:
-        settings: Say where the ledger is.
 
     Raises:
         ConfigurationError: The ledger is not on PostgreSQL.

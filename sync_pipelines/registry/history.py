@@ -69,14 +69,7 @@ def _canonical(job: SyncJob[Any, Any] | None, external_id: str) -> list[str]:
 
 
 def events_of_record(history: History, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryEvent]:
-    """What happened to a record, newest first.
-
-    Args:
-        history: That of the ledger.
-        job: The sync job's name.
-        external_ids: The record's id, as the target and as the source write it.
-        limit: How many events at most.
-    """
+    """Returns what happened to a record, newest first, by its id as the target and as the source write it."""
     found: list[HistoryEvent] = []
     for external_id in external_ids:
         found += map(_event, history.written(job, external_id, limit))

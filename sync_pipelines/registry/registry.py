@@ -7,15 +7,12 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
 
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob, SyncJob
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.model import load_settings
-
-AnyJob = SyncJob[Any, Any]
 
 
 class Registry:

@@ -22,93 +22,46 @@ _LOCAL = frozenset({"", "file", "local"})
 class Settings(BaseSettings):
     """The settings of one process. Every field is the environment variable `SYNC_PIPELINES_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="SYNC_PIPELINES_", frozen=True, extra="ignore", populate_by_name=True)
-
-    data_dir: Path = Field(
-        default=Path(".sync_pipelines"),
-        description="Folder of snapshots, plans and the embedded databases; relative to the current directory.",
-    )
-    database_url: SecretStr | None = Field(
-        default=None,
-        description="Where local records live unless a job says otherwise. Default: `local.sqlite` in the data folder.",
-    )
-    ledger_url: SecretStr | None = Field(
-        default=None,
-        description="Where the ledger lives. Default: the PostgreSQL of `database_url` in a schema of its own, "
-        "else `ledger.sqlite` in the data folder.",
-    )
-    jobs: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("sync_pipelines.jobs",),
-        description="Packages whose files are sync jobs, separated by commas.",
-    )
-    dagster_url: str = Field(
-        default="http://127.0.0.1:3000",
-        description="Where the Dagster webserver answers; `trigger_sync` sends runs there.",
-    )
-    lease_s: float = Field(
-        default=60,
-        gt=0,
-        description="Seconds after which a run that died or stalled no longer keeps others of its sync from starting.",
-    )
-    wait_s: float = Field(
-        default=900,
-        ge=0,
-        description="Seconds that a run started by Dagster waits at most for another run of the same sync.",
-    )
-    idle_wait_s: float = Field(
-        default=5,
-        ge=0,
-        le=60,
-        validation_alias=AliasChoices(_IDLE_WAIT, _IDLE_WAIT_BEFORE),
-        description="Seconds that a drain waits for late arrivals once the inbox is empty. Earlier name: `linger_s`.",
-    )
-    delivery_attempts: int = Field(
-        default=6,
-        ge=1,
-        le=20,
-        description="How often a single item (a webhook's, or of `trigger_item`) that fails is tried before it is "
-        "given up.",
-    )
-    delivery_first_wait_s: float = Field(
-        default=10,
-        gt=0,
-        description="Seconds until such an item is tried for the second time; each further wait is four times as long, "
-        "six hours at most.",
-    )
-    snapshot_url: str | None = Field(
-        default=None,
-        description="Where snapshots and plans lie, if not in the data folder: a folder, or an object store such as "
-        "`s3://bucket/sync` (with fsspec's package for it installed).",
-    )
-    work_schema: str = Field(
-        default="sync_pipelines_work",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
-        description="Schema of the staging tables of a run in the PostgreSQL of its target; made when it is missing. "
-        "Where the role may not, temporary tables serve.",
-    )
-    keep_snapshots_days: float = Field(
-        default=7,
-        gt=0,
-        description="Days after which files of past runs are removed; until then a run can be re-executed.",
+    model_config = SettingsConfigDict(
+        env_prefix="SYNC_PIPELINES_", frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
     )
 
-    keep_plans_days: float | None = Field(
-        default=None,
-        gt=0,
-        description="Days after which the plan of a dry run expires. Default: as long as files of past runs are kept.",
-    )
-
-    keep_runs_days: float = Field(
-        default=365,
-        gt=0,
-        description="Days after which the ledger forgets a run with its errors. The newest run of each sync stays.",
-    )
-
-    keep_deliveries_days: float = Field(
-        default=30,
-        gt=0,
-        description="Days after which a delivery that was applied, or has failed for good, is removed from the inbox.",
-    )
+    data_dir: Path = Path(".sync_pipelines")
+    """Folder of snapshots, plans and the embedded databases; relative to the current directory."""
+    database_url: SecretStr | None = None
+    """Where local records live unless a job says otherwise. Default: `local.sqlite` in the data folder."""
+    ledger_url: SecretStr | None = None
+    """Where the ledger lives. Default: the PostgreSQL of `database_url` in a schema of its own, else `ledger.sqlite` in
+    the data folder."""
+    jobs: Annotated[tuple[str, ...], NoDecode] = ("sync_pipelines.jobs",)
+    """Packages whose files are sync jobs, separated by commas."""
+    dagster_url: str = "http://127.0.0.1:3000"
+    """Where the Dagster webserver answers; `trigger_sync` sends runs there."""
+    lease_s: float = Field(default=60, gt=0)
+    """Seconds after which a run that died or stalled no longer keeps others of its sync from starting."""
+    wait_s: float = Field(default=900, ge=0)
+    """Seconds that a run started by Dagster waits at most for another run of the same sync."""
+    idle_wait_s: float = Field(default=5, ge=0, le=60, validation_alias=AliasChoices(_IDLE_WAIT, _IDLE_WAIT_BEFORE))
+    """Seconds that a drain waits for late arrivals once the inbox is empty. Earlier name: `linger_s`."""
+    delivery_attempts: int = Field(default=6, ge=1, le=20)
+    """How often a single item (a webhook's, or of `trigger_item`) that fails is tried before it is given up."""
+    delivery_first_wait_s: float = Field(default=10, gt=0)
+    """Seconds until such an item is tried for the second time; each further wait is four times as long, six hours at
+    most."""
+    snapshot_url: str | None = None
+    """Where snapshots and plans lie, if not in the data folder: a folder, or an object store such as `s3://bucket/sync`
+    (with fsspec's package for it installed)."""
+    work_schema: str = Field(default="sync_pipelines_work", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
+    """Schema of the staging tables of a run in the PostgreSQL of its target; made when it is missing. Where the role
+    may not, temporary tables serve."""
+    keep_snapshots_days: float = Field(default=7, gt=0)
+    """Days after which files of past runs are removed; until then a run can be re-executed."""
+    keep_plans_days: float | None = Field(default=None, gt=0)
+    """Days after which the plan of a dry run expires. Default: as long as files of past runs are kept."""
+    keep_runs_days: float = Field(default=365, gt=0)
+    """Days after which the ledger forgets a run with its errors. The newest run of each sync stays."""
+    keep_deliveries_days: float = Field(default=30, gt=0)
+    """Days after which a delivery that was applied, or has failed for good, is removed from the inbox."""
 
     @model_validator(mode="before")
     @classmethod

@@ -19,7 +19,6 @@ def check_secret(secret: object, used_for: str) -> None:
     """Checks the form of a declared secret without reading the environment.
 
     Args:
-        secret: What the declaration has.
         used_for: Where the secret was given, e.g. `"BearerAuth(token=...)"`.
 
     Raises:
@@ -36,10 +35,6 @@ def check_secret(secret: object, used_for: str) -> None:
 
 def read_secret(secret: Secret, used_for: str) -> SecretStr:
     """Returns the secret. Line breaks at its end, which files mounted as secrets often have, do not belong to it.
-
-    Args:
-        secret: The name of an environment variable, or the secret itself.
-        used_for: Where the secret was given, for the message.
 
     Raises:
         ConfigurationError: The variable is not set or empty; the message names it.

@@ -37,7 +37,6 @@ class Kind:
     """One kind of column.
 
     Args:
-        name: What the file's metadata call it.
         arrow: How the file keeps it.
         types: The exact Python types it holds; None fits everywhere. Empty for the kind that holds any value.
         fits: Says whether values of these types fit, where the types alone don't decide.
@@ -53,31 +52,18 @@ class Kind:
     restore: Callable[[Any], Any] = _unchanged
 
     def holds(self, types: set[type], values: Sequence[Any]) -> bool:
-        """True if a column of this kind can keep all these values.
-
-        Args:
-            types: The exact types of the values, without that of None.
-        """
+        """True if a column of this kind can keep all these values."""
         return types <= self.types and (not types or self.fits(values))
 
     def to_arrow(self, values: Sequence[Any]) -> pa.Array:
-        """Makes the column.
-
-        Raises:
-            UnicodeEncodeError: A text holds a lone surrogate.
-            ItemError: A value can't be kept; only where the kind holds any value.
-        """
+        """Makes the column."""
         if self.keep is not _unchanged:
             keep = self.keep
             values = [None if value is None else keep(value) for value in values]
         return pa.array(values, self.arrow)
 
     def from_arrow(self, column: pa.Array | pa.ChunkedArray) -> list[Any]:
-        """Returns the values of a column as they were; `Unreadable` in the place of one that can't be made again.
-
-        Raises:
-            ConfigurationError: The class of a value can't be imported here.
-        """
+        """Returns the values of a column as they were; `Unreadable` in the place of one that can't be made again."""
         values: list[Any] = column.to_pylist()
         if self.restore is _unchanged:
             return values
@@ -101,14 +87,6 @@ def _are_int64(values: Sequence[Any]) -> bool:
     return bool(min(known) >= INT64_MIN and max(known) <= INT64_MAX)
 
 
-def _are_in_utc(values: Sequence[Any]) -> bool:
-    return _zones(values) == {UTC}
-
-
-def _are_naive(values: Sequence[Any]) -> bool:
-    return _zones(values) == {None}
-
-
 def _zones(values: Sequence[Any]) -> set[tzinfo | None]:
     """Returns the time zones; none if one has no hash, as dateutil's: then it is not one of Python's own."""
     try:
@@ -129,9 +107,9 @@ FLOAT = Kind("float", pa.float64(), frozenset({float}))
 NUMBER = Kind("number", pa.string(), frozenset({int, float}), keep=repr, restore=_number)
 BOOL = Kind("bool", pa.bool_(), frozenset({bool}))
 DECIMAL = Kind("decimal", pa.string(), frozenset({Decimal}), keep=str, restore=Decimal)
-UTC_MOMENT = Kind("utc", pa.timestamp("us", "UTC"), frozenset({datetime}), fits=_are_in_utc,
+UTC_MOMENT = Kind("utc", pa.timestamp("us", "UTC"), frozenset({datetime}), fits=lambda values: _zones(values) == {UTC},
                   restore=lambda value: value.replace(tzinfo=UTC))  # fmt: skip
-NAIVE_MOMENT = Kind("naive", pa.timestamp("us"), frozenset({datetime}), fits=_are_naive)
+NAIVE_MOMENT = Kind("naive", pa.timestamp("us"), frozenset({datetime}), fits=lambda values: _zones(values) == {None})
 MOMENT = Kind(
     "moment", pa.string(), frozenset({datetime}), keep=datetime.isoformat, restore=datetime.fromisoformat
 )  # of any zone, as its offset

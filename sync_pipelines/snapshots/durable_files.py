@@ -49,20 +49,12 @@ def missing_file(path: UPath) -> RunError:
 
 
 def make_folder(folder: UPath) -> None:
-    """Makes a folder in the snapshot store.
-
-    Raises:
-        ConfigurationError: It can't be made.
-    """
+    """Makes a folder in the snapshot store."""
     _make(folder, f"snapshot folder {folder}", "SYNC_PIPELINES_DATA_DIR and SYNC_PIPELINES_SNAPSHOT_URL")
 
 
 def make_work_folder(folder: Path) -> None:
-    """Makes the local folder of a run's working files.
-
-    Raises:
-        ConfigurationError: It can't be made.
-    """
+    """Makes the local folder of a run's working files."""
     _make(folder, f"folder {folder} of working files", "SYNC_PIPELINES_DATA_DIR")
 
 

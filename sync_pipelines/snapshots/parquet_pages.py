@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
@@ -20,12 +19,7 @@ Row = tuple[Any, ...]
 
 
 class PageWriter:
-    """Writes pages of rows to a Parquet file that appears under its name only when it is complete.
-
-    Args:
-        path: Where the file is to be.
-        schema: Its columns.
-    """
+    """Writes pages of rows to a Parquet file that appears under its name only when it is complete."""
 
     def __init__(self, path: UPath, schema: pa.Schema) -> None:
         self.path = path
@@ -93,9 +87,7 @@ class PageWriter:
             raise RunError(f"{self.path.name} is not open")
         return self._writer
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Removes what was not finished, whatever state it is in; the error that led here is the one to report."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
@@ -105,11 +97,7 @@ class PageWriter:
 
 
 def read_pages(path: UPath, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
-    """Yields the pages of a complete file, each a list of rows, one page in memory at a time.
-
-    Raises:
-        RunError: The file is not there (any more).
-    """
+    """Yields the pages of a complete file, each a list of rows, one page in memory at a time."""
     with open_parquet(path) as file:
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, columns=list(columns) if columns else None)
@@ -117,11 +105,7 @@ def read_pages(path: UPath, columns: Sequence[str] | None = None) -> Iterator[li
 
 
 def read_summary(path: UPath) -> dict[str, Any]:
-    """Returns the summary that the file was finished with.
-
-    Raises:
-        RunError: The file is not there (any more).
-    """
+    """Returns the summary that the file was finished with."""
     with open_parquet(path) as file:
         return summary_of(file)
 

@@ -43,7 +43,6 @@ class FetchedPage:
     """Items as they come from the source.
 
     Args:
-        positions: Their places in the fetch.
         external_ids: Their ids, None where they can't be read.
         items: The items; what stands at the places of failed ones is ignored.
         errors: Place in the page -> why the item failed already.
@@ -77,11 +76,7 @@ class SnapshotRow:
 
 
 class SnapshotWriter:
-    """Writes a snapshot page by page; Parquet is written in a thread beside the one that fetches.
-
-    Args:
-        folder: The folder of the run.
-    """
+    """Writes a snapshot page by page; Parquet is written in a thread beside the one that fetches."""
 
     def __init__(self, folder: UPath) -> None:
         self.rows = 0
@@ -93,11 +88,7 @@ class SnapshotWriter:
         self._page_size = _FIRST_PAGE
 
     def page_size(self, most: int | None = None) -> int:
-        """Returns how many items the next page should have, so that a page of large items does not take much memory.
-
-        Args:
-            most: No more than so many.
-        """
+        """Returns how many items the next page should have, `most` at most: large items must not take much memory."""
         return self._page_size if most is None else min(self._page_size, most)
 
     def __enter__(self) -> Self:
@@ -260,7 +251,6 @@ class SnapshotPage:
     """A page of a snapshot in columns.
 
     Args:
-        schema: Kinds and shapes of the part that it is in.
         table: The columns `position`, `external_id`, `shape`, `item`, `exception_type`, `message`, and one per field.
     """
 
@@ -281,11 +271,7 @@ class SnapshotPage:
         return ids
 
     def rows(self) -> list[SnapshotRow]:
-        """Returns the items, each built again; one that can't be has the reason in its place.
-
-        Raises:
-            ConfigurationError: The class of an item can't be imported here.
-        """
+        """Returns the items, each built again; one that can't be has the reason in its place."""
         names = ("position", "external_id", "item", "exception_type", "message")
         columns = [self.table.column(name).to_pylist() for name in names]
         typed = items_of(self.schema, self.table)
@@ -322,11 +308,7 @@ def _row(position: int, external_id: str | None, item: Any, *, is_text: bool) ->
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot to read.
-
-    Args:
-        folder: The folder of the run.
-    """
+    """A snapshot to read."""
 
     folder: UPath
 
@@ -335,11 +317,7 @@ class Snapshot:
         return bool((self.folder / _MANIFEST).exists())
 
     def summary(self) -> dict[str, Any]:
-        """Returns the summary that the snapshot was finished with.
-
-        Raises:
-            RunError: The snapshot is not there (any more), or not complete.
-        """
+        """Returns the summary that the snapshot was finished with."""
         return read_json(self.folder / _MANIFEST)
 
     def pages(self, fields: bool = True) -> Generator[SnapshotPage]:  # noqa: FBT001, FBT002 - reads as a sentence
@@ -347,9 +325,6 @@ class Snapshot:
 
         Args:
             fields: False to leave the items' fields and JSON out.
-
-        Raises:
-            RunError: The snapshot is not there (any more), or not complete.
         """
         for name in self.summary()["parts"]:
             with open_parquet(self.folder / name) as file:

@@ -43,7 +43,6 @@ class RunFiles:
     """The files of one run.
 
     Args:
-        folder: In the snapshot store.
         work: A folder of this machine for working files, which may go at any time between the steps.
         prefix: What the names of plan and findings begin with.
     """
@@ -69,11 +68,7 @@ class RunFiles:
 
     @contextmanager
     def working_file(self, name: str) -> Iterator[Path]:
-        """Opens a path for a working file, which is removed at the end.
-
-        Raises:
-            ConfigurationError: Its folder can't be made.
-        """
+        """Opens a path for a working file, which is removed at the end."""
         make_work_folder(self.work)
         path = self.work / name
         try:
@@ -110,11 +105,7 @@ class SnapshotStore:
         return RunFiles(self.root / run_id, self.work / run_id)
 
     def try_out(self) -> None:
-        """Writes a small file, and removes it again.
-
-        Raises:
-            ConfigurationError: There can be no folder for it.
-        """
+        """Writes a small file, and removes it again."""
         folder = self.root / f"tried-{uuid.uuid4()}"
         try:
             write_json(folder / "tried.json", {})
@@ -126,7 +117,6 @@ class SnapshotStore:
         """Removes the files of runs last touched before that time (seconds since 1970), and returns how many runs.
 
         Args:
-            oldest_at_s: That time.
             keep: Runs whose files stay, however old.
         """
         old = 0

@@ -179,12 +179,7 @@ def widened(known: Mapping[str, Kind], columns: Mapping[str, Sequence[Any]]) -> 
 
 
 def items_of(schema: PartSchema, table: pa.Table) -> list[Any]:
-    """Builds the items of rows again that have typed fields; None for rows without.
-
-    Args:
-        schema: The part's schema.
-        table: Rows with the column `shape` and the typed columns.
-    """
+    """Builds the items of rows again that have typed fields; None for rows without."""
     shapes = table.column("shape").to_pylist()
     needed = [schema.shapes[number] for number in set(shapes) if number is not None]
     names = {name for shape in needed if not needs_json(shape) for name in shape.fields}

@@ -118,7 +118,7 @@ class _CsvFile:
     page_size: int
 
     def __call__(self) -> Iterator[Page]:
-        with _reading(self.path), self.path.open(encoding=self.encoding, newline="") as file:
+        with reading(self.path), self.path.open(encoding=self.encoding, newline="") as file:
             reader = csv.reader(
                 file,
                 delimiter=self.delimiter,
@@ -135,16 +135,13 @@ class _CsvFile:
         names = next(records, None)
         if names is None:
             raise FetchError(f"{self.path} is empty: its first line must name the columns")
-        nameless = [str(number) for number, name in enumerate(names, 1) if not name.strip()]
-        if nameless:
+        if nameless := [str(number) for number, name in enumerate(names, 1) if not name.strip()]:
             raise FetchError(
                 f"{self.path}, line {records.line}: column {', '.join(nameless)} of the header has no name"
             )
-        repeated = _repeated(names)
-        if repeated:
+        if repeated := _repeated(names):
             raise FetchError(f"{self.path}, line {records.line}: the header names {_listed(repeated)} more than once")
-        missing = [column for column in self.converters if column not in names]
-        if missing:
+        if missing := [column for column in self.converters if column not in names]:
             raise ConfigurationError(
                 f"csv_file(columns=...) converts {_listed(missing)}, but the header of {self.path} has {_listed(names)}"
             )
@@ -246,7 +243,7 @@ class _ParquetFile:
         import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
         with (
-            _reading(self.path, pa.ArrowException),
+            reading(self.path, pa.ArrowException),
             # Either option alone would hold a whole row group, and writers make a million rows one group.
             pq.ParquetFile(self.path, buffer_size=_BLOCK_BYTES, pre_buffer=False) as file,
         ):
@@ -255,12 +252,10 @@ class _ParquetFile:
                 yield _rows_of_batch(batch, names)
 
     def _checked_names(self, present: list[str]) -> list[str]:
-        repeated = _repeated(present)
-        if repeated:
+        if repeated := _repeated(present):
             raise FetchError(f"{self.path} has more than one column called {_listed(repeated)}")
         names = present if self.columns is None else list(self.columns)
-        missing = [name for name in names if name not in present]
-        if missing:
+        if missing := [name for name in names if name not in present]:
             raise ConfigurationError(
                 f"parquet_file(columns=...) wants {_listed(missing)}, but {self.path} has {_listed(present)}"
             )
@@ -295,13 +290,14 @@ def _without_nanoseconds(value: Any) -> Any:
 
 
 @contextmanager
-def _reading(path: Path, also: type[Exception] = OSError) -> Iterator[None]:
+def reading(path: Path, *also: type[Exception]) -> Iterator[None]:
     """Names the file in whatever the operating system, or the reader of the format, has to say about it."""
+    errors: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
     except FileNotFoundError as error:
         raise FetchError(f"{path} does not exist (looked for it at {path.absolute()})") from error
-    except (OSError, also) as error:
+    except errors as error:
         raise FetchError(f"{path} can't be read: {error}") from error
 
 

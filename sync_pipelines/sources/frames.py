@@ -30,9 +30,6 @@ def rows_of_frame(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     - The index is left out, except for levels that have a name (as after `groupby` and `set_index`): they come first.
     - Column labels that are whole numbers become text.
 
-    Args:
-        frame: Any DataFrame with one row of column labels.
-
     Raises:
         ConfigurationError: Two columns (or a column and an index level) have one name, or a label is neither text nor a
             whole number.
@@ -79,8 +76,7 @@ def _field_names(index_names: list[Any], columns: pd.Index) -> list[str]:
                 f"the DataFrame has the column label {label!r}; a field's name is text: rename or flatten the columns"
             )
     names = [str(label) for label in labels]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigurationError(
             f"the DataFrame has more than one column (or named index level) called {', '.join(map(repr, repeated))}; "
             "rename all but one"

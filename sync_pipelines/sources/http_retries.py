@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import stamina
@@ -40,7 +40,6 @@ class Patience:
 
         Raises:
             RetryableError: The last attempt failed as well; the message says how many there were.
-            Exception: Whatever else the function raises, at once.
         """
         made = 0
         try:
@@ -66,6 +65,15 @@ class Patience:
         if error.retry_after_s is None:
             return True
         return error.retry_after_s if error.retry_after_s <= self.longest_wait_s else False
+
+
+def open_client(patience: Patience, transport: httpx.BaseTransport | None, **options: Any) -> httpx.Client:
+    """Opens an HTTP client with these time limits; a transport replaces the network, for tests."""
+    # A company's proxy, which httpx finds in the environment, is of no use on the way to this same machine.
+    direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
+    on_network = transport is None
+    mounts = direct if on_network else None
+    return httpx.Client(timeout=patience.timeout_s, transport=transport, trust_env=on_network, mounts=mounts, **options)
 
 
 def asks_to_come_back(response: httpx.Response) -> bool:

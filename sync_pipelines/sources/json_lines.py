@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from sync_pipelines.engine.pages import batches
-from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
+from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.sources.files import reading
 from sync_pipelines.sources.json_text import Pairs, parse_json
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
 from sync_pipelines.sources.unreadable_item import UnreadableItem
@@ -120,10 +121,5 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield cast("BinaryIO", file)
-    except FileNotFoundError as error:
-        raise FetchError(f"{path} does not exist (looked for it at {path.absolute()})") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise FetchError(f"{path} can't be read: {error}") from error
+    with reading(path, EOFError, zlib.error), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        yield cast("BinaryIO", file)

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from sync_pipelines.errors import ConfigurationError, RetryableError
-from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, retry_after_s
+from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, open_client, retry_after_s
 from sync_pipelines.sources.json_text import parse_json
 from sync_pipelines.sources.rest_auth import RestAuth
 from sync_pipelines.sources.rest_redaction import Secrets
@@ -31,10 +30,6 @@ class RestConnection:
 
     Args:
         origin: A URL of the server; credentials go to no other.
-        patience: Time limits and number of attempts.
-        auth: Who is asking.
-        headers: Sent with each request.
-        transport: Replaces the network, for tests.
     """
 
     def __init__(
@@ -50,25 +45,15 @@ class RestConnection:
         self._patience = patience
         self._stack = ExitStack()
         flow = auth.open(self.secrets) if auth else None
-        # A company's proxy, which httpx finds in the environment, is of no use on the way to this same machine.
-        direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
-        self._client = httpx.Client(
-            auth=flow,
-            headers={"Accept": "application/json", "User-Agent": "sync-pipelines", **headers},
-            timeout=patience.timeout_s,
-            transport=transport,
-            trust_env=transport is None,
-            mounts=direct if transport is None else None,
-        )
+        all_headers = {"Accept": "application/json", "User-Agent": "sync-pipelines", **headers}
+        self._client = open_client(patience, transport, auth=flow, headers=all_headers)
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.secrets.kept_out_of_logs())
         self._stack.enter_context(self._client)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._stack.close()
 
     def get(self, url: httpx.URL) -> httpx.Response:
@@ -103,8 +88,6 @@ class RestConnection:
         """Resolves a URL that the server gave, which must be on the server itself.
 
         Args:
-            base: Where it was given.
-            reference: The URL, perhaps relative.
             told_by: What gave it, for the message.
 
         Raises:

@@ -23,8 +23,6 @@ class Answer:
     Args:
         url: Where it came from, after redirects.
         shown_url: The same for people, without secrets.
-        body: The JSON.
-        count: How many items it has.
         links: Relation -> URL of the Link header; a relation may be several words.
     """
 
@@ -58,7 +56,8 @@ class Answer:
     def wrong(self, path: Path, value: Any, expected: str) -> ConfigurationError:
         """Builds the error of something else at a path."""
         has = "nothing" if value is _MISSING else "null" if value is None else f"a {type(value).__name__}"
-        place = f"at {shown_path(path)!r}" if path else "at the top"
+        shown_path = path if isinstance(path, str) else ".".join(path)
+        place = f"at {shown_path!r}" if path else "at the top"
         return ConfigurationError(f"{self.shown_url}: the answer has {has} {place} instead of {expected}")
 
 
@@ -72,13 +71,19 @@ class Paging(Protocol):
         """Returns the URL of the page after the one asked for with `url`, or None after the last."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoPaging:
-    """All items are in one answer."""
+class _FromUrl:
+    """Asks for the first page with the URL as it is."""
+
+    __slots__ = ()
 
     def first(self, url: httpx.URL) -> httpx.URL:
         """Returns the URL as it is."""
         return url
+
+
+@dataclass(frozen=True, slots=True)
+class NoPaging(_FromUrl):
+    """All items are in one answer."""
 
     def next(self, url: httpx.URL, answer: Answer) -> None:
         """Returns None: there is no next page."""
@@ -162,7 +167,7 @@ class OffsetPaging:
 
 
 @dataclass(frozen=True, slots=True)
-class CursorPaging:
+class CursorPaging(_FromUrl):
     """Each answer holds a cursor for the next: `?cursor=...`, until it holds none (missing, null or empty).
 
     Servers leave the cursor out at the end, so a misspelt path looks like a single page; try the source once by hand.
@@ -177,10 +182,6 @@ class CursorPaging:
     parameter: str = "cursor"
     more_path: Path | None = None
 
-    def first(self, url: httpx.URL) -> httpx.URL:
-        """Asks without a cursor."""
-        return url
-
     def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | None:
         """Asks with the cursor of the answer."""
         if self.more_path is not None and not answer.find_bool(self.more_path):
@@ -194,7 +195,7 @@ class CursorPaging:
 
 
 @dataclass(frozen=True, slots=True)
-class NextUrlPaging:
+class NextUrlPaging(_FromUrl):
     """Each answer holds the URL of the next page, until it holds none (missing, null or empty).
 
     Args:
@@ -202,10 +203,6 @@ class NextUrlPaging:
     """
 
     path: Path = "next"
-
-    def first(self, url: httpx.URL) -> httpx.URL:
-        """Returns the URL as it is."""
-        return url
 
     def next(self, url: httpx.URL, answer: Answer) -> str | None:  # noqa: ARG002 - the protocol's form
         """Returns the URL in the answer."""
@@ -218,16 +215,12 @@ class NextUrlPaging:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkHeaderPaging:
+class LinkHeaderPaging(_FromUrl):
     """The header `Link: <...>; rel="next"` holds the URL of the next page, until it does not.
 
     Source:
         RFC 8288, section 3; `rel` may hold several relations, and capitals do not matter.
     """
-
-    def first(self, url: httpx.URL) -> httpx.URL:
-        """Returns the URL as it is."""
-        return url
 
     def next(self, url: httpx.URL, answer: Answer) -> str | None:  # noqa: ARG002 - the protocol's form
         """Returns the URL in the header."""
@@ -256,8 +249,3 @@ def path_names(path: Path) -> list[str]:
     if not all(isinstance(name, str) and name for name in names):
         raise ConfigurationError(f"the path {path!r} has an empty part; write it as 'data.items' or ['data', 'items']")
     return names
-
-
-def shown_path(path: Path) -> str:
-    """Writes the path as people write it."""
-    return path if isinstance(path, str) else ".".join(path)

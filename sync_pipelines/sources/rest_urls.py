@@ -13,7 +13,6 @@ def checked_url(url: str, given_as: str) -> httpx.URL:
     """Reads a URL of a declaration.
 
     Args:
-        url: What the declaration has.
         given_as: Where, e.g. `"RestSource(url=...)"`.
 
     Raises:
@@ -35,10 +34,6 @@ def within_server(server: httpx.URL, base: httpx.URL, reference: httpx.URL | str
 
     A server behind a proxy that ends TLS often gives `http://` URLs of itself; where ours is `https://`, so is then
     what comes back. A server may also move from `http://` to `https://`.
-
-    Args:
-        base: Where the reference was given.
-        reference: The URL, perhaps relative.
 
     Raises:
         ValueError: It is no URL.

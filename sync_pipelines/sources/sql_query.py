@@ -77,27 +77,24 @@ class _SqlQuery:
     page_size: int
 
     def __call__(self) -> Iterator[Page]:
+        options = {"stream_results": True, "yield_per": self.page_size}
         with (
             _opened(self.database) as database,
             _explained(database),
             database.connect() as connection,
             _read_only(connection) as reading,
-            closing(reading.execute(self.query, self.parameters, execution_options=self._options())) as result,
+            closing(reading.execute(self.query, self.parameters, execution_options=options)) as result,
         ):
             names = _checked_names(result)
             for rows in result.partitions(self.page_size):
                 yield [dict(zip(names, row, strict=True)) for row in rows]
-
-    def _options(self) -> dict[str, Any]:
-        return {"stream_results": True, "yield_per": self.page_size}
 
 
 def _checked_names(result: CursorResult[Any]) -> Sequence[str]:
     if not result.returns_rows:
         raise ConfigurationError("sql_query: the query gives no rows; a source reads, and what it wrote is rolled back")
     names = list(result.keys())
-    repeated = [repr(name) for name, count in Counter(names).items() if count > 1]
-    if repeated:
+    if repeated := [repr(name) for name, count in Counter(names).items() if count > 1]:
         raise ConfigurationError(
             f"sql_query: the query has more than one column called {', '.join(repeated)}; rename all but one with AS"
         )

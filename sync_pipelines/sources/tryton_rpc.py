@@ -7,7 +7,6 @@ import contextlib
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -16,14 +15,13 @@ import stamina
 
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.tryton import TrytonSettings
-from sync_pipelines.sources.http_retries import Patience, retry_after_s
+from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, open_client, retry_after_s
 from sync_pipelines.sources.tryton_wire import from_wire, to_wire
 
 _LOGIN = "common.db.login"
 _LOGIN_LOCK_S = 300.0  # the default of Tryton's setting [session] timeout
 _LOGOUT_TIMEOUT_S = 2.0
 _LONGEST_EXCERPT = 300
-_ASK_LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class TrytonError(ConfigurationError):
@@ -49,13 +47,7 @@ def _rebuild_error(message: str, kind: str, details: tuple[str, ...]) -> TrytonE
 
 
 class TrytonConnection:
-    """A session over one HTTP connection pool. Opened with `with`, which also logs out and closes it.
-
-    Args:
-        settings: Where the server is and who asks.
-        patience: Time limits and number of attempts.
-        transport: Replaces the network, for tests.
-    """
+    """A session over one HTTP connection pool. Opened with `with`, which also logs out and closes it."""
 
     def __init__(
         self, settings: TrytonSettings, patience: Patience, transport: httpx.BaseTransport | None = None
@@ -66,21 +58,12 @@ class TrytonConnection:
         self._token = ""
         self._headers: dict[str, str] = {}
         self._preferences: dict[str, Any] | None = None
-        # A company's proxy, which httpx finds in the environment, is of no use on the way to this same machine.
-        direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
-        self._client = httpx.Client(
-            timeout=patience.timeout_s,
-            transport=transport,
-            trust_env=transport is None,
-            mounts=direct if transport is None else None,
-        )
+        self._client = open_client(patience, transport)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         with contextlib.closing(self._client):
             self._log_out()
 
@@ -168,7 +151,7 @@ class TrytonConnection:
             raise RetryableError(f"{where} within {self._patience.timeout_s:g} s ({type(error).__name__})") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise RetryableError(f"{where}: {type(error).__name__}: {_shorten(self._redact(str(error)))}") from error
-        if response.status_code in _ASK_LATER or response.is_server_error:
+        if asks_to_come_back(response):
             raise self._come_back_later(name, response)
         return response
 

@@ -15,9 +15,6 @@ from sync_pipelines.errors import ConfigurationError
 def to_wire(value: Any) -> str:
     """Writes a request as JSON.
 
-    Args:
-        value: Anything of dicts, lists, tuples, sets and scalars; datetimes must be aware.
-
     Raises:
         ConfigurationError: A value has no form on the wire, such as a datetime without time zone.
     """

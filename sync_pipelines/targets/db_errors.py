@@ -76,11 +76,7 @@ def is_cancelled(error: RetryableError) -> bool:
 
 @contextmanager
 def passing_failures(database: Engine) -> Iterator[None]:
-    """Raises failures of the connection as `RetryableError`; all others go through as they are.
-
-    Raises:
-        RetryableError: The database could not be reached, was locked, or broke a deadlock.
-    """
+    """Raises failures of the connection as `RetryableError`; all others go through as they are."""
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:

@@ -34,12 +34,9 @@ class WritePolicy:
     """Which columns of a row are written when, and which rows the sync answers for.
 
     Args:
-        key: The key columns.
         written: The columns that are written, None if they depend on the item.
         compare: The columns that decide whether a row has changed, None for all.
-        create_only: The columns that are written on create only.
         mark: The column that marks deleted rows, None if a delete removes them.
-        scope: The rows that the sync answers for.
     """
 
     key: tuple[str, ...]
@@ -56,15 +53,7 @@ class WritePolicy:
 
 
 class OpenedSqlTable:
-    """One table, for the time of a run. Its methods may be called from several threads.
-
-    Args:
-        database: Where the table is.
-        reflected: The table as it is there.
-        policy: What is written when.
-        mapping: Which item field goes into which column.
-        identify: Gives an item's external id.
-    """
+    """One table, for the time of a run. Its methods may be called from several threads."""
 
     def __init__(
         self,
@@ -99,35 +88,19 @@ class OpenedSqlTable:
         self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
 
     def canonical_id(self, external_id: str) -> str:
-        """Returns the external id as the key columns would give it back: "7" for "007" and an integer key.
-
-        Raises:
-            ItemError: It does not convert to the key columns' types.
-        """
+        """Returns the external id as the key columns would give it back: "7" for "007" and an integer key."""
         return self._key.canonical_id(external_id)
 
     def expect_ids(self, external_ids: Sequence[str]) -> None:
-        """Takes note of external ids that are about to be asked for, for a database that compares text in its own way.
-
-        Raises:
-            RetryableError: The database can't be reached.
-        """
+        """Takes note of external ids that are about to be asked for, for a database with a way of its own with text."""
         self._key.expect_ids(external_ids)
 
     def find_local(self, external_id: str) -> Row | None:
-        """Returns the row of that external id, or None.
-
-        Raises:
-            ItemError: The id does not convert to the key columns' types.
-        """
+        """Returns the row of that external id, or None."""
         return self.find_many([external_id]).get(self.canonical_id(external_id))
 
     def find_many(self, external_ids: Sequence[str]) -> dict[str, Row]:
-        """Returns the rows that exist, by canonical external id.
-
-        Raises:
-            ItemError: An id does not convert to the key columns' types.
-        """
+        """Returns the rows that exist, by canonical external id."""
         self.expect_ids(external_ids)
         id_of_key = self._key.id_of_key
         keys = list({id_of_key(key): key for key in map(self._key.key_of_id, external_ids)}.values())
@@ -227,13 +200,7 @@ class OpenedSqlTable:
         self.update_many([(item, local)])
 
     def update_many(self, pairs: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
-        """Writes of each pair of item and row the columns that differ, all pairs or none.
-
-        Raises:
-            ItemError: An item can't be written, or a row is not there any more.
-            RetryableError: The database can't be reached, is locked, or broke a deadlock.
-            sqlalchemy.exc.DBAPIError: The database refuses a row.
-        """
+        """Writes of each pair of item and row the columns that differ, all pairs or none. Raises as `create_many`."""
         batches: dict[tuple[str, ...], list[ChangedRow]] = {}
         for item, local in pairs:
             if changes := self.changes(item, local):
@@ -248,13 +215,7 @@ class OpenedSqlTable:
         self.delete_many([local])
 
     def delete_many(self, locals_: Sequence[Mapping[str, Any]]) -> None:
-        """Deletes the rows, or marks them as deleted, all of them or none.
-
-        Raises:
-            ItemError: A row is not there any more, or outside of the scope.
-            RetryableError: The database can't be reached, is locked, or broke a deadlock.
-            sqlalchemy.exc.DBAPIError: The database refuses to delete a row.
-        """
+        """Deletes the rows, or marks them as deleted, all of them or none. Raises as `create_many`."""
         for local in locals_:
             self._policy.scope.require(local)
         keys = [self._key_in(local) for local in locals_]
@@ -272,9 +233,6 @@ class OpenedSqlTable:
         """Returns the canonical external ids of all rows that this sync may delete, streamed.
 
         Rows that are marked as deleted, out of the scope, or without a key are left out.
-
-        Raises:
-            RetryableError: The database can't be reached.
         """
         return self._lister.list_ids()
 

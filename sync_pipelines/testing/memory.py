@@ -243,7 +243,8 @@ class MemorySource:
             for page in self._pages():
                 self.given += len(page) if self.page_size else 1
                 yield page
-            self._break_off()
+            if self.breaks_after is not None:
+                raise self.error
         finally:
             self.closed += 1
 
@@ -255,10 +256,6 @@ class MemorySource:
     def _pages(self) -> Iterator[Any]:
         items = self.items[: self.breaks_after]
         return batches(items, self.page_size) if self.page_size else iter(items)
-
-    def _break_off(self) -> None:
-        if self.breaks_after is not None:
-            raise self.error
 
 
 def _fail_on_request(fails: Mapping[str, Exception], external_id: str) -> None:

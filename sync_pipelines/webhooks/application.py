@@ -27,38 +27,25 @@ _HEALTH_TIMEOUT_S = 3.0
 _PATH = "/webhooks/"
 
 
-def build_app(
-    hooks: Mapping[str, Hook], access: LedgerAccess, apply_or_store: ApplyOrStore, report: Report | None = None
-) -> WebhookApp:
-    """Puts the receiver together.
-
-    Args:
-        hooks: The webhooks by name.
-        access: The way to the ledger.
-        apply_or_store: Applies one change or stores it, for webhooks in inline mode.
-        report: Called with what was applied inline.
-    """
-    return WebhookApp(hooks, access, InlineApplier(apply_or_store, report))
-
-
 class WebhookApp:
     """The ASGI application: hands deliveries to the receiver on the shortest way, everything else to Starlette.
 
     All starts when it is first needed, because an application that is mounted does not learn when it starts.
-
-    Args:
-        hooks: The webhooks by name.
-        access: The way to the ledger.
-        inline: Applies deliveries of webhooks in inline mode.
     """
 
-    def __init__(self, hooks: Mapping[str, Hook], access: LedgerAccess, inline: InlineApplier) -> None:
+    def __init__(
+        self,
+        hooks: Mapping[str, Hook],
+        access: LedgerAccess,
+        apply_or_store: ApplyOrStore,
+        report: Report | None = None,
+    ) -> None:
         metrics = Metrics()
         self._access = access
-        self._inline = inline
+        self._inline = InlineApplier(apply_or_store, report)
         self._writer = DeliveryWriter(access.store)
         self._health = _Health(access, metrics, sorted({hook.job.name for hook in hooks.values()}))
-        self._receiver = Receiver(hooks, self._writer, inline, metrics)
+        self._receiver = Receiver(hooks, self._writer, self._inline, metrics)
         self._rest = self._build_rest()
 
     def _build_rest(self) -> Starlette:

@@ -20,21 +20,13 @@ class DisconnectedError(Exception):
 
 
 class Memory:
-    """What all bodies that are being read or stored may take together.
-
-    Args:
-        max_bytes: So many bytes.
-    """
+    """What all bodies that are being read or stored may take together."""
 
     def __init__(self, max_bytes: int) -> None:
         self._left = max_bytes
 
     def take(self, count: int) -> None:
-        """Takes memory.
-
-        Raises:
-            RefusedError: There is none left.
-        """
+        """Takes memory, or refuses the body if there is none left."""
         if count > self._left:
             raise refused(503, "the receiver is busy", retry_after_s=1)
         self._left -= count
@@ -45,11 +37,7 @@ class Memory:
 
 
 def check_length(headers: Mapping[str, str], max_bytes: int) -> None:
-    """Looks at the size that the sender announces.
-
-    Raises:
-        RefusedError: It is too large.
-    """
+    """Refuses a body whose size, as the sender announces it, is too large."""
     length = headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _LONGEST_LENGTH or int(length) > max_bytes):
         raise too_large(max_bytes)
@@ -64,8 +52,6 @@ class Body:
     """The body of one request.
 
     Args:
-        receive: Where it comes from.
-        max_bytes: How large it may be.
         memory: What it is taken from; given back by `release`.
     """
 

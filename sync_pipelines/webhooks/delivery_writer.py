@@ -31,9 +31,7 @@ class DeliveryWriter:
     """One thread that stores what event loops hand it: while a transaction commits, the next one gathers.
 
     Args:
-        store: Stores deliveries in one transaction.
         timeout_s: Seconds after which nobody waits any longer.
-        max_waiting: How many deliveries may wait to be stored.
     """
 
     def __init__(self, store: Store, *, timeout_s: float = STORE_TIMEOUT_S, max_waiting: int = MAX_WAITING) -> None:

@@ -55,7 +55,6 @@ class InlineApplier:
     """Applies changes in a few threads.
 
     Args:
-        apply_or_store: Applies one change, or stores it.
         report: Called with each that was applied; its failure is no failure of the delivery.
     """
 

@@ -68,11 +68,7 @@ class Meaning:
 
 
 class Interpreter:
-    """Finds out what the events of one webhook mean.
-
-    Args:
-        job: The sync job, which has a webhook.
-    """
+    """Finds out what the events of one webhook mean."""
 
     def __init__(self, job: AnyJob) -> None:
         assert job.webhook is not None  # noqa: S101 - for the type checker
@@ -121,7 +117,8 @@ class Interpreter:
         except RecursionError as error:
             raise WebhookRejectedError("the body is nested too deeply") from error
         except Exception as error:
-            raise WebhookRejectedError(_message(error)) from error
+            reason = message_of(error) if isinstance(error, ItemError) else described(error)
+            raise WebhookRejectedError(reason) from error
 
     async def _of_change(self, change: ChangeEvent, event: WebhookEvent, payload: str | None) -> Meaning:
         if isinstance(change, Ignore):
@@ -176,7 +173,3 @@ def _storable_id(value: Any) -> str:
     if size > _MAX_ID_BYTES:
         raise ItemError(f"the external id has {size:,} bytes; {_MAX_ID_BYTES:,} are allowed")
     return external_id
-
-
-def _message(error: Exception) -> str:
-    return message_of(error) if isinstance(error, ItemError) else described(error)

@@ -19,7 +19,6 @@ class LedgerAccess:
     """Opens the ledger once; threads may share it.
 
     Args:
-        url: The ledger's URL.
         answers_within_s: How long to wait for its answers.
     """
 
@@ -32,11 +31,7 @@ class LedgerAccess:
         self._writer: InboxWriter | None = None
 
     def ledger(self) -> Ledger:
-        """Returns the ledger.
-
-        Raises:
-            ConfigurationError: It can't be opened.
-        """
+        """Returns the ledger."""
         with self._lock:
             if self._ledger is None:
                 opened = open_ledger(self._url, answers_within_s=self._answers_within_s)

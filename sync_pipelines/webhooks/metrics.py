@@ -55,7 +55,6 @@ class Metrics:
 
         Args:
             depths: How much is in the inbox, None if the ledger does not answer.
-            now: The time, aware.
         """
         self._ledger_up.set(0 if depths is None else 1)
         for gauge in (self._waiting, self._failed, self._oldest):

@@ -42,10 +42,6 @@ class Hook:
 
     Args:
         name: The last part of its path.
-        webhook: The declaration.
-        verify: Says whether a delivery is its sender's.
-        rate: How many may come.
-        interpreter: Says what they mean.
     """
 
     name: str
@@ -79,14 +75,7 @@ def hooks_of(jobs: Iterable[AnyJob], clock: Callable[[], float] = time.time) -> 
 
 
 class Receiver:
-    """Takes deliveries, as a plain ASGI application: this is the path that must be fast.
-
-    Args:
-        hooks: The webhooks by name.
-        writer: Stores deliveries.
-        inline: Applies the deliveries of webhooks in inline mode.
-        metrics: What is counted.
-    """
+    """Takes deliveries, as a plain ASGI application: this is the path that must be fast."""
 
     def __init__(
         self, hooks: Mapping[str, Hook], writer: DeliveryWriter, inline: InlineApplier, metrics: Metrics

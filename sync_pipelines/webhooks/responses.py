@@ -15,13 +15,7 @@ RETRY_AFTER_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, and a document that explains it.
-
-    Args:
-        status: The HTTP status.
-        document: The JSON that is sent.
-        headers: Further headers.
-    """
+    """A status, and a document that explains it."""
 
     status: int
     document: Mapping[str, Any]
@@ -31,8 +25,7 @@ class Answer:
         """Sends it."""
         body = json.dumps(self.document).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        for name, value in self.headers.items():
-            headers.append((name.encode("latin-1"), value.encode("latin-1")))
+        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -45,11 +38,7 @@ def error(status: int, message: str, *, retry_after_s: int | None = None, **head
 
 
 class RefusedError(Exception):
-    """A delivery is not taken.
-
-    Args:
-        answer: What its sender gets.
-    """
+    """A delivery is not taken."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.document.get("error", ""))

@@ -39,12 +39,7 @@ def verifier_of(signature: Signature, job: str, clock: Clock = time.time) -> Ver
     """Reads the secrets and gives what verifies a delivery: `verify(headers, body)`.
 
     Args:
-        signature: The declaration.
-        job: The sync job's name, for messages.
         clock: Gives the time in seconds since 1970.
-
-    Raises:
-        ConfigurationError: A secret is missing or unusable; the message names job and variable.
     """
     if isinstance(signature, Unsigned):
         return lambda _headers, _body: True

@@ -31,7 +31,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.engine.webhook_signatures import BearerToken, Unsigned
 from sync_pipelines.engine.webhooks import Webhook
-from sync_pipelines.webhooks.application import build_app
+from sync_pipelines.webhooks.application import WebhookApp
 from sync_pipelines.webhooks.delivery_writer import DeliveryWriter
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
 from sync_pipelines.webhooks.receiver import hooks_of
@@ -145,7 +145,7 @@ def receiving(
     """A receiver of the jobs' webhooks over the ledger at that URL; it is patient, for a disk of tests may be busy."""
     access = LedgerAccess(url, answers_within_s)
     with patch.dict(cast("dict[str, Any]", DeliveryWriter.__init__.__kwdefaults__), timeout_s=PATIENCE_S):
-        app = build_app(hooks_of(jobs), access, apply_or_store(access, apply), report)
+        app = WebhookApp(hooks_of(jobs), access, apply_or_store(access, apply), report)
     with start_blocking_portal() as portal:
         try:
             yield Client(app, portal, access.inbox)

@@ -88,7 +88,11 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
         checks = _rows(connection, _JSON_CHECKS, table) if database.dialect.is_mariadb else []  # type: ignore[attr-defined]
     json_checks = {row["clause"] for row in checks}
     columns = {row["name"]: _column(row, json_checks, int(packet_bytes)) for row in rows}
-    collations = {name: _collation(database, column) for name, column in columns.items() if column.collation}
+    collations = {
+        name: Collation(database, str(column.charset), column.collation)
+        for name, column in columns.items()
+        if column.collation
+    }
     return Details(
         make_codec=partial(_codec, database.dialect, columns, collations),
         unique_keys=_unique_keys(indexes),
@@ -143,10 +147,6 @@ def _column(row: Mapping[str, Any], json_checks: set[str], packet_bytes: int) ->
 def is_generated(extra: str) -> bool:
     """True if that EXTRA is of a generated column; `default_generated` is MySQL's word for a default to compute."""
     return "generated" in extra.replace(",", " ").split()
-
-
-def _collation(database: sa.Engine, column: MysqlColumn) -> Collation:
-    return Collation(database, str(column.charset), str(column.collation))
 
 
 def _codec(

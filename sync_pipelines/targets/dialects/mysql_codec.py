@@ -17,9 +17,10 @@ from typing import Any
 from sync_pipelines.targets.dialects import mysql_sqlalchemy_types as mysql_storage
 from sync_pipelines.targets.types import sqlalchemy_types as storage
 from sync_pipelines.targets.types import times, values
+from sync_pipelines.targets.types.choose_codec import build_json_codec
 from sync_pipelines.targets.types.codec import ColumnCodec, Convert, Facts
-from sync_pipelines.targets.types.json_values import equal_json, to_json
-from sync_pipelines.targets.types.unwrap import none_if_missing, plain
+from sync_pipelines.targets.types.json_values import to_json
+from sync_pipelines.targets.types.unwrap import plain
 
 _UINT64_MAX = 2**64 - 1
 _UUID_BYTES = 16
@@ -38,13 +39,10 @@ class MysqlColumn:
     Args:
         data_type: The type without size, in small letters; `json_text` for MariaDB's JSON.
         type_name: The type as the database writes it, e.g. `int(10) unsigned`.
-        charset: Character set of its text, None for other types.
-        collation: How its text is compared, None for other types.
         length: Characters (bytes of a binary type) that fit, None for other types.
         octets: Bytes that fit, None for types that are neither text nor binary.
         scale: Digits after the point, None if not said.
         fraction: Digits of a second that are kept.
-        nullable: True if it may be NULL.
         fills_itself: True if the database makes a number where NULL is written.
         packet_bytes: Longest statement that the server takes.
     """
@@ -184,10 +182,6 @@ def _require_room(column: MysqlColumn, size_bytes: int) -> None:
         )
 
 
-def _binary(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
-    return replace(codec, convert=partial(_to_bytes, column))
-
-
 def _to_bytes(column: MysqlColumn, value: Any) -> bytes:
     fixed = column.data_type == "binary"
     if fixed and column.length == _UUID_BYTES and not _is_bytes(value):
@@ -218,14 +212,6 @@ def _datetime(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
     return replace(codec, convert=convert, storage=mysql_storage.Moment(), facts=Facts("datetime", aware=aware))
 
 
-def _date(codec: ColumnCodec, _column: MysqlColumn) -> ColumnCodec:
-    return replace(codec, convert=times.to_date, facts=Facts("date"))
-
-
-def _time(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
-    return replace(codec, convert=partial(_to_time, column.fraction), storage=mysql_storage.Duration())
-
-
 def _to_time(fraction: int, value: Any) -> time | timedelta:
     """Gives a time of day, or the duration that such a column holds as well: longer than a day, or negative."""
     try:
@@ -235,10 +221,6 @@ def _to_time(fraction: int, value: Any) -> time | timedelta:
             raise
     length = times.to_interval(value, precision=fraction)
     return times.to_clock(length) if timedelta(0) <= length < _DAY else length
-
-
-def _year(codec: ColumnCodec, _column: MysqlColumn) -> ColumnCodec:
-    return replace(codec, convert=_to_year, facts=Facts("int"))
 
 
 def _to_year(value: Any) -> int | None:
@@ -259,11 +241,6 @@ def _enum(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
     return replace(codec, convert=partial(values.to_label, labels=labels), facts=Facts("enum"))
 
 
-def _set(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
-    labels = _labels(column)
-    return replace(codec, convert=partial(_members, labels), facts=Facts("set"))
-
-
 def _members(labels: tuple[str, ...], value: Any) -> str:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple | set | frozenset):
@@ -275,15 +252,7 @@ def _members(labels: tuple[str, ...], value: Any) -> str:
 
 
 def _json(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
-    form = _to_native_json if column.data_type == "json" else to_json
-    return replace(
-        codec,
-        convert=form,
-        unwrap=none_if_missing,
-        equal=equal_json,
-        storage=storage.JsonText(),
-        facts=Facts("json"),
-    )
+    return build_json_codec(codec, _to_native_json if column.data_type == "json" else to_json, storage.JsonText())
 
 
 def _to_native_json(value: Any) -> Any:
@@ -301,24 +270,25 @@ def _rounded(form: Any) -> Any:
     return form
 
 
-def _uuid(codec: ColumnCodec, _column: MysqlColumn) -> ColumnCodec:
-    return replace(codec, convert=values.to_uuid, storage=storage.AsText(), facts=Facts("uuid"))
-
-
 _Build = Callable[[ColumnCodec, MysqlColumn], ColumnCodec]
 _BUILDERS: dict[str, _Build] = {
     **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), _integer),
     "decimal": _numeric,
     **dict.fromkeys(("float", "double"), _float),
     **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"), _text),
-    **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), _binary),
+    **dict.fromkeys(
+        ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"),
+        lambda codec, column: replace(codec, convert=partial(_to_bytes, column)),
+    ),
     "bit": _bits,
     **dict.fromkeys(("datetime", "timestamp"), _datetime),
-    "date": _date,
-    "time": _time,
-    "year": _year,
+    "date": lambda codec, _: replace(codec, convert=times.to_date, facts=Facts("date")),
+    "time": lambda codec, column: replace(
+        codec, convert=partial(_to_time, column.fraction), storage=mysql_storage.Duration()
+    ),
+    "year": lambda codec, _: replace(codec, convert=_to_year, facts=Facts("int")),
     "enum": _enum,
-    "set": _set,
+    "set": lambda codec, column: replace(codec, convert=partial(_members, _labels(column)), facts=Facts("set")),
     **dict.fromkeys(("json", "json_text"), _json),
-    "uuid": _uuid,
+    "uuid": lambda codec, _: replace(codec, convert=values.to_uuid, storage=storage.AsText(), facts=Facts("uuid")),
 }

@@ -33,12 +33,7 @@ _NOT_UNDERSTOOD = (
 
 
 class Collation:
-    """A collation of one database. Nothing is asked before it is needed.
-
-    Args:
-        database: Where to ask.
-        charset: The character set of its texts.
-    """
+    """A collation of one database. Nothing is asked before it is needed."""
 
     def __init__(self, database: sa.Engine, charset: str, name: str) -> None:
         self._database = database
@@ -62,7 +57,6 @@ class Collation:
 
         Raises:
             ValueError: The character set can't hold the text.
-            RetryableError: The database can't be reached.
         """
         if self._is_binary:
             if self._must_ask(text):
@@ -74,11 +68,7 @@ class Collation:
         return self._fold_asked(text)
 
     def expect(self, texts: Iterable[str]) -> None:
-        """Asks for all texts together that are about to be folded, as far as they have to be asked for.
-
-        Raises:
-            RetryableError: The database can't be reached.
-        """
+        """Asks for all texts together that are about to be folded, as far as they have to be asked for."""
         unknown = (text for text in dict.fromkeys(texts) if self._must_ask(text) and text not in self._asked)
         for batch in batches(unknown, _ASKED_AT_ONCE):
             self._ask(batch)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Dialect, cast, literal_column
+from sqlalchemy import BindParameter, cast, literal_column
 from sqlalchemy.dialects.mysql import DECIMAL
 from sqlalchemy.sql.elements import ColumnElement
 
-from sync_pipelines.targets.types.sqlalchemy_types import AsGiven, Processor
+from sync_pipelines.targets.types.sqlalchemy_types import AsGiven, Written
 
 _MICROSECOND = timedelta(microseconds=1)
 _DIGITS = 65
@@ -18,69 +18,46 @@ _DIGITS = 65
 class SingleFloat(AsGiven):
     """Reads floats of single precision in full: as text they have six digits only."""
 
-    cache_ok = True
-
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the column as a double."""
         double: ColumnElement[Any] = colexpr.op("+")(literal_column("0e0"))
         return double
 
 
-class FineDecimal(AsGiven):
-    """Writes decimals with so many places that Python writes some of them with an exponent, which makes them floats.
-
-    Args:
-        scale: Digits after the point.
-    """
-
-    cache_ok = True
+class FineDecimal(Written):
+    """Writes decimals with so many places that Python writes some of them with an exponent, which makes them floats."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
 
-    def bind_processor(self, dialect: Dialect) -> Processor:
-        """Gives the function that writes a decimal out."""
-        del dialect
-        return lambda value: None if value is None else format(value, "f")
+    @staticmethod
+    def _written(value: Any) -> Any:
+        return None if value is None else format(value, "f")
 
     def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
         """Casts the text, to as many digits as there can be."""
         return cast(bindvalue, DECIMAL(_DIGITS, self.scale))
 
 
-class Moment(AsGiven):
+class Moment(Written):
     """Writes moments without their zone: that of the session is UTC."""
 
-    cache_ok = True
-
-    def bind_processor(self, dialect: Dialect) -> Processor:
-        """Gives the function that takes the zone off."""
-        del dialect
-        return _without_zone
-
-
-def _without_zone(value: Any) -> Any:
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC).replace(tzinfo=None)
-    return value
+    @staticmethod
+    def _written(value: Any) -> Any:
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC).replace(tzinfo=None)
+        return value
 
 
-class Duration(AsGiven):
+class Duration(Written):
     """Writes durations as text: drivers get negative ones wrong."""
 
-    cache_ok = True
-
-    def bind_processor(self, dialect: Dialect) -> Processor:
-        """Gives the function that makes text of a duration or time of day."""
-        del dialect
-        return _duration_text
-
-
-def _duration_text(value: Any) -> Any:
-    if isinstance(value, time):
-        return value.isoformat("microseconds")
-    if not isinstance(value, timedelta):
-        return value
-    sign, microseconds = ("-", -(value // _MICROSECOND)) if value < timedelta(0) else ("", value // _MICROSECOND)
-    seconds, microseconds = divmod(microseconds, 1_000_000)
-    return f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{microseconds:06}"
+    @staticmethod
+    def _written(value: Any) -> Any:
+        if isinstance(value, time):
+            return value.isoformat("microseconds")
+        if not isinstance(value, timedelta):
+            return value
+        sign, microseconds = ("-", -(value // _MICROSECOND)) if value < timedelta(0) else ("", value // _MICROSECOND)
+        seconds, microseconds = divmod(microseconds, 1_000_000)
+        return f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{microseconds:06}"

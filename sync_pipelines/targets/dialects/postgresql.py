@@ -18,30 +18,9 @@ from sync_pipelines.targets.types.codec import ColumnCodec
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 # PostgreSQL types that Python has a value for; all others are compared as the database writes them.
-_UNDERSTOOD = frozenset(
-    {
-        "smallint",
-        "integer",
-        "bigint",
-        "numeric",
-        "real",
-        "double precision",
-        "text",
-        "character varying",
-        "character",
-        "citext",
-        "boolean",
-        "date",
-        "timestamp without time zone",
-        "timestamp with time zone",
-        "time without time zone",
-        "time with time zone",
-        "interval",
-        "bytea",
-        "json",
-        "jsonb",
-        "uuid",
-    }
+_UNDERSTOOD = re.compile(
+    r"smallint|integer|bigint|numeric|real|double precision|text|character( varying)?|citext|boolean|date|"
+    r"(timestamp|time) with(out)? time zone|interval|bytea|jsonb?|uuid"
 )
 _SIZE = re.compile(r"\([^)]*\)")
 _CATALOG = sa.text(
@@ -86,7 +65,7 @@ def _codec(
     declared, type_name = None if own is None else own.type, type_names[column["name"]]
     if has_python_values(declared):
         return build_codec(name, declared, dialect=dialect, type_name=type_name)
-    understood = _SIZE.sub("", type_name).removesuffix("[]") in _UNDERSTOOD or isinstance(kind, sa.Enum)
+    understood = _UNDERSTOOD.fullmatch(_SIZE.sub("", type_name).removesuffix("[]")) or isinstance(kind, sa.Enum)
     ask = None if understood else _ask(database, type_name)
     return build_codec(name, kind, dialect=dialect, type_name=type_name, ask=ask)
 
@@ -98,12 +77,7 @@ def _ask(database: sa.Engine, type_name: str) -> Callable[[str], str]:
 
 
 def _asked(database: sa.Engine, statement: sa.Select[Any], text: str) -> str:
-    """Lets the database convert text to a type and back.
-
-    Raises:
-        ValueError: The database refuses it.
-        RetryableError: The database can't be reached.
-    """
+    """Lets the database convert text to a type and back; text that it refuses is a `ValueError`."""
     try:
         with passing_failures(database), database.connect() as connection:
             return str(connection.execute(statement, {"value": text}).scalar_one())

@@ -23,26 +23,18 @@ _IDS_PER_PAGE = 5_000
 
 
 class TableKey:
-    """The key columns of one table.
-
-    Args:
-        codecs: The codecs of its key columns.
-    """
+    """The key columns of one table."""
 
     def __init__(self, table: sa.Table, codecs: Sequence[ColumnCodec]) -> None:
         self.codecs = tuple(codecs)
         self.columns = [table.c[codec.name] for codec in self.codecs]
 
     def canonical_id(self, external_id: str) -> str:
-        """Returns the external id as the key columns would give it back: "7" for "007" and an integer key.
-
-        Raises:
-            ItemError: It does not convert to the key columns' types.
-        """
+        """Returns the external id as the key columns would give it back: "7" for "007" and an integer key."""
         return self.id_of_key(self.key_of_id(external_id))
 
     def key_of_id(self, external_id: str) -> list[Any]:
-        """Returns the canonical values of the key columns. Raises as `canonical_id`."""
+        """Returns the canonical values of the key columns; `ItemError` if the id does not convert to their types."""
         parts = self._parts(external_id)
         return [codec.key_from_id(part) for codec, part in zip(self.codecs, parts, strict=True)]
 
@@ -51,11 +43,7 @@ class TableKey:
         return id_of([codec.id_part(value) for codec, value in zip(self.codecs, key, strict=True)])
 
     def expect_ids(self, external_ids: Sequence[str]) -> None:
-        """Takes note of external ids that are about to be converted, for a database that compares text in its own way.
-
-        Raises:
-            RetryableError: The database can't be reached.
-        """
+        """Takes note of external ids that are about to be converted, for a database with a way of its own with text."""
         if all(codec.expect is None for codec in self.codecs):
             return
         keys: list[Sequence[Any]] = []
@@ -87,13 +75,7 @@ class TableKey:
 
 
 class KeyLister:
-    """Lists the external ids of the rows of one table that a sync may delete, streamed or page by page.
-
-    Args:
-        mark: The column that marks deleted rows, if there is one.
-        scope: The rows that the sync answers for.
-        transactions: Gives connections.
-    """
+    """Lists the external ids of the rows of one table that a sync may delete, streamed or page by page."""
 
     def __init__(
         self, reflected: ReflectedTable, key: TableKey, mark: Mark | None, scope: Scope, transactions: Transactions
@@ -114,11 +96,7 @@ class KeyLister:
         self._columns = [*key.columns, *(table.c[codec.name] for codec in self._judged)]
 
     def list_ids(self) -> Iterator[str]:
-        """Yields the canonical ids of all rows that are in the scope and not marked; rows without a key are left out.
-
-        Raises:
-            RetryableError: The database can't be reached.
-        """
+        """Yields the canonical ids of all rows that are in the scope, are not marked and have a key."""
         rows = self._rows_in_pages() if self._profile.lists_in_pages else self._rows_in_stream()
         codecs, id_of_key = self._key.codecs, self._key.id_of_key
         with closing(rows):

@@ -17,9 +17,6 @@ class ItemMapping:
 
     Args:
         columns: As `SqlTable` takes it.
-
-    Raises:
-        ConfigurationError: `columns` has a form that is none of the four.
     """
 
     def __init__(self, columns: Columns) -> None:
@@ -61,9 +58,6 @@ class ItemMapping:
 
         Args:
             writable: Says whether a name is a column of the table that can be written.
-
-        Raises:
-            ItemError: The item lacks a field, or the function names a column that the table lacks.
         """
         if self._readers is not None:
             return {column: reader(item) for column, reader in self._readers.items()}
@@ -72,11 +66,7 @@ class ItemMapping:
         return self._called(item, writable)
 
     def read_key(self, item: Any, column: str) -> Any:
-        """Gives the item's value for a key column: as mapped, else the field of the same name.
-
-        Raises:
-            ItemError: The item has no such field.
-        """
+        """Gives the item's value for a key column: as mapped, else the field of the same name."""
         if self._readers is not None:
             return self._readers[column](item) if column in self._readers else read_field(item, column)
         if self._function is not None and column in (values := self._called(item, lambda _name: True)):

@@ -28,21 +28,13 @@ _COMPARABLE = frozenset({"text", "int", "bool", "numeric", "date", "datetime", "
 
 @dataclass(frozen=True, slots=True)
 class ReflectedTable:
-    """A table as it is in the database.
+    """A table as it is in the database. What has no line here is as in `Details`.
 
     Args:
         table: To build statements with; its types carry canonical values.
         codecs: Column name -> codec, in table order.
         generated: Columns that the database computes and nobody may write.
-        case_insensitive: Columns whose collation takes different texts for equal, in a way that only the database
-            knows.
-        unique_keys: Sets of columns each of which identifies a row.
         label: The table's name with its schema, for people.
-        profile: How its database is worked with.
-        has_addresses: True if its rows have addresses: it is a plain table of PostgreSQL.
-        unwritable: Column -> why no sync can write it.
-        why_no_key: Column -> why it can't be a key column; None if it can.
-        not_null: Columns that can't be NULL.
     """
 
     table: sa.Table
@@ -61,7 +53,6 @@ class ReflectedTable:
         """Returns the codec of a column that a declaration names.
 
         Args:
-            column: The column's name.
             where: The field of `SqlTable` that names it.
 
         Raises:
@@ -76,11 +67,7 @@ class ReflectedTable:
         )
 
     def comparable_codec_of(self, column: str, where: str) -> ColumnCodec:
-        """Returns the codec of a column that a declaration compares with values of its own. Raises as `codec_of`.
-
-        Raises:
-            ConfigurationError: Its type is not one whose values can be compared.
-        """
+        """Returns the codec of a column that a declaration compares with values of its own. Raises as `codec_of`."""
         codec = self.codec_of(column, where)
         if codec.facts.family in _COMPARABLE:
             return codec
@@ -90,11 +77,7 @@ class ReflectedTable:
         )
 
     def declared_value(self, codec: ColumnCodec, value: Any, where: str) -> Any:
-        """Converts a value that a declaration names.
-
-        Raises:
-            ConfigurationError: It does not convert.
-        """
+        """Converts a value that a declaration names; one that does not convert is a `ConfigurationError`."""
         try:
             return codec.from_item(value)
         except ItemError as error:
@@ -105,13 +88,11 @@ def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTab
     """Reads the table from the database.
 
     Args:
-        database: Where the table is.
         declared: The table's name, with or without schema, or a SQLAlchemy table, whose Python types and Python-side
             defaults are then used.
 
     Raises:
         ConfigurationError: There is no such table, or no sync can be trusted with it.
-        RetryableError: The database can't be reached.
     """
     name, schema = _split(declared)
     with passing_failures(database):

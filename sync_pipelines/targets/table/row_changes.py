@@ -29,7 +29,6 @@ class RowChanges:
     """Changes rows of one table, and counts how many were there.
 
     Args:
-        profile: How its database is worked with.
         counts_many: True if the driver counts the rows of many statements.
     """
 

@@ -39,11 +39,7 @@ class ScopeColumn:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The rows that a sync answers for: whatever else is in the table is never deleted by it.
-
-    Args:
-        columns: The columns that say so, none if all rows are within.
-    """
+    """The rows that a sync answers for: whatever else is in the table is never deleted by it."""
 
     columns: tuple[ScopeColumn, ...] = ()
 
@@ -56,11 +52,7 @@ class Scope:
         return {column.codec.name: column.values[0] for column in self.columns if column.fills}
 
     def require(self, local: Mapping[str, Any]) -> None:
-        """Refuses a row that is outside.
-
-        Raises:
-            ItemError: It is; the message names the column.
-        """
+        """Refuses a row that is outside, with an `ItemError` that names the column."""
         for column in self.columns:
             held = local[column.codec.name]
             if not column.has(held):
@@ -80,11 +72,7 @@ EVERYTHING = Scope()
 
 
 def open_scope(scope: Mapping[str, Any], reflected: ReflectedTable) -> Scope:
-    """Checks a declared scope against its columns.
-
-    Raises:
-        ConfigurationError: A column is missing or can't be compared, or a value does not convert.
-    """
+    """Checks a declared scope against its columns."""
     columns: list[ScopeColumn] = []
     for name, declared in scope.items():
         codec = reflected.comparable_codec_of(name, "scope")

@@ -92,7 +92,6 @@ class Mark:
     """The column that marks deleted rows.
 
     Args:
-        is_moment: True if it holds the moment of the delete.
         deleted: What it holds of a deleted row, None for a moment.
         live: What it holds of a new or restored row.
     """

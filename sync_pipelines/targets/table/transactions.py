@@ -22,12 +22,7 @@ def commits_by_itself(connection: sa.Connection) -> bool:
 
 
 class Transactions:
-    """Connections to read and transactions to write with. One may be shared by all that is done for a while.
-
-    Args:
-        database: Where the table is.
-        profile: What is done to a connection before it is used.
-    """
+    """Connections to read and transactions to write with. One may be shared by all that is done for a while."""
 
     def __init__(self, database: sa.Engine, profile: DialectProfile) -> None:
         self.fence: Callable[[sa.Connection], object] | None = None
@@ -71,9 +66,6 @@ class Transactions:
 
         A row that the database refuses leaves the others in it. Once the connection fails, all of it is undone: then
         every further write raises `TargetError`.
-
-        Raises:
-            RetryableError: The database can't be reached, is locked, or broke a deadlock.
         """
         with self._begun() as connection:
             if commits_by_itself(connection):

@@ -25,10 +25,6 @@ def build_codec(
     """Builds the codec of a column.
 
     Args:
-        name: The column's name.
-        kind: The column's SQLAlchemy type, as reflected or declared.
-        dialect: PostgreSQL's or SQLite's.
-        type_name: The type as the database writes it.
         ask: For a PostgreSQL type that only the database understands: text -> the text that the database makes of it,
             raising ValueError for text that it refuses.
     """
@@ -53,6 +49,12 @@ def build_flexible_codec(name: str, type_name: str) -> ColumnCodec:
     """Builds the codec of a SQLite column whose type SQLite itself doesn't know, such as `STRING`."""
     convert = partial(values.to_flexible, numeric=True)
     return ColumnCodec(name=name, type_name=type_name, storage=storage.AsGiven(), convert=convert)
+
+
+def build_json_codec(codec: ColumnCodec, convert: Convert, carried: storage.JsonText) -> ColumnCodec:
+    """Builds the codec of a JSON column, whose values are converted and carried in that way."""
+    facts = Facts("json")
+    return replace(codec, convert=convert, unwrap=none_if_missing, equal=equal_json, storage=carried, facts=facts)
 
 
 def has_python_values(declared: Any) -> TypeGuard[TypeEngine[Any]]:
@@ -101,7 +103,6 @@ def build_declared_codec(codec: ColumnCodec, kind: TypeEngine[Any], dialect: sa.
     Args:
         codec: That of the column as the database has it.
         kind: An Enum with a class, a type decorator, or an Interval.
-        dialect: The database's.
     """
     if isinstance(kind, sa.Interval):
         return replace(_interval(codec, kind, "sqlite"), storage=kind)
@@ -180,10 +181,6 @@ def _json_elements(value: Any) -> list[Any]:
     return [to_json(part) for part in value]
 
 
-def _boolean(codec: ColumnCodec, _kind: Any, _dialect: str) -> ColumnCodec:
-    return replace(codec, convert=values.to_bool, facts=Facts("bool"))
-
-
 def _integer(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     bits = 64
     if dialect != "sqlite" and not isinstance(kind, sa.BigInteger):
@@ -213,30 +210,16 @@ def _text(codec: ColumnCodec, kind: Any, _dialect: str) -> ColumnCodec:
     return replace(codec, convert=convert, fold=fold, facts=Facts("text", length=kind.length, padded=padded))
 
 
-def _binary(codec: ColumnCodec, _kind: Any, _dialect: str) -> ColumnCodec:
-    return replace(codec, convert=values.to_bytes)
-
-
 def _uuid(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
-    if dialect == "sqlite":
-        carried: TypeEngine[Any] = sa.Uuid(as_uuid=True, native_uuid=kind.native_uuid)
-        return replace(codec, convert=values.to_uuid, storage=carried, facts=Facts("uuid"))
-    return replace(codec, convert=values.to_uuid, storage=storage.AsText(), facts=Facts("uuid"))
+    is_sqlite = dialect == "sqlite"
+    carried = sa.Uuid(as_uuid=True, native_uuid=kind.native_uuid) if is_sqlite else storage.AsText()
+    return replace(codec, convert=values.to_uuid, storage=carried, facts=Facts("uuid"))
 
 
 def _json(codec: ColumnCodec, _kind: Any, dialect: str) -> ColumnCodec:
-    facts = Facts("json")
     if dialect == "sqlite":
-        return replace(
-            codec,
-            convert=_sqlite_json,
-            unwrap=none_if_missing,
-            equal=equal_json,
-            storage=storage.JsonText(),
-            facts=facts,
-        )
-    carried = storage.PostgresJson()
-    return replace(codec, convert=to_json, unwrap=none_if_missing, equal=equal_json, storage=carried, facts=facts)
+        return build_json_codec(codec, _sqlite_json, storage.JsonText())
+    return build_json_codec(codec, to_json, storage.PostgresJson())
 
 
 def _sqlite_json(value: Any) -> Any:
@@ -277,7 +260,7 @@ def _interval(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
 
 _Build = Callable[[ColumnCodec, Any, str], ColumnCodec]
 _BUILDERS: tuple[tuple[type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...], _Build], ...] = (
-    (sa.Boolean, _boolean),
+    (sa.Boolean, lambda codec, _kind, _dialect: replace(codec, convert=values.to_bool, facts=Facts("bool"))),
     (sa.Integer, _integer),
     (sa.Float, _float),
     (sa.Numeric, _numeric),
@@ -287,7 +270,6 @@ _BUILDERS: tuple[tuple[type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...]
     (sa.Date, _date),
     (sa.Time, _time),
     ((sa.Interval, postgresql.INTERVAL), _interval),
-    (sa.LargeBinary, _binary),
-    (postgresql.BYTEA, _binary),
+    (sa.LargeBinary, lambda codec, _kind, _dialect: replace(codec, convert=values.to_bytes)),
     (sa.String, _text),
 )

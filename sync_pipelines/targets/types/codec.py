@@ -60,7 +60,6 @@ class ColumnCodec:
     """How values of one column are converted, stored and compared.
 
     Args:
-        name: The column's name.
         type_name: The column's type as the database writes it, for people.
         storage: The SQLAlchemy type that carries canonical values to and from the driver.
         convert: Value that is not None -> canonical value; raises for one that does not convert.

@@ -22,9 +22,6 @@ def to_json(value: Any) -> Any:
     and NaT are null; tuples are lists; dataclasses and pydantic models are objects. Text stays text: `'{"a": 1}'` is a
     JSON string, not an object.
 
-    Args:
-        value: Any value, nested as it likes.
-
     Raises:
         TypeError: Something in it has no JSON form: bytes, sets, objects.
         ValueError: A number is infinite, or text can't be written as UTF-8.
@@ -77,14 +74,6 @@ def _text(value: str) -> str:
     return str(value)
 
 
-def _object(value: Mapping[Any, Any]) -> dict[str, Any]:
-    return {_key(key): to_json(part) for key, part in value.items()}
-
-
-def _list(value: Any) -> list[Any]:
-    return [to_json(part) for part in value]
-
-
 def _record(value: Any) -> Any:
     if hasattr(type(value), "model_fields") and hasattr(value, "model_dump"):
         return to_json(value.model_dump())
@@ -98,21 +87,13 @@ def _time_text(value: datetime) -> str:
     return (moment if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
 
 
-def _seconds(value: timedelta) -> int | float | None:
-    return _number(value.total_seconds())
-
-
-def _isoformat(value: date | time) -> str:
-    return value.isoformat()
-
-
 _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, _text),
     ((int, float, Decimal), _number),
-    (Mapping, _object),
-    ((list, tuple), _list),
+    (Mapping, lambda value: {_key(key): to_json(part) for key, part in value.items()}),
+    ((list, tuple), lambda value: [to_json(part) for part in value]),
     (datetime, _time_text),
-    ((date, time), _isoformat),
-    (timedelta, _seconds),
+    ((date, time), lambda value: value.isoformat()),
+    (timedelta, lambda value: _number(value.total_seconds())),
     (UUID, str),
 )

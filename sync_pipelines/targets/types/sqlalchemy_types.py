@@ -26,26 +26,38 @@ class AsGiven(UserDefinedType[Any]):
 
     cache_ok = True
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.cache_ok = True  # SQLAlchemy looks for it in each class itself
+
     def get_col_spec(self, **_options: Any) -> str:
         """Raises: these types write to tables that exist, and none is made with them."""
         raise NotImplementedError
 
 
-class AsText(AsGiven):
-    """Writes the text of a value: UUIDs, which not every driver adapts."""
-
-    cache_ok = True
+class Written(AsGiven):
+    """Writes what `_written` makes of a value."""
 
     def bind_processor(self, dialect: Dialect) -> Processor:
-        """Gives the function that makes text of a value."""
+        """Returns `_written`."""
         del dialect
-        return lambda value: None if value is None else str(value)
+        return self._written
+
+    @staticmethod
+    def _written(value: Any) -> Any:
+        raise NotImplementedError
+
+
+class AsText(Written):
+    """Writes the text of a value: UUIDs, which not every driver adapts."""
+
+    @staticmethod
+    def _written(value: Any) -> Any:
+        return None if value is None else str(value)
 
 
 class SinglePrecision(AsGiven):
     """Writes floats of single precision: as a double, 0.1 would equal no `real` of the database."""
-
-    cache_ok = True
 
     def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
         """Casts the bound value."""
@@ -55,8 +67,6 @@ class SinglePrecision(AsGiven):
 class DatabaseText(AsGiven):
     """Reads a column of a type unknown here as the text that the database writes for it."""
 
-    cache_ok = True
-
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the column's text."""
         return cast(colexpr, Text)
@@ -64,8 +74,6 @@ class DatabaseText(AsGiven):
 
 class JsonText(AsGiven):
     """Writes and reads JSON as text."""
-
-    cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Processor:
         """Gives the function that makes JSON text of a value; SQLite gets single numbers as numbers."""
@@ -90,22 +98,17 @@ class JsonText(AsGiven):
 class PostgresJson(JsonText):
     """Reads as text what drivers would parse, each in its own way."""
 
-    cache_ok = True
-
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the column's text."""
         return type_coerce(cast(colexpr, Text), JsonText())
 
 
-class PostgresJsonArray(AsGiven):
+class PostgresJsonArray(Written):
     """Arrays of JSON, whose lists are not to be taken for dimensions of the array."""
 
-    cache_ok = True
-
-    def bind_processor(self, dialect: Dialect) -> Processor:
-        """Gives the function that makes the text of an array."""
-        del dialect
-        return lambda value: None if value is None else array_literal(value, _json_text)
+    @staticmethod
+    def _written(value: Any) -> Any:
+        return None if value is None else array_literal(value, _json_text)
 
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the array as one JSON array."""
@@ -113,12 +116,7 @@ class PostgresJsonArray(AsGiven):
 
 
 def array_literal(parts: Iterable[Any], text_of: Processor) -> str:
-    """Writes a list as PostgreSQL reads an array of one dimension; None is NULL.
-
-    Args:
-        parts: The elements.
-        text_of: Gives an element's text.
-    """
+    """Writes a list as PostgreSQL reads an array of one dimension; None is NULL."""
     return f"{{{','.join(_quoted(part, text_of) for part in parts)}}}"
 
 
@@ -142,50 +140,30 @@ def _parsed(value: Any) -> Any:
         return value
 
 
-class SqliteNumber(AsGiven):
+class SqliteNumber(Written):
     """Writes decimals as SQLite keeps them: whole numbers of 64 bits exactly, others as floats."""
 
-    cache_ok = True
-
-    def bind_processor(self, dialect: Dialect) -> Processor:
-        """Gives the function that makes an int or float of a Decimal."""
-        del dialect
-        return _sqlite_number
-
-
-def _sqlite_number(value: Any) -> Any:
-    if not isinstance(value, Decimal):
-        return value
-    return int(value) if is_int64(value) else float(value)
+    @staticmethod
+    def _written(value: Any) -> Any:
+        if not isinstance(value, Decimal):
+            return value
+        return int(value) if is_int64(value) else float(value)
 
 
-class SqliteTime(AsGiven):
+class SqliteTime(Written):
     """Writes dates and times as the text that SQLAlchemy writes, so that an application reads them."""
 
-    cache_ok = True
-
-    def bind_processor(self, dialect: Dialect) -> Processor:
-        """Gives the function that makes text of a date or time."""
-        del dialect
-        return _sqlite_time
-
-
-def _sqlite_time(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=None).isoformat(" ", "microseconds")
-    if isinstance(value, time):
-        return value.replace(tzinfo=None).isoformat("microseconds")
-    return value.isoformat() if isinstance(value, date) else value
+    @staticmethod
+    def _written(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+        if isinstance(value, time):
+            return value.replace(tzinfo=None).isoformat("microseconds")
+        return value.isoformat() if isinstance(value, date) else value
 
 
 class NamedType(AsGiven):
-    """A database type known by its name only, to cast to.
-
-    Args:
-        name: The type as PostgreSQL's `format_type` writes it.
-    """
-
-    cache_ok = True
+    """A database type known by its name only, as `format_type` writes it, to cast to."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -49,8 +49,6 @@ def to_time(value: Any, *, aware: bool, precision: int | None) -> time:
 
     Args:
         value: A time (naive means UTC) or ISO 8601 text.
-        aware: True for an aware result, False for a naive one.
-        precision: Digits of the second that the column keeps, 0 to 6; None keeps all.
 
     Raises:
         ValueError: The time rounds up to 24:00, which Python can't hold; or has a zone without a fixed offset.
@@ -58,9 +56,8 @@ def to_time(value: Any, *, aware: bool, precision: int | None) -> time:
     moment = time.fromisoformat(value.strip()) if isinstance(value, str) else value
     if not isinstance(moment, time):
         raise TypeError("it is not a time of day")
-    microseconds = (timedelta(hours=moment.hour, minutes=moment.minute, seconds=moment.second) // _MICROSECOND) + (
-        moment.microsecond
-    )
+    since = timedelta(hours=moment.hour, minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond)
+    microseconds = since // _MICROSECOND
     if moment.tzinfo is not None:
         offset = moment.utcoffset()
         if offset is None:
@@ -82,7 +79,6 @@ def to_interval(value: Any, *, precision: int | None) -> timedelta:
 
     Args:
         value: A timedelta, its text, or an ISO 8601 duration. A number does not convert, for it has no unit.
-        precision: Digits of the second that the column keeps, 0 to 6; None keeps all.
     """
     if isinstance(value, str):
         value = _duration(value.strip())

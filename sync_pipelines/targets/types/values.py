@@ -42,13 +42,6 @@ def to_bool(value: Any) -> bool:
     raise ValueError("it is neither true nor false")
 
 
-def _number(text: str) -> str:
-    stripped = text.strip()
-    if not _NUMBER.fullmatch(stripped):
-        raise ValueError("it is not a number")
-    return stripped
-
-
 def to_decimal(value: Any) -> Decimal | None:
     """Gives the exact decimal; of a float the shortest decimal that is that float. The text "NaN" is None."""
     if isinstance(value, float):
@@ -56,7 +49,9 @@ def to_decimal(value: Any) -> Decimal | None:
     elif isinstance(value, int | Decimal):
         number = Decimal(value)
     elif isinstance(value, str):
-        number = Decimal(_number(value))
+        if not _NUMBER.fullmatch(value.strip()):
+            raise ValueError("it is not a number")
+        number = Decimal(value.strip())
     else:
         raise TypeError("it is not a number")
     return None if number.is_nan() else number
@@ -158,10 +153,6 @@ def to_text(value: Any) -> str:
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("bytes are no text: decode them first")
-    return _structured_text(value)
-
-
-def _structured_text(value: Any) -> str:
     text = json_text(value)
     return text[1:-1] if text.startswith('"') else text
 
@@ -170,7 +161,6 @@ def to_limited_text(value: Any, *, length: int | None, padded: bool) -> str:
     """Gives the text as a column of limited length gives it back.
 
     Args:
-        value: What to write.
         length: Characters that fit. Blanks beyond them are cut off, as PostgreSQL does; other text is left alone.
             In 32 characters a UUID is written without hyphens.
         padded: True for CHAR, where blanks at the end mean nothing.
@@ -217,7 +207,6 @@ def to_flexible(value: Any, *, numeric: bool) -> Any:
     """Gives what SQLite keeps in a column whose type it doesn't know.
 
     Args:
-        value: What to write.
         numeric: True where text that looks like a number becomes one (SQLite's numeric affinity).
     """
     if isinstance(value, bytes | bytearray | memoryview):
