@@ -42,7 +42,7 @@ def apply_plan(  # noqa: PLR0913 - one plan and its options, by keyword
         released_by: Who says so; by default the user who runs this process.
         job: The sync job, if it is not in the registry.
         settings: By default those of the environment.
-        on_progress: Called with a `Progress` after every chunk.
+        on_progress: Called with a `Progress` after every batch.
         log: Where the run log goes; by default the logger `sync_pipelines`.
         wait_s: Seconds to wait at most while another run of this sync is under way.
 

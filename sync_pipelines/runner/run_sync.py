@@ -36,7 +36,7 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
         job: The sync job; it need not be registered.
         limit: Take only the first so many items. No deletes then.
         only: Take only the items with these external ids, as the source gives them. No deletes then.
-        on_progress: Called with a `Progress` after every page and chunk.
+        on_progress: Called with a `Progress` after every page and batch.
         settings: By default those of the environment.
         log: Where the run log goes; by default the logger `sync_pipelines`.
         wait_s: Seconds to wait at most while another run of this sync is under way, wherever it runs.

@@ -24,17 +24,17 @@ class ConflictCheck:
     """Refuses entries whose local record has changed since.
 
     Args:
-        in_doubt: True if an earlier attempt may have written some of the next chunk without noting it.
+        uncertain: True if an earlier attempt may have written some of the next batch without noting it.
         came_since: What is known of the items that have come since the plan was made.
     """
 
     def __init__(
-        self, job: SyncJob[Any, Any], driver: TargetDriver, *, in_doubt: bool, came_since: CameSince | None = None
+        self, job: SyncJob[Any, Any], driver: TargetDriver, *, uncertain: bool, came_since: CameSince | None = None
     ) -> None:
         self._job = job
         self._driver = driver
         self._came_since = came_since or CameSince()
-        self.in_doubt = in_doubt
+        self.uncertain = uncertain
         self.unchecked = 0
         """How many entries were written although nobody knows what their record was when the plan was made."""
 
@@ -55,10 +55,10 @@ class ConflictCheck:
             return None
         if entry.action is Action.CREATE:
             fields = {name: (_MISSING, change.old) for name, change in changes.items()}
-            return self._stale(entry, f"there is a local record by now{_told(fields, ': its ')}")
+            return self._stale(entry, f"there is a local record by now{_fields_text(fields, ': its ')}")
         differing = self._differing(entry, local, changes)
         if differing:
-            return self._stale(entry, f"the local record has changed since{_told(differing, ': ')}")
+            return self._stale(entry, f"the local record has changed since{_fields_text(differing, ': ')}")
         return self._otherwise(entry, changes)
 
     def _refused_missing(self, entry: PlanEntry) -> StalePlanError | None:
@@ -93,7 +93,7 @@ class ConflictCheck:
     def _is_own_write(self, entry: PlanEntry) -> bool:
         """True for what the attempt that broke off may have written itself, where nobody can tell."""
         tells = self._driver.names_changes or self._driver.decides_changes
-        return self.in_doubt and not tells and entry.action is not Action.DELETE
+        return self.uncertain and not tells and entry.action is not Action.DELETE
 
     def _differing(
         self, entry: PlanEntry, local: Any, changes: Mapping[str, FieldChange]
@@ -144,13 +144,13 @@ def _kept(value: Any) -> str:
     return json.dumps(json.loads(encode(encodable(value))), sort_keys=True)
 
 
-def _told(fields: Mapping[str, tuple[Any, Any]], lead: str) -> str:
-    told = [_told_field(name, was, now) for name, (was, now) in list(fields.items())[:_FIELDS_SHOWN]]
+def _fields_text(fields: Mapping[str, tuple[Any, Any]], lead: str) -> str:
+    told = [_field_text(name, was, now) for name, (was, now) in list(fields.items())[:_FIELDS_SHOWN]]
     more = len(fields) - len(told)
     return lead + ", ".join([*told, *([f"{more} more"] if more else [])]) if told else ""
 
 
-def _told_field(name: str, was: Any, now: Any) -> str:
+def _field_text(name: str, was: Any, now: Any) -> str:
     shown = "is gone" if now is _MISSING else f"is {shown_text(name, now)}"
     before = "" if was is _MISSING else f"was {shown_text(name, was)}, "
     return f"{name} {before}{shown}".lstrip()

@@ -155,10 +155,10 @@ def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, pla
             guarded=planned.verdict.reasons,
         )
     )
-    return [*(f"guarded: {reason}" for reason in planned.verdict.reasons), told_withheld(counts, run_id)]
+    return [*(f"guarded: {reason}" for reason in planned.verdict.reasons), withheld_note(counts, run_id)]
 
 
-def told_withheld(counts: PlanCounts, plan_id: str) -> str:
+def withheld_note(counts: PlanCounts, plan_id: str) -> str:
     """What is withheld, and how to release it."""
     told = " and ".join(f"{count:,} {action}s" for action, count in counts.to_dict().items() if count)
     release = f"sync-pipelines apply {plan_id[:8]} --reason '...'"

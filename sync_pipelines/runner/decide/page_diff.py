@@ -72,7 +72,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
         entries = PlanPages(plan, partial(fields_before, driver) if durable else None)
         for rows in _rows_in_pages(files):
             page = diff_page(rules, index, rows)
-            tell_findings(findings, page, report)
+            report_findings(findings, page, report)
             entries.add(page.entries)
             settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
             report.progress(Progress("diff", total, done, total))
@@ -119,7 +119,7 @@ def _rows_in_pages(files: RunFiles) -> Iterator[list[SnapshotRow]]:
         yield from (each.rows() for each in page.slices(PAGE_SIZE))
 
 
-def tell_findings(findings: PageWriter, page: Decided, report: RunReport) -> None:
+def report_findings(findings: PageWriter, page: Decided, report: RunReport) -> None:
     """Keeps what the diff of a page found, and shows the first errors."""
     failed = page.failed
     write_findings(findings, failed, page.duplicates)

@@ -33,7 +33,7 @@ from sync_pipelines.runner.decide.page_diff import (
     NoDuplicates,
     diff_page,
     notes_of,
-    tell_findings,
+    report_findings,
     why_no_deletes,
 )
 from sync_pipelines.runner.decide.rules import RunRules
@@ -297,7 +297,7 @@ class StagedDiff:
     def _decided(self, findings: PageWriter, rows: Sequence[SnapshotRow]) -> list[EntryRow]:
         """Decides on items by themselves, and counts those that need no write."""
         page = self._page(rows)
-        tell_findings(findings, page, self._report)
+        report_findings(findings, page, self._report)
         self._settled += page.counts()
         self._stale += len(page.stale)
         return _rows_of(page, self._record)

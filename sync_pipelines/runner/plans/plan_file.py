@@ -26,7 +26,7 @@ def files_of_plan(workspace: Workspace, plan_id: str, kind: str) -> RunFiles:
 
 
 class PlanPages:
-    """Collects plan entries into full pages, which become the chunks that apply commits.
+    """Collects plan entries into full pages, which become the batches that apply commits.
 
     Args:
         writer: The plan file.
@@ -88,7 +88,7 @@ class PlanPage:
     Args:
         number: Its place in the plan, starting at 0.
         size: How many entries it has.
-        entries: The entries with their items; none of a chunk that has been applied.
+        entries: The entries with their items; none of a batch that has been applied.
     """
 
     number: int
@@ -99,10 +99,10 @@ class PlanPage:
 def read_plan(
     files: RunFiles, applied: Collection[int] = (), *, fields: bool = False, without: Collection[Action] = ()
 ) -> Iterator[PlanPage]:
-    """Yields the chunks of the run's plan, with the items from its snapshot.
+    """Yields the batches of the run's plan, with the items from its snapshot.
 
     Args:
-        applied: Numbers of chunks whose entries nobody needs any more.
+        applied: Numbers of batches whose entries nobody needs any more.
         fields: True for the fields' changes as well; without them apply decides by the item.
         without: Actions whose entries are left out.
     """

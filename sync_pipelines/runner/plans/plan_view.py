@@ -110,7 +110,7 @@ class Plan:
             raise gone(self._row) if self.state in {OPEN, APPLYING} else not_open(self._row)
 
     def to_frame(self, *, action: str | None = None, field: str | None = None) -> pd.DataFrame:
-        """The entries as a pandas DataFrame, one row per field, secrets blotted out. It is all in memory.
+        """The entries as a pandas DataFrame, one row per field, secrets redacted. It is all in memory.
 
         Columns: `action`, `external_id`, `position`, `field`, `old`, `new`. Where the target does not name its fields,
         the field is `(item)` and `new` the item.
@@ -269,11 +269,11 @@ def field_rows(entry: PlanEntry) -> list[FieldRow]:
 
 def entry_line(entry: PlanEntry) -> str:
     """An entry on a line, for people: `update A-1: price 10 -> 12`."""
-    told = [_told(entry.action, row) for row in field_rows(entry)]
+    told = [_row_text(entry.action, row) for row in field_rows(entry)]
     return f"{entry.action.value} {shown_text('', entry.external_id)}{': ' if told else ''}{', '.join(told)}"
 
 
-def _told(action: Action, row: FieldRow) -> str:
+def _row_text(action: Action, row: FieldRow) -> str:
     name = "" if row.name == WHOLE_ITEM else f"{row.name} "
     if action is Action.DELETE and row.new is None:
         return f"{name}{shown_text('', row.old)}"
@@ -282,7 +282,7 @@ def _told(action: Action, row: FieldRow) -> str:
 
 
 def entry_document(entry: PlanEntry) -> dict[str, Any]:
-    """An entry for machines, secrets blotted out."""
+    """An entry for machines, secrets redacted."""
     return {
         "action": entry.action.value,
         "external_id": entry.external_id,

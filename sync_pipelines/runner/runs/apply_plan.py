@@ -130,7 +130,7 @@ class PlanRun(SyncRun):
                 self._report.line("apply: going on after an attempt that broke off")
             self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")
             since = came_since(self.job, self._workspace, plan, driver)
-            check = ConflictCheck(self.job, driver, in_doubt=verify, came_since=since)
+            check = ConflictCheck(self.job, driver, uncertain=verify, came_since=since)
             rules = RunRules.for_changes(self.job, driver, self._workspace.versions, check)
             applier = PlanWriter(session.run, session.batches, self._workspace, rules, self._report, verify=verify)
             applier.apply_plan(files, planned)

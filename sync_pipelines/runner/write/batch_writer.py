@@ -36,7 +36,7 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
     *,
     recheck: Recheck,
     recovers: bool = False,
-    in_doubt: bool = False,
+    uncertain: bool = False,
 ) -> None:
     """Writes a batch: looks up what it needs, decides once more against what is there now, writes.
 
@@ -46,12 +46,12 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
         outcomes: Gets an outcome for each as the work goes on, so that what was done is known if it breaks off.
         recheck: What is looked up and decided once more.
         recovers: True to count what is as it should be as written by an earlier attempt.
-        in_doubt: True if this very batch is the one that an earlier attempt may have written.
+        uncertain: True if this very batch is the one that an earlier attempt may have written.
 
     Raises:
         TargetError: The target as a whole does not answer.
     """
-    batch = BatchWriter(rules, entries, outcomes, recovers=recovers, in_doubt=in_doubt)
+    batch = BatchWriter(rules, entries, outcomes, recovers=recovers, uncertain=uncertain)
     if recheck is Recheck.NOTHING:
         batch.assign_decided()
     else:
@@ -71,11 +71,11 @@ class BatchWriter:
         entries: Handle -> entry.
         outcomes: Gets an outcome for each as the work goes on.
         recovers: True to count what is as it should be as written by an earlier attempt.
-        in_doubt: True if this very batch is the one that an earlier attempt may have written.
+        uncertain: True if this very batch is the one that an earlier attempt may have written.
     """
 
     def __init__(
-        self, rules: RunRules, entries: Mapping[int, PlanEntry], outcomes: Outcomes, *, recovers: bool, in_doubt: bool
+        self, rules: RunRules, entries: Mapping[int, PlanEntry], outcomes: Outcomes, *, recovers: bool, uncertain: bool
     ) -> None:
         self._rules = rules
         self._driver = rules.driver
@@ -83,7 +83,7 @@ class BatchWriter:
         self._entries = entries
         self._outcomes = outcomes
         self._recovers = recovers
-        self._in_doubt = in_doubt
+        self._uncertain = uncertain
         self._notes: dict[str, Note] = {}
         self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
 
@@ -147,7 +147,7 @@ class BatchWriter:
         self._works[action].append((handle, work))
 
     def _record_recovered(self, entry: PlanEntry) -> None:
-        written = recovered(entry) if self._in_doubt and self._driver.records_history else None
+        written = recovered(entry) if self._uncertain and self._driver.records_history else None
         if written is not None:
             self._outcomes.written.append(written)
 

@@ -1,4 +1,4 @@
-"""Applies the entries of a plan chunk by chunk, and keeps the ledger: whatever breaks off can be gone on with."""
+"""Applies the entries of a plan batch by batch, and keeps the ledger: whatever breaks off can be gone on with."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def error_row(error: SyncError) -> ErrorRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkPlaces:
-    """A chunk in the ledger, and the places in it that are still to be applied."""
+class BatchPlaces:
+    """A batch in the ledger, and the places in it that are still to be applied."""
 
     key: BatchKey
     places: Collection[int]
@@ -65,7 +65,7 @@ class PlanWriter:
         self._verify = verify
         self._check = rules.conflict_check
         self.recorder = Recorder.of_run(workspace, run, rules.driver)
-        self._in_doubt = verify
+        self._uncertain = verify
 
     def apply_plan(self, files: RunFiles, planned: PlanSummary) -> None:
         """Applies what is left of the plan in the run's files.
@@ -77,7 +77,7 @@ class PlanWriter:
             TargetError: The target does not answer; what was done is in the ledger.
         """
         done = 0 if planned.staged is None else planned.writes - read_rows(files.plan)
-        fields = self._check is not None or (self._in_doubt and self.recorder is not None)
+        fields = self._check is not None or (self._uncertain and self.recorder is not None)
         for page in read_plan(files, self._written.done(BATCH), fields=fields, without=planned.verdict.withheld):
             if page.entries:
                 self.apply_entries(BatchKey(BATCH, page.number), page.entries)
@@ -85,40 +85,42 @@ class PlanWriter:
             self.report.progress(Progress("apply", planned.fetched, done, planned.writes))
 
     def apply_entries(self, key: BatchKey, entries: Sequence[PlanEntry]) -> None:
-        """Applies what is left of one chunk.
+        """Applies what is left of one batch.
 
         Args:
             key: Its name in the ledger.
         """
         written = self._written.get(key)
         if written is None:
-            self._apply_places(ChunkPlaces(key, range(len(entries))), entries)
+            self._apply_places(BatchPlaces(key, range(len(entries))), entries)
         elif written.left:
-            self._apply_places(ChunkPlaces(key, written.left), entries)
+            self._apply_places(BatchPlaces(key, written.left), entries)
 
-    def _apply_places(self, chunk: ChunkPlaces, entries: Sequence[PlanEntry]) -> None:
+    def _apply_places(self, batch: BatchPlaces, entries: Sequence[PlanEntry]) -> None:
         outcomes = Outcomes()
-        left = {place: entries[place] for place in chunk.places}
+        left = {place: entries[place] for place in batch.places}
         recheck = Recheck.ALL if self._verify else Recheck.FOUND
         try:
-            write_entries(self._rules, left, outcomes, recheck=recheck, recovers=self._verify, in_doubt=self._in_doubt)
+            write_entries(
+                self._rules, left, outcomes, recheck=recheck, recovers=self._verify, uncertain=self._uncertain
+            )
         except LeaseLostError:
-            raise  # whoever has the lease may be applying this very chunk
+            raise  # whoever has the lease may be applying this very batch
         except BaseException:
             rest = outcomes.missing(left)
             if len(rest) < len(left):
-                self._save(chunk, outcomes, rest)
+                self._save(batch, outcomes, rest)
             raise
         finally:
-            self._in_doubt = False
+            self._uncertain = False
             if self._check is not None:
-                self._check.in_doubt = False  # only the chunk that an earlier attempt had begun with was
-        self._save(chunk, outcomes)
+                self._check.uncertain = False  # only the batch that an earlier attempt had begun with was
+        self._save(batch, outcomes)
 
-    def _save(self, chunk: ChunkPlaces, outcomes: Outcomes, left: Sequence[int] = ()) -> None:
+    def _save(self, batch: BatchPlaces, outcomes: Outcomes, left: Sequence[int] = ()) -> None:
         errors = outcomes.all_errors()
         counts, now = outcomes.counts().to_dict(), self._clock()
         also = partial(self.recorder.keep, outcomes.written) if self.recorder is not None else None
-        self._batches.save(self.run_id, chunk.key, counts, map(error_row, errors), now, left=left, also=also)
+        self._batches.save(self.run_id, batch.key, counts, map(error_row, errors), now, left=left, also=also)
         for error in errors:
             self.report.item_failed(error)

@@ -113,7 +113,7 @@ class Recorder:
         return Recorder(workspace, Writer(run.job, run.id, run.kind)) if driver.records_history else None
 
     def keep(self, written: Sequence[Written], within: Connection) -> None:
-        """Keeps what a chunk has written, in the transaction that notes the chunk."""
+        """Keeps what a batch has written, in the transaction that notes the batch."""
         self._workspace.history.keep(self._writer, written, self._workspace.clock(), within)
 
     def move(self, driver: TargetDriver, staged: Staged) -> None:

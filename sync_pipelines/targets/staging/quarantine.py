@@ -127,9 +127,9 @@ class Quarantine:
         there: sa.ColumnElement[bool] = _exists(other, *same)
         is_own_table = key.table == self._table.name and key.schema in {None, self._table.schema}
         if is_own_table and set(key.referred) <= set(self._labels):  # what is still to be created counts as well
-            twin = self._plan.alias("parent")
+            parent = self._plan.alias("parent")
             pairs = zip(key.referred, own, strict=True)
-            planned = _exists(twin, *(twin.c[self._labels[name]] == column for name, column in pairs))
+            planned = _exists(parent, *(parent.c[self._labels[name]] == column for name, column in pairs))
             there = sa.or_(there, planned)
         return sa.and_(*(column.is_not(None) for column in own), ~there)
 
@@ -137,9 +137,9 @@ class Quarantine:
         """The condition that another row has, or is to have, the same values in columns that must be unique."""
         others = [self._table.c[each.name] != self._plan.c[each.label] for each in self._columns.key]
         local = self._exists_by(names, sa.or_(*others))
-        twin = self._plan.alias("twin")
-        same = [twin.c[self._labels[name]] == self._plan.c[self._labels[name]] for name in names]
-        planned = _exists(twin, *same, twin.c.sp_n != self._plan.c.sp_n)
+        other = self._plan.alias("other")
+        same = [other.c[self._labels[name]] == self._plan.c[self._labels[name]] for name in names]
+        planned = _exists(other, *same, other.c.sp_n != self._plan.c.sp_n)
         return sa.or_(local, planned)
 
     def _search(self, guilty: sa.ColumnElement[bool]) -> int:
