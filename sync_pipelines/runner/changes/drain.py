@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -17,7 +16,6 @@ from sync_pipelines.database.batches import BatchKey
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Completed
 from sync_pipelines.database.tables import DRAIN
-from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import SUCCEEDED, Outcome
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import SyncError, SyncResults
@@ -25,13 +23,11 @@ from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.changes.coalesce import Incoming, in_their_order, read_delivery
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
-from sync_pipelines.runner.context.run_log import RunReport
-from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
-from sync_pipelines.runner.runs.session import DRAINING, RunSession
+from sync_pipelines.runner.runs.session import DRAINING, ItemsRun
 from sync_pipelines.runner.write.plan_writer import error_row
 from sync_pipelines.runner.write.record_history import Recorder
 
@@ -66,29 +62,16 @@ class Applied:
     message: str | None = None
 
 
-class Drain:
-    """Applies the deliveries of a sync job that wait.
+class Drain(ItemsRun):
+    """Applies the deliveries of a sync job that wait."""
 
-    Args:
-        workspace: Ledger with what is to be applied, clock.
-        dagster_run_id: The Dagster run that carries it out, if any.
-        wait_s: Seconds to wait at most for another run of the same sync.
-    """
+    kind = DRAINING
+    _batch_size = _FIRST_BATCH_SIZE
 
-    def __init__(
-        self,
-        job: SyncJob[Any, Any],
-        workspace: Workspace,
-        report: RunReport | None = None,
-        dagster_run_id: str | None = None,
-        wait_s: float = 0.0,
-    ) -> None:
-        self.job = job
-        self._workspace = workspace
-        self._report = report or RunReport()
-        self._session = RunSession(job, workspace, DRAINING, self._report, dagster_run_id, wait_s)
-        self.applied: list[Applied] = []
-        self._batch_size = _FIRST_BATCH_SIZE
+    @cached_property
+    def applied(self) -> list[Applied]:
+        """What was done with each delivery."""
+        return []
 
     def run(self, limits: DrainLimits | None = None, sleep: Callable[[float], object] = time.sleep) -> SyncResults:
         """Drains the inbox until it stays empty. Calls no run hooks.
@@ -99,18 +82,13 @@ class Drain:
             FetchError: The source does not answer; what needs no answer of it is applied.
             ConfigurationError: The target does not fit its database.
         """
-        with self._session.leased() as held:
+        with self.session.leased() as held:
             started_at = self._workspace.clock()
             self._unsure_until = AppliedSince(self._workspace.ledger, self.job.name).until(started_at)
-            with self._session.items_phase(held, {}, started_at, list) as driver:
-                self._drain(self._session.run_id, driver, limits or DrainLimits(), sleep)
+            with self.session.items_phase(held, {}, started_at, list) as driver:
+                self._drain(self.session.run_id, driver, limits or DrainLimits(), sleep)
         assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
         return self.results
-
-    @property
-    def results(self) -> SyncResults | None:
-        """What the run did, once it has ended, well or not; None if it never began."""
-        return self._session.results
 
     def _drain(self, run_id: str, driver: TargetDriver, limits: DrainLimits, sleep: Callable[[float], object]) -> None:
         began_s = last_arrival_s = time.monotonic()

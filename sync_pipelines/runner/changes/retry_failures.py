@@ -26,7 +26,7 @@ from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import FailureNotes
 from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
-from sync_pipelines.runner.runs.session import RETRYING, RunSession
+from sync_pipelines.runner.runs.session import RETRYING, ItemsRun
 from sync_pipelines.runner.write.plan_writer import error_row
 from sync_pipelines.runner.write.record_history import Recorder
 from sync_pipelines.settings.model import Settings
@@ -97,29 +97,11 @@ def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | No
     )
 
 
-class RetryRun:
-    """Tries the failures of a sync job again.
+class RetryRun(ItemsRun):
+    """Tries the failures of a sync job again."""
 
-    Args:
-        workspace: Ledger with the failures, clock.
-        dagster_run_id: The Dagster run that carries it out, if any.
-        wait_s: Seconds to wait at most for another run of the same sync.
-    """
-
-    def __init__(
-        self,
-        job: SyncJob[Any, Any],
-        workspace: Workspace,
-        report: RunReport | None = None,
-        dagster_run_id: str | None = None,
-        wait_s: float = 0.0,
-    ) -> None:
-        self.job = job
-        self._workspace = workspace
-        self._report = report or RunReport()
-        self._session = RunSession(job, workspace, RETRYING, self._report, dagster_run_id, wait_s)
-        self._failures = workspace.failures
-        self._batches_done = self._done = self._vanished = 0
+    kind = RETRYING
+    _batches_done = _done = _vanished = 0
 
     def run(self, external_ids: Collection[str] = (), *, everything: bool = False) -> SyncResults:
         """Tries what is due, or what is named. See `retry_failures`."""
@@ -128,25 +110,20 @@ class RetryRun:
                 f"{self.job.name}: certain ids and everything exclude each other; give one of them"
             )
         try:
-            with self._session.leased() as held:
+            with self.session.leased() as held:
                 started_at = self._workspace.clock()
                 which = what_is_due(self.job, self._workspace, None if everything or external_ids else started_at)
                 if everything:
                     which = replace(which, states=(OPEN, GIVEN_UP))
                 named = self._named(external_ids, which)
                 options = {"only": sorted(set(external_ids)), "everything": everything}
-                with self._session.items_phase(held, options, started_at, self._notes) as driver:
-                    self._retry(self._session.run_id, driver, which, named)
+                with self.session.items_phase(held, options, started_at, self._notes) as driver:
+                    self._retry(self.session.run_id, driver, which, named)
         except RunError as error:
             error.results = self.results
             raise
         assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
         return self.results
-
-    @property
-    def results(self) -> SyncResults | None:
-        """What the run did, once it has ended, well or not; None if it never began."""
-        return self._session.results
 
     def _notes(self) -> list[str]:
         return [f"{self._vanished:,} failed items are no longer in the source"] if self._vanished else []
@@ -159,7 +136,7 @@ class RetryRun:
         """
         found: dict[str, FailureRow] = {}
         for external_id in external_ids:
-            failure = self._failures.of_item(self.job.name, external_id)
+            failure = self._workspace.failures.of_item(self.job.name, external_id)
             problem = self._why_not(failure, which)
             if failure is None or problem is not None:
                 raise ConfigurationError(f"{self.job.name}: {external_id!r} {problem}; nothing was tried again")
@@ -183,7 +160,7 @@ class RetryRun:
         return None if which.is_newest(failure) else f"may be older than its record by now; {fetched}"
 
     def _retry(self, run_id: str, driver: TargetDriver, which: Retryable, named: list[FailureRow]) -> None:
-        total = len(named) or self._failures.count_retryable(self.job.name, which)
+        total = len(named) or self._workspace.failures.count_retryable(self.job.name, which)
         self._report.line(f"retry: {total:,} failed items of {self.job.name} are tried again")
         for failures in self._batches(named, which):
             rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
@@ -207,7 +184,7 @@ class RetryRun:
         if named:
             return
         after = ""
-        while failures := self._failures.retryable(self.job.name, which, after, BATCH_SIZE):
+        while failures := self._workspace.failures.retryable(self.job.name, which, after, BATCH_SIZE):
             yield failures
             after = failures[-1].key
 
@@ -217,26 +194,26 @@ class RetryRun:
         if retry is None:
             return
         later = {each.key: retry.next_at(min(each.attempts, retry.attempts - 1), now) for each in failures}
-        self._failures.reschedule(self.job.name, {key: at for key, at in later.items() if at is not None})
+        self._workspace.failures.reschedule(self.job.name, {key: at for key, at in later.items() if at is not None})
 
     def _note(self, run_id: str, batch: RetryBatch) -> None:
         """Notes what became of a batch, all in one transaction."""
         now, name = self._workspace.clock(), self.job.name
         outcomes, failed = batch.outcomes, batch.failed()
         errors = outcomes.all_errors()
-        notes = FailureNotes(self.job, self._failures, run_id, now)
+        notes = FailureNotes(self.job, self._workspace.failures, run_id, now)
         also = partial(Recorder(self._workspace, Writer(name, run_id, RETRY)).keep, outcomes.written)
-        with self._failures.transaction() as connection:
+        with self._workspace.failures.transaction() as connection:
             counts, rows = outcomes.counts().to_dict(), map(error_row, errors)
             key = BatchKey(number=self._batches_done)
             self._workspace.batches.save(run_id, key, counts, rows, now, within=connection, also=also)
             other_key = [key for key, each in failed.items() if each.key != key]
-            self._failures.resolve(name, batch.resolved_keys() + other_key, run_id, now, connection)
-            self._failures.resolve(name, batch.vanished_keys(), VANISHED, now, connection)
+            self._workspace.failures.resolve(name, batch.resolved_keys() + other_key, run_id, now, connection)
+            self._workspace.failures.resolve(name, batch.vanished_keys(), VANISHED, now, connection)
             notes.note(list(failed.values()), connection)
             again = {key: row.next_try_at for key, row in batch.left().items()}
             again |= dict.fromkeys(batch.in_vain_keys(), now + AFTER_OUTAGE)
-            self._failures.reschedule(name, again, connection)
+            self._workspace.failures.reschedule(name, again, connection)
         self._batches_done += 1
         self._vanished += len(batch.vanished)
         for error in errors:

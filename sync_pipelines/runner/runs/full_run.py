@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import EARLIER, BatchKey
-from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease
-from sync_pipelines.runner.context.run_log import RunReport
-from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.limits import note_withheld
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, open_staged, staging_request
@@ -23,7 +19,7 @@ from sync_pipelines.runner.fetch.fetch import fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.runs.differ import Differ, PagedDiffer, StagedDiffer
-from sync_pipelines.runner.runs.session import FULL_RUN, RunSession
+from sync_pipelines.runner.runs.session import FULL_RUN, Run, RunSession
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.snapshots.parquet_pages import read_summary
 from sync_pipelines.snapshots.snapshot import Snapshot
@@ -66,42 +62,15 @@ class PlanRef:
     reason: str | None = None
 
 
-class SyncRun:
-    """Carries out the phases of a run and keeps the ledger.
-
-    Args:
-        workspace: Ledger, snapshot store and clock.
-        dagster_run_id: The Dagster run that carries out the phases, if any.
-        wait_s: Seconds to wait at most for another run of the same sync.
-    """
+class SyncRun(Run):
+    """Carries out the phases of a run and keeps the ledger."""
 
     kind = FULL_RUN
-
-    def __init__(
-        self,
-        job: SyncJob[Any, Any],
-        workspace: Workspace,
-        report: RunReport | None = None,
-        dagster_run_id: str | None = None,
-        wait_s: float = 0.0,
-    ) -> None:
-        self.job = job
-        self._workspace = workspace
-        self._ledger = workspace.ledger
-        self._report = report or RunReport()
-        self._dagster_run_id = dagster_run_id
-        self._wait_s = wait_s
 
     @property
     def applies(self) -> bool:
         """False for a run that only plans."""
         return self.kind.applies
-
-    def _session(self, run_id: str | None = None) -> RunSession:
-        """Returns a new run, or the one of that id."""
-        return RunSession(
-            self.job, self._workspace, self.kind, self._report, self._dagster_run_id, self._wait_s, run_id
-        )
 
     def fetch(self, *, limit: int | None = None, only: Collection[str] = ()) -> SnapshotRef:
         """Begins a run: calls `on_start` and fetches all items into a snapshot.

@@ -329,3 +329,50 @@ class RunSession:
 def described(error: Exception) -> str:
     """Returns an error in the words of a run's failure."""
     return f"{exception_type(error)}: {message_of(error)}"
+
+
+class Run:
+    """Carries out runs of one kind.
+
+    Args:
+        workspace: Ledger, snapshot store and clock.
+        dagster_run_id: The Dagster run that carries them out, if any.
+        wait_s: Seconds to wait at most for another run of the same sync.
+    """
+
+    kind: RunKind
+
+    def __init__(
+        self,
+        job: SyncJob[Any, Any],
+        workspace: Workspace,
+        report: RunReport | None = None,
+        dagster_run_id: str | None = None,
+        wait_s: float = 0.0,
+    ) -> None:
+        self.job = job
+        self._workspace = workspace
+        self._ledger = workspace.ledger
+        self._report = report or RunReport()
+        self._dagster_run_id = dagster_run_id
+        self._wait_s = wait_s
+
+    def _session(self, run_id: str | None = None) -> RunSession:
+        """Returns a new run, or the one of that id."""
+        return RunSession(
+            self.job, self._workspace, self.kind, self._report, self._dagster_run_id, self._wait_s, run_id
+        )
+
+
+class ItemsRun(Run):
+    """Carries out one run that applies single items, in one session."""
+
+    @cached_property
+    def session(self) -> RunSession:
+        """The run."""
+        return self._session()
+
+    @property
+    def results(self) -> SyncResults | None:
+        """What the run did, once it has ended, well or not; None if it never began."""
+        return self.session.results
