@@ -8,19 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    Text,
-    and_,
-    delete,
-    func,
-    literal_column,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, Text, and_, delete, func, literal_column, or_, select, update
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored, store_deliveries
 from sync_pipelines.database.ledger import Ledger, storable

@@ -28,12 +28,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
 from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
 from sync_pipelines.orchestration.keys import source_key
-from sync_pipelines.orchestration.metadata import (
-    ENTRIES_SHOWN,
-    more_about,
-    plan_metadata,
-    result_metadata,
-)
+from sync_pipelines.orchestration.metadata import ENTRIES_SHOWN, more_about, plan_metadata, result_metadata
 from sync_pipelines.orchestration.tags import KIND_TAG, OUTCOME_TAG, OUTCOMES, PLAN_TAG
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.context.run_log import RunReport

@@ -13,13 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from standardwebhooks.webhooks import EmptyWebhookSecretError, WebhookVerificationError
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 
-from sync_pipelines.engine.webhook_signatures import (
-    HmacSignature,
-    Signature,
-    StandardWebhooks,
-    Unsigned,
-    names_of,
-)
+from sync_pipelines.engine.webhook_signatures import HmacSignature, Signature, StandardWebhooks, Unsigned, names_of
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.secrets import read_secret
 

@@ -23,13 +23,7 @@ from sync_pipelines.runner.decide.delete_delay import DeleteDelay
 from sync_pipelines.runner.decide.duplicates import DuplicateIndex
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.stale_check import StaleCheck
-from sync_pipelines.runner.plans.plan_file import (
-    PlanPages,
-    delete_entry,
-    entries_of,
-    fields_before,
-    write_findings,
-)
+from sync_pipelines.runner.plans.plan_file import PlanPages, delete_entry, entries_of, fields_before, write_findings
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.snapshots.parquet_pages import PageWriter
 from sync_pipelines.snapshots.snapshot import Snapshot, SnapshotRow

@@ -29,13 +29,7 @@ from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.changes import Decided
-from sync_pipelines.runner.decide.page_diff import (
-    NoDuplicates,
-    diff_page,
-    notes_of,
-    report_findings,
-    why_no_deletes,
-)
+from sync_pipelines.runner.decide.page_diff import NoDuplicates, diff_page, notes_of, report_findings, why_no_deletes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.plans.plan_file import PlanPages, entry_row, fields_before, rows_of, write_findings
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
