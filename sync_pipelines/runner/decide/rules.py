@@ -64,8 +64,9 @@ class RunRules:
             files: Its files, the snapshot among them.
             is_dry: True for a run that only plans: missed fetches are not counted.
         """
-        limits = limits_of(self.job, workspace, run_id, files, self.driver)
-        delay = delete_delay_of(self.job, workspace, run_id, is_dry=is_dry, suspects_fetch=limits.suspects_fetch)
+        with workspace.ledger.together():
+            limits = limits_of(self.job, workspace, run_id, files, self.driver)
+            delay = delete_delay_of(self.job, workspace, run_id, is_dry=is_dry, suspects_fetch=limits.suspects_fetch)
         return replace(self, limits=limits, delete_delay=delay)
 
     def within(self, connection: Connection | None) -> RunRules:

@@ -55,11 +55,14 @@ def counting(settings: Settings) -> Iterator[list[None]]:
         sa.event.remove(sa.Engine, "begin", begin)
 
 
+@pytest.mark.parametrize("deletes", ["off", "hard"], ids=["by pages", "staged"])
 @pytest.mark.parametrize("stock", [1, 2], ids=["nothing changed", "everything changed"])
-def test_a_run_of_a_hundred_items_asks_its_ledger_no_more_than_twenty_times(settings: Settings, stock: int) -> None:
-    run_sync(job(settings, 1), settings=settings)
+def test_a_run_of_a_hundred_items_asks_its_ledger_no_more_than_twenty_times(
+    settings: Settings, stock: int, deletes: str
+) -> None:
+    run_sync(job(settings, 1, deletes=deletes), settings=settings)
     with counting(settings) as begun:
-        results = run_sync(job(settings, stock), settings=settings)
+        results = run_sync(job(settings, stock, deletes=deletes), settings=settings)
     assert (results.outcome, results.unchanged + results.updated) == ("clean", ITEMS)
     assert 0 < len(begun) <= MOST
 
