@@ -182,7 +182,7 @@ def test_an_old_sqlite_deletes_page_by_page(sqlite_sync: Syncs, monkeypatch: pyt
 
 def test_many_refused_rows_take_no_more_memory_than_few(sync: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read a limited number at a time, each once."""
-    monkeypatch.setattr("sync_pipelines.targets.staging.quarantine._LATE_AT_ONCE", 7)
+    monkeypatch.setattr("sync_pipelines.targets.staging.quarantine._ROWS_AT_ONCE", 7)
     monkeypatch.setattr("sync_pipelines.runner.write.staged_writer.PAGE_SIZE", 3)
     sync.execute(
         "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
