@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from sync_pipelines.database.ledger import ErrorRow, Ledger
 from sync_pipelines.database.run_queries import took_all_items
@@ -71,12 +71,6 @@ class RunCauses:
         runs = self._ledger.tables.runs
         with self._ledger.transaction() as connection:
             return int(connection.scalar(select(runs.c.errors_noted_to).where(runs.c.id == run_id)) or 0)
-
-    def last_error(self, run_id: str) -> int:
-        """Returns the number of the last error of the run, 0 if it has none."""
-        table = self._errors
-        with self._ledger.transaction() as connection:
-            return int(connection.scalar(select(func.max(table.c.id)).where(table.c.run_id == run_id)) or 0)
 
     def keep(self, run_id: str, causes: Sequence[CauseRow], noted_to: int) -> None:
         """Keeps the causes of a run in place of those that are known, and up to which error they are counted."""

@@ -70,7 +70,7 @@ def small_pages(*, in_bulk: bool) -> ExitStack:
     """Few misses at a time, on one of the paths."""
     stack = ExitStack()
     if in_bulk:
-        stack.enter_context(patch("sync_pipelines.targets.staging.delete_delay._ROWS_IN_BATCH", 30))
+        stack.enter_context(patch("sync_pipelines.targets.staging.spare_deletes._ROWS_IN_BATCH", 30))
     else:
         stack.enter_context(patch("sync_pipelines.runner.decide.page_diff.PAGE_SIZE", 30))
         stack.enter_context(patch.object(OpenedSqlTable, "open_staged", lambda _self, _request: None))

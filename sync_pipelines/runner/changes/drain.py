@@ -67,6 +67,7 @@ class Drain(ItemsRun):
 
     kind = DRAINING
     _batch_size = _FIRST_BATCH_SIZE
+    _unsure_until: datetime | None = None
 
     @cached_property
     def applied(self) -> list[Applied]:

@@ -140,7 +140,7 @@ def _is_stale(rules: RunRules, change: Change, watermarks: Mapping[str, Watermar
 
 
 def _is_to_be_written(driver: TargetDriver, change: Change, local: Any | None, decided: Decided) -> bool:
-    action, differing = needed(driver, change.item, local)
+    action, differing = action_needed(driver, change.item, local)
     if action is None:
         return False
     item = None if change.item is DELETE else change.item
@@ -157,7 +157,9 @@ def _add_tombstones(changes: Sequence[Change], watermarks: Mapping[str, Watermar
                 decided.tombstones[change.external_id] = newest
 
 
-def needed(driver: TargetDriver, item: Any, local: Any | None) -> tuple[Action | None, Mapping[str, FieldChange]]:
+def action_needed(
+    driver: TargetDriver, item: Any, local: Any | None
+) -> tuple[Action | None, Mapping[str, FieldChange]]:
     """Returns what brings a local record up to an item: None if nothing, and the fields that the target names.
 
     Nothing else decides that; but where a database compares, `targets.staging.diff_sql.Planner.compare` does.

@@ -31,6 +31,7 @@ from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.decide.changes import Decided
 from sync_pipelines.runner.decide.page_diff import NoDuplicates, diff_page, notes_of, report_findings, why_no_deletes
 from sync_pipelines.runner.decide.rules import RunRules
+from sync_pipelines.runner.decide.stale_check import Standing, Watermark
 from sync_pipelines.runner.plans.plan_file import PlanPages, entry_row, fields_before, rows_of, write_findings
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.snapshots.parquet_pages import PageWriter
@@ -99,7 +100,7 @@ class StagedDiff:
         self._record = partial(fields_before, rules.driver) if durable else _no_record
         self._settled = Counts()
         self._stale = self._unidentified = 0
-        self._has_noted = False
+        self._has_watermarks = False
 
     def run(self) -> PlanSummary | str:
         """Diffs the snapshot into staging tables, and the odd items into the plan file.
@@ -109,7 +110,7 @@ class StagedDiff:
         """
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
-        self._has_noted = self._stale_check is not None and self._stale_check.has_any_in_ledger()
+        self._has_watermarks = self._stale_check is not None and self._stale_check.has_any_in_ledger()
         self._settled, self._stale, self._unidentified = Counts(), 0, 0  # after an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
@@ -167,7 +168,7 @@ class StagedDiff:
         self, page: SnapshotPage, skipped: Sequence[bool | None] | None
     ) -> Sequence[bool | None] | None:
         """Leaves to a look at each what is older than the ledger knows: the table can't tell of a deleted record."""
-        if self._stale_check is None or not self._has_noted:
+        if self._stale_check is None or not self._has_watermarks:
             return skipped
         external_ids = page.external_ids()
         self._driver.expect([each for each in external_ids if each is not None])
@@ -187,9 +188,10 @@ class StagedDiff:
     def _is_older(self, item: Any, known: Version) -> bool:
         assert self._stale_check is not None  # noqa: S101 - for the type checker
         try:
-            return self._stale_check.version_of(item).is_older_than(known)
+            version = self._stale_check.version_of(item)
         except Exception:  # noqa: BLE001 - its error is told when it is looked at alone
             return False
+        return self._stale_check.standing(version, Watermark(known, None)) is Standing.OLDER
 
     def _tell_unstaged(self, page: SnapshotPage, unstaged: Sequence[Unstaged], findings: PageWriter) -> None:
         """Items that have no key in the table have failed."""

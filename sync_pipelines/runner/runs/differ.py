@@ -24,7 +24,7 @@ from sync_pipelines.snapshots.store import RunFiles
 class Differ(Protocol):
     """Makes the plan of a run, and writes it; only it knows where the plan is."""
 
-    def take_over(self, run: RunRow) -> None:
+    def move_leftover_history(self, run: RunRow) -> None:
         """Moves into the ledger what dead runs of the sync have left of their history."""
 
     def diff(self, rules: RunRules) -> PlanSummary:
@@ -71,7 +71,7 @@ class PagedDiffer:
         self.report = report
         self.durable = durable
 
-    def take_over(self, run: RunRow) -> None:
+    def move_leftover_history(self, run: RunRow) -> None:
         """Does nothing: what is written page by page is in the ledger with its batch."""
 
     def diff(self, rules: RunRules) -> PlanSummary:
@@ -115,7 +115,7 @@ class StagedDiffer:
         self._is_worth_it = is_worth_it
         self._recovered = 0
 
-    def take_over(self, run: RunRow) -> None:
+    def move_leftover_history(self, run: RunRow) -> None:
         """Moves the history that dead runs have written from staging tables."""
         if not self._paged.durable:  # a dry run changes nothing there
             move_left(self._workspace, run, self._driver, self._staged)
@@ -156,8 +156,8 @@ class StagedDiffer:
         if planned.staged is None:
             self._paged.apply(planned, writer, verify=verify)
         elif planned.writes:
-            parts = (self._paged.files, self._workspace, self._driver, self._staged, writer)
-            StagedWriter(writer.run_id, *parts).run(planned, verify=verify)
+            staged_writer = StagedWriter(self._paged.files, self._workspace, self._driver, self._staged, writer)
+            staged_writer.run(planned, verify=verify)
 
     def clean_up(self, planned: PlanSummary) -> None:
         """Removes the staging tables."""

@@ -132,7 +132,7 @@ class SyncRun(Run):
     def _diff(self, session: RunSession, files: RunFiles, driver: TargetDriver, differ: Differ) -> PlanSummary:
         run_id, noted = session.run_id, session.batches
         session.forget_batches()
-        differ.take_over(session.run)
+        differ.move_leftover_history(session.run)
         planned = self._compare(run_id, files, driver, differ)
         recovered = differ.recovered(noted)
         if recovered:

@@ -9,7 +9,7 @@ from typing import Any
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.runner.calls.record_calls import Answer
 from sync_pipelines.runner.calls.target_driver import Work
-from sync_pipelines.runner.decide.changes import DELETE, needed
+from sync_pipelines.runner.decide.changes import DELETE, action_needed
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.stale_check import Watermark
@@ -126,7 +126,7 @@ class BatchWriter:
         if local is None and entry.action is Action.CREATE:  # as the diff found it
             self._add(Action.CREATE, handle, entry, None, {})
             return
-        action, changes = needed(self._driver, DELETE if entry.action is Action.DELETE else entry.item, local)
+        action, changes = action_needed(self._driver, DELETE if entry.action is Action.DELETE else entry.item, local)
         if action is not None:
             self._add(action, handle, entry, local, changes)
             return

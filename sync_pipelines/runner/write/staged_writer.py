@@ -22,24 +22,18 @@ class StagedWriter:
     Args:
         workspace: Has the ledger and the clock.
         staged: Its staging tables, opened with the plan.
-        applier: Applies the plan file, and what is written one by one.
+        plan_writer: Applies the plan file, and what is written one by one.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
-        self,
-        run_id: str,
-        files: RunFiles,
-        workspace: Workspace,
-        driver: TargetDriver,
-        staged: Staged,
-        applier: PlanWriter,
+    def __init__(
+        self, files: RunFiles, workspace: Workspace, driver: TargetDriver, staged: Staged, plan_writer: PlanWriter
     ) -> None:
-        self._run_id = run_id
+        self._run_id = plan_writer.run_id
         self._files = files
         self._workspace = workspace
         self._driver = driver
         self._staged = staged
-        self._applier = applier
+        self._plan_writer = plan_writer
 
     def run(self, planned: PlanSummary, *, verify: bool) -> None:
         """Applies what is not applied yet.
@@ -59,8 +53,8 @@ class StagedWriter:
             counts = self._save()
             self._move_recorded()
             done = counts.items() + counts.deleted
-            self._applier.report.progress(Progress("apply", planned.fetched, done, planned.writes))
-        self._applier.apply_plan(self._files, planned)
+            self._plan_writer.report.progress(Progress("apply", planned.fetched, done, planned.writes))
+        self._plan_writer.apply_plan(self._files, planned)
         self._apply_quarantined()
         self._move_recorded()
         self._workspace.batches.replace(self._run_id, BatchKey(COMPLETE), {}, self._workspace.clock())
@@ -73,16 +67,16 @@ class StagedWriter:
         return counts
 
     def _move_recorded(self) -> None:
-        if self._applier.recorder is not None:
-            self._applier.recorder.move(self._driver, self._staged)
+        if self._plan_writer.recorder is not None:
+            self._plan_writer.recorder.move(self._driver, self._staged)
 
     def _apply_quarantined(self) -> None:
         """Writes what the database refused, or what somebody else has changed, one by one."""
         given = number = 0
         while found := self._driver.at_once(partial(self._staged.quarantined, given)):
             if not given:
-                self._applier.report.line("apply: writing refused or changed records one by one")
+                self._plan_writer.report.line("apply: writing refused or changed records one by one")
             given += len(found)
             for rows in batches(found, PAGE_SIZE):
-                self._applier.apply_entries(BatchKey(REFUSED, number), quarantined_entries(self._files, rows))
+                self._plan_writer.apply_entries(BatchKey(REFUSED, number), quarantined_entries(self._files, rows))
                 number += 1

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.errors import RetryableError, TargetError
 from sync_pipelines.targets.db_errors import is_cancelled, is_passing
-from sync_pipelines.targets.staging.diff_sql import StagedColumns, What
+from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.history_sql import BatchRecorder
 from sync_pipelines.targets.staging.quarantine import Quarantine
 from sync_pipelines.targets.staging.staging_tables import Done, StagingTables
@@ -144,35 +144,35 @@ class BatchApplier:
         if self._recorder is not None:
             self._recorder.before(connection, batch, planned, self._same_row())
         written = {
-            What.UPDATE: self._update(connection, batch) if planned.get(What.UPDATE) else 0,
-            What.CREATE: self._insert(connection, batch) if planned.get(What.CREATE) else 0,
-            What.DELETE: self._delete(connection, batch) if planned.get(What.DELETE) else 0,
+            RowDecision.UPDATE: self._update(connection, batch) if planned.get(RowDecision.UPDATE) else 0,
+            RowDecision.CREATE: self._insert(connection, batch) if planned.get(RowDecision.CREATE) else 0,
+            RowDecision.DELETE: self._delete(connection, batch) if planned.get(RowDecision.DELETE) else 0,
         }
         unchanged = quarantined = 0
         for what, count in planned.items():
             if count != written[what]:  # somebody else has been at the table since the diff
                 found = self._quarantine.quarantine_unwritten(connection, batch, what)
                 quarantined += found
-                if what is What.UPDATE:
+                if what is RowDecision.UPDATE:
                     unchanged += count - written[what] - found
-                elif what is What.CREATE:
+                elif what is RowDecision.CREATE:
                     written[what] = count - found  # a trigger may have put them where the table shows them
         if self._recorder is not None:
             self._recorder.after(connection, batch, planned, all_written=not quarantined)
         return {
-            "created": written[What.CREATE],
-            "updated": written[What.UPDATE],
-            "deleted": written[What.DELETE],
+            "created": written[RowDecision.CREATE],
+            "updated": written[RowDecision.UPDATE],
+            "deleted": written[RowDecision.DELETE],
             "unchanged": unchanged,
         }
 
-    def _planned(self, connection: sa.Connection, batch: Batch) -> dict[What, int]:
+    def _planned(self, connection: sa.Connection, batch: Batch) -> dict[RowDecision, int]:
         within = self._work.within(self._plan, batch)
         what = self._plan.c.sp_what
         query: sa.Select[Any] = sa.select(what, sa.func.count()).where(within).group_by(what)
-        return {What(row[0]): row[1] for row in connection.execute(query)}
+        return {RowDecision(row[0]): row[1] for row in connection.execute(query)}
 
-    def _rows(self, batch: Batch, what: What) -> list[sa.ColumnElement[bool]]:
+    def _rows(self, batch: Batch, what: RowDecision) -> list[sa.ColumnElement[bool]]:
         return [self._work.within(self._plan, batch), self._plan.c.sp_what == int(what)]
 
     def _same_key(self) -> Iterator[sa.ColumnElement[bool]]:
@@ -190,7 +190,9 @@ class BatchApplier:
         values: dict[str, Any] = {
             column.name: column.written(self._plan.c[column.label]) for column in self._columns.updated
         } | self._columns.ownership.restored()
-        statement = sa.update(self._table).values(values).where(*self._same_row(), *self._rows(batch, What.UPDATE))
+        statement = (
+            sa.update(self._table).values(values).where(*self._same_row(), *self._rows(batch, RowDecision.UPDATE))
+        )
         return connection.execute(statement).rowcount
 
     def _insert(self, connection: sa.Connection, batch: Batch) -> int:
@@ -198,7 +200,7 @@ class BatchApplier:
         staged = [*self._columns.key, *self._columns.values]
         values = {column.name: column.written(source.c[column.label]) for column in staged}
         values |= self._columns.ownership.created(values)
-        query = sa.select(*values.values()).where(*self._rows(batch, What.CREATE))
+        query = sa.select(*values.values()).where(*self._rows(batch, RowDecision.CREATE))
         statement = sa.insert(self._table).from_select(list(values), query).execution_options(preserve_rowcount=True)
         return connection.execute(statement).rowcount
 
@@ -207,11 +209,11 @@ class BatchApplier:
         statement: Any = sa.delete(self._table) if marked is None else sa.update(self._table).values(marked)
         statement = statement.where(*self._columns.ownership.may_be_deleted())
         if self._work.has_addresses:
-            statement = statement.where(*self._same_row(), *self._rows(batch, What.DELETE))
+            statement = statement.where(*self._same_row(), *self._rows(batch, RowDecision.DELETE))
             return connection.execute(statement).rowcount
         keys = [self._table.c[column.name] for column in self._columns.key]
         wanted = sa.select(*(self._plan.c[column.label] for column in self._columns.key)).where(
-            *self._rows(batch, What.DELETE)
+            *self._rows(batch, RowDecision.DELETE)
         )
         is_wanted = keys[0].in_(wanted) if len(keys) == 1 else sa.tuple_(*keys).in_(wanted)
         return connection.execute(statement.where(is_wanted)).rowcount

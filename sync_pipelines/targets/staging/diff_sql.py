@@ -37,7 +37,7 @@ _SQLITE_FORMS: dict[str, tuple[tuple[str, ...], int | None]] = {
 """How keys lie in SQLite: the kinds of storage, and how many characters."""
 
 
-class What(IntEnum):
+class RowDecision(IntEnum):
     """What the comparison says of a staged item, or of a local record without one."""
 
     UNCHANGED = 0
@@ -52,7 +52,7 @@ class What(IntEnum):
     """Plus the route of an item that was not compared."""
 
 
-WRITES = (What.CREATE, What.UPDATE, What.DELETE)
+WRITES = (RowDecision.CREATE, RowDecision.UPDATE, RowDecision.DELETE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Planner:
     def compare(self, connection: sa.Connection, *, deletes: bool, empty: bool, veto: bool) -> dict[int, int]:
         """Compares, and notes what differs. Gives how many there are of each `What`.
 
-        Decides the same as `runner.decide.changes.needed` and `runner.decide.stale_check.StaleCheck.standing`.
+        Decides the same as `runner.decide.changes.action_needed` and `runner.decide.stale_check.StaleCheck.standing`.
 
         Args:
             connection: In a transaction.
@@ -173,14 +173,16 @@ class Planner:
         Where all is to be created nothing needs to be kept of it.
         """
         found = query.subquery("found")
-        kept = found.c.sp_what == int(What.QUARANTINED) if empty else found.c.sp_what != int(What.UNCHANGED)
+        kept = (
+            found.c.sp_what == int(RowDecision.QUARANTINED) if empty else found.c.sp_what != int(RowDecision.UNCHANGED)
+        )
         self._work.create_as(connection, "diffs", sa.select(found).where(kept))
         counted: sa.FromClause = found if empty else self.diffs
         counts = sa.select(counted.c.sp_what, sa.func.count()).group_by(counted.c.sp_what)
         given: dict[int, int] = {row[0]: row[1] for row in connection.execute(counts)}
         if not empty:
             staged = connection.scalar(sa.select(sa.func.count()).select_from(self.stage)) or 0
-            given[What.UNCHANGED] = staged - sum(given.values()) + given.get(What.DELETE, 0)
+            given[RowDecision.UNCHANGED] = staged - sum(given.values()) + given.get(RowDecision.DELETE, 0)
         return given
 
     def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:
@@ -191,22 +193,24 @@ class Planner:
         refused, route = staged.c.sp_quarantined == 1, staged.c.sp_route
         if empty:
             what = sa.case(
-                (route != FAST, int(What.ROUTE) + route), (refused, int(What.QUARANTINED)), else_=int(What.CREATE)
+                (route != FAST, int(RowDecision.ROUTE) + route),
+                (refused, int(RowDecision.QUARANTINED)),
+                else_=int(RowDecision.CREATE),
             )
             none = [sa.null().label(name) for name in ("sp_at", *self._keys)]
             return sa.select(staged.c.sp_n, what.label("sp_what"), *none)
         local = self._table
         same = sa.and_(*(staged.c[each.label] == local.c[each.name] for each in self.columns.key))
         missing = local.c[self.columns.key[0].name].is_(None)
-        whens: list[tuple[Any, Any]] = [(staged.c.sp_n.is_(None), int(What.DELETE))] if deletes else []
+        whens: list[tuple[Any, Any]] = [(staged.c.sp_n.is_(None), int(RowDecision.DELETE))] if deletes else []
         whens += [
-            (route != FAST, int(What.ROUTE) + route),
-            (missing & refused, int(What.QUARANTINED)),
-            (missing, int(What.CREATE)),
+            (route != FAST, int(RowDecision.ROUTE) + route),
+            (missing & refused, int(RowDecision.QUARANTINED)),
+            (missing, int(RowDecision.CREATE)),
             *self._staleness(staged),
             *self._difference(staged, refused, veto=veto),
         ]
-        what = sa.case(*whens, else_=int(What.UNCHANGED))
+        what = sa.case(*whens, else_=int(RowDecision.UNCHANGED))
         address = self._work.address(local) if self._work.has_addresses else sa.null()
         keys = [
             sa.case((staged.c.sp_n.is_(None), local.c[each.name])).label(each.label)
@@ -245,7 +249,7 @@ class Planner:
         version = self.columns.version
         if version is None:
             return []
-        return [(staged.c[version.label] < self._table.c[version.name], int(What.STALE))]
+        return [(staged.c[version.label] < self._table.c[version.name], int(RowDecision.STALE))]
 
     def _difference(
         self, staged: sa.FromClause, refused: sa.ColumnElement[bool], *, veto: bool
@@ -259,12 +263,12 @@ class Planner:
         if strict:
             found = sa.or_(*strict)
             whens += (
-                [(found, int(What.QUARANTINED))]
+                [(found, int(RowDecision.QUARANTINED))]
                 if veto
-                else [(found & refused, int(What.QUARANTINED)), (found, int(What.UPDATE))]
+                else [(found & refused, int(RowDecision.QUARANTINED)), (found, int(RowDecision.UPDATE))]
             )
         if loose:
-            whens.append((sa.or_(*loose), int(What.QUARANTINED)))
+            whens.append((sa.or_(*loose), int(RowDecision.QUARANTINED)))
         return whens
 
     def _differs(self, column: StagedColumn, staged: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -304,7 +308,7 @@ class Planner:
         can_be_meant = [self._can_be_meant(each) for each in self.columns.key]
         return [*can_be_meant, *self.columns.ownership.may_be_deleted()]
 
-    def make_plan(self, connection: sa.Connection, *, empty: bool, without: Collection[What] = ()) -> None:
+    def make_plan(self, connection: sa.Connection, *, empty: bool, without: Collection[RowDecision] = ()) -> None:
         """Puts what is to be written into a table of its own: in the order in which local rows lie, new ones by key.
 
         Args:
@@ -320,7 +324,7 @@ class Planner:
             query = query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)
         self._work.create_as(connection, "plan", query)
 
-    def make_export(self, connection: sa.Connection, wanted: Collection[What], *, empty: bool) -> None:
+    def make_export(self, connection: sa.Connection, wanted: Collection[RowDecision], *, empty: bool) -> None:
         """Puts what differs into a table of its own: in the order of the fetch, deletes last and by key.
 
         Args:
@@ -329,7 +333,7 @@ class Planner:
             empty: As in `make_plan`.
         """
         if empty:
-            query = self._all_creates() if What.CREATE in wanted else self._all_creates().where(sa.false())
+            query = self._all_creates() if RowDecision.CREATE in wanted else self._all_creates().where(sa.false())
             query = query.order_by(self.stage.c.sp_n)
         else:
             number = self.diffs.c.sp_n
@@ -339,9 +343,9 @@ class Planner:
         self._work.create_as(connection, "export", query)
 
     def _all_creates(self) -> sa.Select[Any]:
-        quarantined = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.QUARANTINED))
+        quarantined = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(RowDecision.QUARANTINED))
         staged = [self.stage.c[name] for name in self.columns.labels()]
-        what = sa.cast(sa.literal_column(str(int(What.CREATE))), sa.Integer).label("sp_what")
+        what = sa.cast(sa.literal_column(str(int(RowDecision.CREATE))), sa.Integer).label("sp_what")
         query = sa.select(self.stage.c.sp_n, what, self._no_address(), *staged)
         return query.where(self.stage.c.sp_route == FAST, self.stage.c.sp_n.not_in(quarantined))
 
@@ -349,7 +353,7 @@ class Planner:
         kind = NamedType("tid" if self._work.has_addresses else "bigint")
         return sa.cast(sa.null(), kind).label("sp_at")
 
-    def _differences(self, wanted: Collection[What]) -> sa.Select[Any]:
+    def _differences(self, wanted: Collection[RowDecision]) -> sa.Select[Any]:
         values = [self.stage.c[each.label] for each in self.columns.values]
         keys = [
             sa.func.coalesce(self.stage.c[name], self.diffs.c[name]).label(name) if self._work.request.deletes
@@ -374,7 +378,7 @@ class Planner:
             after: Places after this one; they come in order, a limited number.
         """
         by_route = sa.select(self.stage.c.sp_n).where(self.stage.c.sp_route.in_(routes))
-        quarantined = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(What.QUARANTINED))
+        quarantined = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(RowDecision.QUARANTINED))
         both = sa.union_all(by_route, quarantined).subquery("one_by_one")
         query = sa.select(both.c.sp_n).where(both.c.sp_n > after).order_by(both.c.sp_n).limit(POSITIONS_AT_ONCE)
         return list(connection.scalars(query))

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.history import json_of_id
-from sync_pipelines.targets.staging.diff_sql import StagedColumns, What
+from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.json_text import json_text, literal
 from sync_pipelines.targets.types.codec import ColumnCodec
 
@@ -52,7 +52,7 @@ class Field:
     differs: sa.ColumnElement[bool] | None = None
 
 
-def changed_fields(what: What, source: sa.FromClause, table: sa.Table, columns: StagedColumns) -> list[Field]:
+def changed_fields(what: RowDecision, source: sa.FromClause, table: sa.Table, columns: StagedColumns) -> list[Field]:
     """Returns the fields that are written, in the order in which a look at each item names them.
 
     `OpenedSqlTable.changes` and `.delete_changes` say the same of a single item; `test_same_as_pages` holds both
@@ -63,39 +63,39 @@ def changed_fields(what: What, source: sa.FromClause, table: sa.Table, columns: 
         source: The staging table that has the new values, joined with the table for all but creates.
         columns: The staged columns.
     """
-    if what is What.DELETE:
+    if what is RowDecision.DELETE:
         if columns.ownership.deleted is not None:
             return _own_fields(what, table, columns)  # all but the mark stays
         return [Field(each.codec, table.c[each.name]) for each in (*columns.key, *columns.values)]
     own = _own_fields(what, table, columns)
-    staged = columns.updated if what is What.UPDATE else [*columns.key, *columns.values]
+    staged = columns.updated if what is RowDecision.UPDATE else [*columns.key, *columns.values]
     fields: list[Field] = []
     for column in staged:
         local, value = table.c[column.name], source.c[column.label]
         new = sa.type_coerce(value, local.type)
-        if what is What.UPDATE:
+        if what is RowDecision.UPDATE:
             fields.append(Field(column.codec, local, new, column.differs(value, local)))
         else:
             fields.append(Field(column.codec, new=new))
-    if what is What.UPDATE:
+    if what is RowDecision.UPDATE:
         return fields + own
     by_name = {field.codec.name: field for field in (*fields, *own)}
     order = dict.fromkeys([*columns.ownership.filled(), *by_name])
     return [by_name[name] for name in order]
 
 
-def _own_fields(what: What, table: sa.Table, columns: StagedColumns) -> list[Field]:
+def _own_fields(what: RowDecision, table: sa.Table, columns: StagedColumns) -> list[Field]:
     """What is written of the columns that are no item's: the mark of deleted rows, and the scope of new ones."""
     ownership = columns.ownership
-    if what is What.CREATE:
+    if what is RowDecision.CREATE:
         written = ownership.created([each.name for each in (*columns.key, *columns.values)])
     else:
-        written = ownership.restored() if what is What.UPDATE else ownership.deleted or {}
+        written = ownership.restored() if what is RowDecision.UPDATE else ownership.deleted or {}
     fields: list[Field] = []
     for name, value in written.items():
         local = table.c[name]
-        old = _NOTHING if what is What.CREATE else local
-        differs = ownership.is_marked() if what is What.UPDATE else None
+        old = _NOTHING if what is RowDecision.CREATE else local
+        differs = ownership.is_marked() if what is RowDecision.UPDATE else None
         fields.append(Field(ownership.codec(name), old, sa.type_coerce(value, local.type), differs))
     return fields
 

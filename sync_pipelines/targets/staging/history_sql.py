@@ -12,13 +12,17 @@ import sqlalchemy as sa
 from sync_pipelines.engine.history import HistoryBlock, blocks_of, history_line, json_of_id, without
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.staged_target import Batch
-from sync_pipelines.targets.staging.diff_sql import StagedColumns, What
+from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.field_changes import ChangesText, changed_fields
 from sync_pipelines.targets.staging.json_text import id_text
 from sync_pipelines.targets.staging.staging_tables import RECORDED, StagingTables, lasting_name
 
 _ROWS_AT_ONCE = 2_000
-_OUTCOMES = {What.CREATE: Outcome.CREATED, What.UPDATE: Outcome.UPDATED, What.DELETE: Outcome.DELETED}
+_OUTCOMES = {
+    RowDecision.CREATE: Outcome.CREATED,
+    RowDecision.UPDATE: Outcome.UPDATED,
+    RowDecision.DELETE: Outcome.DELETED,
+}
 
 
 class Recorded:
@@ -126,7 +130,7 @@ class BatchRecorder:
         self,
         connection: sa.Connection,
         batch: Batch,
-        planned: Mapping[What, int],
+        planned: Mapping[RowDecision, int],
         same_row: Sequence[sa.ColumnElement[bool]],
     ) -> None:
         """Notes what updates and deletes are about to replace.
@@ -139,11 +143,13 @@ class BatchRecorder:
         self._before = []
         if not self._on_postgresql:
             _lock(connection)
-        for what in (What.UPDATE, What.DELETE):
+        for what in (RowDecision.UPDATE, RowDecision.DELETE):
             if planned.get(what):
                 self._before += self._note(connection, batch, what, same_row)
 
-    def after(self, connection: sa.Connection, batch: Batch, planned: Mapping[What, int], *, all_written: bool) -> None:
+    def after(
+        self, connection: sa.Connection, batch: Batch, planned: Mapping[RowDecision, int], *, all_written: bool
+    ) -> None:
         """Notes what was created; takes back what was noted of rows that were not written after all.
 
         Args:
@@ -153,11 +159,11 @@ class BatchRecorder:
         """
         if not all_written and self._before:
             self._recorded.keep_only(connection, self._before, self._left(connection, batch))
-        if planned.get(What.CREATE):
-            self._note(connection, batch, What.CREATE, ())
+        if planned.get(RowDecision.CREATE):
+            self._note(connection, batch, RowDecision.CREATE, ())
 
     def _note(
-        self, connection: sa.Connection, batch: Batch, what: What, same_row: Sequence[sa.ColumnElement[bool]]
+        self, connection: sa.Connection, batch: Batch, what: RowDecision, same_row: Sequence[sa.ColumnElement[bool]]
     ) -> list[str]:
         lines = self._lines(connection, batch, what, same_row)
         return self._recorded.add(connection, blocks_of(lines, self._work.request.run_id, self._now()))
@@ -182,16 +188,16 @@ class BatchRecorder:
         return self._columns.key_values(self._plan, self._table), lambda row: json_of_id(self._id_of(row[: len(key)]))
 
     def _lines(
-        self, connection: sa.Connection, batch: Batch, what: What, same_row: Sequence[sa.ColumnElement[bool]]
+        self, connection: sa.Connection, batch: Batch, what: RowDecision, same_row: Sequence[sa.ColumnElement[bool]]
     ) -> Iterator[str]:
         ids, read_id = self._id_columns()
-        is_bare = what is What.CREATE and self._first_load
+        is_bare = what is RowDecision.CREATE and self._first_load
         fields = [] if is_bare else changed_fields(what, self._plan, self._table, self._columns)
         changes = ChangesText(fields, by_database=self._on_postgresql)
-        source = self._plan if what is What.CREATE else sa.join(self._plan, self._table, sa.and_(*same_row))
+        source = self._plan if what is RowDecision.CREATE else sa.join(self._plan, self._table, sa.and_(*same_row))
         query = sa.select(*ids, *changes.columns).select_from(source)
         query = query.where(self._work.within(self._plan, batch), self._plan.c.sp_what == int(what))
-        if what is What.DELETE:
+        if what is RowDecision.DELETE:
             query = query.where(*self._columns.ownership.may_be_deleted())
         place, outcome = len(ids), _OUTCOMES[what]
         for row in _streamed(connection, query):

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.staging.apply_sql import BatchApplier
-from sync_pipelines.targets.staging.diff_sql import What
+from sync_pipelines.targets.staging.diff_sql import RowDecision
 from sync_pipelines.targets.staging.postgres import PostgresStaging
 from sync_pipelines.targets.staging.quarantine import Quarantine
 
@@ -87,7 +87,7 @@ class PostgresHelp:
 class NoQuarantine(Quarantine):
     """Leaves it to the other connection to look for the rows that could not be written."""
 
-    def quarantine_unwritten(self, connection: sa.Connection, batch: Batch, what: What) -> int:  # noqa: ARG002
+    def quarantine_unwritten(self, connection: sa.Connection, batch: Batch, what: RowDecision) -> int:  # noqa: ARG002
         """Ends the transaction."""
         raise _NotCleanError
 

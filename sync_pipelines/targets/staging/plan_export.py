@@ -9,13 +9,13 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.plan import Action, EntryRow
 from sync_pipelines.engine.staged_target import Batch
-from sync_pipelines.targets.staging.diff_sql import Planner, What
+from sync_pipelines.targets.staging.diff_sql import Planner, RowDecision
 from sync_pipelines.targets.staging.field_changes import ChangesText, Constant, Field, changed_fields
 from sync_pipelines.targets.staging.staging_tables import StagingTables
 from sync_pipelines.targets.staging.table_parts import TableParts
 
 _ROWS_AT_ONCE = 2_000
-_ACTIONS = {What.CREATE: Action.CREATE, What.UPDATE: Action.UPDATE, What.DELETE: Action.DELETE}
+_ACTIONS = {RowDecision.CREATE: Action.CREATE, RowDecision.UPDATE: Action.UPDATE, RowDecision.DELETE: Action.DELETE}
 _NO_CHANGES = "{}"
 
 
@@ -43,7 +43,7 @@ class PlanExport:
         self._by_database = work.place == "ctid"
         self._source = planner.export
 
-    def rows(self, wanted: Collection[What], *, empty: bool) -> Iterator[list[EntryRow]]:
+    def rows(self, wanted: Collection[RowDecision], *, empty: bool) -> Iterator[list[EntryRow]]:
         """Yields lines: creates and updates in the order of the fetch, then deletes by key.
 
         Args:
@@ -64,18 +64,22 @@ class PlanExport:
                 yield rows
         self._work.drop("export")
 
-    def _planned(self, connection: sa.Connection, piece: Batch) -> list[What]:
+    def _planned(self, connection: sa.Connection, piece: Batch) -> list[RowDecision]:
         within = self._work.within(self._source, piece)
-        return [What(each) for each in connection.scalars(sa.select(self._source.c.sp_what).where(within).distinct())]
+        return [
+            RowDecision(each) for each in connection.scalars(sa.select(self._source.c.sp_what).where(within).distinct())
+        ]
 
-    def _read(self, connection: sa.Connection, piece: Batch, what: What) -> Iterator[EntryRow]:
+    def _read(self, connection: sa.Connection, piece: Batch, what: RowDecision) -> Iterator[EntryRow]:
         changes = ChangesText(self._fields(what), by_database=self._by_database)
         before = self._before(what)
         keys = self._columns.key_values(self._source, self._table)
         is_there = self._table.c[self._columns.key[0].name].is_not(None)
         query = sa.select(
             self._source.c.sp_n,
-            (sa.literal_column("1") if what is What.CREATE else sa.case((is_there, 1), else_=0)).label("is_there"),
+            (sa.literal_column("1") if what is RowDecision.CREATE else sa.case((is_there, 1), else_=0)).label(
+                "is_there"
+            ),
             *keys,
             *changes.columns,
             *(before.columns if before is not None else ()),
@@ -85,7 +89,7 @@ class PlanExport:
         )
         order = (
             [self._source.c.sp_n]
-            if what is not What.DELETE
+            if what is not RowDecision.DELETE
             else [self._source.c[each.label] for each in self._columns.key]
         )
         start = 2 + len(keys)
@@ -94,23 +98,23 @@ class PlanExport:
         for row in connection.execute(query.order_by(*order)):
             external_id, position = self._id_of(row[2:start]), row[0] if row[0] is not None else -1
             text = changes.read(row[start:end]) if row[1] else _NO_CHANGES
-            if what is What.UPDATE and text == _NO_CHANGES:
+            if what is RowDecision.UPDATE and text == _NO_CHANGES:
                 yield EntryRow(position, action, external_id, None)
             elif before is not None and row[1]:
                 yield EntryRow(position, action, external_id, text, before.read(row[end:]))
             else:
                 yield EntryRow(position, action, external_id, text)
 
-    def _joined(self, what: What) -> sa.FromClause:
-        if what is What.CREATE:
+    def _joined(self, what: RowDecision) -> sa.FromClause:
+        if what is RowDecision.CREATE:
             return self._source
         same = [self._table.c[each.name] == self._source.c[each.label] for each in self._columns.key]
         if self._work.has_addresses:
             same.insert(0, self._work.address(self._table) == self._source.c.sp_at)
         return sa.join(self._source, self._table, sa.and_(*same), isouter=True)
 
-    def _fields(self, what: What) -> list[Field]:
-        if what is not What.DELETE:
+    def _fields(self, what: RowDecision) -> list[Field]:
+        if what is not RowDecision.DELETE:
             return changed_fields(what, self._source, self._table, self._columns)
         mark = self._target.mark
         if mark is None:
@@ -121,8 +125,8 @@ class PlanExport:
         """All that is shown of a local record."""
         return [Field(codec, self._table.c[codec.name]) for codec in self._target.shown]
 
-    def _before(self, what: What) -> ChangesText | None:
+    def _before(self, what: RowDecision) -> ChangesText | None:
         """What a marked record holds besides the mark; a record that is removed says it all in its changes."""
-        if what is not What.DELETE or self._target.mark is None:
+        if what is not RowDecision.DELETE or self._target.mark is None:
             return None
         return ChangesText(self._held(), by_database=self._by_database, only_old=True)

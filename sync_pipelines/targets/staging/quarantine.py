@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.db_errors import is_passing
 from sync_pipelines.targets.staging.constraints import Constraints, ForeignKey
-from sync_pipelines.targets.staging.diff_sql import StagedColumns, What
+from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.staging_tables import StagingTables
 
 _ROWS_AT_ONCE = 20_000
@@ -62,7 +62,7 @@ class Quarantine:
         """Quarantines all rows of a batch."""
         return self._add(self._work.within(self._plan, batch))
 
-    def quarantine_unwritten(self, connection: sa.Connection, batch: Batch, what: What) -> int:
+    def quarantine_unwritten(self, connection: sa.Connection, batch: Batch, what: RowDecision) -> int:
         """Quarantines rows of a batch that were planned and not written, though the local row is not as it should be.
 
         Args:
@@ -71,11 +71,11 @@ class Quarantine:
         """
         exists = self._exists_by(self._key_names())
         conditions = [self._work.within(self._plan, batch)]
-        if what is What.CREATE:
+        if what is RowDecision.CREATE:
             conditions += [self._to_create(), ~exists]
-        elif what is What.DELETE:
+        elif what is RowDecision.DELETE:
             stays = self._exists_by(self._key_names(), *self._columns.ownership.may_be_deleted())
-            conditions += [self._plan.c.sp_what == int(What.DELETE), stays]
+            conditions += [self._plan.c.sp_what == int(RowDecision.DELETE), stays]
         else:
             same = [self._table.c[each.name] == self._plan.c[each.label] for each in self._columns.key]
             equal = [
@@ -85,7 +85,7 @@ class Quarantine:
             is_equal = _exists(
                 self._table, *same, *equal, *([sa.or_(marked.is_(None), ~marked)] if marked is not None else [])
             )
-            conditions += [self._plan.c.sp_what == int(What.UPDATE), ~is_equal]
+            conditions += [self._plan.c.sp_what == int(RowDecision.UPDATE), ~is_equal]
         return self._insert(connection, conditions)
 
     def rows(self, connection: sa.Connection, skip: int) -> list[tuple[int | None, int, Sequence[Any]]]:
@@ -109,10 +109,10 @@ class Quarantine:
         return tuple(each.name for each in self._columns.key)
 
     def _to_create(self) -> sa.ColumnElement[bool]:
-        return self._plan.c.sp_what == int(What.CREATE)
+        return self._plan.c.sp_what == int(RowDecision.CREATE)
 
     def _to_write(self) -> sa.ColumnElement[bool]:
-        return self._plan.c.sp_what.in_([int(What.CREATE), int(What.UPDATE)])
+        return self._plan.c.sp_what.in_([int(RowDecision.CREATE), int(RowDecision.UPDATE)])
 
     def _exists_by(self, names: Sequence[str], *further: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         """The condition that the table has a row with the same values in these columns."""

@@ -19,8 +19,7 @@ from sync_pipelines.errors import RetryableError
 from sync_pipelines.snapshots.snapshot import SnapshotPage
 from sync_pipelines.targets.staging.apply_sql import BatchApplier
 from sync_pipelines.targets.staging.constraints import read_constraints
-from sync_pipelines.targets.staging.delete_delay import Sparing
-from sync_pipelines.targets.staging.diff_sql import Planner, StagedColumns, What
+from sync_pipelines.targets.staging.diff_sql import Planner, RowDecision, StagedColumns
 from sync_pipelines.targets.staging.eligibility import fingerprint, why_not
 from sync_pipelines.targets.staging.history_sql import BatchRecorder, Recorded
 from sync_pipelines.targets.staging.load import StageLoader
@@ -36,6 +35,7 @@ from sync_pipelines.targets.staging.parallel_apply import (
 from sync_pipelines.targets.staging.plan_export import PlanExport
 from sync_pipelines.targets.staging.postgres import PostgresStaging, has_recorded_in_schema, temporary_or_not
 from sync_pipelines.targets.staging.quarantine import Quarantine
+from sync_pipelines.targets.staging.spare_deletes import Sparing
 from sync_pipelines.targets.staging.sqlite import SqliteStaging, has_recorded_in_file
 from sync_pipelines.targets.staging.staged_columns import staged_key, staged_value
 from sync_pipelines.targets.staging.staging_tables import FAILED, SKIPPED, SLOW, StagingTables
@@ -43,7 +43,7 @@ from sync_pipelines.targets.staging.table_parts import TableParts
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 _KEPT = timedelta(days=7)
-ACTIONS = {What.CREATE: Action.CREATE, What.UPDATE: Action.UPDATE, What.DELETE: Action.DELETE}
+ACTIONS = {RowDecision.CREATE: Action.CREATE, RowDecision.UPDATE: Action.UPDATE, RowDecision.DELETE: Action.DELETE}
 
 
 class StagedTable:
@@ -228,15 +228,15 @@ class StagedTable:
         with self.work.begin() as connection:
             empty = self._is_empty = planner.is_empty(connection)
             found = planner.compare(connection, deletes=deletes and not empty, empty=empty, veto=veto)
-        routes = {route: found.get(int(What.ROUTE) + route, 0) for route in (SLOW, FAILED, SKIPPED)}
+        routes = {route: found.get(int(RowDecision.ROUTE) + route, 0) for route in (SLOW, FAILED, SKIPPED)}
         return StagedPlan(
-            unchanged=found.get(What.UNCHANGED, 0),
+            unchanged=found.get(RowDecision.UNCHANGED, 0),
             skipped=routes[SKIPPED],
-            stale=found.get(What.STALE, 0),
-            creates=found.get(What.CREATE, 0),
-            updates=found.get(What.UPDATE, 0),
-            deletes=found.get(What.DELETE, 0),
-            one_by_one=routes[SLOW] + routes[FAILED] + found.get(What.QUARANTINED, 0),
+            stale=found.get(RowDecision.STALE, 0),
+            creates=found.get(RowDecision.CREATE, 0),
+            updates=found.get(RowDecision.UPDATE, 0),
+            deletes=found.get(RowDecision.DELETE, 0),
+            one_by_one=routes[SLOW] + routes[FAILED] + found.get(RowDecision.QUARANTINED, 0),
             written=self._written or (),
             temporary=not self.work.outlives_session,
             fingerprint=self.fingerprint(self._written or ()),
@@ -372,7 +372,7 @@ class StagedTable:
         with self.work.begin() as connection:
             rows = self._quarantine.rows(connection, skip)
         self._applier.require_plan()
-        return [QuarantinedRow(position, ACTIONS[What(what)], self._id_of(key)) for position, what, key in rows]
+        return [QuarantinedRow(position, ACTIONS[RowDecision(what)], self._id_of(key)) for position, what, key in rows]
 
     @cached_property
     def _recorded(self) -> Recorded:
@@ -407,9 +407,8 @@ class StagedTable:
     def drop(self) -> None:
         """Removes the staging tables of this run."""
         self._end_help()
-        self.work.drop(
-            "stage", "diffs", "plan", "twice", "quarantine", "export", "quarantine"
-        )  # as the version before had it
+        # "aside" is what the version before called the quarantine
+        self.work.drop("stage", "diffs", "plan", "twice", "quarantine", "export", "aside")
         with self.work.begin() as connection:
             self.work.forget_done(connection)
         if not self._request.is_dry:

@@ -490,8 +490,8 @@ def test_what_was_counted_is_forgotten_without_grace(desk: Desk) -> None:
 
 def test_of_many_missing_records_each_has_its_own_count(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """In bulk over several batches of the staging table, some of which have due and spared records."""
-    monkeypatch.setattr("sync_pipelines.targets.staging.delete_delay._ROWS_IN_BATCH", 100)
-    monkeypatch.setattr("sync_pipelines.targets.staging.delete_delay._KEYS_AT_ONCE", 7)
+    monkeypatch.setattr("sync_pipelines.targets.staging.spare_deletes._ROWS_IN_BATCH", 100)
+    monkeypatch.setattr("sync_pipelines.targets.staging.spare_deletes._KEYS_AT_ONCE", 7)
     all_of_them = {f"A{number:04}": number for number in range(2_000)}
     third = {sku: number for sku, number in all_of_them.items() if number % 3}
     desk.run(all_of_them, delete_after=2)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.targets.dialects.profile import DialectProfile
-from sync_pipelines.targets.staging.diff_sql import Planner, What
+from sync_pipelines.targets.staging.diff_sql import Planner, RowDecision
 from sync_pipelines.targets.staging.staging_tables import StagingTables
 
 _ROWS_IN_BATCH = 10_000
@@ -68,4 +68,4 @@ class Sparing:
 
     def _is_delete(self, batch: Batch) -> sa.ColumnElement[bool]:
         diffs = self._planner.diffs
-        return sa.and_(self._work.within(diffs, batch), diffs.c.sp_what == int(What.DELETE))
+        return sa.and_(self._work.within(diffs, batch), diffs.c.sp_what == int(RowDecision.DELETE))
