@@ -1,4 +1,4 @@
-"""`AppliedSince`: whether something newer has been applied than what somebody is about to apply."""
+"""`AppliedSince`: answers whether something newer has been applied than what is about to be."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOOK_BACK = 200
 
 
 class AppliedSince:
-    """Answers whether records of a sync may be newer than what somebody has in hand and is about to apply.
+    """Answers whether records of a sync may be newer than what is about to be applied.
 
     Newer state comes from whole runs, from deliveries, and from failures that were tried again. The last bring newer
     state only where the source was asked for their items: a kept payload is no newer than the run that it failed in.
@@ -34,7 +34,6 @@ class AppliedSince:
     deliveries is the later one is the inbox's own order (`Inbox.newest_applied`).
 
     Args:
-        job: The sync job's name.
         asks_source: True if the source can be asked for single items.
     """
 

@@ -1,4 +1,4 @@
-"""The batches of a run that are written: what became of their items, and what of them is left."""
+"""Keeps the batches of a run that are written: what became of their items, and what of them is left."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ class BatchKey:
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """One batch as the ledger keeps it.
+    """Holds one batch as the ledger keeps it.
 
     Args:
-        counts: What became of its items.
         left: Places in it that are still to be written; empty if it is done.
     """
 
@@ -49,7 +48,7 @@ class BatchRow:
 
 
 class WrittenBatches(dict[BatchKey, BatchRow]):
-    """What a run has written so far, as the ledger has noted it."""
+    """Holds what a run has written so far, as the ledger has noted it."""
 
     def total(self) -> dict[str, int]:
         """Adds up the counts of all batches."""
@@ -79,11 +78,7 @@ class WrittenBatches(dict[BatchKey, BatchRow]):
 
 
 class Batches:
-    """Keeps which batches of runs are written; each method is one transaction.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Keeps which batches of runs are written; each method is one transaction."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -115,8 +110,6 @@ class Batches:
 
         Args:
             counts: What became of the items; they add to those of an attempt that did not finish the batch.
-            errors: The items that failed.
-            at: When.
             left: Places in the batch that are still to be written.
             within: In whose transaction; by default in one of its own.
             also: Called with that transaction.
@@ -155,7 +148,6 @@ class Batches:
         """Says what the batches are that the version before 0010 had written of a run, now that its plan is known.
 
         Args:
-            run_id: A run that is gone on with.
             is_staged: True if its plan is in staging tables. Then batch 0 was what the database wrote itself.
         """
         table = self._table

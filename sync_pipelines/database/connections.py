@@ -43,9 +43,9 @@ def shown_url(url: URL) -> str:
 
 
 def leave_out_ignored_errors() -> None:
-    """Keeps errors from stderr that psycopg ignores because of another one: they tell the values of rows.
+    """Keeps errors from stderr that psycopg ignores because of another one: they show the values of rows.
 
-    Nothing is lost: a batch that is refused is narrowed down, and the error of each record told by itself.
+    Nothing is lost: a batch that is refused is narrowed down, and the error of each record reported by itself.
     """
     logging.getLogger("psycopg").addFilter(_is_no_ignored_error)
 

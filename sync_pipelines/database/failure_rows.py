@@ -1,4 +1,4 @@
-"""Failures as the ledger keeps them, and which of them may be tried again."""
+"""Holds failures as the ledger keeps them, and says which of them may be tried again."""
 
 from __future__ import annotations
 
@@ -18,29 +18,22 @@ VANISHED = "vanished"
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """One failed item as the ledger keeps it. Times are aware.
+    """Holds one failed item as the ledger keeps it. Times are aware.
 
     Args:
-        job: The sync job's name.
-        key: What tells it from others of the job: its external id, or what an item without one is.
+        key: Distinguishes it from others of the job: its external id, or what an item without one is.
         external_id: The item's, canonical as far as it is known; None of an item without one that can be read.
         source_id: The same as the source writes it.
         action: `upsert`, or `delete` for a local record that could not be deleted.
         payload: The item in the engine's JSON; None if it could not be kept, and of a failure that is resolved.
         payload_hash: Tells whether the item has changed.
         seen_at: Since when the payload is known; None of one that may be older than what has come since.
-        exception_type: Name of the exception's class.
-        message: The error's own message.
         fingerprint: What failures of one cause have in common.
         template: The message without the values that change.
         attempts: How often it was tried since the item changed last.
-        first_failed_at: When it failed first.
-        last_failed_at: When it failed last.
         next_try_at: When a retry is due; None: with the next run.
         state: `open`, `given up` or `resolved`.
-        last_run_id: The run in which it failed last.
-        resolved_at: When it was resolved.
-        resolved_by: The run in which it went through, `single item`, or `vanished`.
+        resolved_by: The run in which it succeeded, `single item`, or `vanished`.
     """
 
     job: str
@@ -67,7 +60,7 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a failure before it fails again."""
+    """Holds what is known of a failure before it fails again."""
 
     key: str
     action: str
@@ -81,7 +74,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """What tells whether a run has resolved a failure."""
+    """Holds what shows whether a run has resolved a failure."""
 
     key: str
     external_id: str | None
@@ -95,17 +88,10 @@ class Unresolved:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Failures of one cause.
+    """Sums up failures of one cause.
 
     Args:
-        fingerprint: What they have in common.
-        exception_type: Name of the exception's class.
-        template: The message without the values that change.
-        count: How many there are.
-        given_up: How many of them are given up.
         sample_ids: The first external ids, five at most.
-        first_failed_at: When the first of them failed first.
-        last_failed_at: When one of them failed last.
     """
 
     fingerprint: str
@@ -120,7 +106,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class FailureCount:
-    """How many failures of a sync job are open and given up, and when one of them failed last."""
+    """Counts open and given-up failures of a sync job, with the time of the last one."""
 
     job: str
     open: int
@@ -130,7 +116,7 @@ class FailureCount:
 
 @dataclass(frozen=True, slots=True)
 class Retryable:
-    """Which failures a retry may take.
+    """Says which failures a retry may take.
 
     Args:
         by_asking: True if the source can be asked for an item, so that no payload is needed.

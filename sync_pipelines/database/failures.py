@@ -1,4 +1,4 @@
-"""The failures: every item that failed, until it goes through, vanishes from the source, or is given up."""
+"""Keeps failures: every item that failed, until it succeeds, vanishes from the source, or is given up."""
 
 from __future__ import annotations
 
@@ -51,18 +51,14 @@ _LARGEST_PAYLOADS = 8_000_000
 
 
 class Failures:
-    """The failures of all sync jobs.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Keeps the failures of all sync jobs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._table = ledger.tables.failures
 
     def transaction(self, within: Connection | None = None) -> AbstractContextManager[Connection]:
-        """One transaction, or the one that is given."""
+        """Opens a transaction, or goes on in the one that is given."""
         return nullcontext(within) if within is not None else self._ledger.transaction()
 
     def known(self, job: str, keys: Sequence[str], within: Connection) -> dict[str, Known]:
@@ -99,7 +95,6 @@ class Failures:
         """Yields failures that are open or given up and did not fail in a run, in parts.
 
         Args:
-            job: The sync job's name.
             seen_until: Only such whose payload is known since then, or longer.
         """
         table, after = self._table, ""
@@ -118,7 +113,7 @@ class Failures:
             after = part[-1].key
 
     def resolve(self, job: str, keys: Sequence[str], by: str, at: datetime, within: Connection | None = None) -> int:
-        """Notes that failures are over; gives how many were. Their payloads are not kept any longer."""
+        """Resolves failures; returns how many. Their payloads are not kept any longer."""
         table, count = self._table, 0
         values = {"state": RESOLVED, "resolved_at": at, "resolved_by": by, "next_try_at": None, "payload": None}
         with self.transaction(within) as connection:
@@ -132,7 +127,6 @@ class Failures:
         """Notes when failures are to be tried again.
 
         Args:
-            job: The sync job's name.
             next_tries: Key -> when; None for with the next run.
             within: In whose transaction; by default in one of its own.
         """
@@ -164,8 +158,6 @@ class Failures:
         """Returns failures that can be tried again, in the order of their keys.
 
         Args:
-            job: The sync job's name.
-            which: Which of them.
             after: Only those with a later key.
             limit: How many at most; fewer if their payloads are large.
         """

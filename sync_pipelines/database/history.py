@@ -1,4 +1,4 @@
-"""What happened to each record: what was written of it, and what else the ledger knows of it.
+"""Keeps what happened to each record: what was written of it, and what else the ledger knows of it.
 
 What was written one by one is a row of its own; what was written in bulk lies in blocks (`engine.history`). Failures
 and deliveries are not kept twice: they are read from the runs' errors and the inbox.
@@ -26,10 +26,9 @@ _INDEXED_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written of one record.
+    """Holds what was written of one record.
 
     Args:
-        external_id: Its canonical id.
         action: `created`, `updated` or `deleted`.
         changes: The engine's JSON: field -> old and new value; None if they are not known.
     """
@@ -41,16 +40,11 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:
-    """What was written of some records in bulk. Times are aware.
+    """Holds what was written of some records in bulk. Times are aware.
 
     Args:
-        id: No other block has it.
-        run_id: The run that wrote it.
-        at: When.
-        first: What no record in it comes before.
-        last: What no record in it comes after.
-        count: How many records it has.
-        lines: What was written.
+        first: Lower bound of its records, as `engine.history.bound_of` has it.
+        last: Upper bound of its records.
     """
 
     id: str
@@ -65,7 +59,7 @@ class BlockRow:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One thing that happened to a record, as the ledger has it. Times are aware."""
+    """Holds one event of a record, as the ledger has it. Times are aware."""
 
     at: datetime
     kind: str
@@ -82,10 +76,9 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who has written.
+    """Names who has written.
 
     Args:
-        job: The sync job's name.
         run_id: The run; None for single items that are applied at once.
         via: The kind of the run, or `single`.
     """
@@ -96,7 +89,7 @@ class Writer:
 
 
 class History:
-    """What happened to the records of all sync jobs."""
+    """Keeps what happened to the records of all sync jobs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -106,9 +99,6 @@ class History:
         """Keeps what was written, record by record.
 
         Args:
-            writer: Who has.
-            written: Of which records.
-            at: When.
             within: In whose transaction; by default in one of its own.
         """
         shared = {"job": writer.job, "run_id": writer.run_id, "via": writer.via, "at": at}
@@ -146,13 +136,7 @@ class History:
             connection.execute(statement, rows)
 
     def written(self, job: str, external_id: str, limit: int) -> list[HistoryRow]:
-        """Returns what was written of a record one by one, newest first.
-
-        Args:
-            job: The sync job's name.
-            external_id: The record's canonical id.
-            limit: How much at most.
-        """
+        """Returns what was written of a record one by one, newest first."""
         table = self._rows
         query = select(table).where(table.c.job == job, table.c.external_id == record_key(external_id))
         with self._ledger.transaction() as connection:
@@ -160,7 +144,7 @@ class History:
         return [HistoryRow(row.at, row.action, external_id, row.run_id, row.via, row.changes) for row in rows]
 
     def blocks_around(self, job: str, bound: str) -> Iterator[BlockRow]:
-        """Yields the blocks of a job between whose first and last something lies, newest first."""
+        """Yields the blocks of a job whose bounds enclose this one, newest first."""
         table = self._blocks
         among = select(table.c.id, table.c.at).where(table.c.job == job)
         among = among.where(table.c.first_id <= bound, table.c.last_id >= bound)

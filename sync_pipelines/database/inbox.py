@@ -1,4 +1,4 @@
-"""The inbox: what came of single items, waiting to be applied."""
+"""Keeps the inbox: deliveries of single items, waiting to be applied."""
 
 from __future__ import annotations
 
@@ -28,23 +28,17 @@ _ID_BEGINS: ColumnElement[str] = literal_column(f"substr(external_id, 1, {_INDEX
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One change of an item.
+    """Holds one delivered change of an item.
 
     Args:
         id: Its number in the inbox; a later one is newer.
         item: The engine's JSON of the item, None for what is no upsert.
-        received_at: When it was stored, aware.
         kind: `upsert`, `delete`, `refetch`, or `event`: a payload that is yet to be parsed.
-        external_id: As far as it is known.
         payload: The body of a webhook, unless the item is the same.
-        headers: Of a webhook, as far as they are kept.
         delivery_id: What names it at the sender's.
-        attempts: How often it was tried.
         next_try_at: When it is to be tried again; None: at once.
         state: `waiting`, `applied` or `failed`.
         action: What became of it, e.g. `updated`.
-        message: Why it failed.
-        finished_at: When it was completed.
     """
 
     id: int
@@ -66,13 +60,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What became of one delivery.
+    """Says what became of one delivery.
 
     Args:
-        id: Its number in the inbox.
         external_id: The item's; None if it is as the inbox has it, or not known.
         action: What was done; None if it failed.
-        message: Why it failed.
         next_try_at: When one that failed is to be tried again; None: not any more.
         is_attempt: False if it was no fault of the delivery, and does not count.
     """
@@ -87,10 +79,9 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much is in the inbox of a sync job.
+    """Counts what is in the inbox of a sync job.
 
     Args:
-        job: The sync job's name.
         waiting: How many deliveries wait, 100,000 at most.
         failed: How many have failed, 100,000 at most.
         oldest_waiting_at: When the oldest of those that wait came, None if none waits.
@@ -104,7 +95,7 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits of a sync job.
+    """Counts what waits of a sync job.
 
     Args:
         count: How many deliveries, 100,000 at most.
@@ -122,11 +113,7 @@ class Waiting:
 
 
 class Inbox:
-    """The deliveries of all sync jobs.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Keeps the deliveries of all sync jobs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -189,8 +176,6 @@ class Inbox:
         """Returns the deliveries that have waited longest. They stay waiting until they are completed.
 
         Args:
-            job: The sync job's name.
-            limit: How many at most.
             due_at: Only those that are to be tried by then.
             max_bytes: What they may take together; the first one is given whatever it takes.
         """
@@ -224,8 +209,6 @@ class Inbox:
         """Returns deliveries for these items that wait: all that have been tried, and the next ones; oldest first.
 
         Args:
-            job: The sync job's name.
-            external_ids: As the deliveries have them.
             after: The number after which those begin that have not been tried; the older ones are known.
             max_bytes: What those may take together that have not been tried.
         """
@@ -258,7 +241,6 @@ class Inbox:
         """Returns the newest delivery for each of these items that was applied, as far as there is one.
 
         Args:
-            job: The sync job's name.
             external_ids: Canonical ids.
             since: Only deliveries with a higher number.
             actions: Only those of which one of these became; by default whatever it was.
@@ -285,8 +267,6 @@ class Inbox:
         """Notes what became of deliveries, all in one transaction.
 
         Args:
-            completed: The deliveries.
-            at: When.
             within: In whose transaction; by default in one of its own.
         """
         groups: dict[Completed, list[int]] = {}
@@ -299,7 +279,7 @@ class Inbox:
                 self._complete(connection, alike, ids, at)
 
     def _complete(self, connection: Connection, alike: Completed, ids: Sequence[int], at: datetime) -> None:
-        """Notes the same of several deliveries: most of a burst are made up for by others."""
+        """Notes the same of several deliveries: most of a burst are superseded by others."""
         table, again = self._table, alike.next_try_at is not None
         values: dict[str, Any] = {
             "state": APPLIED if alike.action is not None else WAITING if again else FAILED,

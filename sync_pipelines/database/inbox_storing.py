@@ -1,4 +1,4 @@
-"""Storing many deliveries in one transaction, each name of a sender's once."""
+"""Stores many deliveries in one transaction, each name of a sender's once."""
 
 from __future__ import annotations
 
@@ -22,16 +22,11 @@ _NAMES_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
-    """A delivery that is to be stored.
+    """Describes a delivery that is to be stored.
 
     Args:
-        job: The sync job's name.
         kind: `upsert`, `delete`, `refetch` or `event`.
-        received_at: When it came, aware.
-        external_id: As far as it is known.
         item: The engine's JSON of the item, for an upsert.
-        payload: The body of a webhook.
-        headers: Of a webhook.
         delivery_id: What names it at the sender's, up to some hundred characters; None: it is one of its own.
         action: Of one that is applied already, what became of it.
     """
@@ -49,7 +44,7 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a delivery is.
+    """Says where a delivery is.
 
     Args:
         id: Its number in the inbox; of a repeated one that of the first.
@@ -77,10 +72,6 @@ def store_deliveries(
     """Stores deliveries and gives where each is, in their order.
 
     Args:
-        connection: To the ledger.
-        table: The inbox.
-        deliveries: What is to be stored.
-        insert: Inserts them, if there is a faster way than the usual one.
         attempts: How often to try: what another process had stored may be gone when it is looked for.
 
     Raises:
@@ -111,7 +102,7 @@ def _number(row: Row[Any]) -> int:
 
 
 def _place(key: Key, known: Mapping[Key, int], new: dict[Key, int]) -> Stored:
-    """Tells new deliveries from known ones: the first of equal ones is new, unless the inbox had it before."""
+    """Sorts new deliveries from known ones: the first of equal ones is new, unless the inbox had it before."""
     return Stored(known[key], repeated=new.pop(key, None) is None)
 
 
@@ -125,8 +116,6 @@ def find_known(connection: Connection, table: Table, keys: Sequence[Key]) -> dic
     """Returns the numbers of the deliveries with those names, as far as the inbox has them.
 
     Args:
-        connection: To the ledger.
-        table: The inbox.
         keys: Names of jobs, each with the name of a delivery.
     """
     query = select(table.c.job, table.c.delivery_id, table.c.id)

@@ -36,11 +36,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class InboxWriter:
-    """Stores deliveries that wait. For one thread.
-
-    Args:
-        ledger: The ledger that has the inbox.
-    """
+    """Stores deliveries that wait. For one thread."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -1,4 +1,4 @@
-"""Leases: at most one run of a sync at a time, whoever starts it, also after a holder died or stalled."""
+"""Keeps leases: at most one run of a sync at a time, whoever starts it, also after a holder died or stalled."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from sync_pipelines.database.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has a lease.
+    """Names who has a lease.
 
     Args:
-        run_id: A run in the ledger.
-        dagster_run_id: The Dagster run that carries it out, if any.
         described: Host and process, for people.
-        process: The process, for finding out whether it lives; empty if that can't be told.
+        process: The process, for finding out whether it lives; empty if that can't be known.
     """
 
     run_id: str
@@ -31,11 +29,9 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run a sync, until it expires or is given back.
+    """Grants the right to run a sync, until it expires or is given back.
 
     Args:
-        job: The sync job's name.
-        holder: Who has it.
         token: Grows with each holder; whoever writes with an older one has lost the lease.
         expires_at: When it ends unless it is renewed, aware, by the clock of the ledger's database.
         is_continued: True if its holder had it all the time since an earlier phase.
@@ -49,11 +45,7 @@ class Lease:
 
 
 class Leases:
-    """The leases of all sync jobs. Times are those of the ledger's database, so that machines need not agree.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Keeps the leases of all sync jobs. Times are the ledger database's, so that machines need not agree."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -111,7 +103,6 @@ class Leases:
         """Keeps the lease for the next phase of the same run.
 
         Args:
-            ttl: How long it lasts.
             to_another: True if another process carries out that phase: that this one ends is then no sign of death.
         """
         values = {"process": ""} if to_another else {}

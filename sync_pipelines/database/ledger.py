@@ -1,4 +1,4 @@
-"""The ledger: what runs did, how far they got, which items failed."""
+"""Keeps the ledger: what runs did, how far they got, which items failed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BETWEEN_ATTEMPTS_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """One failed item as the ledger keeps it."""
+    """Holds one failed item as the ledger keeps it."""
 
     position: int
     external_id: str | None
@@ -37,7 +37,7 @@ class ErrorRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run as the ledger keeps it. Times are aware."""
+    """Holds one run as the ledger keeps it. Times are aware."""
 
     id: str
     job: str
@@ -70,11 +70,7 @@ class Ledger:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Makes one transaction of all that this thread does with the ledger in the block; nothing slow belongs there.
-
-        Raises:
-            RunError: The ledger does not answer.
-        """
+        """Makes one transaction of all that this thread does with the ledger in the block, which must be quick."""
         with self.transaction() as connection:
             outer = getattr(self._open, "connection", None)
             self._open.connection = connection
@@ -85,7 +81,7 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction, or the one of `together`; a ledger that does not answer fails the run in a clear sentence.
+        """Opens a transaction, or goes on in that of `together`; fails the run clearly if the ledger does not answer.
 
         Raises:
             RunError: The ledger does not answer.
@@ -197,7 +193,6 @@ class Ledger:
         """Keeps what a diff has found, in place of what an earlier attempt had.
 
         Args:
-            errors: The items that failed before anything was written.
             deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
         """
         table, runs = self.tables.run_errors, self.tables.runs
@@ -251,11 +246,7 @@ class Ledger:
         """Notes how a run ended.
 
         Args:
-            outcome: What became of it.
-            counts: What became of the items.
-            failure: Why it failed as a whole, None if it did not.
             applied_all: True if everything that it was to write is written; it may have failed all the same.
-            at: When.
         """
         values = {"outcome": outcome, "counts": dict(counts), "failure": failure, "completed_at": at}
         with self.transaction() as connection:

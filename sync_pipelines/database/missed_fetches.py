@@ -1,4 +1,4 @@
-"""Which local records complete fetches of a sync have been without, and how many in a row."""
+"""Counts how many complete fetches in a row have been without a local record."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ _LATEST = ""
 
 @dataclass(frozen=True, slots=True)
 class CountedFetch:
-    """The complete fetch of a sync that was counted last.
+    """Describes the complete fetch of a sync that was counted last.
 
     Args:
         number: How many were counted until then.
-        run_id: The run that fetched.
-        started_at: When it began, aware.
     """
 
     number: int
@@ -35,11 +33,7 @@ class CountedFetch:
 
 
 class MissedFetches:
-    """The misses of all sync jobs. A record's misses count in a row only if the fetch before was without it as well.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Keeps missed fetches of all sync jobs. They count in a row only if the fetch before missed the record too."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -67,7 +61,6 @@ class MissedFetches:
         """Counts that a fetch is without these records; once, however often it is called for that fetch.
 
         Args:
-            job: The sync job's name.
             external_ids: Canonical ids, each once.
 
         Returns:
@@ -124,7 +117,7 @@ class MissedFetches:
             connection.execute(delete(table).where(*returned))
 
     def forget_records(self, job: str, external_ids: Sequence[str]) -> None:
-        """Forgets the misses of records, whose items have come by themselves."""
+        """Forgets the missed fetches of records whose items were delivered."""
         table, keys = self._table, [record_key(each) for each in external_ids]
         for start in range(0, len(keys), _AT_ONCE):
             wanted = table.c.external_id.in_(keys[start : start + _AT_ONCE])
@@ -132,6 +125,6 @@ class MissedFetches:
                 connection.execute(delete(table).where(table.c.job == job, wanted))
 
     def forget(self, job: str) -> None:
-        """Forgets all of a sync, which does not count misses any more."""
+        """Forgets all of a sync, which does not count missed fetches any more."""
         with self._ledger.transaction() as connection:
             connection.execute(delete(self._table).where(self._table.c.job == job))

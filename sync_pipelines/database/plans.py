@@ -1,4 +1,4 @@
-"""Plans that wait to be applied, of dry runs and of guards: which there are, until when, and who has applied one."""
+"""Keeps plans that wait to be applied, of dry runs and of limits: until when, and who has applied one."""
 
 from __future__ import annotations
 
@@ -23,23 +23,15 @@ _GRACE = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One plan as the ledger keeps it. Times are aware.
+    """Holds one plan as the ledger keeps it. Times are aware.
 
     Args:
         id: The id of the run that left it, whose files hold its entries.
-        job: The sync job's name.
-        created_at: When it was made.
-        expires_at: Until when it can be applied.
-        counts: How many records it would create, update and delete.
-        made_for: The target and the declaration in short.
+        made_for: The fingerprint of target and declaration.
         state: `open`, `applying` (begun, and perhaps broken off), `applied`, `expired`, or `superseded` (of what guards
             have withheld: a newer whole run has looked again).
-        applied_by: The run that applies it.
-        applied_at: When that run was done.
-        kind: `dry run`, or `withheld` for what guards have withheld.
+        kind: `dry run`, or `withheld` for what limits have withheld.
         guarded: Why it can be applied only with a reason; empty if it needs none.
-        reason: The reason that was given.
-        released_by: Who gave it.
     """
 
     id: str
@@ -58,11 +50,7 @@ class PlanRow:
 
 
 class Plans:
-    """The plans of all sync jobs; each method is one transaction.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Keeps the plans of all sync jobs; each method is one transaction."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -111,16 +99,15 @@ class Plans:
         return claimed
 
     def note_reason(self, plan_id: str, reason: str, released_by: str) -> None:
-        """Keeps why a plan is applied that guards have withheld, and who says so."""
+        """Keeps why a plan is applied that limits have withheld, and who says so."""
         self._set(plan_id, reason=reason, released_by=released_by)
 
     def supersede(self, job: str, by: str) -> None:
-        """Closes what guards have withheld of earlier runs: a newer whole run has looked at everything again.
+        """Closes what limits have withheld of earlier runs: a newer whole run has looked at everything again.
 
         What has been applied to its end before is noted as that.
 
         Args:
-            job: The sync job's name.
             by: That run; its own plan stays.
         """
         table, runs = self._table, self._ledger.tables.runs
@@ -135,18 +122,18 @@ class Plans:
             connection.execute(left.values(state=SUPERSEDED, applied_by=by))
 
     def withheld_of(self, run_id: str) -> PlanRow | None:
-        """Returns what guards have withheld of a run; None if nothing was suspicious."""
+        """Returns what limits have withheld of a run; None if nothing was suspicious."""
         table = self._table
         return next(iter(self._found(and_(table.c.id == run_id, table.c.kind == WITHHELD), 1)), None)
 
     def still_withheld(self, job: str) -> PlanRow | None:
-        """Returns what guards withhold of the newest run of a sync and nobody has released, or None."""
+        """Returns what limits withhold of the newest run of a sync and nobody has released, or None."""
         table = self._table
         held = and_(table.c.job == job, table.c.kind == WITHHELD, table.c.state == OPEN)
         return next(iter(self._found(held, 1)), None)
 
     def released(self, job: str) -> set[str]:
-        """Returns the runs of a sync of which a person has said that what guards withheld is right."""
+        """Returns the runs of a sync of which a person has said that what limits withheld is right."""
         table = self._table
         of_job = (table.c.job == job, table.c.kind == WITHHELD, table.c.state == APPLIED)
         with self._ledger.transaction() as connection:
@@ -175,7 +162,6 @@ class Plans:
         """Marks plans that have expired, and forgets old ones.
 
         Args:
-            now: The time.
             forget_before: Plans that expired before that time are forgotten.
 
         Returns:

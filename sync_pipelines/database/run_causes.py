@@ -1,4 +1,4 @@
-"""The errors of a run in the order of the fetch, and their causes, which are kept with the run."""
+"""Reads the errors of a run in the order of the fetch, and keeps their causes with the run."""
 
 from __future__ import annotations
 
@@ -22,13 +22,10 @@ _LOOK_BACK = 100
 
 @dataclass(frozen=True, slots=True)
 class CauseRow:
-    """Errors of one cause.
+    """Counts errors of one cause.
 
     Args:
-        exception_type: Name of the exception's class.
-        template: The message without the values that change.
         count: How many there are; of a cause that is gone, how many there were in the run before.
-        sample_ids: Some external ids.
         state: `new`, `known`, or `gone`.
     """
 
@@ -40,11 +37,7 @@ class CauseRow:
 
 
 class RunCauses:
-    """Reads the errors of runs, and keeps their causes.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Reads the errors of runs, and keeps their causes."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -103,12 +96,7 @@ class RunCauses:
         return [CauseRow(name, template, count, tuple(ids), state) for name, template, count, ids, state in found]
 
     def runs_before(self, job: str, run_id: str | None = None) -> list[str]:
-        """Returns the runs before this one (by default all) that fetched all items and were done, newest first.
-
-        Args:
-            job: The sync job's name.
-            run_id: This run.
-        """
+        """Returns the runs before this one (by default all) that fetched all items and were done, newest first."""
         runs = self._ledger.tables.runs
         done = (runs.c.completed_at.is_not(None), runs.c.failure.is_(None), runs.c.kind == FULL)
         query = select(runs.c.id, runs.c.options).where(runs.c.job == job, *done)

@@ -1,4 +1,4 @@
-"""The runs of all syncs, for whoever looks back at them."""
+"""Reads the runs of all syncs, for whoever looks back at them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ GOOD = ("clean", "partial", "guarded")
 
 
 class RunQueries:
-    """Reads the runs that the ledger keeps.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Reads the runs that the ledger keeps."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -57,10 +53,8 @@ class RunQueries:
         """Returns how many items the last good fetches of all items had, newest first.
 
         Args:
-            job: The sync job's name.
             released: Guarded runs that a person has released: good ones too, and what came before them is no measure
                 any more.
-            limit: How many fetches.
         """
         runs = self._table
         query = select(runs.c.id, runs.c.outcome, runs.c.options, runs.c.counts).where(

@@ -1,4 +1,4 @@
-"""The ledger's tables, as the migrations make them."""
+"""Describes the ledger's tables, as the migrations make them."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ RETRY = "retry"
 DRAIN = "drain"
 DRY_RUN = "dry run"
 WITHHELD = "withheld"
-"""Kind of a plan that guards have kept from being applied."""
+"""Kind of a plan that limits have kept from being applied."""
 WHOLE = (FULL, APPLY)
 """Kinds of runs that write all that a fetch brought, at once or out of a plan."""
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware moment. SQLite keeps only the wall clock, so that all are kept in UTC and given back in it."""
+    """Keeps an aware moment. SQLite keeps only the wall clock, so that all are stored in UTC and returned in it."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -62,7 +62,7 @@ _SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
 @dataclass(frozen=True, slots=True)
 class LedgerTables:
-    """The tables by what they hold."""
+    """Holds the tables by what is in them."""
 
     metadata: MetaData
     runs: Table

@@ -1,4 +1,4 @@
-"""The newest version of each record that a sync has seen."""
+"""Keeps the newest version of each record that a sync has seen: its watermark."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST = 200
 
 
 class _Turns:
-    """One thread at a time for each number."""
+    """Lets one thread at a time have each number."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -45,23 +45,14 @@ _TURNS = _Turns()
 
 
 class Versions:
-    """The versions of all sync jobs.
-
-    Args:
-        ledger: The ledger that has them.
-    """
+    """Keeps the watermarks of all sync jobs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._table = ledger.tables.versions
 
     def known(self, job: str, external_ids: Sequence[str]) -> dict[str, str]:
-        """Returns the versions of those records that have one, as texts.
-
-        Args:
-            job: The sync job's name.
-            external_ids: Canonical ids.
-        """
+        """Returns the versions of those records that have one, as texts."""
         table = self._table
         keys = {record_key(each): each for each in external_ids}
         found: dict[str, str] = {}
@@ -83,9 +74,6 @@ class Versions:
         """Keeps others who bring single items waiting between the look at a record's version and its write.
 
         Threads of this process, and where the ledger is PostgreSQL other processes too.
-
-        Raises:
-            RunError: The ledger does not answer.
         """
         number = int.from_bytes(sha256(f"{job} {record_key(external_id)}".encode()).digest()[:8], signed=True)
         with _TURNS.of(number), ExitStack() as stack:
@@ -101,7 +89,6 @@ class Versions:
         """Keeps the versions of records, in place of those that are known.
 
         Args:
-            job: The sync job's name.
             versions: Canonical id -> version as a text.
             connection: In whose transaction; by default in one of its own.
         """

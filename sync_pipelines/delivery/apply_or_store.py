@@ -1,4 +1,4 @@
-"""`apply_or_store`: one change applied at once and noted, or stored to be applied after the run that is under way."""
+"""`apply_or_store`: applies one change at once and notes it, or stores it for after the run that is under way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Apply = Callable[[SyncJob[Any, Any], ChangeEvent], ItemResult]
 
 
 def apply_or_store(access: LedgerAccess, apply: Apply | None = None) -> ApplyOrStore:
-    """Makes the one function by which changes come in that are to be applied at once.
+    """Returns the one function through which changes come in that are to be applied at once.
 
     It applies a change while no run of its sync is under way, and notes it in the inbox. Else it stores the change, and
     the next drain applies it. A delivery that the inbox knows by its name is not applied again: it is older than what
@@ -53,7 +53,7 @@ def apply_or_store(access: LedgerAccess, apply: Apply | None = None) -> ApplyOrS
 
 
 def applied_by(access: LedgerAccess) -> Apply:
-    """Makes what applies an item with a ledger that is open: to open it for each would take longer than the rest."""
+    """Returns a function that applies an item with an open ledger, whose opening takes longer than the rest."""
 
     def apply(job: SyncJob[Any, Any], event: ChangeEvent) -> ItemResult:
         ledger, began_at = access.ledger(), utc_now()
@@ -67,13 +67,9 @@ def applied_by(access: LedgerAccess) -> Apply:
 
 
 def one_at_a_time(apply: Apply, access: LedgerAccess) -> Apply:
-    """Makes what applies an item only while no run of its sync is under way, which may have fetched an older state.
+    """Returns a function that applies an item only while no run of its sync is under way: that may hold older state.
 
     If one begins meanwhile, nobody knows who wrote last: the item is then applied once more, after that run.
-
-    Args:
-        apply: Applies a change.
-        access: To the ledger, which has the leases.
     """
 
     def apply_between_runs(job: SyncJob[Any, Any], event: ChangeEvent) -> ItemResult:

@@ -1,4 +1,4 @@
-"""Tries again what raised `RetryableError`, with backoff."""
+"""Retries calls that raised `RetryableError`, with backoff."""
 
 from __future__ import annotations
 
@@ -23,18 +23,13 @@ _LOG = logging.getLogger("sync_pipelines.retries")
 
 
 def retrying(attempt: Callable[[], T], pace: RateLimit) -> T:
-    """Calls the function; on `RetryableError` waits (as long as the error says, else ever longer) and calls it again.
+    """Calls a function; on `RetryableError` waits (as long as the error says, else ever longer) and calls it again.
 
     The loop is not stamina's, because that one sleeps where nobody can wake it: here a wait that an error asks for is
     kept by all who share the pace, and every wait ends when the run does.
 
-    Args:
-        attempt: What to call.
-        pace: Says when each attempt may begin.
-
     Raises:
         RetryableError: The fourth attempt failed as well.
-        Exception: Whatever else the function raises, at once.
     """
     for number in range(1, ATTEMPTS):
         pace.wait_for_turn()
@@ -53,7 +48,7 @@ def retrying(attempt: Callable[[], T], pace: RateLimit) -> T:
 
 
 def _wait_s(error: RetryableError, number: int) -> float:
-    """Seconds to wait after the attempt of that number, which starts at 1."""
+    """Returns the seconds to wait after the attempt of that number, which starts at 1."""
     if stamina.is_testing():  # one switch for all waits, those of the sources too
         return 0.0
     if error.retry_after_s is not None:

@@ -1,4 +1,4 @@
-"""Tells a target that is down from records that fail."""
+"""Distinguishes a target that is down from records that fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CircuitBreaker:
 
 
 class Watch:
-    """What became of the records of one piece of work, by their place in it.
+    """Keeps what became of the records of one piece of work, by their place in it.
 
     Args:
         before: How many in a row got no answer just before it.
@@ -41,7 +41,7 @@ class Watch:
         self._is_down = False
 
     def is_down(self, place: int, *, in_vain: bool) -> bool:
-        """Notes a record. True if it is in a row in vain that is long enough to mean that the target is down."""
+        """Notes a record. True if enough in a row, this one included, got no answer to mean that the target is down."""
         with self._lock:
             self._in_vain[place] = in_vain
             if not in_vain:
@@ -54,20 +54,20 @@ class Watch:
             return is_row
 
     def no_failures(self) -> list[int]:
-        """The places of records that got no answer because the target is down, and deserve another try.
+        """Returns the places of records that got no answer because the target is down, and deserve another try.
 
         Those outside the row are among them: the outage may have begun while others were still answered.
         """
         return [place for place, in_vain in self._in_vain.items() if in_vain] if self._is_down else []
 
     def in_vain_at_end(self) -> int:
-        """How many in a row got no answer up to the end of the work, those just before it included."""
+        """Counts how many in a row got no answer up to the end of the work, those just before it included."""
         after = len(self._in_vain)
         first = self._first_of(after)
         return self._earlier(first) + after - first
 
     def _first_of(self, place: int) -> int:
-        """The first place of the row in vain that ends just before this one."""
+        """Returns the first place of the unanswered row that ends just before this one."""
         while self._in_vain.get(place - 1):
             place -= 1
         return place

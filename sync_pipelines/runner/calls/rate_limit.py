@@ -1,4 +1,4 @@
-"""When the next call to a target may begin: a rate limit, and a pause that all workers keep."""
+"""Decides when the next call to a target may begin: a rate limit, and a pause that all workers keep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ class RateLimit:
     Args:
         max_calls_per_s: How many calls may begin in a second; None for no limit.
         sleep: Waits so many seconds; raises if the waiting is to be broken off.
-        elapsed_s: A clock that only goes forward, in seconds.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class RateLimit:
         self._next_s = self._paused_until_s = elapsed_s()
 
     def wait_for_turn(self) -> None:
-        """Comes back when the caller may call the target."""
+        """Waits until the caller may call the target."""
         while True:
             with self._lock:
                 now_s = self._elapsed_s()
@@ -44,7 +43,7 @@ class RateLimit:
                 return  # else a pause began while this caller waited, and all queue anew behind it
 
     def pause(self, seconds: float) -> None:
-        """Lets no call begin for so long: what one caller is told to wait would be told to all others too."""
+        """Lets no call begin for so many seconds: a wait that the target asks of one caller holds for all."""
         with self._lock:
             self._paused_until_s = max(self._paused_until_s, self._elapsed_s() + seconds)
             self._next_s = max(self._next_s, self._paused_until_s)

@@ -18,19 +18,19 @@ from sync_pipelines.runner.calls.workers import Workers
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a function said of one record, or the error of that record."""
+    """Holds what a function returned for one record, or the error of that record."""
 
     value: Any = None
     error: Exception | None = None
 
     @property
     def is_in_vain(self) -> bool:
-        """True if the target gave none, in all attempts."""
+        """True if the target gave no answer in any attempt."""
         return isinstance(self.error, RetryableError)
 
 
 class RecordCalls:
-    """Keeps to the concurrency and the pace of a job; tries again; tells a target that is down.
+    """Keeps to a job's concurrency and rate limit, retries calls, and notices a target that is down.
 
     Args:
         pace: Says when a call may begin; by default what the job says.
@@ -65,7 +65,6 @@ class RecordCalls:
         """Calls a function for each record, several at a time.
 
         Args:
-            function: The target's.
             arguments: External id -> what to call it with.
             answers: Gets the answer of each external id as soon as it is there.
             before: Called before each attempt; what it raises is no record's error and ends the work.
@@ -107,7 +106,7 @@ class RecordCalls:
             return Answer(error=error)
 
     def does_not_answer(self, error: RetryableError, to_what: str = "") -> RunError:
-        """The end of a run whose target does not answer."""
+        """Returns the error that ends a run whose target does not answer."""
         return TargetError(
             f"{self._job.name}: the target does not answer{to_what}: {message_of(error)}. What was applied is "
             "accounted for; run the sync again when it does."

@@ -36,7 +36,7 @@ FUNCTIONS = ("find_local", "create", "update", "delete", "list_local")
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Whether a found record needs the update, and the fields that differ as far as the target names them."""
+    """Says whether a record needs the update, and which fields differ as far as the target names them."""
 
     changed: bool
     changes: Mapping[str, FieldChange]
@@ -44,7 +44,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One write: the item (None for a delete) and the local record (None for a create)."""
+    """Describes one write: the item (None for a delete) and the local record (None for a create)."""
 
     external_id: str
     item: Any
@@ -54,9 +54,6 @@ class Work:
 @contextmanager
 def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterator[TargetDriver]:
     """Opens the job's target, or wraps its per-record functions.
-
-    Args:
-        held: The run's lease, which is checked before every write.
 
     Raises:
         ConfigurationError: The target does not fit its database; nothing has been written.
@@ -98,7 +95,7 @@ def _require_methods(job: SyncJob[Any, Any], target: Any) -> None:
 
 
 def describe_target(job: SyncJob[Any, Any]) -> TargetDescription | None:
-    """What the job's target tells about itself; None if it does not, or can't just now."""
+    """Returns the description of the job's target; None if it gives none, or can't just now."""
     try:
         with open_target(job) as driver:
             return driver.describe()
@@ -110,9 +107,7 @@ class TargetDriver:
     """Finds, compares and writes local records.
 
     Args:
-        job: The sync job, for its name, its `has_changed` and its pace.
         target: An opened target, or anything with some of the methods that `sync_pipelines.engine.targets` lists.
-        held: The run's lease, which is checked before every write.
         pace: Says when a call may begin; by default what the job says.
     """
 
@@ -145,7 +140,7 @@ class TargetDriver:
         return self._offered("changes") is not None
 
     def fields_of(self, local: Any) -> dict[str, Any]:
-        """The fields of a local record as far as they can be read."""
+        """Returns the fields of a local record as far as they can be read."""
         read = self._offered("local_fields")
         if read is not None:
             return dict(call(read, local))
@@ -159,51 +154,43 @@ class TargetDriver:
         return is_marked is not None and bool(call(is_marked, local))
 
     def delete_changes(self, local: Any) -> dict[str, FieldChange]:
-        """What a delete changes: a mark, or all the fields that can be read, which go."""
+        """Returns what a delete changes: a mark, or all the fields that can be read, which go."""
         changes = self._offered("delete_changes")
         if changes is not None:
             return dict(call(changes, local))
         return {name: FieldChange(value, None) for name, value in self.fields_of(local).items()}
 
     def open_staged(self, request: StagingRequest) -> Staged | None:
-        """Opens what the target offers for whole fetches; None if nothing."""
+        """Opens the target's staging tables for a whole fetch; None if it offers none."""
         open_staged = self._offered("open_staged")
         staged: Staged | None = open_staged(request) if open_staged else None
         return staged
 
     @contextmanager
     def together(self) -> Iterator[Any | None]:
-        """One transaction for everything that is written in the block, where the target offers that; gives it or None.
-
-        Raises:
-            RetryableError: The target does not answer.
-        """
+        """Makes one transaction of all writes in the block, where the target offers that; yields it or None."""
         together = self._offered("together")
         with together() if together else nullcontext() as transaction:
             yield transaction
 
     def notes(self) -> list[str]:
-        """What an operator should know of the target."""
+        """Returns what an operator should know of the target."""
         notes = self._offered("notes")
         return list(call(notes)) if notes else []
 
     @contextmanager
     def lease_locked(self) -> Iterator[None]:
-        """For the time of a transaction of `together` that has locked the row of the lease."""
+        """Holds back renewals for the time of a transaction of `together` that has locked the row of the lease."""
         with self._held.locked() if self._held is not None else nullcontext():
             yield
 
     def at_once(self, action: Callable[[], T]) -> T:
-        """Does something for many records; tries again what passes.
-
-        Raises:
-            TargetError: The target does not answer.
-        """
+        """Calls something for many records at once; retries transient errors."""
         done: T = self._calls.at_once(lambda _: action(), None)
         return done
 
     def canonical_id(self, external_id: str) -> str:
-        """The external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
+        """Returns the external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
         convert = self._offered("canonical_id")
         return str(call(convert, external_id)) if convert else external_id
 
@@ -217,38 +204,33 @@ class TargetDriver:
             return error
 
     def local_version(self, local: Any) -> Any:
-        """What a local record holds of the field that `get_version` names, as far as the target knows; else None."""
+        """Returns the field that `get_version` names of a local record; None if the target does not know it."""
         read = self._offered("local_version")
         named = isinstance(self._job.get_version, str)
         return call(read, local, self._job.get_version) if named and read is not None else None
 
     def expect(self, external_ids: Sequence[str]) -> None:
-        """Says which external ids are about to be converted, to a target that wants to know.
-
-        Raises:
-            TargetError: The target does not answer.
-        """
+        """Says which external ids are about to be converted, to a target that wants to know."""
         expect_ids = self._offered("expect_ids")
         if expect_ids is not None:
             self._calls.at_once(expect_ids, external_ids)
 
     def stored_version(self, value: Any) -> Any:
-        """What a local record would hold of a version, as far as the target knows; else None."""
+        """Returns a version as a local record would hold it; None if the target does not know."""
         convert = self._offered("stored_version")
         named = isinstance(self._job.get_version, str)
         return call(convert, value, self._job.get_version) if named and convert is not None else None
 
     def describe(self) -> TargetDescription | None:
-        """What the target tells about itself, if it does."""
+        """Returns the target's description of itself, if it gives one."""
         describe = self._offered("describe")
         return call(describe) if describe else None
 
     def list_ids(self) -> Iterator[str]:
-        """The canonical external ids of all local records.
+        """Yields the canonical external ids of all local records.
 
         Raises:
             ConfigurationError: The target has no `list_local`, or it gives records instead of their ids.
-            TargetError: The target does not answer.
         """
         list_local = self._offered("list_local")
         if list_local is None:
@@ -260,7 +242,7 @@ class TargetDriver:
             raise self._calls.does_not_answer(error) from error
 
     def _canonical_local_id(self, given: Any) -> Iterator[str]:
-        """The canonical id of a local record; none for one that no item can mean, such as the empty text."""
+        """Yields the canonical id of a local record; none for one that no item can mean, such as the empty text."""
         try:
             canonical = self.canonical_id(checked_external_id(given))
             canonical.encode("utf-8")
@@ -296,7 +278,7 @@ class TargetDriver:
         return found, {each: error for each in arguments if (error := answers[each].error) is not None}
 
     def compare(self, item: Any, local: Any | None) -> Comparison:
-        """Tells whether the item differs from the local record (None: there is none, everything differs)."""
+        """Compares the item with the local record (None: there is none, everything differs)."""
         name_changes = self._offered("changes")
         changes: Mapping[str, FieldChange] = call(name_changes, item, local) if name_changes else {}
         changed = local is None or name_changes is None or bool(changes)
@@ -310,9 +292,8 @@ class TargetDriver:
         """Carries out creates, updates or deletes; a batch that fails is narrowed down to the guilty records.
 
         Args:
-            action: Which of them.
             works: What to write, each of another external id.
-            answers: Gets an entry for each external id as soon as it is settled, so that what was written is known
+            answers: Gets an entry for each external id as soon as it has one, so that what was written is known
                 even if the writing breaks off.
 
         Returns:
@@ -320,7 +301,6 @@ class TargetDriver:
 
         Raises:
             TargetError: The target as a whole does not answer.
-            LeaseLostError: Another run has taken over.
         """
         answers = {} if answers is None else answers
         many = self._offered(f"{action.value}_many")
@@ -359,7 +339,7 @@ class TargetDriver:
             self._held.check()
 
     def _function(self, method: str) -> Callable[..., Any]:
-        """The target's method; one that it lacks is an error of every record that needs it."""
+        """Returns the target's method; one that it lacks is an error of every record that needs it."""
 
         def missing(*_: Any) -> None:
             raise TargetError(f"{self._job.name}: the target has no {method}")

@@ -1,4 +1,4 @@
-"""Works on several records at one time, and ends as one: no thread outlives the work that it was started for."""
+"""Works on several records at one time; no thread outlives the work that it was started for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ class Workers:
 
         Args:
             work: What to call. What it raises ends the work of all.
-            things: What to call it with.
             one_by_one: True to work in the caller's thread whatever the concurrency.
 
         Raises:
@@ -64,7 +63,7 @@ class Workers:
 
 
 class _Crew:
-    """The threads of one piece of work."""
+    """Runs the threads of one piece of work."""
 
     def __init__(self, work: Callable[[Any], object], things: Iterator[Any]) -> None:
         self.stopped = threading.Event()

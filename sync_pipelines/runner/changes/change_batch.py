@@ -16,7 +16,7 @@ from sync_pipelines.runner.write.batch_writer import Recheck, write_entries
 
 
 class AskedItem(NamedTuple):
-    """An item that the source is asked for: its id as the source writes it, and as its errors name it."""
+    """Names an item that the source is asked for: by the source's own id, and by the id that errors show."""
 
     source_id: str
     external_id: str | None
@@ -26,7 +26,6 @@ class ChangeBatch:
     """Asks what items are, decides what is to be done, and writes it. What became of it is in one book.
 
     Args:
-        rules: What decides about each change.
         raises: True to raise the first error instead of keeping it: for a single item.
     """
 
@@ -67,11 +66,7 @@ class ChangeBatch:
         return items
 
     def decide(self, changes: Sequence[Change]) -> None:
-        """Decides what is to be done for changes, each of another external id.
-
-        Raises:
-            TargetError: The target does not answer.
-        """
+        """Decides what is to be done for changes, each of another external id."""
         decide_changes(self._rules, changes, self.decided)
 
     def write(
@@ -87,10 +82,6 @@ class ChangeBatch:
 
         Returns:
             What became of all changes. Without a transaction it is in `outcomes` as well, as far as writing got.
-
-        Raises:
-            TargetError: The target does not answer.
-            AccountsError: A change has no outcome.
         """
         rules, outcomes = self._rules.within(within), self.decided.outcomes.copy()
         if within is None:

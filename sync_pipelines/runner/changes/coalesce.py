@@ -1,4 +1,4 @@
-"""What deliveries say: each read into an event of one item, and several for one item coalesced into one."""
+"""Reads deliveries into events of items, and coalesces several for one item into one."""
 
 from __future__ import annotations
 
@@ -23,15 +23,12 @@ from sync_pipelines.runner.decide.stale_check import version_of
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A delivery as it was read.
+    """Holds a delivery as it was read.
 
     Args:
-        position: Its place in the batch.
-        delivery: As the inbox has it.
-        event: What it says; None if it can't be read.
+        event: The event that it carries; None if it can't be read.
         external_id: Canonical id of the item, as far as it is known.
         version: The item's, for an upsert of a job with `get_version`.
-        error: Why it can't be read.
         is_overtaken: True if a later delivery for the item has been applied, and no version tells which is newer.
     """
 
@@ -51,12 +48,7 @@ class Incoming:
 
 
 def read_delivery(job: SyncJob[Any, Any], driver: TargetDriver, delivery: Delivery) -> Incoming:
-    """Reads a delivery; what is wrong with it is its own error. Its place is yet to be given.
-
-    Args:
-        driver: The opened target, which knows canonical ids.
-        delivery: As the inbox has it.
-    """
+    """Reads a delivery; what is wrong with it is its own error. Its place is yet to be given."""
     read = Incoming(0, delivery)
     errors: list[Exception] = []
     with OneItem(errors.append):
@@ -103,11 +95,10 @@ def _parsed(job: SyncJob[Any, Any], delivery: Delivery) -> ChangeEvent:
 
 @dataclass(frozen=True, slots=True)
 class Coalesced:
-    """What is to be done for one item.
+    """Holds what is to be done for one item.
 
     Args:
         kept: The delivery that it is done for.
-        event: What is to be done.
         superseded: The deliveries that it makes up for.
     """
 
@@ -143,7 +134,6 @@ def coalesce(group: Sequence[Incoming], *, can_ask: bool, unsure_until: datetime
 
     Args:
         group: Deliveries that could be read, in the order in which they came.
-        can_ask: True if the job has a `fetch_one`.
         unsure_until: What came until then may be older than what a full sync has applied meanwhile.
     """
     upserts = [each for each in group if isinstance(each.event, Upsert)]
@@ -162,7 +152,7 @@ def coalesce(group: Sequence[Incoming], *, can_ask: bool, unsure_until: datetime
 def _is_sure(
     kept: Incoming, upserts: Sequence[Incoming], deletes: Sequence[Incoming], unsure_until: datetime | None
 ) -> bool:
-    """True if it is the newest state beyond doubt."""
+    """True if it certainly is the newest state."""
     if kept.is_overtaken or (upserts and deletes):
         return False
     if kept.version is not None:

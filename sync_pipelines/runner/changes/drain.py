@@ -55,7 +55,7 @@ class DrainLimits:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a drain did with one delivery, for the operator's table."""
+    """Says what a drain did with one delivery, for the operator's table."""
 
     external_id: str | None
     action: str
@@ -78,10 +78,8 @@ class Drain(ItemsRun):
         """Drains the inbox until it stays empty. Calls no run hooks.
 
         Raises:
-            SyncBusyError: Another run of this sync is still under way.
             TargetError: The target does not answer; what is not applied stays waiting.
             FetchError: The source does not answer; what needs no answer of it is applied.
-            ConfigurationError: The target does not fit its database.
         """
         with self.session.leased() as held:
             started_at = self._workspace.clock()
@@ -196,7 +194,7 @@ class Drain(ItemsRun):
         return outcomes
 
     def _committed(self, run_id: str, number: int, batch: DrainBatch) -> Outcomes | None:
-        """Returns what an attempt has done whose commit was uncertain but has succeeded; None if there was none."""
+        """Returns what an attempt did whose uncertain commit has succeeded; None if there was none."""
         if batch.written is None or BatchKey(number=number) not in self._workspace.batches.of_run(run_id):
             return None
         return batch.written

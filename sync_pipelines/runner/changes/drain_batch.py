@@ -1,4 +1,4 @@
-"""One batch of deliveries: what they ask for, as one change of each item."""
+"""Decides and writes one batch of deliveries, as one change of each item."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ class DrainBatch(ChangeBatch):
     """Decides what a batch of deliveries asks for. Handles are their places in it.
 
     Args:
-        rules: What decides about each item.
         incoming: Deliveries as they were read, in the order in which they came.
         unsure_until: What came until then may be older than what a full sync has applied meanwhile.
     """
@@ -37,11 +36,7 @@ class DrainBatch(ChangeBatch):
         """What became of all deliveries in a transaction that was complete, but for the answer to its commit."""
 
     def decide_deliveries(self) -> None:
-        """Decides what is to be written.
-
-        Raises:
-            TargetError: The target does not answer.
-        """
+        """Decides what is to be written."""
         coalesced = self._coalesced()
         asked = {place: each for place, each in coalesced.items() if isinstance(each.event, Refetch)}
         coalesced |= self._asked(asked)

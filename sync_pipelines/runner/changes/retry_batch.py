@@ -1,4 +1,4 @@
-"""One batch of failures that are tried again: what each item is now, as a change."""
+"""Retries one batch of failures: what each item is now becomes a change."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class Tried:
-    """An item that is tried again.
+    """Holds an item that is tried again.
 
     Args:
         payload: The item in the engine's JSON.
-        seen_at: Since when it is known.
-        item: The item, once it is read.
         external_id: Its id as the item gives it, None if it has none that can be read.
     """
 
@@ -43,10 +41,7 @@ class RetryBatch(ChangeBatch):
     """Tries failures again. Handles are their places in the run.
 
     Args:
-        rules: What decides about each item.
-        failures: Those to try.
         first: Place of the first one in the run.
-        now: The time.
     """
 
     def __init__(self, rules: RunRules, failures: Sequence[FailureRow], first: int, now: datetime) -> None:
@@ -59,11 +54,7 @@ class RetryBatch(ChangeBatch):
         """Those that the source no longer has."""
 
     def decide_failures(self) -> None:
-        """Finds out what the items are now, and what is to be written.
-
-        Raises:
-            TargetError: The target does not answer.
-        """
+        """Finds out what the items are now, and what is to be written."""
         asked = {place: _asked_item(each) for place, each in self._failures.items() if self._can_be_asked(each)}
         items = self.ask(asked)
         self.vanished = {place for place, item in items.items() if item is None}

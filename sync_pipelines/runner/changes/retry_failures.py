@@ -86,7 +86,6 @@ def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | No
     """Says which failures of a job may be tried again.
 
     Args:
-        workspace: Has the ledger.
         now: Only those that are due by then; None: whenever they are.
     """
     return Retryable(

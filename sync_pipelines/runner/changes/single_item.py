@@ -56,7 +56,6 @@ def apply_change(job: SyncJob[Any, Any], event: ChangeEvent, ledger: Ledger | No
     """Does what `sync_single_item` does, with a ledger that is open already.
 
     Args:
-        event: The change of one item.
         ledger: The ledger, which a job with `get_version` needs; what is written is noted in its history.
     """
     with open_target(job) as driver:
@@ -69,11 +68,7 @@ def apply_change(job: SyncJob[Any, Any], event: ChangeEvent, ledger: Ledger | No
 
 
 class _Single:
-    """Applies one change as a batch of one, whose error is raised.
-
-    Args:
-        rules: What decides about it.
-    """
+    """Applies one change as a batch of one, whose error is raised."""
 
     def __init__(self, rules: RunRules) -> None:
         self._rules = rules
@@ -111,7 +106,7 @@ class _Single:
         return outcomes.by_handle[0]
 
     def _turn(self, external_id: str) -> AbstractContextManager[None]:
-        """Has others who bring single items wait between the look at a record and its write, with versions."""
+        """Keeps other single items for the record waiting from its comparison to its write, for jobs with versions."""
         stale_check = self._rules.stale_check
         return stale_check.locked(external_id) if stale_check is not None else nullcontext()
 

@@ -1,1 +1,1 @@
-"""What a run works with besides its job: the workspace, the lease, the run log."""
+"""Holds what a run works with besides its job: the workspace, the lease, the run log."""

@@ -1,4 +1,4 @@
-"""The lease of a sync while a run works: renewed in the background, checked before every write; lost by the dead."""
+"""Holds the lease of a sync while a run works: renews it in the background, checks it before every write."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ _UNKNOWN = ""
 
 
 class HeldLease:
-    """A lease that this process has and renews.
+    """Holds a lease, and renews it.
 
     Args:
-        leases: Where leases are.
         ttl: How long it lasts from each renewal.
-        elapsed_s: A clock that only goes forward, in seconds.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class HeldLease:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """For the time of a transaction that has locked the lease's row: nobody can take the lease then.
+        """Suspends renewals while a transaction has locked the lease's row: nobody can take the lease then.
 
         To renew it would be to wait for the end of that very transaction.
         """
@@ -85,7 +83,7 @@ class HeldLease:
             self._row_is_locked = False
 
     def fence(self, connection: Connection) -> None:
-        """Makes sure of it inside the transaction that is about to write; exactly so where target and ledger are one.
+        """Checks the lease inside the transaction that is about to write; exactly so where target and ledger are one.
 
         Raises:
             LeaseLostError: Another run has the lease by now.
@@ -105,13 +103,6 @@ def take_lease(workspace: Workspace, job: str, run_id: str, dagster_run_id: str 
     """Takes the lease of a sync, waiting for the run that has it.
 
     A run whose process is known to be dead on this machine does not keep others waiting until its lease expires.
-
-    Args:
-        workspace: Has the ledger with the leases.
-        job: The sync job's name.
-        run_id: The run that wants it.
-        dagster_run_id: The Dagster run that carries it out, if any.
-        wait_s: How many seconds to wait at most.
 
     Raises:
         ConfigurationError: `wait_s` is no number of seconds.

@@ -1,4 +1,4 @@
-"""The run log: a line per phase, progress now and then, the first errors, one summary."""
+"""Writes the run log: a line per phase, progress now and then, the first errors, one summary."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ class RunReport:
     """Writes the run log and calls the progress callback.
 
     Args:
-        log: Where lines go.
         on_progress: Called after every page and batch; what it raises ends the run.
-        elapsed_s: A clock that only goes forward, in seconds.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a run works with besides its job: the ledger, the snapshot store, the clock."""
+"""Opens what a run works with besides its job: the ledger, the snapshot store, the clock."""
 
 from __future__ import annotations
 
@@ -30,18 +30,15 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The ledger, the snapshot store and the clock of a run.
+    """Holds the ledger, the snapshot store and the clock of a run.
 
     Args:
-        store: Where snapshots and plans are.
         keep_snapshots: How long files of past runs stay.
         keep_runs: How long the ledger knows a run.
         keep_deliveries: How long the inbox knows a delivery that was applied or has failed.
         lease: How long a run that died or stalled keeps others of its sync from starting.
         wait_s: Seconds that a run started by Dagster waits for another one of its sync.
-        work_schema: Schema of working tables in a target's database.
-        clock: Gives the time, aware.
-        retries: When a delivery that failed is tried again.
+        work_schema: Schema of staging tables in a target's database.
         idle_wait_s: Seconds that a drain waits for late arrivals.
         keep_plans: How long a plan can be applied; by default as long as files of past runs stay.
     """
@@ -61,32 +58,32 @@ class Workspace:
 
     @property
     def leases(self) -> Leases:
-        """Returns the leases: who may run what."""
+        """Returns the ledger's leases."""
         return Leases(self.ledger)
 
     @property
     def inbox(self) -> Inbox:
-        """Returns the inbox: single items that wait."""
+        """Returns the ledger's inbox."""
         return Inbox(self.ledger)
 
     @property
     def failures(self) -> Failures:
-        """Returns the items that failed."""
+        """Returns the ledger's failures."""
         return Failures(self.ledger)
 
     @property
     def versions(self) -> Versions:
-        """Returns which versions records have."""
+        """Returns the ledger's watermarks."""
         return Versions(self.ledger)
 
     @property
     def history(self) -> History:
-        """Returns what happened to each record."""
+        """Returns the history of the records."""
         return History(self.ledger)
 
     @property
     def batches(self) -> Batches:
-        """Returns which batches of runs are written."""
+        """Returns the written batches of runs."""
         return Batches(self.ledger)
 
     @property
@@ -96,7 +93,7 @@ class Workspace:
 
     @property
     def missed_fetches(self) -> MissedFetches:
-        """Returns which records fetches have been without."""
+        """Returns the missed fetches of records."""
         return MissedFetches(self.ledger)
 
     def plan_expires_at(self) -> datetime:
@@ -135,10 +132,6 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
 
     Args:
         settings: By default those of the environment.
-        clock: Gives the time, aware.
-
-    Raises:
-        ConfigurationError: A setting is wrong, or the ledger can't be opened.
     """
     settings = settings or load_settings()
     with open_ledger(settings.ledger_database_url()) as ledger:

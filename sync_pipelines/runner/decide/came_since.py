@@ -1,4 +1,4 @@
-"""Whose items have come since a plan was made: their records are not missing any more, whatever the plan says."""
+"""Finds items that have come since a plan was made: their records are not missing, whatever it says."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sync_pipelines.snapshots.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class CameSince:
-    """What is known of the items that have come since a plan was made.
+    """Knows the items that have come since a plan was made.
 
     Args:
         external_ids: Canonical ids of those that the plan would delete, and some others.
@@ -34,7 +34,7 @@ class CameSince:
     unknown_run: str | None = None
 
     def why_not_delete(self, external_id: str) -> str | None:
-        """Why the record of that id may not be missing; None if nothing says so."""
+        """Returns why the record of that id may not be missing; None if nothing says so."""
         if external_id in self.external_ids:
             return "an item of it has come since, so it is not missing any more"
         if self.unknown_run is not None:
@@ -43,11 +43,7 @@ class CameSince:
 
 
 def came_since(job: SyncJob[Any, Any], workspace: Workspace, plan: PlanRow, driver: TargetDriver) -> CameSince:
-    """Looks for items that have come since a plan was made, if it deletes something.
-
-    Args:
-        workspace: Has the ledger and the files.
-    """
+    """Looks for items that have come since a plan was made, if it deletes something."""
     if not plan.counts.get(Action.DELETE.value):
         return CameSince()
     since = AppliedSince(workspace.ledger, job.name, asks_source=job.fetch_one is not None)
@@ -69,7 +65,7 @@ def came_since(job: SyncJob[Any, Any], workspace: Workspace, plan: PlanRow, driv
 
 
 def _ids_of_run(workspace: Workspace, run: RunRow) -> Iterator[Collection[str | None]]:
-    """The external ids that a run had, as the source gives them; of one for certain items those that were asked for."""
+    """Yields the external ids that a run had, as the source gives them; of a partial run those it was asked for."""
     only = run.options.get("only")
     if only:
         yield only

@@ -1,4 +1,4 @@
-"""What changes ask for: which of them are to be written, and how."""
+"""Decides which changes are to be written, and how."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DELETE: Final = _Gone.DELETE
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One item as its record is to be.
+    """Describes one item as its record is to be.
 
     Args:
         handle: What the caller knows it by, such as its place in a fetch or among deliveries.
@@ -47,12 +47,10 @@ class Change:
 
 @dataclass
 class Decided:
-    """What has been decided on changes.
+    """Holds what has been decided on changes.
 
     Args:
         writes: Handle -> what is to be written.
-        outcomes: Those of all other changes.
-        duplicates: The items that another one of the same id has replaced.
         stale: Handles of those of the skipped that are older than their local records.
         same_version: Handles of those to be written whose local record has the very same version.
         tombstones: Canonical id -> watermark of a record that is to be gone: nothing that is older brings it back.
@@ -81,16 +79,7 @@ class Decided:
 
 
 def decide_changes(rules: RunRules, changes: Sequence[Change], decided: Decided) -> None:
-    """Decides what is to be done for changes, each of another external id.
-
-    Args:
-        rules: What decides about each.
-        changes: What is asked for.
-        decided: Gets what is decided.
-
-    Raises:
-        TargetError: The target does not answer.
-    """
+    """Decides what is to be done for changes, each of another external id, and adds it to `decided`."""
     changes = _without_skipped(rules, changes, decided.outcomes)
     ids = [each.external_id for each in changes]
     if not ids:

@@ -1,4 +1,4 @@
-"""Whether the local records still are what they were when a plan was made, entry by entry."""
+"""Checks, entry by entry, whether local records still are what they were when a plan was made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class ConflictCheck:
 
     Args:
         uncertain: True if an earlier attempt may have written some of the next batch without noting it.
-        came_since: What is known of the items that have come since the plan was made.
     """
 
     def __init__(
@@ -39,11 +38,10 @@ class ConflictCheck:
         """How many entries were written although nobody knows what their record was when the plan was made."""
 
     def refused(self, entry: PlanEntry, local: Any | None, changes: Mapping[str, FieldChange]) -> StalePlanError | None:
-        """Why an entry must not be written; None if it may.
+        """Returns why an entry must not be written; None if it may.
 
         Args:
             entry: An entry of the plan, which is not yet as the plan wants it.
-            local: The local record that is there now.
             changes: What an update of it would change, as far as the target names that.
         """
         if local is None:
@@ -71,7 +69,7 @@ class ConflictCheck:
         return self._otherwise(entry, changes)
 
     def _otherwise(self, entry: PlanEntry, changes: Mapping[str, FieldChange]) -> StalePlanError | None:
-        """Refuses what the job would write otherwise than the plan says: somebody has changed a function of it."""
+        """Refuses what the job would now write differently: somebody has changed a function of it."""
         for name, change in changes.items():
             if name in entry.changes and not _same(entry.changes[name].new, change.new):
                 told = f"{name} would be {shown_text(name, change.new)}"
@@ -80,25 +78,25 @@ class ConflictCheck:
         return None
 
     def older(self, entry: PlanEntry) -> StalePlanError:
-        """Why an entry is refused whose item has become the older one."""
+        """Returns the error of an entry whose item is older than its record by now."""
         return self._stale(entry, "a newer item has been applied since")
 
     def notes(self) -> list[str]:
-        """What a person should know of the checks."""
+        """Returns what a person should know of the checks."""
         if not self.unchecked:
             return []
         told = "their fields can't be read, to say whether they have changed since the plan was made"
         return [f"{self.unchecked:,} records were written unchecked: {told}"]
 
     def _is_own_write(self, entry: PlanEntry) -> bool:
-        """True for what the attempt that broke off may have written itself, where nobody can tell."""
+        """True if the attempt that broke off may have written the entry itself."""
         tells = self._driver.names_changes or self._driver.decides_changes
         return self.uncertain and not tells and entry.action is not Action.DELETE
 
     def _differing(
         self, entry: PlanEntry, local: Any, changes: Mapping[str, FieldChange]
     ) -> dict[str, tuple[Any, Any]]:
-        """Field -> what it was in the plan, and what it is now, of the fields that are not what they were."""
+        """Returns the fields that are not what they were: field -> value in the plan, and value now."""
         if entry.changes and entry.action is Action.UPDATE:
             return self._differing_changes(entry.changes, changes, local)
         before = entry.before or {name: change.old for name, change in entry.changes.items()} or None
@@ -131,7 +129,7 @@ class ConflictCheck:
 
 
 def _same(was: Any, now: Any) -> bool:
-    """True for values that a plan would keep as the same."""
+    """True for values that a plan keeps as the same text."""
     if was is _MISSING or now is _MISSING:
         return was is now
     if isinstance(was, Decimal) and isinstance(now, Decimal) and was == now:
@@ -140,7 +138,7 @@ def _same(was: Any, now: Any) -> bool:
 
 
 def _kept(value: Any) -> str:
-    """How a plan keeps a value, whatever order the keys of its objects are in."""
+    """Returns a value as a plan keeps it, with the keys of objects sorted."""
     return json.dumps(json.loads(encode(encodable(value))), sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""The grace before a delete: a record is deleted once so many complete fetches in a row have been without it."""
+"""Delays deletes: a record is deleted once so many complete fetches in a row have been without it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from sync_pipelines.runner.context.workspace import Workspace
 
 
 class DeleteDelay:
-    """Says which of the missing records are to be deleted by this run, and counts their misses.
+    """Says which of the missing records are to be deleted by this run, and counts their missed fetches.
 
     A run counts once, however often its diff is repeated. One that is older than the last that was counted only looks.
     What a kill leaves half counted errs on the side of keeping: a row counts on only from the fetch right before.
 
     Args:
-        workspace: Has the ledger.
         counts: False to look only: for a dry run, or a fetch that looks broken.
-        ahead: How many misses to add to those that are known, where they are not counted.
+        ahead: How many missed fetches to add to those that are known, where they are not counted.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class DeleteDelay:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """For the time in which `due` is asked about the missing records of a complete fetch."""
+        """Counts missed fetches while `due` is asked about the missing records of a complete fetch."""
         self.spared = 0
         if not self.waits:
             yield
@@ -77,12 +76,12 @@ class DeleteDelay:
             self._missed_fetches.begin(self._job.name, self._fetch)
 
     def _came_since(self, latest: CountedFetch) -> set[str]:
-        """Whose items have come by themselves since the fetch that was counted last: they were not missing any more."""
+        """Returns the ids of items delivered since the fetch that was counted last: they were not missing any more."""
         asks_source = self._job.fetch_one is not None
         return AppliedSince(self._workspace.ledger, self._job.name, asks_source=asks_source).item_ids(latest.started_at)
 
     def due(self, missing: Sequence[str]) -> list[str]:
-        """Those of the missing records that are to be deleted now; the others are spared.
+        """Returns those of the missing records that are to be deleted now; the others are spared.
 
         Args:
             missing: Canonical ids, each once.
@@ -101,7 +100,7 @@ class DeleteDelay:
         return due
 
     def notes(self) -> list[str]:
-        """What a person should know of the records that are spared."""
+        """Returns what a person should know of the records that are spared."""
         if not self.spared:
             return []
         records, it = ("1 record is", "it") if self.spared == 1 else (f"{self.spared:,} records are", "them")
@@ -112,10 +111,9 @@ class DeleteDelay:
 def delete_delay_of(
     job: SyncJob[Any, Any], workspace: Workspace, run_id: str, *, is_dry: bool = False, suspects_fetch: bool = False
 ) -> DeleteDelay:
-    """The grace of a job. Where misses are not counted any more, what was counted is forgotten.
+    """Makes the delete delay of a job. Where missed fetches are not counted any more, the counts are forgotten.
 
     Args:
-        workspace: Has the ledger.
         is_dry: True to count nothing, and say what a run would delete.
         suspects_fetch: True for a fetch that looks broken: what it lacks may well be there.
     """

@@ -1,4 +1,4 @@
-"""Which external ids a fetch had, and where: on disk, so that memory does not grow with their number."""
+"""Indexes the external ids of a fetch on disk, so that memory does not grow with their number."""
 
 from __future__ import annotations
 

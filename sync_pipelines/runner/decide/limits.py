@@ -1,4 +1,4 @@
-"""Guards at work: what they say of a run's diff, and the plan of what they withhold."""
+"""Holds a run's diff against the limits, and keeps a plan of what they withhold."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ from sync_pipelines.snapshots.store import RunFiles
 
 
 class Limits:
-    """The guards of one run.
+    """Applies the limits of one run.
 
     Args:
-        guards: What they allow.
-        files: The files of the run, its snapshot among them.
         last_fetched: How many items the last good fetches had, newest first.
-        earlier: What they said of the same run before it began to write; nothing of a run that has not.
+        earlier: The verdict on the same run before it began to write; nothing of a run that has not.
     """
 
     def __init__(
@@ -60,7 +58,6 @@ class Limits:
         """Says what is to be withheld. A run that somebody limited to some items is what that person wants.
 
         Args:
-            planned: What the diff wants written.
             unchanged: How many items have a local record that is up to date.
             existing: How many local records there are; None if nobody has counted.
         """
@@ -113,7 +110,7 @@ def _with_record(driver: TargetDriver, entry: PlanEntry, local: Any | None) -> P
 def limits_of(
     job: SyncJob[Any, Any], workspace: Workspace, run_id: str, files: RunFiles, driver: TargetDriver
 ) -> Limits:
-    """The guards of a run of that job."""
+    """Returns the limits of a run of that job."""
     with workspace.ledger.together():
         released = workspace.plans.released(job.name)
         last_fetched = RunQueries(workspace.ledger).last_fetched(job.name, released)
@@ -122,7 +119,7 @@ def limits_of(
 
 
 def _earlier_verdict(workspace: Workspace, run_id: str) -> Verdict:
-    """What guards said of a run before it began to write, which a diff that is made again does not undo."""
+    """Returns the verdict on a run before it began to write, which a repeated diff does not undo."""
     plan = workspace.plans.withheld_of(run_id)
     run = workspace.ledger.run(run_id) if plan is not None else None
     if plan is None or run is None or run.apply_started_at is None:
@@ -159,7 +156,7 @@ def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, pla
 
 
 def withheld_note(counts: PlanCounts, plan_id: str) -> str:
-    """What is withheld, and how to release it."""
+    """Says what is withheld, and how to release it."""
     told = " and ".join(f"{count:,} {action}s" for action, count in counts.to_dict().items() if count)
     release = f"sync-pipelines apply {plan_id[:8]} --reason '...'"
     if not told:

@@ -21,12 +21,9 @@ class Outcomes:
     there was nothing to delete, and one that failed is a failed delete. Any other change is an item of somebody.
 
     Args:
-        by_handle: Handle -> what became of the change.
-        errors: Handle -> why it failed.
         failed_deletes: Those of the errors that belong to no item.
         needless_deletes: Deletes without an item that found nothing to delete.
         recovered: How many entries an attempt that broke off had already written.
-        written: What was written, for the history of the records.
         raises: True to raise errors as they are instead of keeping them: for a single item.
     """
 

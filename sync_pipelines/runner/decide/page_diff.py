@@ -1,4 +1,4 @@
-"""Diff: the snapshot against the local records, into a durable plan, a page at a time."""
+"""Compares the snapshot with the local records, a page at a time, into a durable plan."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class FindsPositions(Protocol):
 
 
 class NoDuplicates:
-    """For items of which each has an id of its own."""
+    """Serves items of which each has an id of its own."""
 
     def positions(self, ids: Sequence[str]) -> Mapping[str, int]:
-        """Knows no other place of any id."""
+        """Returns none: no id has another place."""
         del ids
         return {}
 
@@ -50,7 +50,6 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
     """Diffs the run's snapshot into its plan, page by page.
 
     Args:
-        rules: What decides about each item.
         durable: True to keep in the plan what local records hold now, so that it can be shown and applied later; then
             nothing is withheld of it.
     """
@@ -96,12 +95,11 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
 
 
 def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay | None = None) -> list[str]:
-    """What a person should know of a diff.
+    """Returns what a person should know of a diff.
 
     Args:
         why_no_deletes: Why deletes are withheld, None if they are not.
         stale: How many items were older than their local records.
-        delete_delay: Says which missing records are kept for now.
     """
     notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []
     notes += delete_delay.notes() if delete_delay is not None else []
@@ -167,12 +165,7 @@ def _version_or_none(stale_check: StaleCheck, row: SnapshotRow) -> Version | Non
 
 
 def diff_page(rules: RunRules, index: FindsPositions, rows: Sequence[SnapshotRow]) -> Decided:
-    """Decides on a page of a snapshot.
-
-    Args:
-        rules: What decides about each item.
-        index: Says where the item that counts of an id is.
-    """
+    """Decides on a page of a snapshot."""
     decided = Decided()
     decide_changes(rules, _changes(rules.driver, index, rows, decided), decided)
     return decided
@@ -221,7 +214,7 @@ def _plan_deletes(rules: RunRules, index: DuplicateIndex, entries: PlanPages, *,
 
 
 def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:
-    """Why deletes that the job asks for are withheld; None if they are not, or if it asks for none."""
+    """Returns why deletes that the job asks for are withheld; None if they are not, or if it asks for none."""
     if job.deletes == "off":
         return None
     if not summary["complete"]:

@@ -23,8 +23,6 @@ class RunRules:
     """Holds what decides about the items of one run: the same for its diff and for its writing.
 
     Args:
-        job: Says what is skipped, how ids and versions are read, and what is deleted.
-        driver: The opened target, which finds, compares and writes.
         stale_check: Keeps older items from overwriting newer records; None for a job without `get_version`.
         limits: What a whole run may change by itself; None where nothing is limited.
         delete_delay: Which missing records are to be deleted now; None for all.
@@ -48,9 +46,7 @@ class RunRules:
         """Returns the rules for changes that are no whole fetch: nothing is limited, and nothing is missing.
 
         Args:
-            job: The declaration.
             versions: The ledger's watermarks; None where there is no ledger.
-            conflict_check: Refuses what has changed since a plan was made.
         """
         has_versions = job.get_version is not None
         stale_check = StaleCheck(job, versions, driver) if versions is not None and has_versions else None
@@ -60,8 +56,6 @@ class RunRules:
         """Returns the same rules with those for a whole fetch: limits, and when a missing record is deleted.
 
         Args:
-            workspace: Has the ledger.
-            files: Its files, the snapshot among them.
             is_dry: True for a run that only plans: missed fetches are not counted.
         """
         with workspace.ledger.together():

@@ -1,4 +1,4 @@
-"""Diff: the snapshot in staging tables, compared by the database: for targets that offer it."""
+"""Has the database compare the snapshot in staging tables, for targets that offer it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FROM_ITEMS = 1_000
 def staging_request(
     job: SyncJob[Any, Any], workspace: Workspace, files: RunFiles, run_id: str, *, is_dry: bool = False
 ) -> StagingRequest:
-    """What a target needs to know of the run."""
+    """Returns what a target needs to know of the run."""
     ledger = workspace.ledger.database
     # a ledger in a file belongs to one machine, though others may have one of the same name
     machine = platform.node() if ledger.dialect.name == "sqlite" else ""
@@ -75,11 +75,9 @@ def open_staged(driver: TargetDriver, request: StagingRequest) -> Iterator[Stage
 
 
 class StagedDiff:
-    """Loads a snapshot beside the table, has it compared there, and looks at the odd items one by one.
+    """Loads a snapshot into staging tables, has it compared there, and decides on quarantined rows one by one.
 
     Args:
-        rules: What decides about each item.
-        staged: Its staging tables.
         durable: True to leave the whole plan in the plan file, to be shown and applied later; then nothing is withheld
             of it, and nothing stays in the staging tables.
     """
@@ -103,7 +101,7 @@ class StagedDiff:
         self._has_watermarks = False
 
     def run(self) -> PlanSummary | str:
-        """Diffs the snapshot into staging tables, and the odd items into the plan file.
+        """Diffs the snapshot into staging tables, and quarantined rows into the plan file.
 
         Returns:
             What is planned, or why the database can't compare.
@@ -152,7 +150,7 @@ class StagedDiff:
         self._staged.finish_loading()
 
     def _skipped(self, items: Sequence[Any] | None) -> list[bool | None] | None:
-        """For each item whether the job leaves it alone; None where it can't say: it is then looked at by itself."""
+        """Says for each item whether the job skips it; None where it can't: it is then decided on by itself."""
         should_skip = self._job.should_skip
         if should_skip is None or items is None:
             return None
@@ -167,7 +165,7 @@ class StagedDiff:
     def _without_outdated(
         self, page: SnapshotPage, skipped: Sequence[bool | None] | None
     ) -> Sequence[bool | None] | None:
-        """Leaves to a look at each what is older than the ledger knows: the table can't tell of a deleted record."""
+        """Quarantines items older than the ledger's watermark: the table knows nothing of a deleted record."""
         if self._stale_check is None or not self._has_watermarks:
             return skipped
         external_ids = page.external_ids()
@@ -194,7 +192,7 @@ class StagedDiff:
         return self._stale_check.standing(version, Watermark(known, None)) is Standing.OLDER
 
     def _tell_unstaged(self, page: SnapshotPage, unstaged: Sequence[Unstaged], findings: PageWriter) -> None:
-        """Items that have no key in the table have failed."""
+        """Notes that items which have no key in the table have failed."""
         positions, external_ids = page.positions(), page.external_ids()
         names, messages = (page.table.column(name).to_pylist() for name in ("exception_type", "message"))
         failed: list[SyncError] = []
@@ -250,7 +248,7 @@ class StagedDiff:
             )
 
     def _due_deletes(self, found: StagedPlan) -> StagedPlan:
-        """The same without the deletes for which it is too early."""
+        """Returns the same without deletes that are still delayed."""
         if self._delete_delay is None:
             return found
         with self._delete_delay.counting():
@@ -266,14 +264,14 @@ class StagedDiff:
         return limits.judge(writes, unchanged=unchanged, existing=existing)
 
     def _make_plan(self, found: StagedPlan, verdict: Verdict) -> StagedPlan | None:
-        """Has the target make its plan; gives what it says of it, None if all that is left is in the plan file."""
+        """Has the target make its plan; returns its description, None if all that is left is in the plan file."""
         if not found.writes:
             return None
         self._staged.make_plan(without=verdict.withheld)
         return found
 
     def _keep_withheld(self, verdict: Verdict) -> None:
-        """Makes the plan of what guards withhold: the same entries that a dry run has, of those actions only."""
+        """Makes the plan of what limits withhold: the same entries that a dry run has, of those actions only."""
         limits = self._rules.limits
         if verdict and limits is not None:
             record = partial(fields_before, self._driver)
@@ -284,7 +282,7 @@ class StagedDiff:
         return diff_page(self._rules, NoDuplicates(), rows)
 
     def _looked_at(self, count: int, findings: PageWriter) -> Iterator[EntryRow]:
-        """Yields lines for the items that only a look at each can decide on."""
+        """Yields lines for the quarantined items, which are decided on one by one."""
         if count:
             self._report.line(f"diff: looking at {count:,} items one by one")
             for rows in batches(Snapshot(self._files.folder).rows_at(self._staged.positions()), PAGE_SIZE):
@@ -304,7 +302,6 @@ class StagedDiff:
         """Yields the lines that the database writes of its comparison.
 
         Args:
-            actions: Those that are wanted.
             decide: Called with the items whose records have been changed since the comparison.
         """
         for rows in self._staged.export(actions):
@@ -331,7 +328,7 @@ def _in_order(*parts: Iterator[EntryRow]) -> Iterator[EntryRow]:
 
 
 def quarantined_entries(files: RunFiles, rows: Sequence[QuarantinedRow]) -> list[PlanEntry]:
-    """Plan entries of such rows. All but deletes are looked up before they are written."""
+    """Returns plan entries of quarantined rows. All but deletes are looked up before they are written."""
     items = Snapshot(files.folder).rows_at(row.position for row in rows if row.position is not None)
     return [
         PlanEntry(Action.DELETE, row.external_id)

@@ -21,7 +21,7 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """How new a local record is, as far as it is known: an item below that is too old.
+    """Says how new a local record is, as far as it is known: an item below that is too old.
 
     Args:
         in_record: The version that the record itself holds, which its column may have rounded.
@@ -37,7 +37,7 @@ class Watermark:
 
 
 class Standing(Enum):
-    """How an item stands to its local record."""
+    """Says how an item stands to its local record."""
 
     OLDER = "older"
     SAME = "same"
@@ -49,7 +49,6 @@ class StaleCheck:
 
     Args:
         job: A sync job with `get_version`.
-        versions: Those of the ledger.
         connection: In whose transaction watermarks are kept; by default each time in one of its own.
     """
 
@@ -66,11 +65,7 @@ class StaleCheck:
         return StaleCheck(self._job, self._versions, self._driver, connection)
 
     def version_of(self, item: Any) -> Version:
-        """Returns the item's version.
-
-        Raises:
-            ItemError: It is missing, or neither a number nor an aware moment.
-        """
+        """Returns the item's version."""
         return version_of(self._job, item)
 
     def watermarks(self, found: Mapping[str, Any], external_ids: Sequence[str]) -> dict[str, Watermark]:
@@ -78,7 +73,6 @@ class StaleCheck:
 
         Args:
             found: Those of the records that exist, by canonical id.
-            external_ids: Of which records.
         """
         in_ledger = self.in_ledger(external_ids)
         watermarks: dict[str, Watermark] = {}
@@ -131,22 +125,13 @@ class StaleCheck:
         return self.standing(self.version_of(entry.item), watermarks.get(entry.external_id)) is Standing.OLDER
 
     def keep_written(self, entries: Mapping[int, PlanEntry], outcomes: Mapping[int, Outcome]) -> None:
-        """Raises watermarks to the items whose records have been brought up to them.
-
-        Args:
-            entries: Handle -> entry of a plan.
-            outcomes: Handle -> what became of it.
-        """
+        """Raises watermarks to the items whose records have been brought up to them, by handle."""
         good = {Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED}
         written = [entry for handle, entry in entries.items() if outcomes.get(handle) in good]
         self.keep({each.external_id: each.item for each in written if each.action is not Action.DELETE})
 
     def keep(self, items: Mapping[str, Any]) -> None:
-        """Raises watermarks to the items that local records are now.
-
-        Args:
-            items: Canonical id -> item.
-        """
+        """Raises watermarks to the items that local records are now, by canonical id."""
         versions: dict[str, Version] = {}
         for external_id, item in items.items():
             with suppress(Exception):  # it could be read before; that what is written can't be undone
@@ -154,11 +139,7 @@ class StaleCheck:
         self.keep_versions(versions)
 
     def keep_versions(self, versions: Mapping[str, Version]) -> None:
-        """Keeps watermarks of records, also of such as are deleted: an older item does not bring them back.
-
-        Args:
-            versions: Canonical id -> version.
-        """
+        """Keeps watermarks of records by canonical id, deleted ones too: an older item does not bring them back."""
         texts = {external_id: version.text for external_id, version in versions.items()}
         self._versions.keep(self._job.name, texts, self._connection)
 

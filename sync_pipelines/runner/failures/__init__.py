@@ -1,1 +1,1 @@
-"""The items that failed: noted, retried later, resolved."""
+"""Notes items that failed, and resolves them later."""

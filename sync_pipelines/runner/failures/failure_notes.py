@@ -25,12 +25,10 @@ SINGLE_ITEM = "single item"
 
 @dataclass(frozen=True, slots=True)
 class FailedItem:
-    """One item that failed in a run.
+    """Describes one item that failed in a run.
 
     Args:
         external_id: Its id, canonical as far as it is known; None if it has none that can be read.
-        exception_type: Name of the exception's class.
-        message: The error's own message.
         source_id: The id as the source writes it.
         action: `upsert` or `delete`.
         payload: The item in the engine's JSON, None if there is none.
@@ -49,7 +47,7 @@ class FailedItem:
 
     @property
     def key(self) -> str:
-        """Returns what tells it from other failures of its job."""
+        """Returns what distinguishes it from other failures of its job."""
         if self.external_id is not None:
             return key_of_id(self.external_id)
         return key_without_id(self.payload or f"{self.exception_type}\n{self.message}")
@@ -57,7 +55,7 @@ class FailedItem:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A single item that came by itself and succeeded."""
+    """Describes a single item that was delivered and succeeded."""
 
     external_id: str
     received_at: datetime
@@ -65,12 +63,7 @@ class Delivered:
 
 
 class FailureNotes:
-    """Notes failures of one run. The same run may note them again: an attempt counts once.
-
-    Args:
-        failures: The ledger's.
-        now: When.
-    """
+    """Notes failures of one run. The same run may note them again: an attempt counts once."""
 
     def __init__(self, job: SyncJob[Any, Any], failures: Failures, run_id: str, now: datetime) -> None:
         self._job = job
@@ -83,7 +76,6 @@ class FailureNotes:
 
         Args:
             failed: The items; of several with one id the last counts.
-            within: In whose transaction; by default in one of its own.
         """
         items = {each.key: each for each in failed}
         if not items:
@@ -148,9 +140,7 @@ def attempts_after(failed: FailedItem, hashed: str | None, known: Known | None, 
     """Counts how often the item has been tried since it changed last.
 
     Args:
-        hashed: The hash of its payload.
         known: What was known of it before; None of one that did not fail, or has succeeded since.
-        run_id: The run, whose attempts count as one.
     """
     if known is None or known.action != failed.action:
         return 1
@@ -161,12 +151,7 @@ def attempts_after(failed: FailedItem, hashed: str | None, known: Known | None, 
 
 
 def delivered_now(job: SyncJob[Any, Any], change: ChangeEvent, external_id: str, at: datetime) -> Delivered:
-    """Returns a change that was applied at once.
-
-    Args:
-        external_id: The item's canonical id.
-        at: When it came.
-    """
+    """Returns a change that was applied at once."""
     if job.get_version is None or not isinstance(change, Upsert):
         return Delivered(external_id, at)
     return Delivered(external_id, at, version_of(job, change.item))
@@ -182,9 +167,6 @@ def resolve_delivered(
     """Resolves failures whose items came by themselves, as a later state, and succeeded.
 
     Args:
-        failures: The ledger's.
-        delivered: What succeeded.
-        now: When.
         within: In whose transaction; by default in one of its own.
     """
     by_key = {key_of_id(each.external_id): each for each in delivered}

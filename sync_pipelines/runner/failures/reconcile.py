@@ -33,7 +33,7 @@ _COMPARED = (FULL, APPLY, DRY_RUN)
 
 @dataclass(frozen=True, slots=True)
 class CausesOfRun:
-    """The errors of a run by cause, and the causes that are gone since the run before."""
+    """Holds the errors of a run by cause, and the causes that are gone since the run before."""
 
     found: tuple[Cause, ...] = ()
     gone: tuple[Cause, ...] = ()
@@ -41,13 +41,9 @@ class CausesOfRun:
 
 @dataclass(frozen=True, slots=True)
 class EndingRun:
-    """A run that is about to end.
+    """Describes a run that is about to end.
 
     Args:
-        run: Its row in the ledger.
-        withheld: What guards have withheld of it.
-        has_errors: False if none of its items has failed.
-        failure: Why it failed as a whole, None if it did not.
         applied_all: True if everything that it was to write is written.
     """
 
@@ -68,9 +64,6 @@ def note_run(workspace: Workspace, job: SyncJob[Any, Any], ending: EndingRun) ->
     """Keeps the causes of a run's errors; of a whole run, notes its failures and resolves others.
 
     May be called again, after a crash or for a second ending.
-
-    Args:
-        workspace: Has the ledger and the files.
 
     Returns:
         Its causes; None if they are what the ledger has of them.
@@ -104,7 +97,7 @@ def _note_causes(workspace: Workspace, ending: EndingRun, notes: _RunNotes | Non
 
 
 def _has_updates(withheld: PlanRow | None) -> bool:
-    """True if guards have kept items of a run from being tried: that they have not failed says nothing."""
+    """True if limits have withheld updates of a run: that these items have not failed says nothing."""
     return withheld is not None and bool(withheld.counts["update"])
 
 
@@ -188,7 +181,7 @@ class _RunNotes:
 
 
 class _RowsAt:
-    """The rows of a snapshot at ascending positions; none where the snapshot can't be read."""
+    """Reads rows of a snapshot at ascending positions; none where the snapshot can't be read."""
 
     def __init__(self, folder: UPath, positions: Iterable[int]) -> None:
         wanted = sorted({each for each in positions if each >= 0})
@@ -218,7 +211,7 @@ def _payload(row: SnapshotRow | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Resolved:
-    """Keys of failures that a run has shown to be resolved."""
+    """Holds keys of failures that a run has shown to be resolved."""
 
     succeeded: list[str]
     vanished: list[str]
@@ -268,7 +261,7 @@ class _Resolving:
         return _Resolved(succeeded, [each.key for each in part if each.key not in known and self._is_gone(each)])
 
     def _withheld_of(self, wanted: set[str]) -> set[str]:
-        """Returns which of these ids guards have withheld of the run."""
+        """Returns which of these ids limits have withheld of the run."""
         pages = _ids_of_plan(self._withheld) if self._withheld is not None else iter(())
         return {each for ids in pages for each in wanted.intersection(ids)}
 
@@ -288,7 +281,7 @@ class _Resolving:
         return (page.external_ids() for page in Snapshot(files.folder).pages(fields=False))
 
     def _is_gone(self, failure: Unresolved) -> bool:
-        """True if a failure is over whose item a complete fetch does not have."""
+        """True if a failure is resolved because a complete fetch does not have its item."""
         if failure.action == DELETE:
             return not self._run.deletes_withheld  # this time it was deleted, or somebody else has done it
         return self._all_ids_known or not failure.ids()  # an item without an id may be any of them

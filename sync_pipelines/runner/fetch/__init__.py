@@ -1,1 +1,1 @@
-"""Items out of the source: all of them into a snapshot, or single ones again."""
+"""Fetches items from the source: all of them into a snapshot, or single ones again."""

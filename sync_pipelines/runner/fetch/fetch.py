@@ -1,4 +1,4 @@
-"""Fetch: all items of the source into a durable snapshot, page by page."""
+"""Fetches all items of the source into a durable snapshot, page by page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sync_pipelines.snapshots.store import RunFiles
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which items of the source a run takes.
+    """Says which items of the source a run takes.
 
     Args:
         limit: At most so many, the first ones; None for all.

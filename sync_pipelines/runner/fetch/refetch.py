@@ -22,7 +22,7 @@ AFTER_OUTAGE = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Refetched:
-    """The answers of the source.
+    """Holds the answers of the source.
 
     Args:
         answers: For each id the item, None of one that is gone, or the error; without those that were not asked for.
@@ -39,7 +39,6 @@ def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence
     They may be at fault themselves, and must not keep all others from being asked for.
 
     Args:
-        driver: The opened target, which knows canonical ids.
         external_ids: Of which items, as the source writes them.
     """
     fetch_one = job.fetch_one

@@ -1,4 +1,4 @@
-"""What a plan was made for: it must not be applied to another target, or by another declaration."""
+"""Fingerprints what a plan was made for: it must not be applied to another target or by another declaration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sync_pipelines.runner.calls.target_driver import FUNCTIONS
 
 
 def fingerprint_of(job: SyncJob[Any, Any]) -> str:
-    """Target and declaration in short: a plan that was made for others must not be applied."""
+    """Returns the fingerprint of target and declaration: a plan that was made for others must not be applied."""
     if job.target is None:
         target: Any = [(name, _named(getattr(job, name))) for name in FUNCTIONS]
     else:

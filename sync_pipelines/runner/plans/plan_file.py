@@ -1,4 +1,4 @@
-"""The plan of a run and what its diff found wrong, in the run's files."""
+"""Reads and writes the plan of a run, and what its diff found wrong, in the run's files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sync_pipelines.snapshots.store import RunFiles
 
 
 def files_of_plan(workspace: Workspace, plan_id: str, kind: str) -> RunFiles:
-    """The files of a plan that the ledger has: those of the run that left it."""
+    """Returns the files of a plan that the ledger has: those of the run that left it."""
     files = workspace.store.files_of(plan_id)
     return files.withheld if kind == WITHHELD else files
 
@@ -29,7 +29,6 @@ class PlanPages:
     """Collects plan entries into full pages, which become the batches that apply commits.
 
     Args:
-        writer: The plan file.
         record: Gives the fields of the local record of an entry, if they are to be kept.
     """
 
@@ -59,22 +58,18 @@ class PlanPages:
         self._waiting.clear()
 
     def counts(self) -> PlanCounts:
-        """How many entries of each action have been added."""
+        """Counts the entries of each action that have been added."""
         return PlanCounts(**self._tally)
 
 
 def entry_row(entry: PlanEntry, before: Mapping[str, Any] | None = None) -> EntryRow:
-    """Returns the line of an entry.
-
-    Args:
-        before: The fields of the local record, if they are to be kept.
-    """
+    """Returns the line of an entry."""
     kept = encode({name: encodable(value) for name, value in before.items()}) if before else None
     return EntryRow(entry.position, entry.action.value, entry.external_id, encoded_changes(entry.changes), kept)
 
 
 def encoded_changes(changes: Mapping[str, FieldChange]) -> str:
-    """The changes for people: a value that JSON can't hold is shown as text rather than failing the item."""
+    """Encodes changes for people: a value that JSON can't hold is shown as text rather than failing the item."""
     try:
         return encode({name: [change.old, change.new] for name, change in changes.items()})
     except Exception:  # noqa: BLE001 - whatever a local value raises, the item can be written
@@ -83,11 +78,10 @@ def encoded_changes(changes: Mapping[str, FieldChange]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PlanPage:
-    """A page of a plan.
+    """Holds a page of a plan.
 
     Args:
         number: Its place in the plan, starting at 0.
-        size: How many entries it has.
         entries: The entries with their items; none of a batch that has been applied.
     """
 
@@ -104,7 +98,6 @@ def read_plan(
     Args:
         applied: Numbers of batches whose entries nobody needs any more.
         fields: True for the fields' changes as well; without them apply decides by the item.
-        without: Actions whose entries are left out.
     """
     left_out = {action.value for action in without}
     rows_left = (rows for number, rows in enumerate(_rows(files, (), left_out)) if number not in applied)
@@ -123,7 +116,7 @@ def _entry(row: Sequence[Any], item: Any, *, fields: bool) -> PlanEntry:
 
 
 def entries_of(files: RunFiles, actions: Collection[Action]) -> Iterator[PlanEntry]:
-    """The entries of those actions, with their items and fields."""
+    """Yields the entries of those actions, with their items and fields."""
     others = [action for action in Action if action not in actions]
     for page in read_plan(files, fields=True, without=others) if actions else ():
         yield from page.entries
@@ -137,7 +130,7 @@ def rows_of(files: RunFiles, actions: Collection[Action]) -> Iterator[EntryRow]:
 
 
 def _rows(files: RunFiles, columns: Sequence[str], left_out: Collection[str]) -> Iterator[Sequence[tuple[Any, ...]]]:
-    """Position, action and further columns of the plan's entries, page by page."""
+    """Yields position, action and further columns of the plan's entries, page by page."""
     for rows in read_pages(files.plan, ["position", "action", *columns]):
         yield [row for row in rows if row[1] not in left_out] if left_out else rows
 
@@ -148,7 +141,7 @@ def _fields(changes: str | None = None, before: str | None = None) -> tuple[dict
 
 
 def write_findings(findings: PageWriter, failed: Sequence[SyncError], duplicates: Sequence[Duplicate]) -> None:
-    """Keeps what is settled without a write and yet needs to be told."""
+    """Keeps errors and duplicates, which are complete without a write, for the results."""
     rows: list[tuple[Any, ...]] = [
         (each.position, "failed", each.external_id, each.exception_type, each.message, None) for each in failed
     ]
@@ -157,7 +150,7 @@ def write_findings(findings: PageWriter, failed: Sequence[SyncError], duplicates
 
 
 def read_duplicates(files: RunFiles, limit: int) -> list[Duplicate]:
-    """The first duplicates of the run, in the order of the fetch."""
+    """Returns the first duplicates of the run, in the order of the fetch."""
     found: list[Duplicate] = []
     for rows in read_pages(files.findings, ["position", "kind", "external_id", "kept_position"]):
         found += [Duplicate(row[2], row[0], row[3]) for row in rows if row[1] == "duplicate"]
@@ -167,7 +160,7 @@ def read_duplicates(files: RunFiles, limit: int) -> list[Duplicate]:
 
 
 def read_failed(files: RunFiles) -> Iterator[SyncError]:
-    """The items that failed before anything was written."""
+    """Yields the items that failed before anything was written."""
     for rows in read_pages(files.findings):
         for position, kind, external_id, exception_name, message, _ in rows:
             if kind == "failed":
@@ -175,14 +168,14 @@ def read_failed(files: RunFiles) -> Iterator[SyncError]:
 
 
 def fields_before(driver: TargetDriver, entry: PlanEntry) -> dict[str, Any] | None:
-    """The fields of the local record of an entry, where its changes do not say them."""
+    """Returns the fields of the local record of an entry, where its changes do not say them."""
     if entry.local is None or (entry.changes and entry.action is not Action.DELETE):
         return None
     return readable_fields(driver, entry.local)
 
 
 def readable_fields(driver: TargetDriver, local: Any) -> dict[str, Any]:
-    """The fields of a local record; none of one that can't be read."""
+    """Returns the fields of a local record; none of one that can't be read."""
     try:
         return driver.fields_of(local)
     except Exception:  # noqa: BLE001 - whatever a local record raises, the item can be written
@@ -190,10 +183,9 @@ def readable_fields(driver: TargetDriver, local: Any) -> dict[str, Any]:
 
 
 def delete_entry(driver: TargetDriver, external_id: str, local: Any | None) -> PlanEntry:
-    """The entry of a delete, with what it changes.
+    """Returns the entry of a delete, with what it changes.
 
     Args:
-        external_id: Canonical external id.
         local: The local record, None if it has not been looked up.
     """
     if local is None:

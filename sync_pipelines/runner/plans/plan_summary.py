@@ -1,4 +1,4 @@
-"""What a diff leaves for apply."""
+"""Holds what a diff leaves for apply."""
 
 from __future__ import annotations
 
@@ -14,16 +14,12 @@ from sync_pipelines.engine.staged_target import StagedPlan
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What a diff has settled and planned.
+    """Holds what a diff has completed without a write, and what it has planned.
 
     Args:
-        fetched: Items of the snapshot.
-        settled: The outcomes that are settled already.
-        writes: How many records are to be written.
-        notes: Notes for a person.
         staged: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
         planned: What is to be written, by action, as far as all of it is in the plan file.
-        verdict: What guards say of it; what they withhold is neither in `writes` nor in `planned`.
+        verdict: What limits say of it; what they withhold is neither in `writes` nor in `planned`.
         deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
     """
 
@@ -37,7 +33,7 @@ class PlanSummary:
     deletes_withheld: bool = False
 
     def without_withheld(self, found: PlanCounts) -> PlanSummary:
-        """The same without what guards withhold: its items count as skipped.
+        """Returns the same without what limits withhold: its items count as skipped.
 
         Args:
             found: All that the diff wants written, by action.
@@ -53,7 +49,7 @@ class PlanSummary:
         return replace(self, notes=[*self.notes, *told], verdict=Verdict())
 
     def summary(self) -> dict[str, Any]:
-        """The summary of the plan file."""
+        """Returns the summary of the plan file."""
         return {
             "fetched": self.fetched,
             "settled": self.settled.to_dict(),
@@ -66,7 +62,7 @@ class PlanSummary:
 
     @staticmethod
     def of_summary(summary: Mapping[str, Any]) -> PlanSummary:
-        """The same back."""
+        """Makes the same from the summary of a plan file."""
         settled = Counts(**summary["settled"])
         withheld = frozenset(map(Action, summary.get("withheld", ())))
         verdict = Verdict(tuple(summary.get("guarded", ())), withheld)

@@ -1,4 +1,4 @@
-"""Reads the plan of a dry run, or of what guards have withheld: counts, and entries field by field, page by page."""
+"""Reads the plan of a dry run, or of what limits have withheld: counts, and entries field by field, page by page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CANDIDATES = 5
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """One field of an entry as it is shown: its name, and the old and the new value, without secrets."""
+    """Holds one field of an entry as it is shown: its name, the old and the new value, without secrets."""
 
     name: str
     old: Any
@@ -202,19 +202,13 @@ def open_plan(plan_id: str, *, settings: Settings | None = None) -> Plan:
 
 
 def list_plans(job: str | None, limit: int, *, settings: Settings | None = None) -> list[Plan]:
-    """The newest plans, of one sync job or of all, newest first.
-
-    Args:
-        job: The sync job's name.
-        limit: How many.
-        settings: By default those of the environment.
-    """
+    """Returns the newest plans, of one sync job or of all, newest first."""
     with open_workspace(settings) as workspace:
         return [plan_of(workspace, row) for row in workspace.plans.latest(job, limit)]
 
 
 def plan_of(workspace: Workspace, row: PlanRow) -> Plan:
-    """The plan that the ledger has."""
+    """Returns a plan as the ledger has it."""
     expired = row.state == OPEN and row.expires_at <= workspace.clock()
     return Plan(
         id=row.id,
@@ -235,7 +229,7 @@ def plan_of(workspace: Workspace, row: PlanRow) -> Plan:
 
 
 def find_plan(workspace: Workspace, given: str) -> PlanRow:
-    """The plan whose id is that, or begins like that.
+    """Returns the plan whose id is that, or begins like that.
 
     Raises:
         ConfigurationError: It is no text, there is none, or several begin like that.
@@ -255,7 +249,7 @@ def find_plan(workspace: Workspace, given: str) -> PlanRow:
 
 
 def field_rows(entry: PlanEntry) -> list[FieldRow]:
-    """The fields of an entry as they are shown; of a target that does not name them, the item as a whole."""
+    """Returns the fields of an entry as they are shown; of a target that names none, the item as a whole."""
     if entry.changes:
         return [
             FieldRow(name, shown_value(name, change.old), shown_value(name, change.new))
@@ -268,7 +262,7 @@ def field_rows(entry: PlanEntry) -> list[FieldRow]:
 
 
 def entry_line(entry: PlanEntry) -> str:
-    """An entry on a line, for people: `update A-1: price 10 -> 12`."""
+    """Shows an entry on a line, for people: `update A-1: price 10 -> 12`."""
     told = [_row_text(entry.action, row) for row in field_rows(entry)]
     return f"{entry.action.value} {shown_text('', entry.external_id)}{': ' if told else ''}{', '.join(told)}"
 
@@ -282,7 +276,7 @@ def _row_text(action: Action, row: FieldRow) -> str:
 
 
 def entry_document(entry: PlanEntry) -> dict[str, Any]:
-    """An entry for machines, secrets redacted."""
+    """Returns an entry for machines, secrets redacted."""
     return {
         "action": entry.action.value,
         "external_id": entry.external_id,
@@ -294,7 +288,7 @@ def entry_document(entry: PlanEntry) -> dict[str, Any]:
 
 
 def first_entries(files: RunFiles, limit: int) -> list[PlanEntry]:
-    """The first entries of a run's plan."""
+    """Returns the first entries of a run's plan."""
     entries = (entry for page in read_plan(files, fields=True) for entry in page.entries)
     return list(islice(entries, limit))
 
@@ -315,12 +309,12 @@ def _cell(value: Any) -> Any:
 
 
 def anew(plan: PlanRow) -> str:
-    """The command that makes a new plan."""
+    """Returns the command that makes a new plan."""
     return f"sync-pipelines plan {plan.job}"
 
 
 def gone(plan: PlanRow) -> PlanError:
-    """What to say of a plan whose files are not there."""
+    """Returns the error of a plan whose files are not there."""
     return PlanError(
         f"{plan.job}: the files of the plan {plan.id} are not in the snapshot store: they were cleaned up, or this "
         f"process has another data folder (SYNC_PIPELINES_DATA_DIR). Make a new one: {anew(plan)}"
@@ -328,7 +322,7 @@ def gone(plan: PlanRow) -> PlanError:
 
 
 def not_open(plan: PlanRow) -> PlanError:
-    """What to say of a plan that can't be applied any more."""
+    """Returns the error of a plan that can't be applied any more."""
     if plan.state == APPLIED and plan.applied_at is not None:
         return PlanError(
             f"{plan.job}: the plan {plan.id} was applied at {plan.applied_at.isoformat(timespec='seconds')} by the run "

@@ -1,4 +1,4 @@
-"""Applies a plan of a dry run, or of what guards withhold: exactly that, once, and nothing that has changed since."""
+"""Applies a plan of a dry run, or of what limits withhold: exactly that, once, and nothing that has changed since."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sync_pipelines.snapshots.parquet_pages import read_summary
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Why a plan is applied, and who says so."""
+    """Says why a plan is applied, and who says so."""
 
     reason: str
     released_by: str
@@ -69,14 +69,12 @@ class PlanRun(SyncRun):
 
         Args:
             given: The plan's id, or the beginning of it.
-            reason: Why it is right; needed for what guards withhold.
-            released_by: Who says so.
+            reason: Why it is right; needed for what limits withhold.
 
         Raises:
             ConfigurationError: There is no such plan, or it is of another sync.
             PlanError: It is applied already, has expired, its files are gone, or it was made for something else; or
-                guards withhold it and there is no reason.
-            SyncBusyError: A run of this sync is under way; nothing was done.
+                limits withhold it and there is no reason.
             TargetError: The target broke off; what was applied is accounted for. Apply the plan again to go on.
             HookError: `on_start` failed (nothing was written) or `on_complete` (everything was).
         """
@@ -137,7 +135,7 @@ class PlanRun(SyncRun):
         return check.notes()
 
     def _note_release(self, plan: PlanRow, run: RunRow, release: Release | None) -> list[str]:
-        """Keeps who has released what guards had withheld, and why; gives what a person should know of it.
+        """Keeps who has released what limits had withheld, and why; returns what a person should know of it.
 
         What an attempt that broke off may have written stays theirs who released it then.
         """

@@ -25,20 +25,16 @@ class Differ(Protocol):
     """Makes the plan of a run, and writes it; only it knows where the plan is."""
 
     def move_leftover_history(self, run: RunRow) -> None:
-        """Moves into the ledger what dead runs of the sync have left of their history."""
+        """Moves the history that dead runs of the sync have left into the ledger."""
 
     def diff(self, rules: RunRules) -> PlanSummary:
         """Compares the snapshot of the run with the local records and leaves a plan."""
 
     def recovered(self, noted: WrittenBatches) -> int:
-        """Returns how many records an earlier attempt wrote whose plan the last `diff` has replaced, and did not note.
-
-        Args:
-            noted: What the ledger has of it.
-        """
+        """Returns how many records an earlier attempt wrote, but did not note, of a plan that `diff` has replaced."""
 
     def is_ready(self, planned: PlanSummary) -> bool:
-        """Tells whether the plan is where the diff left it.
+        """Returns whether the plan is where the diff left it.
 
         Raises:
             RunError: It was made for another table or declaration.
@@ -48,8 +44,6 @@ class Differ(Protocol):
         """Writes what is not written yet of a plan that is ready.
 
         Args:
-            planned: What the diff planned.
-            writer: Writes entries of the plan file, and what needs a look each.
             verify: True if an earlier attempt may have written something.
         """
 
@@ -61,8 +55,6 @@ class PagedDiffer:
     """Compares page by page; the whole plan is in the run's files.
 
     Args:
-        files: The files of the run.
-        report: The run log.
         durable: True to keep what local records hold now, for a plan that is shown and applied later.
     """
 
@@ -83,7 +75,7 @@ class PagedDiffer:
         return 0
 
     def is_ready(self, planned: PlanSummary) -> bool:
-        """Tells whether the plan is in the file, all of it."""
+        """Returns whether all of the plan is in the file."""
         return planned.staged is None
 
     def apply(self, planned: PlanSummary, writer: PlanWriter, *, verify: bool) -> None:  # noqa: ARG002 - the writer knows
@@ -98,9 +90,6 @@ class StagedDiffer:
     """Has the database compare and write, where it can and it is worth it; else goes page by page.
 
     Args:
-        workspace: Has the ledger.
-        driver: The opened target.
-        staged: Its staging tables.
         paged: Compares what is not worth it, and writes plans that are in a file.
         is_worth_it: True if the fetch is large enough, or only the database can tell what is missing.
     """
@@ -121,7 +110,7 @@ class StagedDiffer:
             move_left(self._workspace, run, self._driver, self._staged)
 
     def diff(self, rules: RunRules) -> PlanSummary:
-        """Loads the snapshot beside the records and compares it there."""
+        """Loads the snapshot into staging tables and compares it there."""
         self._recovered = 0
         if self._is_worth_it:
             paged = self._paged
@@ -134,12 +123,12 @@ class StagedDiffer:
         return self._paged.diff(rules)
 
     def recovered(self, noted: WrittenBatches) -> int:
-        """Returns what the staging tables know of and the ledger does not."""
+        """Returns how many written records only the staging tables know of."""
         unnoted = self._recovered - noted.written(STAGED)
         return unnoted + noted.written() if unnoted > 0 else 0
 
     def is_ready(self, planned: PlanSummary) -> bool:
-        """Tells whether the plan is in the file, or still in the staging tables."""
+        """Returns whether the plan is in the file, or still in the staging tables."""
         plan = planned.staged
         return plan is None or (not plan.temporary and self._driver.at_once(lambda: self._is_there(plan)))
 
@@ -152,7 +141,7 @@ class StagedDiffer:
         return self._staged.resume(plan)
 
     def apply(self, planned: PlanSummary, writer: PlanWriter, *, verify: bool) -> None:
-        """Writes the batches of the staging tables, and what needs a look each."""
+        """Writes the batches of the staging tables, then refused rows one by one."""
         if planned.staged is None:
             self._paged.apply(planned, writer, verify=verify)
         elif planned.writes:

@@ -42,11 +42,7 @@ class DryRun(SyncRun):
         return []
 
     def finish(self, plan: PlanRef) -> SyncResults:
-        """Ends the run, and shows the first lines of its plan. Nothing is written to the target.
-
-        Raises:
-            AccountsError: The outcomes do not add up.
-        """
+        """Ends the run, and shows the first lines of its plan. Nothing is written to the target."""
         session = self._session(plan.run_id)
         with session.phase("plan"):
             session.require_good_accounts()

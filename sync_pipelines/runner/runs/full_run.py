@@ -1,4 +1,4 @@
-"""One run of a sync in its three phases, which may happen in three processes: each gets only a reference."""
+"""Runs a sync in its three phases, which may happen in three processes: each gets only a reference."""
 
 from __future__ import annotations
 
@@ -28,13 +28,10 @@ from sync_pipelines.snapshots.store import RunFiles
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRef:
-    """Where the snapshot of a fetch is: the run it belongs to.
+    """Says where the snapshot of a fetch is: the run it belongs to.
 
     Args:
-        items: How many items it has.
-        dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
-        reason: Why that plan is right.
     """
 
     run_id: str
@@ -46,13 +43,10 @@ class SnapshotRef:
 
 @dataclass(frozen=True, slots=True)
 class PlanRef:
-    """Where the plan of a diff is: the run it belongs to.
+    """Says where the plan of a diff is: the run it belongs to.
 
     Args:
-        writes: How many records it writes.
-        dry_run: True if the run only plans.
         plan_id: The plan to apply instead, of a run that fetches nothing.
-        reason: Why that plan is right.
     """
 
     run_id: str
@@ -76,10 +70,8 @@ class SyncRun(Run):
         """Begins a run: calls `on_start` and fetches all items into a snapshot.
 
         Raises:
-            SyncBusyError: Another run of this sync is under way.
             FetchError: The source broke off; nothing is applied.
             HookError: `on_start` failed; nothing was fetched.
-            ConfigurationError: The declaration or the selection is wrong.
         """
         selection = select(limit, only)
         session = self._session()
@@ -96,12 +88,7 @@ class SyncRun(Run):
         return SnapshotRef(session.run_id, items)
 
     def diff(self, snapshot: SnapshotRef) -> PlanRef:
-        """Compares the snapshot with the local records and leaves a plan. Writes nothing to the target.
-
-        Raises:
-            ConfigurationError: The target does not fit its database.
-            TargetError: The target does not answer.
-        """
+        """Compares the snapshot with the local records and leaves a plan. Writes nothing to the target."""
         files = self._workspace.store.files_of(snapshot.run_id)
         session = self._session(snapshot.run_id)
         with session.leased() as held, session.phase("diff", keep=held if self.applies else None) as notes:
@@ -120,7 +107,7 @@ class SyncRun(Run):
     def _opened(
         self, files: RunFiles, run_id: str, held: HeldLease | None = None
     ) -> Iterator[tuple[TargetDriver, Differ]]:
-        """Opens the target, and yields what compares with it and writes to it."""
+        """Opens the target, and yields its driver and its differ."""
         request = staging_request(self.job, self._workspace, files, run_id, is_dry=not self.applies)
         paged = PagedDiffer(files, self._report, durable=not self.applies)
         with open_target(self.job, held) as driver, open_staged(driver, request) as staged:
@@ -155,7 +142,7 @@ class SyncRun(Run):
         return differ.diff(rules.for_fetch(self._workspace, run_id, files, is_dry=not self.applies))
 
     def _note_withheld(self, run_id: str, planned: PlanSummary) -> list[str]:
-        """Keeps what guards withhold as a plan; gives what a person should know of it."""
+        """Keeps what limits withhold as a plan; returns what a person should know of it."""
         return note_withheld(self.job, self._workspace, run_id, planned)
 
     def _is_worth_it(self, files: RunFiles) -> bool:
@@ -166,7 +153,6 @@ class SyncRun(Run):
 
         Raises:
             TargetError: The target broke off; what was applied is accounted for.
-            AccountsError: The outcomes do not add up.
             TooManyFailedError: More items failed than `fail_above` allows; all others were applied.
             HookError: `on_complete` failed, after the applying was done.
         """

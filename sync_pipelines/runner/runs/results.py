@@ -1,4 +1,4 @@
-"""The results of a run, put together from what the ledger and the run's files say was done, and whether they add up."""
+"""Puts the results of a run together from the ledger and the run's files, and checks that they add up."""
 
 from __future__ import annotations
 
@@ -25,15 +25,7 @@ from sync_pipelines.snapshots.store import RunFiles
 
 @dataclass(frozen=True, slots=True)
 class KnownRun:
-    """Holds what the ledger has of a run.
-
-    Args:
-        workspace: Has the files as well.
-        batches: What it has written.
-        withheld: What guards have withheld of it.
-        errors: Its first errors.
-        causes: Its errors by cause.
-    """
+    """Holds what the ledger has of a run."""
 
     workspace: Workspace
     run: RunRow
@@ -101,7 +93,6 @@ class KnownRun:
         """Notes in the ledger that the run has ended, and returns its results.
 
         Args:
-            failure: Why it failed as a whole, None if it did not.
             applied_all: True if everything that it was to write is written.
         """
         now = self.workspace.clock()
@@ -140,11 +131,7 @@ class KnownRun:
 
 
 def results_of_run(workspace: Workspace, run_id: str) -> SyncResults:
-    """Returns the results of a run, complete or as far as it got.
-
-    Raises:
-        RunError: The ledger does not know the run.
-    """
+    """Returns the results of a run, complete or as far as it got."""
     return KnownRun.of(workspace, run_id).results()
 
 
@@ -152,7 +139,6 @@ def require_good_accounts(job: SyncJob[Any, Any], results: SyncResults, *, fail_
     """Makes sure that every fetched item has one outcome, and that no more failed than the job allows.
 
     Args:
-        results: What is known of the run.
         fail_above: False to allow any number of failed items.
 
     Raises:

@@ -33,7 +33,6 @@ class RunKind:
     """Says what differs in the lives of runs.
 
     Args:
-        name: What the ledger calls such a run.
         undone: What has not happened when `on_start` fails.
         applies: False for a run that only plans: it keeps no lease for the applying, and calls no `on_complete`.
     """
@@ -56,9 +55,6 @@ class RunSession:
     A run whose phases happen in several processes is continued by its id.
 
     Args:
-        workspace: Ledger, snapshot store and clock.
-        kind: What kind of run it is.
-        dagster_run_id: The Dagster run that carries it out, if any.
         wait_s: Seconds to wait at most for another run of the same sync.
         run_id: The run to continue; by default a new one.
     """
@@ -110,7 +106,7 @@ class RunSession:
             self.run, self.batches  # noqa: B018 - they keep what they have been asked
 
     def forget_batches(self) -> None:
-        """Forgets what a plan has written that another one replaces."""
+        """Forgets the batches of a plan that another one replaces."""
         if self.batches:
             self._workspace.batches.forget(self.run_id)
             del self.batches
@@ -127,13 +123,10 @@ class RunSession:
 
     @contextmanager
     def leased(self, attempt: str | None = None) -> Iterator[HeldLease]:
-        """Has the lease of the sync for the time of a block, and renews it. Gives it back unless a phase keeps it.
+        """Holds the lease of the sync for the time of a block, and renews it. Gives it back unless a phase keeps it.
 
         Args:
             attempt: Who has it, if not the run: attempts that go on with one run exclude each other then.
-
-        Raises:
-            SyncBusyError: Another run of this sync is still under way.
         """
         self._attempt = attempt
         holder = attempt or self.run_id
@@ -151,11 +144,6 @@ class RunSession:
         self, options: Mapping[str, Any], started_at: datetime | None = None, *, clean_up: bool = True
     ) -> set[str]:
         """Notes in the ledger that the run begins, and forgets there what is older than the settings keep it.
-
-        Args:
-            options: What somebody has asked of it.
-            started_at: When it began; by default now.
-            clean_up: False to forget nothing.
 
         Returns:
             The plans that can still be applied, whose files must stay.
@@ -182,7 +170,6 @@ class RunSession:
         """Times a phase; if it fails, the ledger and `on_complete` hear of it before the error goes on.
 
         Args:
-            name: The phase.
             keep: The lease, if it is to be kept for the next phase.
 
         Yields:
@@ -223,8 +210,6 @@ class RunSession:
         However it ends, the ledger knows and `results` has what it did.
 
         Args:
-            options: What somebody has asked of it.
-            started_at: When it began.
             notes: Gives what a person should know of it, at its end.
         """
         began_s = time.monotonic()
@@ -268,7 +253,6 @@ class RunSession:
         """Makes sure that the outcomes add up, and that no more failed than the job allows.
 
         Raises:
-            AccountsError: The outcomes do not add up.
             TooManyFailedError: More items failed than `fail_above` allows; a run that only plans has none.
         """
         self._known = KnownRun.of(self._workspace, self.run_id)
@@ -278,7 +262,6 @@ class RunSession:
         """Notes the failures of the run and how it ended, and gives its results.
 
         Args:
-            failure: Why it failed as a whole, None if it did not.
             applied_all: True if everything that it was to write is written.
         """
         known = self._known or KnownRun.of(self._workspace, self.run_id)  # after the accounts nothing is written
@@ -332,13 +315,7 @@ def described(error: Exception) -> str:
 
 
 class Run:
-    """Carries out runs of one kind.
-
-    Args:
-        workspace: Ledger, snapshot store and clock.
-        dagster_run_id: The Dagster run that carries them out, if any.
-        wait_s: Seconds to wait at most for another run of the same sync.
-    """
+    """Carries out runs of one kind."""
 
     kind: RunKind
 
@@ -369,10 +346,10 @@ class ItemsRun(Run):
 
     @cached_property
     def session(self) -> RunSession:
-        """The run."""
+        """Returns the session of the run."""
         return self._session()
 
     @property
     def results(self) -> SyncResults | None:
-        """What the run did, once it has ended, well or not; None if it never began."""
+        """Returns what the run did, once it has ended, well or not; None if it never began."""
         return self.session.results

@@ -19,7 +19,7 @@ _WRITTEN = {Action.CREATE: Outcome.CREATED, Action.UPDATE: Outcome.UPDATED, Acti
 
 
 class Recheck(Enum):
-    """What is looked at once more before it is written."""
+    """Says what is looked up once more before it is written."""
 
     NOTHING = "nothing"
     """It has been decided just now, and nobody has come in between."""
@@ -41,15 +41,10 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
     """Writes a batch: looks up what it needs, decides once more against what is there now, writes.
 
     Args:
-        rules: What decides about each entry.
         entries: Handle -> entry, each of another external id.
         outcomes: Gets an outcome for each as the work goes on, so that what was done is known if it breaks off.
-        recheck: What is looked up and decided once more.
         recovers: True to count what is as it should be as written by an earlier attempt.
         uncertain: True if this very batch is the one that an earlier attempt may have written.
-
-    Raises:
-        TargetError: The target as a whole does not answer.
     """
     batch = BatchWriter(rules, entries, outcomes, recovers=recovers, uncertain=uncertain)
     if recheck is Recheck.NOTHING:
@@ -64,15 +59,7 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
 
 
 class BatchWriter:
-    """Decides what each entry of a batch needs now, and writes it.
-
-    Args:
-        rules: What decides about each entry.
-        entries: Handle -> entry.
-        outcomes: Gets an outcome for each as the work goes on.
-        recovers: True to count what is as it should be as written by an earlier attempt.
-        uncertain: True if this very batch is the one that an earlier attempt may have written.
-    """
+    """Decides what each entry of a batch needs now, and writes it."""
 
     def __init__(
         self, rules: RunRules, entries: Mapping[int, PlanEntry], outcomes: Outcomes, *, recovers: bool, uncertain: bool
@@ -152,11 +139,7 @@ class BatchWriter:
             self._outcomes.written.append(written)
 
     def write(self) -> None:
-        """Carries out creates, then updates, then deletes.
-
-        Raises:
-            TargetError: The target as a whole does not answer.
-        """
+        """Carries out creates, then updates, then deletes."""
         for action, works in self._works.items():
             self._write(action, works)
 

@@ -25,13 +25,13 @@ from sync_pipelines.snapshots.store import RunFiles
 
 
 def error_row(error: SyncError) -> ErrorRow:
-    """An error as the ledger keeps it."""
+    """Returns an error as the ledger keeps it."""
     return ErrorRow(error.position, error.external_id, error.exception_type, error.message)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlaces:
-    """A batch in the ledger, and the places in it that are still to be applied."""
+    """Names a batch in the ledger, and the places in it that are still to be applied."""
 
     key: BatchKey
     places: Collection[int]
@@ -41,9 +41,6 @@ class PlanWriter:
     """Applies entries of one run's plan.
 
     Args:
-        written: What earlier attempts of it have written.
-        workspace: Has the ledger and the clock.
-        rules: What decides about each entry.
         verify: True if an earlier attempt may have written something.
     """
 
@@ -70,9 +67,6 @@ class PlanWriter:
     def apply_plan(self, files: RunFiles, planned: PlanSummary) -> None:
         """Applies what is left of the plan in the run's files.
 
-        Args:
-            planned: What the diff planned.
-
         Raises:
             TargetError: The target does not answer; what was done is in the ledger.
         """
@@ -85,11 +79,7 @@ class PlanWriter:
             self.report.progress(Progress("apply", planned.fetched, done, planned.writes))
 
     def apply_entries(self, key: BatchKey, entries: Sequence[PlanEntry]) -> None:
-        """Applies what is left of one batch.
-
-        Args:
-            key: Its name in the ledger.
-        """
+        """Applies what is left of one batch."""
         written = self._written.get(key)
         if written is None:
             self._apply_places(BatchPlaces(key, range(len(entries))), entries)

@@ -1,4 +1,4 @@
-"""Keeps what is written in the history of its record: old and new values as far as they can be told."""
+"""Keeps what is written in the history of its record: old and new values as far as they are known."""
 
 from __future__ import annotations
 
@@ -28,11 +28,9 @@ _NO_CHANGES = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is known of a write before it is made.
+    """Holds what is known of a write before it is made.
 
     Args:
-        action: What is done.
-        work: With which record.
         changes: The fields' old and new values, as the target names them.
         before: The record's fields as JSON each, where the target does not name its changes.
         kept: What the plan keeps of a create, as JSON.
@@ -48,7 +46,7 @@ class Note:
     def of(
         driver: TargetDriver, action: Action, work: Work, changes: Mapping[str, FieldChange], entry: PlanEntry
     ) -> Note:
-        """Before the write."""
+        """Makes the note, before the write."""
         before: dict[str, str] = {}
         if action is Action.CREATE and entry.action is Action.CREATE:  # what a create writes, its plan says already
             return Note(action, work, entry.changes, before, entry.kept_changes)
@@ -59,7 +57,7 @@ class Note:
         return Note(action, work, changes, before)
 
     def written(self, driver: TargetDriver, outcome: Outcome) -> Written:
-        """After it: what is to be kept."""
+        """Returns what the history keeps, after the write."""
         return Written(self.work.external_id, outcome.value, self._changes(driver))
 
     def _changes(self, driver: TargetDriver) -> str | None:
@@ -78,7 +76,7 @@ class Note:
 
 
 def _encoded(fields: Mapping[str, Any]) -> dict[str, str]:
-    """As texts: a value that an update changes in place would be its own new one."""
+    """Encodes fields as texts: a value that an update changes in place would be its own new one."""
     return {str(name): encode(encodable(value)) for name, value in fields.items()}
 
 
@@ -90,18 +88,13 @@ def _created(driver: TargetDriver, item: Any) -> Mapping[str, FieldChange]:
 
 
 def recovered(entry: PlanEntry) -> Written | None:
-    """What an attempt that broke off has written according to its plan; None if the plan does not say its fields."""
+    """Returns what an attempt that broke off wrote according to its plan; None if the plan does not say its fields."""
     outcome = Outcome.CREATED if entry.action is Action.CREATE else Outcome.UPDATED
     return Written(entry.external_id, outcome.value, encoded_changes(entry.changes)) if entry.changes else None
 
 
 class Recorder:
-    """Keeps what one run writes.
-
-    Args:
-        workspace: Has the ledger and the clock.
-        writer: The run.
-    """
+    """Keeps what one run writes."""
 
     def __init__(self, workspace: Workspace, writer: Writer) -> None:
         self._workspace = workspace
@@ -109,7 +102,7 @@ class Recorder:
 
     @staticmethod
     def of_run(workspace: Workspace, run: RunRow, driver: TargetDriver) -> Recorder | None:
-        """That of a run; None if its job keeps no history."""
+        """Makes the recorder of a run; None if its job keeps no history."""
         return Recorder(workspace, Writer(run.job, run.id, run.kind)) if driver.records_history else None
 
     def keep(self, written: Sequence[Written], within: Connection) -> None:
@@ -117,12 +110,9 @@ class Recorder:
         self._workspace.history.keep(self._writer, written, self._workspace.clock(), within)
 
     def move(self, driver: TargetDriver, staged: Staged) -> None:
-        """Takes what was written from staging tables over into the ledger, also by runs that died.
+        """Moves what was written from staging tables into the ledger, also by runs that died.
 
         Killed at any instant, the next call goes on, and nothing is kept twice.
-
-        Args:
-            staged: Its staging tables, which have it until then.
         """
         while blocks := driver.at_once(partial(staged.recorded, _BLOCKS_AT_ONCE)):
             self._workspace.history.keep_blocks(self._writer.job, FULL, [BlockRow(**asdict(each)) for each in blocks])
@@ -130,14 +120,12 @@ class Recorder:
 
 
 def move_left(workspace: Workspace, run: RunRow, driver: TargetDriver, staged: Staged) -> None:
-    """Takes what runs that died have left over into the ledger, whether or not this one will stage anything.
+    """Moves the history that dead runs have left into the ledger, whether or not this run uses staging tables.
 
     Of a job that keeps no history any more it is forgotten.
 
     Args:
-        workspace: Has the ledger.
         run: The run, which has written nothing yet.
-        staged: Its staging tables.
     """
     if not driver.at_once(staged.has_recorded):
         return

@@ -1,4 +1,4 @@
-"""Applies what the database has planned: its batches, then the odd items of the plan file, then refused rows."""
+"""Applies what the database has planned: its batches, then quarantined rows of the plan file, then refused rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ class StagedWriter:
     """Applies one run's plan.
 
     Args:
-        workspace: Has the ledger and the clock.
         staged: Its staging tables, opened with the plan.
         plan_writer: Applies the plan file, and what is written one by one.
     """
@@ -39,12 +38,10 @@ class StagedWriter:
         """Applies what is not applied yet.
 
         Args:
-            planned: What the diff planned.
             verify: True if an earlier attempt may have written something.
 
         Raises:
             TargetError: The target does not answer; what was applied is accounted for.
-            LeaseLostError: Another run has taken over.
         """
         first_load = planned.staged is not None and planned.staged.first_load
         for batch in self._driver.at_once(lambda: self._staged.batches(verify=verify, first_load=first_load)):
