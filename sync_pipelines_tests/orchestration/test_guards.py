@@ -22,7 +22,7 @@ from sync_pipelines.orchestration.build import build_definitions
 from sync_pipelines.orchestration.checks import freshness_evaluation
 from sync_pipelines.orchestration.freshness import build_freshness_sensor
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
-from sync_pipelines.runner.runs import results as outcome
+from sync_pipelines.runner.runs.results import KnownRun
 from sync_pipelines_tests.orchestration.shop import Shop
 
 STOCK = AssetKey(["shop", "stock"])
@@ -173,8 +173,8 @@ def test_accounts_that_do_not_balance_fail_the_run_and_an_error_check(
     shop: Shop, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Promise 2."""
-    counts_of = outcome._counts
-    monkeypatch.setattr(outcome, "_counts", lambda *given: (counts_of(*given)[0], 6))
+    counts_of = KnownRun._counts
+    monkeypatch.setattr(KnownRun, "_counts", lambda *given: (counts_of(*given)[0], 6))
 
     result = launch(shop.job(), instance)
 
