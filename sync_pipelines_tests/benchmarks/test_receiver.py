@@ -13,7 +13,7 @@ from sync_pipelines_tests.children import run_child
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("database", ["postgresql", "sqlite"])
+@pytest.mark.parametrize("database", [pytest.param("postgresql", marks=pytest.mark.soak), "sqlite"])
 def test_all_that_was_sent_is_stored_and_timed(database: str) -> None:
     options = f"--deliveries 400 --repetitions 1 --connections 4 --database {database}"
     done = run_child([sys.executable, "-m", "benchmarks.receiver", *options.split()], cwd=REPOSITORY)

@@ -194,6 +194,7 @@ def test_set_up_twice_keeps_the_data_and_throws_away_a_broken_one(folder, server
     assert (folder / "erp" / "password").read_text() == password
 
 
+@pytest.mark.soak
 def test_set_up_that_was_killed_is_begun_anew(tmp_path):
     code = "import sys; from pathlib import Path; from demo.erp import set_up; set_up(Path(sys.argv[1]))"
     process = Child([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY)

@@ -12,6 +12,7 @@ from sync_pipelines.engine.history import lines_of
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines_tests.runner import bulk_child as child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place, lose_the_plan
+from sync_pipelines_tests.two_speeds import spread_rows
 
 pytestmark = pytest.mark.each_database
 
@@ -66,7 +67,7 @@ def test_a_run_that_lives_tells_of_each_record_once(place: Place) -> None:
     assert told(place) == written()
 
 
-@pytest.mark.parametrize(("instant", "number"), IN_BATCHES)
+@pytest.mark.parametrize(("instant", "number"), spread_rows(IN_BATCHES, 2))
 def test_going_on_with_a_killed_run_keeps_all_of_it_once(place: Place, instant: str, number: int) -> None:
     place.kill_at(instant, number)
     place.go_on()
@@ -74,7 +75,7 @@ def test_going_on_with_a_killed_run_keeps_all_of_it_once(place: Place, instant: 
     assert told(place) == written()
 
 
-@pytest.mark.parametrize(("instant", "number"), IN_BATCHES[:-1])
+@pytest.mark.parametrize(("instant", "number"), spread_rows(IN_BATCHES[:-1], 4))
 def test_a_new_run_after_a_kill_keeps_what_the_dead_one_wrote(place: Place, instant: str, number: int) -> None:
     """The ledger in a file of its own: what was not in the ledger yet waits beside the rows."""
     place.kill_at(instant, number)
@@ -83,7 +84,7 @@ def test_a_new_run_after_a_kill_keeps_what_the_dead_one_wrote(place: Place, inst
     assert told(place) == written()
 
 
-@pytest.mark.parametrize(("instant", "number"), LATER)
+@pytest.mark.parametrize(("instant", "number"), spread_rows(LATER, 2))
 def test_a_chunk_that_was_written_and_not_noted_may_lack_but_nothing_is_told_twice(
     place: Place, instant: str, number: int
 ) -> None:

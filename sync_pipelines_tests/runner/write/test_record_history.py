@@ -474,6 +474,7 @@ def test_replaying_its_history_gives_the_record(
     replayed(Shop(f"sqlite:///{folder / 'shop.sqlite'}", folder / "data"), states, in_bulk=in_bulk)
 
 
+@pytest.mark.soak
 @hypothesis_settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(states=st.lists(stocks, min_size=1, max_size=4))
 def test_replaying_its_history_gives_the_record_on_postgres(

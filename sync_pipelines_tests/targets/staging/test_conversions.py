@@ -11,6 +11,7 @@ import pytest
 
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines_tests.targets.staging.conftest import Syncs
+from sync_pipelines_tests.two_speeds import spread_rows
 
 BOTH: dict[str, list[Any]] = {
     "INTEGER": ["7", "007", " 7 ", "-007", "7.0", "+7", "7.5", "", "1e3", "1_000", "\u0663", "99999999999", "x", "NaN"],
@@ -139,7 +140,7 @@ KEYS: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "ids"), KEYS.items(), ids=list(KEYS))
+@pytest.mark.parametrize(("kind", "ids"), spread_rows(KEYS.items(), 2), ids=list(KEYS))
 def test_ids_become_keys_as_they_do_page_by_page(
     sync: Syncs, kind: str, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

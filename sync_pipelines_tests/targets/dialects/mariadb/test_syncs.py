@@ -169,6 +169,7 @@ def test_any_number_of_items_goes_page_by_page_without_a_note(
     assert "tried" not in caplog.text
 
 
+@pytest.mark.soak
 def test_many_items_take_no_more_memory_than_few(
     mariadb: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
