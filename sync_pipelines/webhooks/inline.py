@@ -7,11 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.engine.changes import ChangeEvent
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import ItemResult
@@ -19,7 +18,6 @@ from sync_pipelines.errors import ItemError
 from sync_pipelines.webhooks.error_log import log_problem
 from sync_pipelines.webhooks.responses import RETRY_AFTER_S, Answer, error, refused
 
-AnyJob = SyncJob[Any, Any]
 Report = Callable[[AnyJob, ItemResult], object]
 """Reports to somebody else, say Dagster, what became of an item."""
 

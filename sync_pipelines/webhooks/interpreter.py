@@ -14,15 +14,13 @@ from typing import Any
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert, as_change_event
 from sync_pipelines.engine.codec import encode
-from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.redaction import SENSITIVE_NAMES, described, exception_type, message_of
 from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, body_as_item
 from sync_pipelines.errors import ConfigurationError, ItemError, WebhookRejectedError
 from sync_pipelines.webhooks.error_log import log_problem
-
-AnyJob = SyncJob[Any, Any]
 
 _KEPT = re.compile(r"content-type|(webhook|svix)-(id|timestamp)|x-[a-z0-9-]+")
 _SECRET = re.compile(

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
 from sync_pipelines.engine.changes import Ignore
+from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.webhooks import Webhook, decode_body
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
@@ -21,7 +22,7 @@ from sync_pipelines.webhooks.bodies import Body, DisconnectedError, Memory, chec
 from sync_pipelines.webhooks.delivery_writer import DeliveryWriter, NotStoredError
 from sync_pipelines.webhooks.error_log import log_problem, logger
 from sync_pipelines.webhooks.inline import InlineApplier
-from sync_pipelines.webhooks.interpreter import AnyJob, Interpreter, headers_of
+from sync_pipelines.webhooks.interpreter import Interpreter, headers_of
 from sync_pipelines.webhooks.metrics import Metrics
 from sync_pipelines.webhooks.rate_limit import Rate
 from sync_pipelines.webhooks.responses import RETRY_AFTER_S, Answer, RefusedError, error, refused

@@ -14,7 +14,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import checked_external_id, external_id_of
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.plan import Outcome
-from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.redaction import described, message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.errors import ItemError, RunError
 from sync_pipelines.runner.calls.target_driver import open_target
@@ -115,4 +115,4 @@ def item_error(external_id: str | None, error: Exception) -> ItemError:
     """Returns the error of one item, with its own message."""
     if isinstance(error, ItemError):
         return ItemError(message_of(error), external_id=external_id)
-    return ItemError(f"{exception_type(error)}: {message_of(error)}", external_id=external_id)
+    return ItemError(described(error), external_id=external_id)

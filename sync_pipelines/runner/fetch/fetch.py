@@ -13,7 +13,7 @@ from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.pages import stream_pages
 from sync_pipelines.engine.progress import Progress
-from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError, FetchError
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotWriter
@@ -90,7 +90,7 @@ def _pages(job: SyncJob[Any, Any], selection: Selection, writer: SnapshotWriter)
     except Exception as error:
         raise FetchError(
             f"{job.name}: the source broke off after {came:,} items, nothing was applied: "
-            f"{exception_type(error)}: {message_of(error)}. Run the sync again when the source is well.",
+            f"{described(error)}. Run the sync again when the source is well.",
             items_fetched=came,
         ) from error
 

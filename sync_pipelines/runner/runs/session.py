@@ -16,7 +16,7 @@ from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.tables import APPLY, DRAIN, DRY_RUN, FULL, RETRY
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.redaction import described
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import HookError, RunError, TooManyFailedError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
@@ -307,11 +307,6 @@ class RunSession:
         except Exception as error:  # noqa: BLE001 - the run's own failure is the one to be raised
             failure.add_note(f"on_complete failed as well: {described(error)}")
             self._report.warning(f"on_complete failed as well: {described(error)}")
-
-
-def described(error: Exception) -> str:
-    """Returns an error in the words of a run's failure."""
-    return f"{exception_type(error)}: {message_of(error)}"
 
 
 class Run:
