@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PORT ?= 3000
 OUT ?= .bench
-PROCESSES ?= 2
+PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal

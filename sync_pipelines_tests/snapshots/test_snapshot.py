@@ -237,7 +237,7 @@ def test_items_come_back_past_the_last_new_part_as_well(tmp_path: Path, examples
     keep()
 
 
-@pytest.mark.parametrize("first", spread(PLAIN + MOMENTS, 5), ids=lambda value: ascii(value).partition(" at 0x")[0])
+@pytest.mark.parametrize("first", spread(PLAIN + MOMENTS, 9), ids=lambda value: ascii(value).partition(" at 0x")[0])
 def test_every_pair_of_values_may_follow_each_other_in_a_field(tmp_path: Path, first: Any) -> None:
     for number, second in enumerate(PLAIN + MOMENTS):
         assert_kept(UPath(tmp_path / str(number)), [[{"v": first}], [{"v": second}, {"v": first}], [{"v": None}]])

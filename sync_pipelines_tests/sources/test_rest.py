@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import stamina
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipelines.engine.codec import encode
@@ -116,6 +116,7 @@ def test_making_a_source_asks_nothing_and_iterating_asks_only_for_what_is_taken(
     assert len(rest_server.seen()) == 1
 
 
+@settings(deadline=None)
 @given(total=st.integers(0, 60), size=st.integers(1, 9), cap=st.integers(1, 9), style=st.integers(0, 3))
 def test_whatever_the_sizes_every_item_comes_exactly_once(total: int, size: int, cap: int, style: int) -> None:
     everything = [{"sku": str(number)} for number in range(total)]

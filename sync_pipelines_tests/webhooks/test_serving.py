@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from sync_pipelines_tests.children import run_child
+from sync_pipelines_tests.two_speeds import spread
 from sync_pipelines_tests.webhooks.conftest import SERVED_JOB, TOKEN, Served
 from sync_pipelines_tests.webhooks.senders import Senders, assert_all_stored
 
@@ -216,7 +217,7 @@ class TestDeath:
         assert_all_stored(senders, served.rows())
         assert senders.broken > 0
 
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+    @pytest.mark.parametrize("number", spread([signal.SIGKILL, signal.SIGINT], 2))
     def test_a_database_that_dies_means_try_again_and_nothing_is_lost(
         self, serve: Serve, own_postgres: Any, number: signal.Signals
     ) -> None:

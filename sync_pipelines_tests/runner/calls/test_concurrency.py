@@ -37,6 +37,7 @@ from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
+from sync_pipelines_tests.two_speeds import few_and_many
 
 PATIENCE_S = 30.0
 Item = dict[str, Any]
@@ -140,11 +141,16 @@ worlds = st.fixed_dictionaries(
 )
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
-@given(st.lists(st.builds(item, skus, st.integers(0, 2)), max_size=25), worlds)
-@example([], {"before": {"A": 1}, "unfound": (), "refused": (), "error": ValueError("no"), "kind": "plain"})
-def test_any_concurrency_gives_the_same_records_and_results(fetched: list[Item], world: dict[str, Any]) -> None:
+@few_and_many(12, 40)
+def test_any_concurrency_gives_the_same_records_and_results(examples: int) -> None:
     """Counts, outcomes, errors, their words and their order, for any mix of failures."""
+    checked = hypothesis.settings(max_examples=examples, deadline=None)
+    fetches = st.lists(st.builds(item, skus, st.integers(0, 2)), max_size=25)
+    nothing = {"before": {"A": 1}, "unfound": (), "refused": (), "error": ValueError("no"), "kind": "plain"}
+    checked(example([], nothing)(given(fetches, worlds)(assert_any_concurrency_gives_the_same)))()
+
+
+def assert_any_concurrency_gives_the_same(fetched: list[Item], world: dict[str, Any]) -> None:
     shops, results = [], []
     with TemporaryDirectory() as folder, stamina.set_testing(True, attempts=100, cap=True):
         for concurrency in (1, 8):

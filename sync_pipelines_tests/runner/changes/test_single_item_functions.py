@@ -20,6 +20,7 @@ from sync_pipelines.runner.changes.single_item import sync_single_item
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, MemoryTarget
+from sync_pipelines_tests.two_speeds import few_and_many
 
 Make = Callable[..., SyncJob[Any, Any]]
 
@@ -130,10 +131,14 @@ def test_async_functions_work_from_inside_a_running_event_loop() -> None:
 skus = st.sampled_from(["A", "B", "bad", "skip", "unfound", None, ""])
 
 
-@hypothesis.settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(skus, st.integers(0, 2)), max_size=6))
-def test_one_by_one_gives_the_same_records_and_outcomes_as_runs_of_one(pairs: list[tuple[Any, int]]) -> None:
+@few_and_many(7, 20)
+def test_one_by_one_gives_the_same_records_and_outcomes_as_runs_of_one(examples: int) -> None:
     """For any series of items: `sync_single_item` and `run_sync` of that one item do the same."""
+    series = st.lists(st.tuples(skus, st.integers(0, 2)), max_size=6)
+    hypothesis.settings(max_examples=examples, deadline=None)(given(series)(assert_one_by_one_is_the_same))()
+
+
+def assert_one_by_one_is_the_same(pairs: list[tuple[Any, int]]) -> None:
 
     def make(target: MemoryTarget, items: list[Any]) -> SyncJob[Any, Any]:
         return SyncJob(

@@ -67,6 +67,7 @@ def test_twenty_thousand_failures_are_kept_in_the_memory_of_a_few(tmp_path: Path
     assert many < few + 1_000_000, f"{few:,} bytes for few failures, {many:,} for many"
 
 
+@pytest.mark.soak
 def test_on_postgresql_as_well(tmp_path: Path, postgres_url: str) -> None:
     note(tmp_path, postgres_url, 5_000)
 

@@ -191,10 +191,14 @@ def per_record_job(database: sa.Engine, fetch: Any) -> SyncJob[Any, Any]:
     )
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.lists(items_of_a_fetch, min_size=1, max_size=3))
-def test_per_record_functions_and_a_table_target_give_the_same_database_and_counts(fetches: list[list[Item]]) -> None:
+@few_and_many(5, 12)
+def test_per_record_functions_and_a_table_target_give_the_same_database_and_counts(examples: int) -> None:
     """Run after run, with duplicates, items without an id and rows that the database refuses."""
+    fetches = st.lists(items_of_a_fetch, min_size=1, max_size=3)
+    settings(max_examples=examples, deadline=None)(given(fetches)(assert_functions_do_as_a_table_target))()
+
+
+def assert_functions_do_as_a_table_target(fetches: list[list[Item]]) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         with variants_table(folder / "one.sqlite") as one, variants_table(folder / "two.sqlite") as two:

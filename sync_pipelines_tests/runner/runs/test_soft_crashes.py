@@ -14,6 +14,7 @@ from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
 from sync_pipelines_tests.runner import bulk_child, soft_child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place as BulkPlace
+from sync_pipelines_tests.two_speeds import spread_rows
 
 pytestmark = pytest.mark.each_database
 
@@ -53,7 +54,7 @@ INSTANTS = [("after plan", 1), ("after write", 1), ("after write", 6), ("before 
 INSTANTS += [("after batch", 4), ("after ledger", 3), ("before late", 1), ("before drop", 1)]
 
 
-@pytest.mark.parametrize(("instant", "number"), INSTANTS)
+@pytest.mark.parametrize(("instant", "number"), spread_rows(INSTANTS, 2))
 @pytest.mark.parametrize("anew", [True, False])
 def test_marks_after_a_kill_are_those_of_a_run_that_lived(
     place: Place,
@@ -95,7 +96,7 @@ MISSES += [("before end", 1), ("after end", 1)]
 
 
 @pytest.mark.parametrize("in_bulk", [True, False])
-@pytest.mark.parametrize(("instant", "number"), MISSES)
+@pytest.mark.parametrize(("instant", "number"), spread_rows(MISSES, 2))
 def test_misses_half_counted_by_a_kill_delete_nothing_too_early(
     place: Place,
     instant: str,
@@ -116,7 +117,7 @@ def test_misses_half_counted_by_a_kill_delete_nothing_too_early(
 
 
 @pytest.mark.parametrize("in_bulk", [True, False])
-@pytest.mark.parametrize(("instant", "number"), MISSES)
+@pytest.mark.parametrize(("instant", "number"), spread_rows(MISSES, 2))
 def test_a_run_that_goes_on_after_a_kill_counts_once(
     place: Place,
     instant: str,

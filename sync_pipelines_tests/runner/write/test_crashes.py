@@ -20,6 +20,7 @@ from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.runner import crash_child as child
+from sync_pipelines_tests.two_speeds import spread_rows
 
 # 92 creates, 2 updates and 2 deletes make 10 chunks of 10; A001 is unchanged.
 WRITES = 96
@@ -80,7 +81,7 @@ INSTANTS = [
 ]
 
 
-@pytest.mark.parametrize(("instant", "number"), INSTANTS)
+@pytest.mark.parametrize(("instant", "number"), spread_rows(INSTANTS, 2))
 def test_a_new_run_after_a_kill_brings_everything_in_step(folder: Path, instant: str, number: int) -> None:
     kill_at(folder, instant, number)
     results = run_sync(child.table_job(folder), settings=Settings(data_dir=folder))

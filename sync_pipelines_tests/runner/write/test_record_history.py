@@ -39,6 +39,7 @@ from sync_pipelines.runner.run_sync import run_sync as run
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import AT_ONCE, Clock, Desk
+from sync_pipelines_tests.two_speeds import few_and_many
 
 pytestmark = pytest.mark.each_database
 
@@ -461,17 +462,22 @@ def test_a_job_that_is_gone_is_remembered_by_name(shop: Shop) -> None:
 stocks = st.dictionaries(st.sampled_from("ABCDEF"), st.tuples(st.integers(-1, 3), st.sampled_from("xyz")), max_size=6)
 
 
+@few_and_many(4, 12)
 @pytest.mark.parametrize("in_bulk", [True, False])
-@hypothesis_settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(states=st.lists(stocks, min_size=1, max_size=5))
 def test_replaying_its_history_gives_the_record(
     tmp_path_factory: pytest.TempPathFactory,
     in_bulk: bool,  # noqa: FBT001 - parametrised
-    states: list[dict[str, tuple[int, str]]],
+    examples: int,
 ) -> None:
     """From its first create, through every old -> new; also past syncs in which some fail."""
-    folder = tmp_path_factory.mktemp("replay")
-    replayed(Shop(f"sqlite:///{folder / 'shop.sqlite'}", folder / "data"), states, in_bulk=in_bulk)
+
+    @hypothesis_settings(max_examples=examples, deadline=None)
+    @given(states=st.lists(stocks, min_size=1, max_size=5))
+    def replay_any(states: list[dict[str, tuple[int, str]]]) -> None:
+        folder = tmp_path_factory.mktemp("replay")
+        replayed(Shop(f"sqlite:///{folder / 'shop.sqlite'}", folder / "data"), states, in_bulk=in_bulk)
+
+    replay_any()
 
 
 @pytest.mark.soak

@@ -131,7 +131,7 @@ CHUNKS = [("before chunk", 1), ("after chunk", 1), ("before chunk", 2), ("after 
 """Of odd items that were looked at one by one, and of refused ones with their neighbours."""
 
 
-@pytest.mark.parametrize(("instant", "number"), BEFORE_APPLY[1:] + APPLY[2::5])
+@pytest.mark.parametrize(("instant", "number"), spread_rows(BEFORE_APPLY[1:] + APPLY[2::5], 2))
 def test_a_new_run_after_a_kill_brings_everything_in_step(place: Place, instant: str, number: int) -> None:
     place.kill_at(instant, number)
     results = place.run()
@@ -140,7 +140,7 @@ def test_a_new_run_after_a_kill_brings_everything_in_step(place: Place, instant:
     place.assert_in_step()
 
 
-@pytest.mark.parametrize(("instant", "number"), spread_rows(APPLY + CHUNKS, 2))
+@pytest.mark.parametrize(("instant", "number"), spread_rows(APPLY + CHUNKS, 3))
 def test_going_on_with_the_same_plan_counts_each_record_once(place: Place, instant: str, number: int) -> None:
     """Exactly, where progress commits with the rows; elsewhere the batch in doubt is looked at row by row."""
     place.kill_at(instant, number)

@@ -25,6 +25,7 @@ from sync_pipelines.targets.staging.postgres import PostgresStaging
 from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines_tests.runner import bulk_child as child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place, assert_whole
+from sync_pipelines_tests.two_speeds import spread, spread_rows
 
 pytestmark = pytest.mark.each_database
 
@@ -93,19 +94,22 @@ def assert_exact(place: Place, results: SyncResults) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "method", "number", "after"),
-    [
-        (PostgresStaging, "_copy_rows", 1, False),
-        (PostgresStaging, "_copy_rows", 2, True),
-        (PostgresStaging, "finish_loading", 1, True),
-        (Planner, "compare", 1, False),
-        (Planner, "make_plan", 1, True),
-        (BatchApplier, "batches", 1, True),
-        (BatchApplier, "_write", 2, True),
-        (BatchApplier, "_planned", 2, True),
-        (BatchApplier, "_attempt", 3, True),
-        (StagedTable, "applied", 3, True),
-        (StagedTable, "drop", 1, False),
-    ],
+    spread_rows(
+        [
+            (PostgresStaging, "_copy_rows", 1, False),
+            (PostgresStaging, "_copy_rows", 2, True),
+            (PostgresStaging, "finish_loading", 1, True),
+            (Planner, "compare", 1, False),
+            (Planner, "make_plan", 1, True),
+            (BatchApplier, "batches", 1, True),
+            (BatchApplier, "_write", 2, True),
+            (BatchApplier, "_planned", 2, True),
+            (BatchApplier, "_attempt", 3, True),
+            (StagedTable, "applied", 3, True),
+            (StagedTable, "drop", 1, False),
+        ],
+        2,
+    ),
 )
 def test_a_lost_connection_is_made_again(  # noqa: PLR0913, PLR0917 - parametrised
     place: Place,
@@ -132,7 +136,7 @@ def test_a_lost_connection_is_made_again(  # noqa: PLR0913, PLR0917 - parametris
     assert_exact(place, results)
 
 
-@pytest.mark.parametrize("state", ["40P01", "40001", "55P03", "53300", "57P01"])
+@pytest.mark.parametrize("state", spread(["40P01", "40001", "55P03", "53300", "57P01"], 2))
 @pytest.mark.parametrize("method", ["_write", "_planned"])
 def test_errors_that_pass_are_tried_again_and_blamed_on_no_item(
     place: Place, monkeypatch: pytest.MonkeyPatch, state: str, method: str
