@@ -161,6 +161,13 @@ class SyncJob(Generic[Item, Local]):
             return self.fresh_within
         return 3 * self.interval.period
 
+    @property
+    def id_field(self) -> str | None:
+        """The field of an item that holds its external id, where a text in it is the id as it stands."""
+        if self.get_external_id is None:
+            return getattr(self.target, "external_id_field", None)
+        return self.get_external_id if isinstance(self.get_external_id, str) else None
+
     def identify(self, item: Item) -> Any:
         """Returns what `get_external_id` or the target's key columns say, unchecked; awaitable if they are `async`."""
         if self.get_external_id is None:

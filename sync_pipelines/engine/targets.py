@@ -68,6 +68,14 @@ class TellsItsIdentity(Protocol):
         """Whatever makes it another target or another mapping if it changes; no secrets."""
 
 
+class NamesIdField(Protocol):
+    """A target declaration that reads external ids from a field of items: a text in it is the id as it stands."""
+
+    @property
+    def external_id_field(self) -> str | None:
+        """The name of the field; None if there is no such one."""
+
+
 class DeletesRecords(Protocol[Local_contra]):
     """A target that can delete a local record."""
 

@@ -95,6 +95,11 @@ class SqlTable:
         further = [repr(declared) for declared in (self.soft_delete, self.scope) if declared is not None]
         return [where, table, list(self.key_columns), sources, callable(self.columns), compare, create_only, *further]
 
+    @property
+    def external_id_field(self) -> str | None:
+        """The field of an item whose text is its external id; None with several key columns, or one from a function."""
+        return self._mapping.field_of_key(self.key_columns[0]) if len(self.key_columns) == 1 else None
+
     def external_id(self, item: Any) -> str:
         """Returns the item's external id, from the fields of its key columns; of several key columns their JSON array.
 

@@ -117,7 +117,8 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
         first: Place of the first item in the fetch.
     """
     positions = range(first, first + len(items))
-    texts = _texts_of_field(job.get_external_id, items) if isinstance(job.get_external_id, str) else None
+    field = job.id_field
+    texts = _texts_of_field(field, items) if field is not None else None
     if texts is not None:
         return FetchedPage(positions, texts, items)
     page = FetchedPage(positions, [None] * len(items), items)

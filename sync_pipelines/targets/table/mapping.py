@@ -53,6 +53,13 @@ class ItemMapping:
             return field
         return next((column for column, source in (self.sources or {}).items() if source == field), None)
 
+    def field_of_key(self, column: str) -> str | None:
+        """Returns the field of the item that a key column holds as it is; None if it is not simply a field."""
+        if self._function is not None:
+            return None
+        source = (self.sources or {}).get(column, column)
+        return source if isinstance(source, str) else None
+
     def read(self, item: Any, writable: Callable[[str], bool]) -> dict[str, Any]:
         """Gives local column -> the item's value, as the item holds it.
 

@@ -7,15 +7,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Duplicate, SyncError, SyncResults
-from sync_pipelines.errors import ConfigurationError, FetchError, RetryableError
+from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError
 from sync_pipelines.runner.context.workspace import Workspace
+from sync_pipelines.runner.fetch.fetch import identified
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
+from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource, MemoryTarget
 
 Make = Callable[..., SyncJob[Any, Any]]
@@ -290,3 +296,33 @@ def test_a_slow_page_is_not_asked_for_before_it_is_needed(sync: Sync) -> None:
         raise AssertionError("asked for too much")
 
     assert sync(fetch, limit=5).created == 5
+
+
+texts = st.sampled_from(["A-1", " A-1 ", "007", "ΟΔΟΣ", "a\nb"])
+oddities = st.sampled_from(["", " ", "\ud800", None, 7, 7.0, True, [1]])
+fields_of_an_item = st.fixed_dictionaries({"sku": texts | oddities}) | st.just({"title": "no id"})
+
+
+@hypothesis.settings(deadline=None)
+@given(st.lists(st.fixed_dictionaries({"sku": texts}), max_size=4), st.lists(fields_of_an_item, max_size=2))
+def test_ids_of_a_page_are_those_of_its_items_one_by_one(
+    plain: list[dict[str, Any]], odd: list[dict[str, Any]]
+) -> None:
+    """A page whose ids are all text is read in one go, whoever names the field."""
+    items = [*plain, *odd]
+    key_as_field = SqlTable(table="things", key="sku", columns=["title"])
+    key_mapped = SqlTable(table="things", key="key", columns={"key": "sku"})
+    key_from_function = SqlTable(table="things", key="key", columns=lambda item: {"key": item.get("sku")})
+    for target in (key_as_field, key_mapped, key_from_function):
+        job = SyncJob[Any, Any](name="things", fetch_external=list, target=target)
+        page = identified(job, 0, items)
+        for place, item in enumerate(items):
+            try:
+                alone: str | Exception = external_id_of(job, item)
+            except (ItemError, ValueError) as error:
+                alone = error
+            if isinstance(alone, str):
+                assert page.external_ids[place] == alone
+            else:
+                assert page.external_ids[place] is None
+                assert str(page.errors[place]) == str(alone)
