@@ -12,6 +12,7 @@ from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ItemError
 
+_MOST_DIGITS = 1_000
 _ID_TYPES = (str, int, float, Decimal, UUID, date)
 
 
@@ -32,6 +33,8 @@ def checked_external_id(value: Any) -> str:
     Raises:
         ItemError: The id is missing (None, NaN), empty, or a truth value.
     """
+    if isinstance(value, ItemError):
+        raise value  # a source that found a field it can't read leaves the error in its place
     if value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value:  # noqa: PLR0124 - NaN
         raise ItemError("the item has no external id (None)")
     if isinstance(value, Enum):
@@ -40,9 +43,17 @@ def checked_external_id(value: Any) -> str:
         value = value.item()  # a number of numpy's
     if isinstance(value, bool) or not isinstance(value, _ID_TYPES):
         raise ItemError(f"the external id is a {type(value).__name__}; an id is text or a number")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a pandas column with a gap turns 7 into 7.0
+    value = id_number(value)
     text = str(value).strip() if not isinstance(value, str) else value
     if not text.strip():
         raise ItemError(f"the item's external id is empty ({value!r})")
     return text
+
+
+def id_number(value: Any) -> Any:
+    """Makes a whole number of 7.0, which pandas makes of 7 in a column with a gap, and of a decimal 7.00."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _MOST_DIGITS:
+        return int(value) if value == value.to_integral_value() else value
+    return value
