@@ -22,7 +22,8 @@ from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.display import shown_text, shown_value
 from sync_pipelines.engine.redaction import redact
 from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
-from sync_pipelines.registry.registry import find_job
+from sync_pipelines.registry.registry import find_job, known_job
+from sync_pipelines.runner.calls.id_spellings import spellings_of
 from sync_pipelines.runner.changes.retry_failures import retry_failures
 from sync_pipelines.runner.failures.reconcile import CausesOfRun, causes_of_run
 from sync_pipelines.settings.model import load_settings
@@ -140,8 +141,9 @@ def _next_try(failure: FailureRow) -> str:
 
 def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
     """Shows all about one failure, with its item; what looks like a secret is redacted."""
+    job = known_job(name)
     with open_ledger(load_settings().ledger_database_url()) as ledger:
-        failure = Failures(ledger).of_item(name, external_id)
+        failure = Failures(ledger).of_item(name, *spellings_of(job, external_id, name))
     if failure is None:
         find_job(name)
         raise ConfigurationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.errors import ItemError
 
 _MOST_DIGITS = 1_000
@@ -19,10 +21,18 @@ _ID_TYPES = (str, int, float, Decimal, UUID, date)
 def external_id_of(job: SyncJob[Any, Any], item: Any) -> str:
     """Returns the external id of an item as the source writes it; `TargetDriver.canonical_id` says it as the key does.
 
+    Args:
+        item: The item, or the `ItemError` that a source has left in its place, which may know the id.
+
     Raises:
+        ItemError: There is no id that can be read.
         UnicodeEncodeError: It is no text that could be kept.
     """
-    external_id = checked_external_id(resolve(job.identify(item)))
+    if isinstance(item, ItemError):
+        given: Any = item if item.external_id is None else item.external_id
+    else:
+        given = resolve(job.identify(item))
+    external_id = checked_external_id(given)
     external_id.encode("utf-8")
     return external_id
 
@@ -57,3 +67,23 @@ def id_number(value: Any) -> Any:
     if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _MOST_DIGITS:
         return int(value) if value == value.to_integral_value() else value
     return value
+
+
+def json_spellings(external_id: str) -> list[str]:
+    """Returns the usual spellings of a composite id, ours first; of an id that is no JSON array of values, itself."""
+    try:
+        parts = parse_json(external_id)
+    except ValueError:
+        return [external_id]
+    if not isinstance(parts, list) or not parts or any(isinstance(part, (list, dict)) for part in parts):
+        return [external_id]
+    plain = [_json_part(id_number(part)) for part in parts]
+    return [
+        json.dumps(plain, ensure_ascii=is_ascii, separators=separators)
+        for is_ascii in (False, True)
+        for separators in ((", ", ": "), (",", ":"))
+    ]
+
+
+def _json_part(part: Any) -> Any:
+    return str(part) if isinstance(part, Decimal) else part
