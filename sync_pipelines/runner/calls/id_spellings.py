@@ -39,7 +39,7 @@ def spellings_of(job: SyncJob[Any, Any] | None, given: Any, name: str) -> list[s
         typed.encode("utf-8")
     except (ItemError, UnicodeEncodeError) as error:
         raise ConfigurationError(f"{name}: {given!r} is no external id: {error}; give that of one record") from error
-    return list(dict.fromkeys([typed, *_canonical(job, typed), *json_spellings(typed)]))
+    return list(dict.fromkeys([typed, *(_canonical(job, typed) or json_spellings(typed))]))
 
 
 def _canonical(job: SyncJob[Any, Any] | None, external_id: str) -> list[str]:
@@ -47,6 +47,6 @@ def _canonical(job: SyncJob[Any, Any] | None, external_id: str) -> list[str]:
         return []
     try:
         with open_target(job) as driver:
-            return [driver.canonical_id(external_id)]
+            return [driver.canonical_id(external_id)] if driver.knows_ids else []
     except Exception:  # noqa: BLE001 - the ledger answers without the target
         return []
