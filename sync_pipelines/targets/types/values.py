@@ -18,7 +18,7 @@ from uuid import UUID
 from sync_pipelines.targets.types.json_values import json_text
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-_BLANKS = " \t\n\v\f\r"
+BLANKS = " \t\n\v\f\r"
 """What may stand around a number or a truth value in text, as databases have it; a no-break space may not."""
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(
@@ -40,7 +40,7 @@ def to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        word = value.strip(_BLANKS).lower()
+        word = value.strip(BLANKS).lower()
         if word in _TRUE or word in _FALSE:
             return word in _TRUE
     elif isinstance(value, int | float | Decimal) and value in (0, 1):
@@ -55,7 +55,7 @@ def to_decimal(value: Any) -> Decimal | None:
     elif isinstance(value, int | Decimal):
         number = Decimal(value)
     elif isinstance(value, str):
-        text = value.strip(_BLANKS)
+        text = value.strip(BLANKS)
         if not _NUMBER.fullmatch(text):
             raise ValueError("it is not a number")
         number = Decimal(text)
@@ -110,7 +110,7 @@ def to_int(value: Any) -> int | None:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, str):
-        text = value.strip(_BLANKS)
+        text = value.strip(BLANKS)
         if not _WHOLE.fullmatch(text):
             raise ValueError("it is not written as a whole number")
         return int(text)
@@ -220,7 +220,7 @@ def to_uuid(value: Any) -> UUID:
     if isinstance(value, bytes | bytearray | memoryview):
         return UUID(bytes=bytes(value))
     if isinstance(value, str):
-        text = value.strip(_BLANKS)
+        text = value.strip(BLANKS)
         if not _UUID.fullmatch(text):
             raise ValueError("it is not a UUID")
         return UUID(text)
