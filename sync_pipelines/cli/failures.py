@@ -18,11 +18,10 @@ from sync_pipelines.database.inbox import FAILED, Inbox
 from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.engine.causes import MAX_SAMPLES, Cause
-from sync_pipelines.engine.codec import decode
-from sync_pipelines.engine.display import shown_text, shown_value
-from sync_pipelines.engine.redaction import redact
-from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
-from sync_pipelines.registry.registry import find_job
+from sync_pipelines.engine.display import shown_stored, shown_text
+from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.registry.registry import find_job, known_job
+from sync_pipelines.runner.calls.id_spellings import spellings_of
 from sync_pipelines.runner.changes.retry_failures import retry_failures
 from sync_pipelines.runner.failures.reconcile import CausesOfRun, causes_of_run
 from sync_pipelines.settings.model import load_settings
@@ -76,7 +75,7 @@ def show_failures(name: str, chosen: FailureFilter, *, as_json: bool) -> None:
         show_rows(_FAILURE_COLUMNS, failures.rows)
         for row in failures.rows:
             if row.external_id is None:
-                remark(f"item with no external id: {shown_text('', _shown_item(row))}")
+                remark(f"item with no external id: {shown_text('', shown_stored(row.payload))}")
         _remark_rest(len(failures.rows), failures.count)
     else:
         show_rows(_group_columns(failures.new), failures.groups)
@@ -140,8 +139,9 @@ def _next_try(failure: FailureRow) -> str:
 
 def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
     """Shows all about one failure, with its item; what looks like a secret is redacted."""
+    job = known_job(name)
     with open_ledger(load_settings().ledger_database_url()) as ledger:
-        failure = Failures(ledger).of_item(name, external_id)
+        failure = Failures(ledger).of_item(name, *spellings_of(job, external_id, name))
     if failure is None:
         find_job(name)
         raise ConfigurationError(
@@ -168,17 +168,8 @@ def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
             "resolved by": failure.resolved_by or "",
         }
     )
-    for line in _item_lines(_shown_item(failure)):
+    for line in _item_lines(shown_stored(failure.payload)):
         show_line(line)
-
-
-def _shown_item(failure: FailureRow) -> Any:
-    if failure.payload is None:
-        return None
-    try:
-        return shown_value("", decode(failure.payload))
-    except (SyncPipelinesError, ValueError, TypeError, AttributeError):  # its class has changed, or is gone
-        return redact(failure.payload)
 
 
 def _item_lines(item: Any) -> Iterable[str]:
@@ -223,7 +214,7 @@ _FAILURE_COLUMNS: Sequence[Column[FailureRow]] = (
     Column("last_run_id"),
     Column("resolved_at"),
     Column("resolved_by"),
-    Column("item", value=_shown_item),
+    Column("item", value=lambda failure: shown_stored(failure.payload)),
 )
 
 

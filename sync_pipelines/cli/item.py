@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 from sync_pipelines.cli.output import show_json, show_line
 from sync_pipelines.delivery.single_items import STORED, apply_item
+from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.errors import ConfigurationError
 
 
 def apply_one(name: str, text: str, *, as_json: bool) -> None:
     """Applies an item, notes it in the inbox and the history of its record, and shows what became of it."""
-    item = _item(sys.stdin.read() if text == "-" else text)
+    item = _item(sys.stdin.buffer.read() if text == "-" else text)
     result = apply_item(name, item)
     if as_json:
         show_json({"job": name, "action": result.action, "external_id": result.external_id})
@@ -23,9 +23,9 @@ def apply_one(name: str, text: str, *, as_json: bool) -> None:
         show_line("a run of this sync is under way: the item waits in the inbox, and is applied after that run")
 
 
-def _item(text: str) -> dict[str, Any]:
+def _item(text: str | bytes) -> dict[str, Any]:
     try:
-        item = json.loads(text)
+        item = parse_json(text)
     except ValueError as error:
         raise ConfigurationError(f'the item is not JSON: {error}; write it like \'{{"sku": "A-1"}}\'') from error
     if not isinstance(item, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 
 from sync_pipelines.cli.job_file import Sketch, module_name
 from sync_pipelines.database.connections import create_database
+from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.targets.table.reflection import ReflectedTable, reflect_table
 
@@ -49,7 +49,7 @@ def read_sample(path: Path) -> list[dict[str, Any]]:
         ConfigurationError: The file is no JSON, or holds something else.
     """
     try:
-        sample = json.loads(path.read_text(encoding="utf-8"))
+        sample = parse_json(path.read_bytes(), decimals=False)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"the sample {path} can't be read as JSON: {error}") from error
     items = sample if isinstance(sample, list) else [sample]

@@ -64,7 +64,7 @@ def make_plan(name: str, options: RunOptions, *, as_json: bool) -> int:
         _show_made(results, plan)
     if plan.guarded:
         return GUARDED
-    return FAILED if results.error_count else CLEAN
+    return FAILED if results.error_count or results.not_found else CLEAN
 
 
 def _show_made(results: SyncResults, plan: Plan) -> None:

@@ -14,6 +14,7 @@ from sync_pipelines.cli.formats import local_time
 from sync_pipelines.cli.output import show_facts, show_json, show_line
 from sync_pipelines.database.inbox import STATES, Delivery, Inbox
 from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.engine.display import shown_stored
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.settings.model import load_settings
@@ -34,7 +35,7 @@ _COLUMNS: Sequence[Column[Delivery]] = (
     Column("finished_at"),
     Column("delivery_id"),
     Column("headers"),
-    Column("item", value=lambda delivery: json.loads(delivery.item) if delivery.item is not None else None),
+    Column("item", value=lambda delivery: shown_stored(delivery.item)),
     Column("payload"),
 )
 
@@ -63,10 +64,10 @@ def show_delivery(number: int, *, as_json: bool) -> None:
         show_json(document(_COLUMNS, delivery))
         return
     show_facts(_facts(delivery))
-    for text in (delivery.payload, delivery.item):
-        if text is not None:
-            show_line(text)
-            return
+    if delivery.payload is not None:
+        show_line(delivery.payload)
+    elif delivery.item is not None:
+        show_line(json.dumps(shown_stored(delivery.item), ensure_ascii=False, separators=(",", ":")))
 
 
 def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None:

@@ -185,15 +185,17 @@ class Failures:
             found: datetime | None = connection.scalar(select(first).where(*self._retryable(job, which)))
         return found
 
-    def of_item(self, job: str, external_id: str) -> FailureRow | None:
-        """Returns the failure of that item, by its canonical id or as the source writes it."""
-        table = self._table
-        found = self._rows(select(table).where(table.c.job == job, table.c.key == key_of_id(external_id)))
-        if not found:
-            newest = table.c.last_failed_at.desc()
-            same = select(table).where(table.c.job == job, table.c.source_id == storable(external_id))
-            found = self._rows(same.order_by(newest).limit(1))
-        return found[0] if found else None
+    def of_item(self, job: str, *spellings: str) -> FailureRow | None:
+        """Returns the failure of an item, by its canonical id or as the source writes it; the first spelling counts."""
+        table, newest = self._table, self._table.c.last_failed_at.desc()
+        for external_id in spellings:
+            found = self._rows(select(table).where(table.c.job == job, table.c.key == key_of_id(external_id)))
+            if not found:
+                same = select(table).where(table.c.job == job, table.c.source_id == storable(external_id))
+                found = self._rows(same.order_by(newest).limit(1))
+            if found:
+                return found[0]
+        return None
 
     def of_keys(self, job: str, keys: Sequence[str], within: Connection) -> list[FailureRow]:
         """Returns the failures with these keys that are not resolved."""

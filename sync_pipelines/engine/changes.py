@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sync_pipelines.errors import ItemError
+
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
@@ -54,7 +56,13 @@ ChangeEvent = Upsert | Delete | Refetch | Ignore
 
 
 def as_change_event(value: Any) -> ChangeEvent:
-    """Returns what `parse` or a caller gave as a change event: a bare item is an upsert, None is ignored."""
+    """Returns what `parse` or a caller gave as a change event: a bare item is an upsert, None is ignored.
+
+    Raises:
+        ItemError: It was given in the place of an item.
+    """
+    if isinstance(value, ItemError):
+        raise value
     if isinstance(value, (Upsert, Delete, Refetch, Ignore)):
         return value
     return Ignore() if value is None else Upsert(value)

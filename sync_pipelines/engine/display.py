@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from datetime import date, time
 from typing import Any
 
+from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.redaction import HIDDEN, SENSITIVE_NAMES, redact
+from sync_pipelines.errors import SyncPipelinesError
 
 _SECRET = re.compile(rf"password|passwd|passphrase|({SENSITIVE_NAMES})$", re.IGNORECASE)
 _CONTAINERS = (list, tuple, set, frozenset)
@@ -34,6 +36,16 @@ def shown_value(name: str, value: Any) -> Any:
     if isinstance(value, _CONTAINERS):
         return [shown_value(name, element) for element in value]
     return _shown_other(value)
+
+
+def shown_stored(text: str | None) -> Any:
+    """Converts an item as it is stored to what JSON can hold; its text, if it can't be made again."""
+    if text is None:
+        return None
+    try:
+        return shown_value("", decode(text))
+    except (SyncPipelinesError, ValueError, TypeError, AttributeError):  # its class has changed, or is gone
+        return redact(text)
 
 
 def _shown_other(value: Any) -> Any:

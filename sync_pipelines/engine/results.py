@@ -133,6 +133,7 @@ class SyncResults:
         withheld: What guards have withheld: updates, which are among the skipped items, and deletes.
         guarded: Why they did, a sentence each; empty if nothing was suspicious.
         planned: Of a dry run, what its plan would create, update and delete; nothing of that is written. Else None.
+        not_found: How many of the ids that it was asked for (`only`) the source does not have; the notes name them.
         plan_id: Of a dry run the id of the plan that it left; of a guarded run that of what was withheld; of a run that
             applied a plan the id of that plan.
     """
@@ -162,6 +163,7 @@ class SyncResults:
     withheld: PlanCounts = PlanCounts()
     guarded: tuple[str, ...] = ()
     planned: PlanCounts | None = None
+    not_found: int = 0
     plan_id: str | None = None
 
     @property
@@ -173,8 +175,8 @@ class SyncResults:
     def outcome(self) -> str:
         """What became of the run as a whole.
 
-        `clean`; `partial` (some items failed); `guarded` (guards have withheld something, or the fetch is suspicious);
-        `failed` (the run as a whole); or `planned` for a dry run.
+        `clean`; `partial` (some items failed, or are asked for and not in the source); `guarded` (guards have withheld
+        something, or the fetch is suspicious); `failed` (the run as a whole); or `planned` for a dry run.
         """
         if self.failure is not None:
             return "failed"
@@ -182,7 +184,7 @@ class SyncResults:
             return "planned"
         if self.guarded:
             return "guarded"
-        return "partial" if self.error_count else "clean"
+        return "partial" if self.error_count or self.not_found else "clean"
 
     @property
     def accounts_balance(self) -> bool:
@@ -218,6 +220,7 @@ class SyncResults:
             "failed": self.error_count,
             "duplicate": self.duplicate_count,
             **{f"to_{action}": count for action, count in planned.items()},
+            **({"not_found": self.not_found} if self.not_found else {}),
         }
 
     def summary(self) -> str:
@@ -225,12 +228,14 @@ class SyncResults:
         counts = [
             f"{count:,} {what.replace('_', ' ')}"
             for what, count in self.counts().items()
-            if what != "fetched" and count
+            if what not in {"fetched", "not_found"} and count
         ]
         text = f"{self.name}: {self.outcome}: {self.fetched:,} fetched"
         text += f" = {', '.join(counts)}" if counts else ""
         if self.recovered:
             text += f" ({self.recovered:,} of the unchanged were written by an attempt that broke off)"
+        if self.not_found:
+            text += f", {self.not_found:,} not found in the source"
         if self.withheld.writes:
             kept = [f"{count:,} {action}s" for action, count in self.withheld.to_dict().items() if count]
             text += f", {' and '.join(kept)} withheld"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.changes import ChangeEvent, Upsert, as_change_event
+from sync_pipelines.engine.json_text import json_text, parse_json
 from sync_pipelines.engine.keyword_fields import check_field_names
 from sync_pipelines.engine.webhook_signatures import (
     DeliveryId,
@@ -32,7 +33,7 @@ class WebhookEvent:
     """What a sender sent.
 
     Args:
-        body: The decoded JSON.
+        body: The decoded JSON; numbers with a point or an exponent are `Decimal`, as a `RestSource` gives them.
         headers: Names in lower case. Those that the inbox keeps: `content-type`, `webhook-...` and `x-...`, without
             signatures, tokens and cookies.
         received_at: When it came, aware.
@@ -123,35 +124,35 @@ def body_as_item(event: WebhookEvent) -> ChangeEvent:
     return Upsert(event.body)
 
 
-def decode_body(raw: bytes) -> Any:
-    """Decodes JSON as its standard has it: UTF-8 without a mark in front, no NaN. Of equal names the last counts.
+def body_text(raw: bytes, charset: str | None = None) -> str:
+    """Returns the text of a body, which the inbox keeps where its meaning is yet to be found out.
+
+    Raises:
+        WebhookRejectedError: It is in no known encoding; the message says where.
+    """
+    try:
+        return json_text(raw, charset)
+    except ValueError as error:
+        raise WebhookRejectedError(f"the body is not JSON: {error}") from error
+
+
+def decode_body(body: str | bytes) -> Any:
+    """Decodes JSON as every source does. Of equal names the last counts.
 
     Raises:
         WebhookRejectedError: It is something else; the message says where.
     """
     try:
-        return _DECODER.decode(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise WebhookRejectedError(f"the body is not UTF-8 at byte {error.start}") from error
-    except json.JSONDecodeError as error:
+        return parse_json(body)
+    except ValueError as error:
         raise WebhookRejectedError(f"the body is not JSON: {error}") from error
-    except RecursionError as error:
-        raise WebhookRejectedError("the body is nested too deeply") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise WebhookRejectedError(f"the body can't be read: {error}") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise WebhookRejectedError(f"the body is not JSON: it holds {name}")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _json_kind(value: Any) -> str:
     if value is None:
         return "null"
-    return {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}.get(type(value), "value")
+    kinds = {bool: "boolean", int: "number", float: "number", Decimal: "number", str: "string", list: "array"}
+    return kinds.get(type(value), "value")
 
 
 def _problems_of_meaning(webhook: Webhook) -> list[str]:

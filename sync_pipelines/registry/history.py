@@ -10,11 +10,9 @@ from typing import Any
 from sync_pipelines.database.history import History, HistoryRow
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.history import HistoryEvent, bound_of, find_line, read_changes
-from sync_pipelines.errors import ConfigurationError, ItemError
-from sync_pipelines.registry.registry import find_job
-from sync_pipelines.runner.calls.target_driver import open_target
+from sync_pipelines.registry.registry import find_job, known_job
+from sync_pipelines.runner.calls.id_spellings import spellings_of
 from sync_pipelines.settings.model import Settings, load_settings
 
 MANY = 1_000_000
@@ -40,32 +38,13 @@ def record_history(
         ConfigurationError: There is no such job, the id is none, or the ledger can't be opened.
     """
     name = job if isinstance(job, str) else job.name
-    try:
-        known = find_job(job) if isinstance(job, str) else job
-        missing = None
-    except ConfigurationError as error:
-        known, missing = None, error
-    try:
-        given = checked_external_id(external_id)
-    except ItemError as error:
-        raise ConfigurationError(f"{name}: {error}; give the external id of one record") from error
-    ids = list(dict.fromkeys([given, *_canonical(known, given)]))
+    known = known_job(job) if isinstance(job, str) else job
+    ids = spellings_of(known, external_id, name)
     with open_ledger((settings or load_settings()).ledger_database_url()) as ledger:
         found = events_of_record(History(ledger), name, ids, MANY if limit is None else limit)
-    if missing is not None and not found:
-        raise missing
+    if known is None and not found:
+        find_job(name)  # says what is wrong with it
     return found
-
-
-def _canonical(job: SyncJob[Any, Any] | None, external_id: str) -> list[str]:
-    """The id as the target writes it; nothing if that is not known."""
-    if job is None:
-        return []
-    try:
-        with open_target(job) as driver:
-            return [driver.canonical_id(external_id)]
-    except Exception:  # noqa: BLE001 - the ledger answers without the target
-        return []
 
 
 def events_of_record(history: History, job: str, external_ids: Sequence[str], limit: int) -> list[HistoryEvent]:

@@ -90,6 +90,14 @@ def find_job(name: str) -> AnyJob:
     return jobs[name]
 
 
+def known_job(name: str) -> AnyJob | None:
+    """Returns the job of that name; None of one that is gone, or can't be loaded, of which the ledger may know."""
+    try:
+        return find_job(name)
+    except ConfigurationError:
+        return None
+
+
 def _modules(package: str) -> Iterator[ModuleType]:
     found = _import(package)
     yield found

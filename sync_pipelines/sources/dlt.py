@@ -12,6 +12,7 @@ from typing import Any
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.sources.arrow_values import rows_of_batch
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
 from sync_pipelines.sources.unreadable_item import UnreadableItem
 
@@ -103,7 +104,7 @@ def _items(resource: Any, page_size: int) -> Iterator[dict[str, Any]]:
             yield element if isinstance(element, dict) else dict(element)
         elif hasattr(element, "to_batches"):
             for batch in element.to_batches(max_chunksize=page_size):
-                yield from batch.to_pylist()
+                yield from rows_of_batch(batch, batch.schema.names, "row {} of an Arrow table of dlt's".format)
         elif hasattr(element, "itertuples"):
             from sync_pipelines.sources.frames import rows_of_frame  # noqa: PLC0415 - whoever gives one has pandas loaded
 

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
+from sync_pipelines.sources.arrow_values import rows_of_batch
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+MAX_FIELD_CHARS = 10_000_000
+"""Characters in one value of a CSV file unless somebody says otherwise."""
+_MOST_CHARS = 2**31 - 1
 _BLOCK_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 80
 # What a converter raises about a value; anything else is a defect of the converter and stops the fetch.
@@ -33,6 +34,7 @@ def csv_file(  # noqa: PLR0913 - keyword options of a file format, each with a d
     quotechar: str | None = '"',
     encoding: str = "utf-8-sig",
     page_size: int = PAGE_SIZE,
+    max_field_chars: int = MAX_FIELD_CHARS,
 ) -> Fetch:
     """Makes a source of a CSV file whose first line names the columns: `fetch_external=csv_file("stock.csv")`.
 
@@ -54,12 +56,13 @@ def csv_file(  # noqa: PLR0913 - keyword options of a file format, each with a d
         encoding: A Python codec. The default reads UTF-8 with and without a byte order mark; Excel's older files want
             "cp1252".
         page_size: Items in a page.
+        max_field_chars: Characters in one value at most: where a quote is left open, the rest of the file is one value.
 
     Returns:
         A callable without arguments that streams pages of dicts. While it is iterated it raises `FetchError`, naming
         file and line, for a missing or unreadable file, a missing header, two columns of one name, a line with too many
-        or too few values, broken quotes and undecodable bytes; `ConfigurationError` for a converter of a column that
-        the file lacks.
+        or too few values, a value that is too long, broken quotes and undecodable bytes; `ConfigurationError` for a
+        converter of a column that the file lacks.
 
     Raises:
         ConfigurationError: An option is not valid.
@@ -74,10 +77,14 @@ def csv_file(  # noqa: PLR0913 - keyword options of a file format, each with a d
         "".encode(encoding)
     except (LookupError, TypeError) as error:
         raise ConfigurationError(f"csv_file(encoding={encoding!r}): Python has no such text encoding") from error
+    if type(max_field_chars) is not int or not 1 <= max_field_chars <= _MOST_CHARS:
+        raise ConfigurationError(f"csv_file(max_field_chars={max_field_chars!r}): give a whole number from 1")
     for column, convert in (columns or {}).items():
         if not callable(convert):
             raise ConfigurationError(f"csv_file(columns=...): the converter of {column!r} is {convert!r}, not callable")
-    return _CsvFile(Path(path), dict(columns or {}), empty_as_none, delimiter, quotechar, encoding, page_size)
+    return _CsvFile(
+        Path(path), dict(columns or {}), empty_as_none, delimiter, quotechar, encoding, page_size, max_field_chars
+    )
 
 
 def parquet_file(path: str | Path, *, columns: Sequence[str] | None = None, page_size: int = PAGE_SIZE) -> Fetch:
@@ -86,6 +93,9 @@ def parquet_file(path: str | Path, *, columns: Sequence[str] | None = None, page
     Values have their exact types: decimals are `Decimal`, times with a zone are aware, bytes are bytes, lists and
     structs are lists and dicts, maps are lists of pairs, dictionary-encoded values are the values. Nanoseconds, which
     Python's times lack, are cut off.
+
+    Where Python can't hold a value, such as a year after 9999 or text that is not UTF-8, the field holds an `ItemError`
+    that names file, row and column. That item then fails with its external id and the others go on.
 
     Nothing is read and the file need not exist until a sync fetches. A relative path follows the current directory.
 
@@ -116,8 +126,11 @@ class _CsvFile:
     quotechar: str | None
     encoding: str
     page_size: int
+    max_field_chars: int
 
     def __call__(self) -> Iterator[Page]:
+        # Python has one limit for all readers of the process; what is within it is held against our own.
+        csv.field_size_limit(max(csv.field_size_limit(), self.max_field_chars))
         with reading(self.path), self.path.open(encoding=self.encoding, newline="") as file:
             reader = csv.reader(
                 file,
@@ -126,7 +139,7 @@ class _CsvFile:
                 quoting=csv.QUOTE_MINIMAL if self.quotechar else csv.QUOTE_NONE,
                 strict=True,
             )
-            records = _Records(self.path, self.encoding, reader)
+            records = _Records(self.path, self.encoding, reader, self.max_field_chars)
             names = self._checked_header(records)
             items = (self._item(names, values, f"{self.path}, line {records.line}") for values in records)
             yield from batches(items, self.page_size)
@@ -165,6 +178,7 @@ class _Records:
     path: Path
     encoding: str
     reader: Any
+    max_field_chars: int
     header: list[str] = field(default_factory=list)
     line: int = 0
 
@@ -188,13 +202,25 @@ class _Records:
         try:
             values: list[str] = next(self.reader)
         except csv.Error as error:
-            raise FetchError(f"{self.path}, line {self.line}: {error}") from error
+            raise (
+                self._too_long()
+                if "field limit" in str(error)
+                else FetchError(f"{self.path}, line {self.line}: {error}")
+            ) from error
         except UnicodeError as error:
             line = _undecodable_line(self.path, self.encoding)
             raise FetchError(
                 f"{self.path}, line {line}: not {self.encoding}, give csv_file(encoding=...): {error}"
             ) from error
+        if max(map(len, values), default=0) > self.max_field_chars:
+            raise self._too_long()
         return values
+
+    def _too_long(self) -> FetchError:
+        return FetchError(
+            f"{self.path}, line {self.line}: a value has more than {self.max_field_chars:,} characters; is a quote "
+            "left open there? If such values are right, give csv_file(max_field_chars=...)"
+        )
 
 
 def _undecodable_line(path: Path, encoding: str) -> int:
@@ -245,11 +271,16 @@ class _ParquetFile:
         with (
             reading(self.path, pa.ArrowException),
             # Either option alone would hold a whole row group, and writers make a million rows one group.
-            pq.ParquetFile(self.path, buffer_size=_BLOCK_BYTES, pre_buffer=False) as file,
+            # The times of older writers, in nanoseconds, would turn the year 9999 into 1816 without a word.
+            pq.ParquetFile(
+                self.path, buffer_size=_BLOCK_BYTES, pre_buffer=False, coerce_int96_timestamp_unit="us"
+            ) as file,
         ):
             names = self._checked_names(file.schema_arrow.names)
+            first = 1
             for batch in file.iter_batches(batch_size=self.page_size, columns=names):
-                yield _rows_of_batch(batch, names)
+                yield rows_of_batch(batch, names, lambda row, first=first: f"{self.path}, row {first + row}")  # type: ignore[misc]
+                first += len(batch)
 
     def _checked_names(self, present: list[str]) -> list[str]:
         if repeated := _repeated(present):
@@ -260,33 +291,6 @@ class _ParquetFile:
                 f"parquet_file(columns=...) wants {_listed(missing)}, but {self.path} has {_listed(present)}"
             )
         return names
-
-
-def _rows_of_batch(batch: pa.RecordBatch, names: list[str]) -> Page:
-    columns = [_python_values(batch.column(name)) for name in names]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _python_values(column: pa.Array) -> list[Any]:
-    import pyarrow as pa  # noqa: PLC0415 - whoever comes here has it
-
-    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-        column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
-    elif pa.types.is_duration(column.type) and column.type.unit == "ns":
-        column = column.cast(pa.duration("us"), safe=False)
-    values: list[Any] = column.to_pylist()
-    # Inside lists and structs, pyarrow gives pandas' own types for nanoseconds.
-    return [_without_nanoseconds(value) for value in values] if "[ns" in str(column.type) else values
-
-
-def _without_nanoseconds(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nanoseconds(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_without_nanoseconds(inner) for inner in value)
-    if hasattr(value, "to_pydatetime"):
-        return value.to_pydatetime(warn=False)
-    return value.to_pytimedelta() if hasattr(value, "to_pytimedelta") else value
 
 
 @contextmanager

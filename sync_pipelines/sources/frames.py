@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.sources.held_values import held_values
 from sync_pipelines.sources.pages import PAGE_SIZE, Page, check_page_size
 
 _PLAIN_TYPES = {bool, bytes, date, datetime, Decimal, float, int, str, time, timedelta, type(None)}
@@ -27,6 +28,8 @@ def rows_of_frame(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
       keeps its floats even where all are whole, because nothing says that they were ints once. Read such columns with
       `dtype_backend="numpy_nullable"` or `dtype={"stock": "Int64"}`.
     - Timestamps become `datetime`, aware ones stay aware; nanoseconds are cut off. Periods and intervals become text.
+    - In the place of a value that Python can't hold, such as a year after 9999, there is an `ItemError`: that item then
+      fails with its external id, and the others go on.
     - The index is left out, except for levels that have a name (as after `groupby` and `set_index`): they come first.
     - Column labels that are whole numbers become text.
 
@@ -63,7 +66,7 @@ def _pages_of_frame(frame: pd.DataFrame, page_size: int) -> Iterator[Page]:
     levels = [number for number, name in enumerate(frame.index.names) if name is not None]
     names = _field_names([frame.index.names[level] for level in levels], frame.columns)
     return (
-        _rows_of_slice(frame.iloc[start : start + page_size], levels, names)
+        _rows_of_slice(frame.iloc[start : start + page_size], levels, names, start)
         for start in range(0, len(frame), page_size)
     )
 
@@ -84,21 +87,36 @@ def _field_names(index_names: list[Any], columns: pd.Index) -> list[str]:
     return names
 
 
-def _rows_of_slice(rows: pd.DataFrame, levels: list[int], names: list[str]) -> Page:
+def _rows_of_slice(rows: pd.DataFrame, levels: list[int], names: list[str], start: int) -> Page:
     if levels:
         rows = rows.reset_index(level=levels)
     if not names:
         return [{} for _ in range(len(rows))]
-    columns = [_plain_column(rows.iloc[:, number]) for number in range(len(names))]
+    columns = [
+        _plain_column(rows.iloc[:, number], lambda row, name=name: f"row {start + row} of the DataFrame: {name}")  # type: ignore[misc]
+        for number, name in enumerate(names)
+    ]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _plain_column(column: pd.Series[Any]) -> list[Any]:
-    values = _python_values(column)
+def _plain_column(column: pd.Series[Any], place: Callable[[int], str]) -> list[Any]:
+    values = held_values(
+        len(column),
+        lambda: _python_values(column),
+        lambda row: _python_values(column.iloc[[row]])[0],
+        lambda row: f"{place(row)} is {_shown(column, row)} ({column.dtype})",
+    )
     # Last, so that whatever stands for a gap in this type is replaced.
-    for place in column.isna().to_numpy().nonzero()[0].tolist():
-        values[place] = None
+    for row in column.isna().to_numpy().nonzero()[0].tolist():
+        values[row] = None
     return values
+
+
+def _shown(column: pd.Series[Any], row: int) -> str:
+    try:
+        return str(column.iloc[row])
+    except (ValueError, ArithmeticError):
+        return "a value"
 
 
 def _python_values(column: pd.Series[Any]) -> list[Any]:

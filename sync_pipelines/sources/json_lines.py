@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from sync_pipelines.engine.json_text import Pairs, parse_json
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.sources.files import reading
-from sync_pipelines.sources.json_text import Pairs, parse_json
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
 from sync_pipelines.sources.unreadable_item import UnreadableItem
 

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import httpx
 
+from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, open_client, retry_after_s
-from sync_pipelines.sources.json_text import parse_json
 from sync_pipelines.sources.rest_auth import RestAuth
 from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import bare, within_server
@@ -75,13 +75,12 @@ class RestConnection:
         if not response.content.strip():
             raise ConfigurationError(f"{shown} answered {response.status_code} with an empty body instead of JSON")
         try:
-            return parse_json(_text(response), decimals=decimals)
+            return parse_json(response.content, charset=response.charset_encoding, decimals=decimals)
         except ValueError as error:
             kind = self.secrets.excerpt(response.headers.get("content-type", "no content type"))
             hint = "is it a login page or a proxy's? check url and auth" if "html" in kind else "check the url"
             raise ConfigurationError(
-                f"{shown} answered with {kind} of {len(response.content):,} bytes that is no JSON "
-                f"({type(error).__name__ if isinstance(error, UnicodeError) else error}); {hint}"
+                f"{shown} answered with {kind} of {len(response.content):,} bytes that is no JSON ({error}); {hint}"
             ) from error
 
     def within_server(self, base: httpx.URL, reference: httpx.URL | str, told_by: str) -> httpx.URL:
@@ -143,18 +142,8 @@ class RestConnection:
         if "html" in response.headers.get("content-type", "") or not response.content:
             return ""
         try:
-            text = json.dumps(response.json(), ensure_ascii=False)
+            said = parse_json(response.content, charset=response.charset_encoding, decimals=False)
+            text = json.dumps(said, ensure_ascii=False)
         except ValueError:
             text = response.text
         return f"; it said: {self.secrets.excerpt(text)}"
-
-
-def _text(response: httpx.Response) -> str | bytes:
-    """Returns the body as text if the server names its encoding, else as bytes: JSON is UTF-8 (RFC 8259, 8.1)."""
-    charset = response.charset_encoding
-    if charset is None:
-        return response.content
-    try:
-        return response.content.decode("utf-8-sig" if charset.lower() in {"utf-8", "utf8"} else charset)
-    except LookupError:
-        return response.content

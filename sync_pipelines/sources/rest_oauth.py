@@ -13,6 +13,7 @@ from urllib.parse import quote_plus
 import httpx
 from pydantic import SecretStr
 
+from sync_pipelines.engine.json_text import json_text, parse_json
 from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.settings.secrets import Secret, check_secret, read_secret
 from sync_pipelines.sources.http_retries import asks_to_come_back, retry_after_s
@@ -111,13 +112,14 @@ class _ClientCredentialsFlow(httpx.Auth):
         if response.has_redirect_location:
             raise ConfigurationError(f"{shown} gave no token but a redirect: {status}; check token_url")
         try:
-            answer = response.json()
+            text = json_text(response.content, response.charset_encoding)
+            answer = parse_json(text)
         except ValueError:
-            answer = None
+            text, answer = "", None
         if not isinstance(answer, dict):
             kind = self._secrets.excerpt(response.headers.get("content-type", "no content type"))
             raise ConfigurationError(f"{shown} gave no token: {status}, {kind} that is no JSON object; check token_url")
-        self._read_token(response.text, f"{shown} gave no token to client {self._declared.client_id!r} ({status})")
+        self._read_token(text, f"{shown} gave no token to client {self._declared.client_id!r} ({status})")
 
     def _read_token(self, text: str, complaint: str) -> None:
         from oauthlib.oauth2 import OAuth2Error  # noqa: PLC0415 - loaded by now

@@ -109,6 +109,8 @@ class SqlTable:
         parts = []
         for column in self.key_columns:
             value = plain(self._mapping.read_key(item, column))
+            if isinstance(value, ItemError):
+                raise value  # a source that found a field it can't read leaves the error in its place
             if value is None or (isinstance(value, str) and not value.strip()):
                 raise ItemError(f"the item has no external id: key column {column!r} would be {shortened(value)}")
             if isinstance(value, _CONTAINERS):

@@ -92,7 +92,7 @@ class Interpreter:
             return function(event)
         return None
 
-    async def meaning(self, event: WebhookEvent, raw: bytes) -> Meaning:
+    async def meaning(self, event: WebhookEvent, text: str) -> Meaning:
         """Decides what the event means.
 
         Raises:
@@ -104,8 +104,8 @@ class Interpreter:
         with OneItem(report, lets_through=WebhookRejectedError):
             value = self._webhook.parse(event)
             change = as_change_event(await value if inspect.isawaitable(value) else value)
-            return await self._of_change(change, event, raw.decode())
-        return Meaning(None, self._new("event", event, payload=raw.decode()))  # the sender has done its part
+            return await self._of_change(change, event, text)
+        return Meaning(None, self._new("event", event, payload=text))  # the sender has done its part
 
     async def _of_item(self, event: WebhookEvent) -> Meaning:
         try:

@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
 from sync_pipelines.engine.changes import Ignore
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.engine.json_text import charset_of
 from sync_pipelines.engine.redaction import message_of
-from sync_pipelines.engine.webhooks import Webhook, decode_body
+from sync_pipelines.engine.webhooks import Webhook, body_text, decode_body
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
 from sync_pipelines.webhooks.bodies import Body, DisconnectedError, Memory, check_length
 from sync_pipelines.webhooks.delivery_writer import DeliveryWriter, NotStoredError
@@ -32,7 +33,6 @@ MAX_MEMORY_BYTES = 128_000_000
 """What all bodies that are being read or stored may take together."""
 
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json", re.IGNORECASE)
-_UTF8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _LINES_PER_S = 10
 _USUAL_TYPE_CHARS = 60
 
@@ -124,8 +124,9 @@ class Receiver:
             raise refused(401, "the signature is missing, wrong or expired")
         _check_type(headers.get("content-type", ""))
         try:
-            event = hook.interpreter.event(decode_body(raw), headers, datetime.now(UTC))
-            meaning = await hook.interpreter.meaning(event, raw)
+            text = body_text(raw, charset_of(headers.get("content-type", "")))
+            event = hook.interpreter.event(decode_body(text), headers, datetime.now(UTC))
+            meaning = await hook.interpreter.meaning(event, text)
         except WebhookRejectedError as rejected:
             raise refused(422, message_of(rejected)) from rejected
         if meaning.delivery is None:
@@ -180,17 +181,12 @@ def _check_type(content_type: str) -> None:
     if content_type and not (_is_json if len(content_type) <= _USUAL_TYPE_CHARS else _is_json.__wrapped__)(
         content_type
     ):
-        raise refused(415, "send JSON in UTF-8, with content-type: application/json")
+        raise refused(415, "send JSON, with content-type: application/json")
 
 
 @lru_cache(maxsize=100)
 def _is_json(content_type: str) -> bool:
-    kind, *parameters = (part.strip() for part in content_type.split(";"))
-    pairs = [
-        (name.strip().lower(), value.strip('" ').lower())
-        for name, _, value in (parameter.partition("=") for parameter in parameters)
-    ]
-    return _JSON.fullmatch(kind) is not None and all(value in _UTF8 for name, value in pairs if name == "charset")
+    return _JSON.fullmatch(content_type.partition(";")[0].strip()) is not None
 
 
 def _shown(name: Any) -> str:

@@ -145,9 +145,22 @@ def test_limit_and_only_take_a_sample(place: Any, document: Document) -> None:
     place.write_stock_job()
     assert document("run", "stock", "--limit", "1")["counts"]["fetched"] == 1
     assert place.sql("SELECT sku FROM variants") == [("A-1",)]
-    found = document("run", "stock", "--only", "A-2", "--only", "A-9")
-    assert (found["counts"]["created"], found["notes"]) == (1, ["not found in the source: A-9"])
-    assert place.runs()[0].options == {"limit": None, "only": ["A-2", "A-9"]}
+    assert document("run", "stock", "--only", "A-2")["counts"]["created"] == 1
+    assert place.runs()[0].options == {"limit": None, "only": ["A-2"]}
+
+
+def test_an_id_that_the_source_does_not_have_is_told_and_ends_with_1(place: Any, invoke: Invoke) -> None:
+    place.write_stock_job()
+    one_of_two = invoke("run", "stock", "--only", "A-2", "--only", "A-9", "--json")
+    found = json.loads(one_of_two.stdout)
+    assert (one_of_two.exit_code, found["outcome"], found["counts"]["created"]) == (1, "partial", 1)
+    assert (found["counts"]["not_found"], found["notes"]) == (1, ["not found in the source: A-9"])
+    assert invoke("plan", "stock", "--only", "A-9").exit_code == 1
+    place.sql("INSERT INTO variants VALUES ('A-9', 1)")
+    none = invoke("run", "stock", "--only", "A-9")
+    assert (none.exit_code, place.runs()[0].outcome) == (1, "partial")
+    assert "stock: partial: 0 fetched, 1 not found in the source in " in none.stdout
+    assert ("A-9", 1) in place.sql("SELECT sku, stock FROM variants")
 
 
 def test_notes_are_shown(place: Any, invoke: Invoke) -> None:

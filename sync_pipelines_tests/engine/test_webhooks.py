@@ -142,8 +142,6 @@ def test_without_parse_the_body_is_the_item() -> None:
         (b"{'a': 1}", "not JSON"),
         (b'{"a": NaN}', "holds NaN"),
         (b"[-Infinity]", "holds -Infinity"),
-        (b"\xef\xbb\xbf{}", "not JSON"),
-        ("{}".encode("utf-16"), "not UTF-8 at byte 0"),
         (b'{"a": "\xff"}', "not UTF-8 at byte 7"),
         (b'{"a": "\x00"}', "not JSON"),
         (b"[" * 100_000, "nested too deeply"),

@@ -17,11 +17,11 @@ from sqlalchemy import text
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.items import read_field
+from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.sources import json_lines as module
 from sync_pipelines.sources.json_lines import json_lines
-from sync_pipelines.sources.json_text import parse_json
 from sync_pipelines.targets.sql_table import SqlTable
 
 Write = Callable[..., Path]

@@ -135,7 +135,7 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "content_type",
-        ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "json", "a/b+json",
+        ["text/plain", "application/x-www-form-urlencoded", "json", "a/b+json",
          "application/+json", "application/json" + " " * 100 + "x", ";", "\xff"],
     )  # fmt: skip
     def test_what_is_not_json_by_its_name_is_refused(self, client: Client, content_type: str) -> None:

@@ -189,6 +189,11 @@ class TargetDriver:
         done: T = self._calls.at_once(lambda _: action(), None)
         return done
 
+    @property
+    def knows_ids(self) -> bool:
+        """True if the target says which spellings of an id mean the same record."""
+        return self._offered("canonical_id") is not None
+
     def canonical_id(self, external_id: str) -> str:
         """Returns the external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
         convert = self._offered("canonical_id")

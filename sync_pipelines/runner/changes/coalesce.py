@@ -87,7 +87,7 @@ def _event(job: SyncJob[Any, Any], delivery: Delivery) -> ChangeEvent:
 def _parsed(job: SyncJob[Any, Any], delivery: Delivery) -> ChangeEvent:
     if job.webhook is None:
         raise ItemError("the job has no webhook any more whose parse could read the delivery")
-    body = decode_body((delivery.payload or "").encode("utf-8", "surrogatepass"))
+    body = decode_body(delivery.payload or "")
     event = WebhookEvent(body, dict(delivery.headers or {}), delivery.received_at, delivery.delivery_id)
     change = parse_event(job.webhook, event)
     return Upsert(decode(encode(change.item))) if isinstance(change, Upsert) else change

@@ -15,10 +15,10 @@ from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSER
 from sync_pipelines.database.history import Writer
 from sync_pipelines.database.tables import RETRY
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.progress import OnProgress, Progress
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.errors import ConfigurationError, ItemError, RunError
+from sync_pipelines.errors import ConfigurationError, RunError
+from sync_pipelines.runner.calls.id_spellings import spellings_of
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.changes.retry_batch import RetryBatch
 from sync_pipelines.runner.context.run_log import RunReport
@@ -72,14 +72,7 @@ def retry_failures(  # noqa: PLR0913 - one job and its options, by keyword
         raise ConfigurationError(f"external_ids={external_ids!r} must be a list of ids, such as [{external_ids!r}]")
     with open_workspace(settings) as workspace:
         run = RetryRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s)
-        return run.run([_id_text(job, each) for each in external_ids], everything=everything)
-
-
-def _id_text(job: SyncJob[Any, Any], given: Any) -> str:
-    try:
-        return checked_external_id(given)
-    except ItemError as error:
-        raise ConfigurationError(f"{job.name}: external_ids: {given!r} is no id; give text or numbers") from error
+        return run.run(external_ids, everything=everything)
 
 
 def what_is_due(job: SyncJob[Any, Any], workspace: Workspace, now: datetime | None) -> Retryable:
@@ -102,7 +95,7 @@ class RetryRun(ItemsRun):
     kind = RETRYING
     _batches_done = _done = _vanished = 0
 
-    def run(self, external_ids: Collection[str] = (), *, everything: bool = False) -> SyncResults:
+    def run(self, external_ids: Collection[Any] = (), *, everything: bool = False) -> SyncResults:
         """Tries what is due, or what is named. See `retry_failures`."""
         if external_ids and everything:
             raise ConfigurationError(
@@ -115,7 +108,7 @@ class RetryRun(ItemsRun):
                 if everything:
                     which = replace(which, states=(OPEN, GIVEN_UP))
                 named = self._named(external_ids, which)
-                options = {"only": sorted(set(external_ids)), "everything": everything}
+                options = {"only": sorted(set(map(str, external_ids))), "everything": everything}
                 with self.session.items_phase(held, options, started_at, self._notes) as driver:
                     self._retry(self.session.run_id, driver, which, named)
         except RunError as error:
@@ -127,7 +120,7 @@ class RetryRun(ItemsRun):
     def _notes(self) -> list[str]:
         return [f"{self._vanished:,} failed items are no longer in the source"] if self._vanished else []
 
-    def _named(self, external_ids: Collection[str], which: Retryable) -> list[FailureRow]:
+    def _named(self, external_ids: Collection[Any], which: Retryable) -> list[FailureRow]:
         """Returns the failures with these ids.
 
         Raises:
@@ -135,7 +128,8 @@ class RetryRun(ItemsRun):
         """
         found: dict[str, FailureRow] = {}
         for external_id in external_ids:
-            failure = self._workspace.failures.of_item(self.job.name, external_id)
+            spellings = spellings_of(self.job, external_id, self.job.name)
+            failure = self._workspace.failures.of_item(self.job.name, *spellings)
             problem = self._why_not(failure, which)
             if failure is None or problem is not None:
                 raise ConfigurationError(f"{self.job.name}: {external_id!r} {problem}; nothing was tried again")

@@ -68,7 +68,7 @@ class RunReport:
     def finished(self, results: SyncResults) -> None:
         """Writes the errors by cause, and the summary line."""
         self._tell_causes(results)
-        is_good = results.outcome in {"clean", "planned"} and not results.error_count
+        is_good = results.outcome in {"clean", "planned"} and not (results.error_count or results.not_found)
         self.result(results.summary(), logging.INFO if is_good else logging.WARNING)
 
     def _tell_causes(self, results: SyncResults) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,10 +14,14 @@ from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.pages import stream_pages
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import described
-from sync_pipelines.errors import ConfigurationError, FetchError
+from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
+from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.runner.context.run_log import RunReport
+from sync_pipelines.runner.fetch.wanted import WantedIds
 from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotWriter
 from sync_pipelines.snapshots.store import RunFiles
+
+_IDS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Selection:
 
     Args:
         limit: At most so many, the first ones; None for all.
-        only: Only items with these external ids, as the source gives them; empty for all.
+        only: Only items with these external ids, in any spelling; empty for all.
     """
 
     limit: int | None = None
@@ -53,7 +57,7 @@ def select(limit: int | None, only: Collection[str]) -> Selection:
 def fetch_snapshot(
     job: SyncJob[Any, Any], files: RunFiles, selection: Selection, report: RunReport
 ) -> tuple[int, list[str]]:
-    """Fetches into the run's snapshot.
+    """Fetches into the run's snapshot, whose summary also says how many of the ids that were asked for did not come.
 
     Returns:
         How many items were taken, and notes for a person.
@@ -62,27 +66,32 @@ def fetch_snapshot(
         FetchError: The source broke off; it carries how many items had come, and there is no snapshot.
         ConfigurationError: The source says that a person must act, or gives no items at all.
     """
-    missing = set(selection.only)
-    with SnapshotWriter(files.folder) as writer, closing(_pages(job, selection, writer)) as pages:
+    with ExitStack() as stack:
+        wanted = WantedIds(selection.only, stack.enter_context(open_target(job))) if selection.only else None
+        writer = stack.enter_context(SnapshotWriter(files.folder))
+        pages = stack.enter_context(closing(_pages(job, selection, wanted, writer)))
+        is_cut_off = False
         for page in pages:
-            missing.difference_update(page.external_ids)
             writer.write(page)
             report.progress(Progress("fetch", writer.rows, writer.rows))
-            if selection.limit is not None and writer.rows >= selection.limit:
+            if is_cut_off := selection.limit is not None and writer.rows >= selection.limit:
                 break
-        writer.finish({"items": writer.rows, "complete": selection.is_everything})
-    notes = [f"not found in the source: {', '.join(sorted(missing)[:20])}"] if missing else []
-    return writer.rows, notes
+        missing = wanted.missing if wanted is not None and not is_cut_off else []
+        writer.finish({"items": writer.rows, "complete": selection.is_everything, "not_found": len(missing)})
+    more = f" and {len(missing) - _IDS_SHOWN:,} more" if len(missing) > _IDS_SHOWN else ""
+    return writer.rows, [f"not found in the source: {', '.join(missing[:_IDS_SHOWN])}{more}"] if missing else []
 
 
-def _pages(job: SyncJob[Any, Any], selection: Selection, writer: SnapshotWriter) -> Generator[FetchedPage]:
+def _pages(
+    job: SyncJob[Any, Any], selection: Selection, wanted: WantedIds | None, writer: SnapshotWriter
+) -> Generator[FetchedPage]:
     """Yields the pages of the source as far as they are selected."""
     most = selection.limit if selection.limit is not None and not selection.only else None
     came = 0
     try:
         with closing(stream_pages(job.fetch_external, _rows_of_frame, lambda: writer.page_size(most))) as pages:
             for items in pages:
-                page = _select(identified(job, came, items), selection, writer.rows)
+                page = _select(identified(job, came, items), selection.limit, wanted, writer.rows)
                 came += len(items)
                 yield page
     except ConfigurationError as error:
@@ -101,17 +110,15 @@ def _rows_of_frame(frame: Any) -> Iterator[dict[str, Any]]:
     return rows_of_frame(frame)
 
 
-def _select(page: FetchedPage, selection: Selection, taken: int) -> FetchedPage:
-    places: Sequence[int] = range(len(page.items))
-    if selection.only:
-        places = [place for place, external_id in enumerate(page.external_ids) if external_id in selection.only]
-    if selection.limit is not None:
-        places = places[: selection.limit - taken]
+def _select(page: FetchedPage, limit: int | None, wanted: WantedIds | None, taken: int) -> FetchedPage:
+    places = range(len(page.items)) if wanted is None else wanted.places(page.external_ids)
+    if limit is not None:
+        places = places[: limit - taken]
     return page if len(places) == len(page.items) else page.only(places)
 
 
 def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> FetchedPage:
-    """Identifies items: an item without one that can be read has failed.
+    """Identifies items: an item without an id that can be read has failed, and so has an `ItemError` in its place.
 
     Args:
         first: Place of the first item in the fetch.
@@ -123,7 +130,9 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
         return FetchedPage(positions, texts, items)
     page = FetchedPage(positions, [None] * len(items), items)
     for place, item in enumerate(items):
-        with OneItem(partial(page.errors.__setitem__, place)):
+        if isinstance(item, ItemError):
+            page.errors[place] = item
+        with OneItem(partial(page.errors.setdefault, place)):
             page.external_ids[place] = external_id_of(job, item)
     return page
 

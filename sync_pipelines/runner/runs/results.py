@@ -10,7 +10,7 @@ from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.run_causes import RunCauses
-from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.database.tables import DRY_RUN, FULL
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import MAX_LISTED, Counts, Duplicate, SyncError, SyncResults
@@ -84,6 +84,7 @@ class KnownRun:
             phase_ms=dict(run.phase_ms),
             failure=run.failure,
             planned=_planned(run, files),
+            not_found=_not_found(run, files),
             plan_id=_plan_id(run, files) or (withheld.id if withheld is not None else None),
             withheld=PlanCounts(**withheld.counts) if withheld is not None else PlanCounts(),
             guarded=withheld.guarded if withheld is not None else (),
@@ -164,6 +165,13 @@ def _planned(run: RunRow, files: RunFiles) -> PlanCounts | None:
     if files.plan.exists():
         return PlanCounts(**read_summary(files.plan)["planned"])
     return PlanCounts(**{each: run.counts.get(f"to_{each}", 0) for each in PlanCounts().to_dict()})
+
+
+def _not_found(run: RunRow, files: RunFiles) -> int:
+    """Returns how many of the ids that the run was asked for did not come."""
+    if run.kind in {FULL, DRY_RUN} and Snapshot(files.folder).is_complete():
+        return int(Snapshot(files.folder).summary().get("not_found", 0))
+    return int(run.counts.get("not_found", 0))
 
 
 def _plan_id(run: RunRow, files: RunFiles) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.table.reflection import ReflectedTable
@@ -62,7 +62,7 @@ class TableKey:
         if len(self.codecs) == 1:
             return [external_id]
         try:
-            parts = json.loads(external_id, parse_float=str)
+            parts = parse_json(external_id)
         except ValueError:
             parts = None
         if not isinstance(parts, list) or len(parts) != len(self.codecs):

@@ -16,9 +16,10 @@ from typing import Any
 
 from sqlalchemy.types import TypeEngine
 
+from sync_pipelines.engine.external_ids import id_number
 from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.types.unwrap import plain, shortened
-from sync_pipelines.targets.types.values import to_text
+from sync_pipelines.targets.types.values import decimal_text, to_text
 
 Convert = Callable[[Any], Any]
 IdPart = str | int | bool
@@ -152,15 +153,14 @@ class ColumnCodec:
         """Gives the part of an external id that stands for a canonical key value."""
         bare = plain(value)
         if isinstance(bare, Decimal) and bare.is_finite():
-            return format(bare.normalize(_WIDE), "f") if bare else "0"
+            return decimal_text(bare.normalize(_WIDE)) if bare else "0"
         part = bare.isoformat() if isinstance(bare, date | time) else id_part(bare)
         return self.fold(part) if self.fold and isinstance(part, str) else part
 
 
 def id_part(value: Any) -> IdPart:
     """Gives what stands for a plain value in an external id: whole numbers and booleans themselves, else text."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    value = id_number(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return f"\\x{bytes(value).hex()}"
     if isinstance(value, int):

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sync_pipelines.targets.types.values import BLANKS
+
 _MICROSECOND = timedelta(microseconds=1)
 _DAY_US = 24 * 60 * 60 * 1_000_000
 # PostgreSQL counts from here and rounds away from it.
@@ -15,6 +17,8 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _PYTHON_DURATION = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?", re.ASCII)
 _ISO_DURATION: TypeAdapter[timedelta] = TypeAdapter(timedelta)
 _MICROSECOND_DIGITS = 6
+_FINE = re.compile(r"([.,][0-9]{6})([0-9]+)")
+_RUN_ON = re.compile(r"(?:^|[T ])[0-9]{7,}")
 
 
 def to_datetime(value: Any, *, aware: bool, precision: int | None) -> datetime:
@@ -36,7 +40,7 @@ def to_datetime(value: Any, *, aware: bool, precision: int | None) -> datetime:
 def to_date(value: Any) -> date:
     """Gives the calendar day; of a datetime its own day, in its own zone."""
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip(BLANKS)
         try:
             return date.fromisoformat(text)
         except ValueError:
@@ -53,11 +57,17 @@ def to_time(value: Any, *, aware: bool, precision: int | None) -> time:
     Raises:
         ValueError: The time rounds up to 24:00, which Python can't hold; or has a zone without a fixed offset.
     """
-    moment = time.fromisoformat(value.strip()) if isinstance(value, str) else value
+    finer = timedelta()
+    moment = value
+    if isinstance(value, str):
+        text, finer = _split_finer(value)
+        if _RUN_ON.search(text):
+            raise ValueError("it is not a time of day")  # Python reads 20240102 as twenty past eight
+        moment = time.fromisoformat(text)
     if not isinstance(moment, time):
         raise TypeError("it is not a time of day")
     since = timedelta(hours=moment.hour, minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond)
-    microseconds = since // _MICROSECOND
+    microseconds = (since + finer) // _MICROSECOND
     if moment.tzinfo is not None:
         offset = moment.utcoffset()
         if offset is None:
@@ -81,7 +91,8 @@ def to_interval(value: Any, *, precision: int | None) -> timedelta:
         value: A timedelta, its text, or an ISO 8601 duration. A number does not convert, for it has no unit.
     """
     if isinstance(value, str):
-        value = _duration(value.strip())
+        text, finer = _split_finer(value)
+        value = _duration(text) + finer
     if not isinstance(value, timedelta):
         raise TypeError("it is not a duration: give a timedelta")
     within_day = value.seconds * 1_000_000 + value.microseconds
@@ -107,13 +118,25 @@ def _duration(text: str) -> timedelta:
 
 def _as_datetime(value: Any) -> datetime:
     if isinstance(value, str):
-        return datetime.fromisoformat(value.strip())
+        text, finer = _split_finer(value)
+        if len(text) > len("20240102") and _RUN_ON.search(text, len("20240102")):
+            raise ValueError("it is not a date and time")  # Python takes what follows seconds for their fraction
+        return datetime.fromisoformat(text) + finer
     if isinstance(value, datetime):
         # Built anew, because pandas' subclass carries nanoseconds along.
         return datetime.combine(date(value.year, value.month, value.day), _time_of(value))
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     raise TypeError("it is not a date or time")
+
+
+def _split_finer(text: str) -> tuple[str, timedelta]:
+    """Splits off what is finer than a microsecond, which databases round and Python cuts off."""
+    text = text.strip(BLANKS)
+    match = _FINE.search(text)
+    if match is None:
+        return text, timedelta()
+    return text[: match.end(1)] + text[match.end(2) :], _MICROSECOND if match[2] >= "5" else timedelta()
 
 
 def _time_of(value: datetime) -> time:

@@ -18,7 +18,13 @@ from uuid import UUID
 from sync_pipelines.targets.types.json_values import json_text
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
+BLANKS = " \t\n\v\f\r"
+"""What may stand around a number or a truth value in text, as databases have it; a no-break space may not."""
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE | re.ASCII
+)
+_UUID = re.compile(r"(?:urn:uuid:)?\{?[0-9a-f-]{32,}\}?", re.IGNORECASE | re.ASCII)
 _HYPHENATED_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAX_EXPONENT = 1000
 _SAYS_ITSELF = (int, UUID, IPv4Address, IPv6Address, IPv4Network, IPv6Network, IPv4Interface, IPv6Interface)
@@ -34,7 +40,7 @@ def to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        word = value.strip().lower()
+        word = value.strip(BLANKS).lower()
         if word in _TRUE or word in _FALSE:
             return word in _TRUE
     elif isinstance(value, int | float | Decimal) and value in (0, 1):
@@ -49,9 +55,10 @@ def to_decimal(value: Any) -> Decimal | None:
     elif isinstance(value, int | Decimal):
         number = Decimal(value)
     elif isinstance(value, str):
-        if not _NUMBER.fullmatch(value.strip()):
+        text = value.strip(BLANKS)
+        if not _NUMBER.fullmatch(text):
             raise ValueError("it is not a number")
-        number = Decimal(value.strip())
+        number = Decimal(text)
     else:
         raise TypeError("it is not a number")
     return None if number.is_nan() else number
@@ -95,9 +102,18 @@ def is_int64(number: Decimal) -> bool:
 
 
 def to_int(value: Any) -> int | None:
-    """Gives the whole number: of 7, 7.0, Decimal(7), "7" and "007"; 7.5 does not convert. The text "NaN" is None."""
+    """Gives the whole number: of 7, 7.0, Decimal("7.00"), "7" and "007"; 7.5 does not convert.
+
+    Text must be written as a whole number: "1.000" is a thousand for one person and one for another, and a database
+    refuses it.
+    """
     if isinstance(value, int):
         return int(value)
+    if isinstance(value, str):
+        text = value.strip(BLANKS)
+        if not _WHOLE.fullmatch(text):
+            raise ValueError("it is not written as a whole number")
+        return int(text)
     number = to_decimal(value)
     if number is None:
         return None
@@ -148,13 +164,18 @@ def to_text(value: Any) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return decimal_text(value)
     if isinstance(value, _SAYS_ITSELF):
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("bytes are no text: decode them first")
     text = json_text(value)
     return text[1:-1] if text.startswith('"') else text
+
+
+def decimal_text(number: Decimal) -> str:
+    """Gives the digits of a decimal, without an exponent if any database could hold so many."""
+    return format(number, "f") if abs(number.adjusted()) < _WIDE.prec else str(number)
 
 
 def to_limited_text(value: Any, *, length: int | None, padded: bool) -> str:
@@ -199,7 +220,10 @@ def to_uuid(value: Any) -> UUID:
     if isinstance(value, bytes | bytearray | memoryview):
         return UUID(bytes=bytes(value))
     if isinstance(value, str):
-        return UUID(value.strip())
+        text = value.strip(BLANKS)
+        if not _UUID.fullmatch(text):
+            raise ValueError("it is not a UUID")
+        return UUID(text)
     raise TypeError("it is not a UUID")
 
 
