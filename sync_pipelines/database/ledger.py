@@ -54,6 +54,7 @@ class RunRow:
     failure: str | None = None
     applied_all: bool = False
     deletes_withheld: bool = False
+    completeness: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ledger:
@@ -178,6 +179,12 @@ class Ledger:
             values = {"phase_ms": run.phase_ms, "notes": list(run.notes), "dagster_run_id": run.dagster_run_id}
             connection.execute(update(runs).where(runs.c.id == run_id).values(values))
         return run
+
+    def note_fetch(self, run_id: str, completeness: Mapping[str, Any]) -> None:
+        """Notes what the source of a run said of its end."""
+        runs = self.tables.runs
+        with self.transaction() as connection:
+            connection.execute(update(runs).where(runs.c.id == run_id).values(completeness=dict(completeness)))
 
     def begin_apply(self, run_id: str, at: datetime) -> bool:
         """Notes that applying begins. True if an earlier attempt had begun and may have been broken off."""
@@ -336,4 +343,5 @@ def _run_row(row: Row[Any]) -> RunRow:
         failure=row.failure,
         applied_all=row.applied_all,
         deletes_withheld=row.deletes_withheld,
+        completeness=row.completeness or {},
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from sync_pipelines.engine.completeness import Completeness, source_ends
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.one_item import OneItem
@@ -50,29 +51,42 @@ def select(limit: int | None, only: Collection[str]) -> Selection:
     return Selection(limit, frozenset(only))
 
 
-def fetch_snapshot(
-    job: SyncJob[Any, Any], files: RunFiles, selection: Selection, report: RunReport
-) -> tuple[int, list[str]]:
-    """Fetches into the run's snapshot.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Describes what a fetch has left.
 
-    Returns:
-        How many items were taken, and notes for a person.
+    Args:
+        items: How many items were taken.
+        notes: What a person should know.
+    """
+
+    items: int
+    completeness: Completeness
+    notes: list[str]
+
+
+def fetch_snapshot(job: SyncJob[Any, Any], files: RunFiles, selection: Selection, report: RunReport) -> Fetched:
+    """Fetches into the run's snapshot.
 
     Raises:
         FetchError: The source broke off; it carries how many items had come, and there is no snapshot.
         ConfigurationError: The source says that a person must act, or gives no items at all.
     """
     missing = set(selection.only)
-    with SnapshotWriter(files.folder) as writer, closing(_pages(job, selection, writer)) as pages:
-        for page in pages:
-            missing.difference_update(page.external_ids)
-            writer.write(page)
-            report.progress(Progress("fetch", writer.rows, writer.rows))
-            if selection.limit is not None and writer.rows >= selection.limit:
-                break
-        writer.finish({"items": writer.rows, "complete": selection.is_everything})
+    with SnapshotWriter(files.folder) as writer, source_ends() as ends:
+        with closing(_pages(job, selection, writer)) as pages:
+            for page in pages:
+                missing.difference_update(page.external_ids)
+                writer.write(page)
+                report.progress(Progress("fetch", writer.rows, writer.rows))
+                if selection.limit is not None and writer.rows >= selection.limit:
+                    break
+        completeness = ends.completeness(took_all=selection.is_everything)
+        writer.finish({"items": writer.rows, **completeness.to_manifest()})
     notes = [f"not found in the source: {', '.join(sorted(missing)[:20])}"] if missing else []
-    return writer.rows, notes
+    if completeness.took_all:
+        notes += [*ends.notes, *([completeness.why_not] if completeness.why_not is not None else [])]
+    return Fetched(writer.rows, completeness, notes)
 
 
 def _pages(job: SyncJob[Any, Any], selection: Selection, writer: SnapshotWriter) -> Generator[FetchedPage]:
