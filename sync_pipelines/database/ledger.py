@@ -159,10 +159,20 @@ class Ledger:
                 connection.execute(delete(runs).where(runs.c.id.in_(part)))
         return len(ids)
 
-    def save_phase(
-        self, run_id: str, phase: str, duration_ms: int, *, notes: Sequence[str] = (), dagster_run_id: str | None = None
+    def save_phase(  # noqa: PLR0913 - one row
+        self,
+        run_id: str,
+        phase: str,
+        duration_ms: int,
+        *,
+        notes: Sequence[str] = (),
+        dagster_run_id: str | None = None,
+        completeness: Mapping[str, Any] | None = None,
     ) -> RunRow:
         """Notes how long a phase took and what a person should know of it. A repeated phase counts anew.
+
+        Args:
+            completeness: What the source of the run said of its end; None to leave it.
 
         Returns:
             The run as it is now.
@@ -175,16 +185,12 @@ class Ledger:
                 phase_ms={**run.phase_ms, phase: duration_ms},
                 notes=(*run.notes, *(note for note in notes if note not in run.notes)),
                 dagster_run_id=dagster_run_id or run.dagster_run_id,
+                completeness=run.completeness if completeness is None else dict(completeness),
             )
             values = {"phase_ms": run.phase_ms, "notes": list(run.notes), "dagster_run_id": run.dagster_run_id}
+            values["completeness"] = run.completeness
             connection.execute(update(runs).where(runs.c.id == run_id).values(values))
         return run
-
-    def note_fetch(self, run_id: str, completeness: Mapping[str, Any]) -> None:
-        """Notes what the source of a run said of its end."""
-        runs = self.tables.runs
-        with self.transaction() as connection:
-            connection.execute(update(runs).where(runs.c.id == run_id).values(completeness=dict(completeness)))
 
     def begin_apply(self, run_id: str, at: datetime) -> bool:
         """Notes that applying begins. True if an earlier attempt had begun and may have been broken off."""

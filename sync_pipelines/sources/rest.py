@@ -137,8 +137,9 @@ class RestSource:
         if error.status in end_statuses(getattr(self.paging, "end_status", None)):
             return End(f"page {read.pages + 1} is answered with {error.status}", came_empty=True)
         if hasattr(self.paging, "end_status") and may_mean_past_the_end(error.status):
-            hint = f"if the server answers so past the last page, say paging=...(end_status={error.status})"
-            raise RefusedError(f"{error}; after {read.items:,} items in {read.pages:,} pages: {hint}", error.status)
+            came = f"after {read.items:,} items in {read.pages:,} pages"
+            option = f"{type(self.paging).__name__}(end_status={error.status})"
+            raise RefusedError(f"{error}; {came}; if that is a page past the end, say {option}", error.status)
         raise error
 
     def _answer(self, connection: RestConnection, response: httpx.Response, body: Any) -> tuple[Answer, Page, str]:
@@ -146,7 +147,7 @@ class RestSource:
         header = read_link_header(response.headers.get("link", ""))
         answer = Answer(response.url, shown, body, 0, header.links, dict(response.headers))
         items = self._items(answer)
-        return replace(answer, count=len(items)), items, header.unread
+        return replace(answer, count=len(items)), items, connection.secrets.excerpt(header.unread)
 
     def _items(self, answer: Answer) -> Page:
         path = self.items_path or _ROOT

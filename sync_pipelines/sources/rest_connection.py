@@ -159,7 +159,7 @@ class RestConnection:
 
     def _reason(self, response: httpx.Response) -> str:
         """Reads what the server says about its refusal; a page for browsers says nothing to us."""
-        if "html" in response.headers.get("content-type", "") or not response.content:
+        if "html" in response.headers.get("content-type", "") or not response.content or response.is_success:
             return ""
         try:
             text = json.dumps(response.json(), ensure_ascii=False)

@@ -11,7 +11,7 @@ from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources import rest_envelope
 from sync_pipelines.sources.json_paths import MISSING, Path
 from sync_pipelines.sources.pages import Page
-from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, Paging, place_of
+from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, OffsetPaging, PageNumberPaging, Paging, place_of
 
 _MOST_EMPTY = 100
 """So many empty pages in a row are no pages any more."""
@@ -45,6 +45,7 @@ class PagesRead:
         self.pages = self.items = 0
         self._loop = _LoopGuard(max_pages)
         self._paging = paging
+        self._may_shift = isinstance(paging, PageNumberPaging | OffsetPaging)
         self._items_path = items_path
         self._declared = getattr(paging, "total_path", None) if total_path is None else total_path
         self._totals: dict[str, _Total] = {}
@@ -78,7 +79,7 @@ class PagesRead:
         self._doubt(*(f"page {self.pages:,}: {each}" for each in rest_envelope.why_partial(found)))
         if unread_links:
             self._doubt(f"page {self.pages:,}: the header Link can't be read from {unread_links[:60]!r} on")
-        if page and page[0] and page[0] in self._before:
+        if self._may_shift and page and page[0] and page[0] in self._before:
             self._doubt(f"page {self.pages:,} begins with an item of the page before: the list moved while it was read")
         self._before = page or self._before
 
@@ -137,15 +138,16 @@ class PagesRead:
     def _look_at_last(self, answer: Answer, end: End | None, reading: Reading) -> None:
         found = rest_envelope.said_beside(answer, self._items_path)
         self._doubt(*(f"the last page says that more follow: {each}" for each in rest_envelope.why_more(found)))
-        is_alone = self.pages == 1 and end is not None and bool(end.missing)
-        if not is_alone and not isinstance(self._paging, NoPaging):
+        missing = end.missing if end is not None else ""
+        if not missing and not isinstance(self._paging, NoPaging):
             return
-        named = list(rest_envelope.next_pages(found, answer.links))
-        if end is not None and is_alone and not self._is_confirmed():
-            reading.note(f"1 page; nothing {end.missing}; the answer has: {names_in(answer)}")
-        if is_alone and not isinstance(answer.body, dict) and end is not None and end.missing.startswith("at "):
+        is_alone = self.pages == 1 and bool(missing)
+        named = list(rest_envelope.next_pages(found, answer, anywhere=is_alone))
+        if is_alone and not self._is_confirmed():
+            reading.note(f"1 page; nothing {missing}; the answer has: {names_in(answer)}")
+        if is_alone and isinstance(answer.body, list) and missing.startswith("at "):
             named.append("the answer is a list, which has no such place")
-        self._doubt(*(f"only one page was read, but {each}; check paging=..." for each in named))
+        self._doubt(*(f"it ended after {_counted(self.pages)}, but {each}; check paging=..." for each in named))
 
     def _is_confirmed(self) -> bool:
         """True if the answer announces just as many items as came."""

@@ -85,7 +85,9 @@ def fetch_snapshot(job: SyncJob[Any, Any], files: RunFiles, selection: Selection
         writer.finish({"items": writer.rows, **completeness.to_manifest()})
     notes = [f"not found in the source: {', '.join(sorted(missing)[:20])}"] if missing else []
     if completeness.took_all:
-        notes += [*ends.notes, *([completeness.why_not] if completeness.why_not is not None else [])]
+        notes += ends.notes
+    if completeness.doubts and job.deletes == "off":  # else the diff says it of the deletes
+        notes.append(str(completeness.why_not))
     return Fetched(writer.rows, completeness, notes)
 
 

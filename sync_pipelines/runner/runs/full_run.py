@@ -84,7 +84,7 @@ class SyncRun(Run):
                 files = self._workspace.store.files_of(session.run_id)
                 fetched = fetch_snapshot(self.job, files, selection, self._report)
                 notes.extend(fetched.notes)
-                self._ledger.note_fetch(session.run_id, fetched.completeness.to_manifest())
+                session.completeness = fetched.completeness.to_manifest()
                 self._report.line(f"fetch: {fetched.items:,} items")
         return SnapshotRef(session.run_id, fetched.items)
 
