@@ -70,9 +70,7 @@ class PagesRead:
         self.pages, self.items, self._answer = self.pages + 1, self.items + len(page), answer
         self._empty = 0 if page else self._empty + 1
         if self._empty > _MOST_EMPTY:
-            raise RetryableError(
-                f"{answer.shown_url} is the {_MOST_EMPTY + 1}th empty page in a row; does it ever end?"
-            )
+            raise RetryableError(f"{answer.shown_url}: more than {_MOST_EMPTY} empty pages in a row; does it ever end?")
         found = rest_envelope.said_beside(answer, self._items_path)
         self._note_totals(answer, found)
         self._note_pages(answer)
