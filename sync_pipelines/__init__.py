@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sync_pipelines.delivery.webhook_app import webhook_app
     from sync_pipelines.engine.causes import Cause
     from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
+    from sync_pipelines.engine.completeness import tell_incomplete
     from sync_pipelines.engine.declaration import SyncJob
     from sync_pipelines.engine.guards import Guards
     from sync_pipelines.engine.history import HistoryEvent
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from sync_pipelines.sources.files import csv_file, parquet_file
     from sync_pipelines.sources.frames import frame_pages
     from sync_pipelines.sources.json_lines import json_lines
+    from sync_pipelines.sources.json_paths import AnswerHeader
     from sync_pipelines.sources.rest import RestSource
     from sync_pipelines.sources.rest_auth import ApiKeyAuth, BasicAuth, BearerAuth
     from sync_pipelines.sources.rest_oauth import OAuthClientCredentials
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "AccountsError": "errors",
+    "AnswerHeader": "sources.json_paths",
     "ApiKeyAuth": "sources.rest_auth",
     "BasicAuth": "sources.rest_auth",
     "BearerAuth": "sources.rest_auth",
@@ -138,6 +141,7 @@ _PLACES = {
     "sql_query": "sources.sql_query",
     "sync_intervals": "engine.intervals",
     "sync_single_item": "runner.changes.single_item",
+    "tell_incomplete": "engine.completeness",
     "apply_item": "delivery.single_items",
     "trigger_item": "delivery.single_items",
     "trigger_sync": "orchestration.triggers",
@@ -146,6 +150,7 @@ _PLACES = {
 
 __all__ = [
     "AccountsError",
+    "AnswerHeader",
     "ApiKeyAuth",
     "BasicAuth",
     "BearerAuth",
@@ -215,6 +220,7 @@ __all__ = [
     "sql_query",
     "sync_intervals",
     "sync_single_item",
+    "tell_incomplete",
     "trigger_item",
     "trigger_sync",
     "webhook_app",

@@ -9,7 +9,7 @@ from sync_pipelines.cli.columns import Column, document, show_list, show_rows, s
 from sync_pipelines.cli.formats import UNFINISHED, counts_text, duration, local_time
 from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
 from sync_pipelines.database.ledger import ErrorRow, Ledger, RunRow, open_ledger
-from sync_pipelines.database.run_queries import RunQueries
+from sync_pipelines.database.run_queries import RunQueries, took_all_items
 from sync_pipelines.engine.results import SyncError
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_job
@@ -35,6 +35,7 @@ RUN_COLUMNS: Sequence[Column[RunRow]] = (
     Column("duration_ms", "duration", _duration_ms, duration, is_number=True),
     Column("phase_ms"),
     Column("options"),
+    Column("completeness"),
     Column("notes"),
     Column("failure"),
     Column("dagster_run_id", "Dagster run", cell=shown_id),
@@ -94,12 +95,24 @@ def _show_run(run: RunRow) -> None:
         "completed": local_time(run.completed_at) if run.completed_at else "",
         "duration": duration(_duration_ms(run)),
         "Dagster run": run.dagster_run_id or "",
+        "all items": _all_items(run),
     }
+    facts |= {f"end {number}": said for number, said in enumerate(run.completeness.get("ended_by", ()), start=1)}
     facts |= {f"option {name}": json.dumps(value) for name, value in run.options.items() if value}
     facts |= {name.replace("_", " "): f"{count:,}" for name, count in run.counts.items()}
     facts |= {f"{phase} took": duration(ms) for phase, ms in run.phase_ms.items()}
     facts |= {f"note {number}": note for number, note in enumerate(run.notes, start=1)}
     show_facts(facts)
+
+
+def _all_items(run: RunRow) -> str:
+    """Says whether the fetch of a run was complete, which deletes need; nothing of a run that fetched nothing."""
+    if not run.completeness:
+        return ""
+    if not took_all_items(run.options):
+        return "no, the run was limited"
+    doubts = run.completeness.get("doubts", ())
+    return f"no: {'; '.join(doubts)}" if doubts else "yes"
 
 
 def _show_errors(failed: Sequence[ErrorRow], count: int) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Select, and_, func, not_, select
 
 from sync_pipelines.database.inbox import APPLIED
 from sync_pipelines.database.ledger import Ledger, RunRow
-from sync_pipelines.database.run_queries import GOOD, took_all_items
+from sync_pipelines.database.run_queries import GOOD, got_all_items
 from sync_pipelines.database.tables import FULL, RETRY, WHOLE
 
 _WRITTEN = ("created", "updated", "deleted")
@@ -89,7 +89,7 @@ class AppliedSince:
         later = and_(runs.c.job == self._job, runs.c.kind == FULL, runs.c.started_at > moment, runs.c.outcome.in_(GOOD))
         for run in self._ledger.find_runs(later, _LOOK_BACK):
             found.append(run)
-            if took_all_items(run.options):
+            if got_all_items(run.options, run.completeness):
                 break
         return found
 

@@ -54,6 +54,7 @@ class RunRow:
     failure: str | None = None
     applied_all: bool = False
     deletes_withheld: bool = False
+    completeness: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ledger:
@@ -158,10 +159,20 @@ class Ledger:
                 connection.execute(delete(runs).where(runs.c.id.in_(part)))
         return len(ids)
 
-    def save_phase(
-        self, run_id: str, phase: str, duration_ms: int, *, notes: Sequence[str] = (), dagster_run_id: str | None = None
+    def save_phase(  # noqa: PLR0913 - one row
+        self,
+        run_id: str,
+        phase: str,
+        duration_ms: int,
+        *,
+        notes: Sequence[str] = (),
+        dagster_run_id: str | None = None,
+        completeness: Mapping[str, Any] | None = None,
     ) -> RunRow:
         """Notes how long a phase took and what a person should know of it. A repeated phase counts anew.
+
+        Args:
+            completeness: What the source of the run said of its end; None to leave it.
 
         Returns:
             The run as it is now.
@@ -174,8 +185,10 @@ class Ledger:
                 phase_ms={**run.phase_ms, phase: duration_ms},
                 notes=(*run.notes, *(note for note in notes if note not in run.notes)),
                 dagster_run_id=dagster_run_id or run.dagster_run_id,
+                completeness=run.completeness if completeness is None else dict(completeness),
             )
             values = {"phase_ms": run.phase_ms, "notes": list(run.notes), "dagster_run_id": run.dagster_run_id}
+            values["completeness"] = run.completeness
             connection.execute(update(runs).where(runs.c.id == run_id).values(values))
         return run
 
@@ -336,4 +349,5 @@ def _run_row(row: Row[Any]) -> RunRow:
         failure=row.failure,
         applied_all=row.applied_all,
         deletes_withheld=row.deletes_withheld,
+        completeness=row.completeness or {},
     )

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, insert, or_, select, update
 
 from sync_pipelines.database.ledger import ErrorRow, Ledger
-from sync_pipelines.database.run_queries import took_all_items
+from sync_pipelines.database.run_queries import got_all_items
 from sync_pipelines.database.tables import FULL
 
 NEW = "new"
@@ -99,11 +99,11 @@ class RunCauses:
         """Returns the runs before this one (by default all) that fetched all items and were done, newest first."""
         runs = self._ledger.tables.runs
         done = (runs.c.completed_at.is_not(None), runs.c.failure.is_(None), runs.c.kind == FULL)
-        query = select(runs.c.id, runs.c.options).where(runs.c.job == job, *done)
+        query = select(runs.c.id, runs.c.options, runs.c.completeness).where(runs.c.job == job, *done)
         if run_id is not None:
             own = select(runs.c.started_at).where(runs.c.id == run_id).scalar_subquery()
             query = query.where(runs.c.id != run_id, runs.c.started_at <= own)
         query = query.order_by(runs.c.started_at.desc(), runs.c.id).limit(_LOOK_BACK)
         with self._ledger.transaction() as connection:
             found = connection.execute(query).all()
-        return [row.id for row in found if took_all_items(row.options)]
+        return [row.id for row in found if got_all_items(row.options, row.completeness)]

@@ -34,12 +34,12 @@ class RunQueries:
     def last_good_at(self, job: str) -> datetime | None:
         """Returns when the newest run of a sync that fetched all items and did not fail was done, or None."""
         runs = self._table
-        query = select(runs.c.completed_at, runs.c.options).where(
+        query = select(runs.c.completed_at, runs.c.options, runs.c.completeness).where(
             runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(GOOD)
         )
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
-        return next((row.completed_at for row in rows if took_all_items(row.options)), None)
+        return next((row.completed_at for row in rows if got_all_items(row.options, row.completeness)), None)
 
     def first_started_at(self, job: str) -> datetime | None:
         """Returns when the oldest run of a sync that fetched, and that the ledger knows, began, or None."""
@@ -57,14 +57,14 @@ class RunQueries:
                 any more.
         """
         runs = self._table
-        query = select(runs.c.id, runs.c.outcome, runs.c.options, runs.c.counts).where(
+        query = select(runs.c.id, runs.c.outcome, runs.c.options, runs.c.completeness, runs.c.counts).where(
             runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(GOOD)
         )
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
         good: list[int] = []
         for row in rows:
-            if took_all_items(row.options) and (row.outcome != "guarded" or row.id in released):
+            if got_all_items(row.options, row.completeness) and (row.outcome != "guarded" or row.id in released):
                 good.append(row.counts["fetched"])
                 if row.id in released or len(good) == limit:
                     break
@@ -72,5 +72,10 @@ class RunQueries:
 
 
 def took_all_items(options: Mapping[str, Any]) -> bool:
-    """True for a run that took all items of the source."""
+    """True for a run that was to take all items of the source."""
     return options.get("limit") is None and not options.get("only")
+
+
+def got_all_items(options: Mapping[str, Any], completeness: Mapping[str, Any] | None) -> bool:
+    """True for a run that was to take all items of the source, and whose source gave them all."""
+    return took_all_items(options) and not (completeness or {}).get("doubts")

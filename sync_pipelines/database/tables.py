@@ -123,6 +123,8 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         Column("applied_all", Boolean, nullable=False, server_default=false()),
         # it was to delete, and could not tell which records are missing; what guards withhold is a plan
         Column("deletes_withheld", Boolean, nullable=False, server_default=false()),
+        # what stated the end of its fetch, and why there may be more items: then an item's absence says nothing
+        Column("completeness", JSON),
         Column("errors_noted_to", BigInteger),  # number of the last of its errors that is noted in the failures
         Index(f"ix_{prefix}runs_job_started_at", "job", "started_at"),
     )

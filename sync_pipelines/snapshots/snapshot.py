@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from upath import UPath
 
 from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.completeness import Completeness
 from sync_pipelines.engine.read_ahead import Background
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError
@@ -313,12 +314,16 @@ class Snapshot:
     folder: UPath
 
     def is_complete(self) -> bool:
-        """True once all of it is there."""
+        """True once all of it is written; whether the source gave all its items is `completeness`."""
         return bool((self.folder / _MANIFEST).exists())
 
     def summary(self) -> dict[str, Any]:
         """Returns the summary that the snapshot was finished with."""
         return read_json(self.folder / _MANIFEST)
+
+    def completeness(self) -> Completeness:
+        """Returns whether all items of the source are in it."""
+        return Completeness.from_manifest(self.summary())
 
     def pages(self, fields: bool = True) -> Generator[SnapshotPage]:  # noqa: FBT001, FBT002 - reads as a sentence
         """Yields the pages, one in memory at a time.

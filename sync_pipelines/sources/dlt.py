@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError
@@ -56,8 +57,12 @@ class _DltResource:
 
     def __call__(self) -> Iterator[Page]:
         dlt = _dlt()
-        with _explained():
-            yield from batches(_items(_single_resource(dlt, self.resource), self.page_size), self.page_size)
+        with reading_source("dlt_resource") as said, _explained():
+            resource = _single_resource(dlt, self.resource)
+            if any(each.limit is not None for each in getattr(resource, "resources", {"": resource}).values()):
+                said.doubt("add_limit lets only a part of the dlt resource through")
+            yield from batches(_items(resource, self.page_size), self.page_size)
+            said.ended("the dlt resource ended")
 
 
 def _dlt() -> Any:

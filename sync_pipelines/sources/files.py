@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 import csv
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from os import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from sync_pipelines.engine.completeness import Reading, reading_source
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
 from sync_pipelines.sources.arrow_values import rows_of_batch
@@ -20,6 +23,7 @@ MAX_FIELD_CHARS = 10_000_000
 """Characters in one value of a CSV file unless somebody says otherwise."""
 _MOST_CHARS = 2**31 - 1
 _BLOCK_BYTES = 1 << 20
+_TAIL_BYTES = 8  # of even length: in UTF-16 a character is two bytes
 _SHOWN_CHARACTERS = 80
 # What a converter raises about a value; anything else is a defect of the converter and stops the fetch.
 _CONVERSION_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
@@ -33,6 +37,7 @@ def csv_file(  # noqa: PLR0913 - keyword options of a file format, each with a d
     delimiter: str = ",",
     quotechar: str | None = '"',
     encoding: str = "utf-8-sig",
+    line_break_at_end: bool = False,
     page_size: int = PAGE_SIZE,
     max_field_chars: int = MAX_FIELD_CHARS,
 ) -> Fetch:
@@ -55,6 +60,8 @@ def csv_file(  # noqa: PLR0913 - keyword options of a file format, each with a d
         quotechar: One character around values that contain the delimiter or a line break; None if quotes mean nothing.
         encoding: A Python codec. The default reads UTF-8 with and without a byte order mark; Excel's older files want
             "cp1252".
+        line_break_at_end: True if whoever writes the file ends its last line too, as nearly all programs do: then one
+            without is an error. A file that is cut off within its last value looks whole otherwise.
         page_size: Items in a page.
         max_field_chars: Characters in one value at most: where a quote is left open, the rest of the file is one value.
 
@@ -82,9 +89,8 @@ def csv_file(  # noqa: PLR0913 - keyword options of a file format, each with a d
     for column, convert in (columns or {}).items():
         if not callable(convert):
             raise ConfigurationError(f"csv_file(columns=...): the converter of {column!r} is {convert!r}, not callable")
-    return _CsvFile(
-        Path(path), dict(columns or {}), empty_as_none, delimiter, quotechar, encoding, page_size, max_field_chars
-    )
+    options = (empty_as_none, delimiter, quotechar, encoding, line_break_at_end, page_size, max_field_chars)
+    return _CsvFile(Path(path), dict(columns or {}), *options)
 
 
 def parquet_file(path: str | Path, *, columns: Sequence[str] | None = None, page_size: int = PAGE_SIZE) -> Fetch:
@@ -125,13 +131,20 @@ class _CsvFile:
     delimiter: str
     quotechar: str | None
     encoding: str
+    line_break_at_end: bool
     page_size: int
     max_field_chars: int
 
     def __call__(self) -> Iterator[Page]:
         # Python has one limit for all readers of the process; what is within it is held against our own.
         csv.field_size_limit(max(csv.field_size_limit(), self.max_field_chars))
-        with reading(self.path), self.path.open(encoding=self.encoding, newline="") as file:
+        with (
+            reading_source(str(self.path)) as said,
+            reading(self.path),
+            self.path.open(encoding=self.encoding, newline="") as file,
+            unchanged(file, said),
+        ):
+            self._check_last_line()
             reader = csv.reader(
                 file,
                 delimiter=self.delimiter,
@@ -143,6 +156,19 @@ class _CsvFile:
             names = self._checked_header(records)
             items = (self._item(names, values, f"{self.path}, line {records.line}") for values in records)
             yield from batches(items, self.page_size)
+
+    def _check_last_line(self) -> None:
+        """Refuses a file that was cut off within its last line, as far as one can see that."""
+        if not self.line_break_at_end:
+            return
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, SEEK_END) - _TAIL_BYTES))
+            tail = file.read().decode(self.encoding, "ignore")
+        if tail and not tail.endswith(("\n", "\r")):
+            raise FetchError(
+                f"{self.path} has no line break at its end: it was cut off, or is still being written; if it is whole, "
+                "leave out csv_file(line_break_at_end=True)"
+            )
 
     def _checked_header(self, records: _Records) -> list[str]:
         names = next(records, None)
@@ -269,6 +295,7 @@ class _ParquetFile:
         import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
         with (
+            reading_source(str(self.path)) as said,
             reading(self.path, pa.ArrowException),
             # Either option alone would hold a whole row group, and writers make a million rows one group.
             # The times of older writers, in nanoseconds, would turn the year 9999 into 1816 without a word.
@@ -281,6 +308,7 @@ class _ParquetFile:
             for batch in file.iter_batches(batch_size=self.page_size, columns=names):
                 yield rows_of_batch(batch, names, lambda row, first=first: f"{self.path}, row {first + row}")  # type: ignore[misc]
                 first += len(batch)
+            said.ended("the file's end")
 
     def _checked_names(self, present: list[str]) -> list[str]:
         if repeated := _repeated(present):
@@ -291,6 +319,17 @@ class _ParquetFile:
                 f"parquet_file(columns=...) wants {_listed(missing)}, but {self.path} has {_listed(present)}"
             )
         return names
+
+
+@contextmanager
+def unchanged(file: IO[Any], said: Reading) -> Iterator[None]:
+    """Says that the file was read to its end; leaves a doubt if somebody wrote to it meanwhile."""
+    before = os.fstat(file.fileno())
+    yield
+    after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        said.doubt("the file was written to while it was read; let it appear under its name once it is whole")
+    said.ended("the file's end")
 
 
 @contextmanager

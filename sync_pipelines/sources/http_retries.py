@@ -1,12 +1,9 @@
-"""When to ask a web server again, and how long to wait before."""
+"""Asks a web server again after a while, with time limits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 import httpx
@@ -17,7 +14,6 @@ from sync_pipelines.errors import RetryableError
 T = TypeVar("T")
 
 _FIRST_WAIT_S = 0.5
-_ASK_LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +70,3 @@ def open_client(patience: Patience, transport: httpx.BaseTransport | None, **opt
     on_network = transport is None
     mounts = direct if on_network else None
     return httpx.Client(timeout=patience.timeout_s, transport=transport, trust_env=on_network, mounts=mounts, **options)
-
-
-def asks_to_come_back(response: httpx.Response) -> bool:
-    """Returns True if the same request may well succeed later."""
-    return response.status_code in _ASK_LATER or response.is_server_error
-
-
-def retry_after_s(response: httpx.Response) -> float | None:
-    """Reads the seconds of a Retry-After header, a number or a date; None without one or with nonsense.
-
-    Source:
-        RFC 9110, section 10.2.3.
-    """
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())

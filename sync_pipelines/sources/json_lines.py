@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.engine.json_text import Pairs, parse_json
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.errors import ConfigurationError, ItemError
-from sync_pipelines.sources.files import reading
+from sync_pipelines.sources.files import reading, unchanged
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
 from sync_pipelines.sources.unreadable_item import UnreadableItem
 
@@ -75,7 +76,7 @@ class _JsonLines:
     page_size: int
 
     def __call__(self) -> Iterator[Page]:
-        with _opened(self.path) as file:
+        with reading_source(str(self.path)) as said, _opened(self.path) as file, unchanged(file, said):
             yield from batches(self._items(file), self.page_size)
 
     def _items(self, file: BinaryIO) -> Iterator[dict[str, Any]]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import httpx
 
+from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.sources.http_retries import Patience
+from sync_pipelines.sources.http_statuses import may_mean_past_the_end
+from sync_pipelines.sources.json_paths import AnswerHeader, Path, look_up, path_names
+from sync_pipelines.sources.link_header import read_link_header
 from sync_pipelines.sources.pages import Page
 from sync_pipelines.sources.rest_auth import RestAuth
-from sync_pipelines.sources.rest_connection import RestConnection
-from sync_pipelines.sources.rest_paging import Answer, NoPaging, Paging, Path, look_up, path_names
+from sync_pipelines.sources.rest_connection import RefusedError, RestConnection
+from sync_pipelines.sources.rest_pages_read import PagesRead, names_in
+from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, Paging, end_statuses
 from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import checked_url
 from sync_pipelines.sources.unreadable_item import UnreadableItem
@@ -31,24 +36,32 @@ class RestSource:
     Called without arguments, it streams pages of dicts as the server gives them; making one connects nowhere and reads
     nothing, not even secrets.
 
-    What may pass (5xx, 408, 425, 429, time limits, dropped connections) is asked again with growing waits, or after the
-    time that the server names in `Retry-After`. Every other refusal ends the fetch at once. URLs that the server gives,
-    for the next page or as a redirect, must be on the same server (scheme, host and port), or the fetch ends: no other
-    server gets the credentials. Secrets appear in no error, log or repr.
+    What may pass (5xx, 408, 425, 429, a 403 that is a rate limit, any refusal with `Retry-After`, time limits, dropped
+    connections, answers that break off) is asked again with growing waits, or after the time that the server names.
+    Every other refusal ends the fetch at once. URLs that the server gives, for the next page or as a redirect, must be
+    on the same server (scheme, host and port), or the fetch ends: no other server gets the credentials. Secrets appear
+    in no error, log or repr.
 
-    While it is iterated it raises `RetryableError` if the server could not be reached or asked to wait in all attempts;
+    The run is told what stated the end of the pages. Where the answers speak against it (another total than came, a
+    total that changes, a next page that was not asked for), nothing is deleted and no item is taken for missing; the
+    run's notes have the figures.
+
+    While it is iterated it raises `RetryableError` if the server could not be reached or asked to wait in all attempts,
+    and if the pages end with an empty one before the declared total;
     `ConfigurationError` for a missing secret, a refusal, an answer that is no JSON or has no list at `items_path`, a
     next page that leads to another server, and pages that go in a circle. An element of the list that is no object
     fails as one item.
 
     Args:
         url: Where the first page is: `http://` or `https://`, without login.
-        items_path: Where the answer holds the list of items: names joined by dots (`"data.items"`), or a list of names.
-            By default the answer is the list.
+        items_path: Where the answer holds the list of items: names joined by dots (`"data.items"`), or a list of names;
+            a key of exactly that name comes first. By default the answer is the list.
         parameters: Query parameters, added to those in the URL.
         headers: Request headers; credentials belong into `auth`.
         paging: How to get from page to page: `PageNumberPaging`, `OffsetPaging`, `CursorPaging`, `NextUrlPaging` or
             `LinkHeaderPaging`; by default all items are in one answer.
+        total_path: Where the answers say how many items there are in all, a path or `AnswerHeader("X-Total-Count")`; by
+            default where the paging says, else what is usually called so. False if nothing in the answers is that.
         auth: Who is asking: `BearerAuth`, `BasicAuth`, `ApiKeyAuth` or `OAuthClientCredentials`.
         decimals: True for numbers with a point or an exponent as `Decimal` with all their digits, false for floats.
         null_is_empty: True if the server gives null instead of an empty list; else null is an error, because it is also
@@ -68,6 +81,7 @@ class RestSource:
     parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict, kw_only=True)
     headers: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     paging: Paging = field(default_factory=NoPaging, kw_only=True)
+    total_path: Path | Literal[False] | None = field(default=None, kw_only=True)
     auth: RestAuth | None = field(default=None, kw_only=True)
     decimals: bool = field(default=True, kw_only=True)
     null_is_empty: bool = field(default=False, kw_only=True)
@@ -80,7 +94,10 @@ class RestSource:
     def __post_init__(self) -> None:
         checked_url(self.url, "RestSource(url=...)")
         _check_headers(self.headers)
+        if isinstance(self.items_path, AnswerHeader):
+            raise ConfigurationError(f"RestSource(items_path={self.items_path!r}): items are in the body")
         path_names(self.items_path or _ROOT)
+        path_names(self.total_path or _ROOT)
         if self.attempts < 1 or self.max_pages < 1 or self.timeout_s <= 0 or self.longest_wait_s < 0:
             raise ConfigurationError(
                 "RestSource(...): attempts and max_pages start at 1, timeout_s is more than 0, longest_wait_s not less"
@@ -93,26 +110,44 @@ class RestSource:
         """Streams the pages."""
         start = checked_url(self.url, "RestSource(url=...)").copy_merge_params(self.parameters)
         patience = Patience(self.timeout_s, self.attempts, self.longest_wait_s)
-        with RestConnection(start, patience, self.auth, self.headers, self.transport) as connection:
-            guard = _LoopGuard(self.max_pages)
-            url: httpx.URL | None = self.paging.first(start)
-            while url is not None:
-                guard.check_url(str(url), connection.secrets.shown(url))
-                answer, page = self._read(connection, url)
-                guard.check_page(page, answer.shown_url)
+        with (
+            reading_source(Secrets().shown(httpx.URL(self.url))) as said,
+            RestConnection(start, patience, self.auth, self.headers, self.transport) as connection,
+        ):
+            read = PagesRead(self.max_pages, self.paging, self.items_path or _ROOT, self.total_path)
+            url: httpx.URL | End | None = self.paging.first(start)
+            while isinstance(url, httpx.URL):
+                read.expect(str(url), connection.secrets.shown(url))
+                try:
+                    response, body = connection.get_json(url, decimals=self.decimals)
+                except RefusedError as error:
+                    url = self._end_or_raise(error, read)
+                    continue
+                answer, page, unread_links = self._answer(connection, response, body)
+                read.add(answer, page, unread_links)
                 if page:
                     yield page
                 url = self._next(connection, url, answer)
+            read.end(url, said)
 
-    def _read(self, connection: RestConnection, url: httpx.URL) -> tuple[Answer, Page]:
-        response = connection.get(url)
-        body = connection.read_json(response, decimals=self.decimals)
+    def _end_or_raise(self, error: RefusedError, read: PagesRead) -> End:
+        """Returns the end that a refusal means, as declared; the first page is never past it."""
+        if not read.pages:
+            raise error
+        if error.status in end_statuses(getattr(self.paging, "end_status", None)):
+            return End(f"page {read.pages + 1} is answered with {error.status}", came_empty=True)
+        if hasattr(self.paging, "end_status") and may_mean_past_the_end(error.status):
+            came = f"after {read.items:,} items in {read.pages:,} pages"
+            option = f"{type(self.paging).__name__}(end_status={error.status})"
+            raise RefusedError(f"{error}; {came}; if that is a page past the end, say {option}", error.status)
+        raise error
+
+    def _answer(self, connection: RestConnection, response: httpx.Response, body: Any) -> tuple[Answer, Page, str]:
         shown = connection.secrets.shown(response.url)
-        links = {
-            relation: link["url"] for relation, link in response.links.items() if relation and "anchor" not in link
-        }
-        items = self._items(Answer(response.url, shown, body, 0))
-        return Answer(response.url, shown, body, len(items), links), items
+        header = read_link_header(response.headers.get("link", ""))
+        answer = Answer(response.url, shown, body, 0, header.links, dict(response.headers))
+        items = self._items(answer)
+        return replace(answer, count=len(items)), items, connection.secrets.excerpt(header.unread)
 
     def _items(self, answer: Answer) -> Page:
         path = self.items_path or _ROOT
@@ -120,57 +155,19 @@ class RestSource:
         if items is None and self.null_is_empty:
             return []
         if not isinstance(items, list):
-            names = ", ".join(answer.body) if isinstance(answer.body, dict) else f"a {type(answer.body).__name__}"
-            raise ConfigurationError(f"{answer.wrong(path, items, 'a list of items')}; the answer has: {names[:200]}")
+            raise ConfigurationError(
+                f"{answer.wrong(path, items, 'a list of items')}; the answer has: {names_in(answer)}"
+            )
         return [
             item if isinstance(item, dict) else UnreadableItem(f"{answer.shown_url}, item {number}: {_no_object(item)}")
             for number, item in enumerate(items, 1)
         ]
 
-    def _next(self, connection: RestConnection, url: httpx.URL, answer: Answer) -> httpx.URL | None:
+    def _next(self, connection: RestConnection, url: httpx.URL, answer: Answer) -> httpx.URL | End | None:
         following = self.paging.next(url, answer)
-        if following is None:
-            return None
+        if following is None or isinstance(following, End):
+            return following
         return connection.within_server(answer.url, following, f"the next page of {answer.shown_url}")
-
-
-class _LoopGuard:
-    """Notices pages that go in a circle, however long, in constant memory.
-
-    It compares each URL with a single earlier one, which it replaces after 1, 2, 4, 8... pages: once those are more
-    than the pages of the circle, the circle comes back to it.
-
-    Source:
-        R. P. Brent, "An improved Monte Carlo factorization algorithm", BIT 20 (1980), section 2.
-    """
-
-    def __init__(self, max_pages: int) -> None:
-        self._max_pages = max_pages
-        self._pages = 0
-        self._remembered: str | None = None
-        self._remember_at = 1
-        self._page: Page = []
-
-    def check_url(self, url: str, shown: str) -> None:
-        """Raises `ConfigurationError` for a URL that came before, or one too many."""
-        if url == self._remembered:
-            raise ConfigurationError(
-                f"the pages go in a circle: after {self._pages} pages {shown} comes again; check paging=..."
-            )
-        if self._pages >= self._max_pages:
-            raise ConfigurationError(f"{shown} would be page {self._pages + 1}, more than max_pages; does it ever end?")
-        self._pages += 1
-        if self._pages >= self._remember_at:
-            self._remembered, self._remember_at = url, self._remember_at * 2
-
-    def check_page(self, page: Page, shown: str) -> None:
-        """Raises `ConfigurationError` for a page with the very items of the one before it."""
-        if page and page == self._page:
-            raise ConfigurationError(
-                f"{shown} gives the same items as the page before it: the server does not heed the parameters of "
-                "paging=..., or repeats its last page; check their names, or say where the answer marks the end"
-            )
-        self._page = page
 
 
 def _check_headers(headers: Mapping[str, Any]) -> None:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from http import HTTPStatus
 from typing import Any, Self
 
 import httpx
 
 from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.errors import ConfigurationError, RetryableError
-from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, open_client, retry_after_s
+from sync_pipelines.sources.http_retries import Patience, open_client
+from sync_pipelines.sources.http_statuses import is_good, passes, retry_after_s, what_to_check
 from sync_pipelines.sources.rest_auth import RestAuth
 from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import bare, within_server
 
 _MAX_REDIRECTS = 5
-_WHAT_TO_CHECK: dict[int, str] = {
-    HTTPStatus.UNAUTHORIZED: "; check auth=... and its secret",
-    HTTPStatus.FORBIDDEN: "; check what these credentials may read",
-    HTTPStatus.NOT_FOUND: "; check the url",
-}
+_LITERALS = ("true", "false", "null")
+_CUT_TOKEN = re.compile(r"-|\.|(\.\d+)?[eE][+-]?|\\?u[0-9a-fA-F]{0,4}")
+"""What is left where a number or an escape ends too early."""
+
+
+class RefusedError(ConfigurationError):
+    """The server has no answer to the request, and says so with a status that does not pass."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RefusedError, (str(self), self.status)
 
 
 class RestConnection:
@@ -56,28 +66,35 @@ class RestConnection:
     def __exit__(self, *_error: object) -> None:
         self._stack.close()
 
-    def get(self, url: httpx.URL) -> httpx.Response:
-        """Asks for a URL of the server, again where that may help, and follows redirects within the server.
+    def get_json(self, url: httpx.URL, *, decimals: bool) -> tuple[httpx.Response, Any]:
+        """Asks for the JSON of a URL of the server, again where that may help, and follows redirects within the server.
 
         Raises:
-            RetryableError: The server could not be reached or asked to wait, in all attempts.
-            ConfigurationError: The server refuses, or redirects elsewhere.
+            RetryableError: The server could not be reached, asked to wait, or broke off its answer, in all attempts.
+            RefusedError: The server refuses.
+            ConfigurationError: It redirects elsewhere, or its answer is no JSON.
         """
-        return self._patience.retrying(lambda: self._get(url))
 
-    def read_json(self, response: httpx.Response, *, decimals: bool) -> Any:
-        """Reads the JSON of an answer.
+        def attempt() -> tuple[httpx.Response, Any]:
+            response = self._get(url)
+            return response, self._read_json(response, decimals=decimals)
 
-        Raises:
-            ConfigurationError: It is none.
-        """
+        return self._patience.retrying(attempt)
+
+    def _read_json(self, response: httpx.Response, *, decimals: bool) -> Any:
         shown = self.secrets.shown(response.url)
         if not response.content.strip():
-            raise ConfigurationError(f"{shown} answered {response.status_code} with an empty body instead of JSON")
+            raise RefusedError(
+                f"{shown} answered {response.status_code} with an empty body instead of JSON", response.status_code
+            )
         try:
             return parse_json(response.content, charset=response.charset_encoding, decimals=decimals)
         except ValueError as error:
             kind = self.secrets.excerpt(response.headers.get("content-type", "no content type"))
+            if is_cut_off(error):
+                raise RetryableError(
+                    f"{shown} broke off in the middle of its answer, after {len(response.content):,} bytes of {kind}"
+                ) from error
             hint = "is it a login page or a proxy's? check url and auth" if "html" in kind else "check the url"
             raise ConfigurationError(
                 f"{shown} answered with {kind} of {len(response.content):,} bytes that is no JSON ({error}); {hint}"
@@ -128,18 +145,19 @@ class RestConnection:
             raise RetryableError(f"{where}: {type(error).__name__}: {reason}") from error
 
     def _checked(self, response: httpx.Response) -> httpx.Response:
-        if response.is_success:
+        if is_good(response):
             return response
         shown = self.secrets.shown(response.url)
         said = self.secrets.excerpt(f"{response.status_code} {response.reason_phrase}")
-        if asks_to_come_back(response):
+        if passes(response):
             raise RetryableError(f"{shown} answered {said}", retry_after_s=retry_after_s(response))
-        what_to_check = _WHAT_TO_CHECK.get(response.status_code, "")
-        raise ConfigurationError(f"{shown} refuses: {said}{what_to_check}{self._reason(response)}")
+        advice = what_to_check(response.status_code)
+        refusal = f"{shown} refuses: {said}{advice and '; '}{advice}{self._reason(response)}"
+        raise RefusedError(refusal, response.status_code)
 
     def _reason(self, response: httpx.Response) -> str:
         """Reads what the server says about its refusal; a page for browsers says nothing to us."""
-        if "html" in response.headers.get("content-type", "") or not response.content:
+        if "html" in response.headers.get("content-type", "") or not response.content or response.is_success:
             return ""
         try:
             said = parse_json(response.content, charset=response.charset_encoding, decimals=False)
@@ -147,3 +165,15 @@ class RestConnection:
         except ValueError:
             text = response.text
         return f"; it said: {self.secrets.excerpt(text)}"
+
+
+def is_cut_off(error: ValueError) -> bool:
+    """Returns True if a JSON text is right as far as it goes, and ends too early: its sender broke off."""
+    if isinstance(error.__cause__, UnicodeDecodeError):
+        return "end of data" in error.__cause__.reason
+    if not isinstance(error, json.JSONDecodeError) or not error.doc.strip():
+        return False
+    rest = error.doc[error.pos :].strip()
+    if error.msg.startswith("Unterminated string"):
+        return True
+    return not rest or _CUT_TOKEN.fullmatch(rest) is not None or any(each.startswith(rest) for each in _LITERALS)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sync_pipelines.engine.json_text import json_text, parse_json
 from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.settings.secrets import Secret, check_secret, read_secret
-from sync_pipelines.sources.http_retries import asks_to_come_back, retry_after_s
+from sync_pipelines.sources.http_statuses import passes, retry_after_s
 from sync_pipelines.sources.rest_auth import AuthFlow
 from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import checked_url
@@ -107,7 +107,7 @@ class _ClientCredentialsFlow(httpx.Auth):
     def _take_token(self, response: httpx.Response) -> None:
         shown = self._secrets.shown(self._url)
         status = f"{response.status_code} {response.reason_phrase}"
-        if asks_to_come_back(response):
+        if passes(response):
             raise RetryableError(f"{shown} gave no token: {status}", retry_after_s=retry_after_s(response))
         if response.has_redirect_location:
             raise ConfigurationError(f"{shown} gave no token but a redirect: {status}; check token_url")

@@ -1,19 +1,18 @@
-"""How a REST source gets from one page to the next. Pure: URLs and answers in, the next URL out."""
+"""How a REST source gets from one page to the next. Pure: URLs and answers in, the next URL or the end out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx
 
-from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.errors import ConfigurationError, RetryableError
+from sync_pipelines.sources.http_statuses import may_mean_past_the_end
+from sync_pipelines.sources.json_paths import MISSING, AnswerHeader, Path, look_up, shown_path
 
-Path = str | Sequence[str]
-"""Where something is in a JSON answer: names joined by dots, or a list of names if a name holds a dot."""
-
-_MISSING = object()
+Statuses = int | Collection[int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,42 +22,77 @@ class Answer:
     Args:
         url: Where it came from, after redirects.
         shown_url: The same for people, without secrets.
-        links: Relation -> URL of the Link header; a relation may be several words.
+        links: Relation -> URL of the Link header.
+        headers: The answer's headers, their names in small letters.
     """
 
     url: httpx.URL
     shown_url: str
     body: Any
     count: int
-    links: dict[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, path: Path) -> Any:
-        """Returns what is at the path in the body; None if nothing is."""
-        value = look_up(self.body, path)
-        return None if value is _MISSING else value
+        """Returns what is at the path in the answer; None if nothing is."""
+        value = self.look_up(path)
+        return None if value is MISSING else value
+
+    def look_up(self, path: Path) -> Any:
+        """Returns what is at the path in the answer; `MISSING` if nothing is."""
+        if isinstance(path, AnswerHeader):
+            return self.headers.get(path.name.lower(), MISSING)
+        return look_up(self.body, path)
 
     def find_number(self, path: Path) -> int:
         """Returns the whole number at the path."""
-        value = look_up(self.body, path)
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            return int(value)
-        if type(value) is not int:
+        value = self.look_up(path)
+        number = whole_number(value)
+        if number is None:
             raise self.wrong(path, value, "a whole number")
-        return value
+        return number
 
     def find_bool(self, path: Path) -> bool:
         """Returns the truth value at the path."""
-        value = look_up(self.body, path)
+        value = self.look_up(path)
+        if isinstance(path, AnswerHeader) and isinstance(value, str):
+            value = {"true": True, "false": False}.get(value.lower(), value)
         if type(value) is not bool:
             raise self.wrong(path, value, "true or false")
         return value
 
     def wrong(self, path: Path, value: Any, expected: str) -> ConfigurationError:
         """Builds the error of something else at a path."""
-        has = "nothing" if value is _MISSING else "null" if value is None else f"a {type(value).__name__}"
-        shown_path = path if isinstance(path, str) else ".".join(path)
-        place = f"at {shown_path!r}" if path else "at the top"
-        return ConfigurationError(f"{self.shown_url}: the answer has {has} {place} instead of {expected}")
+        has = "nothing" if value is MISSING else "null" if value is None else f"a {type(value).__name__}"
+        return ConfigurationError(f"{self.shown_url}: the answer has {has} {place_of(path)} instead of {expected}")
+
+
+def whole_number(value: Any) -> int | None:
+    """Returns a whole number, also where it is written as text; None for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    return value if type(value) is int else None
+
+
+def place_of(path: Path) -> str:
+    """Returns a path as a place: "at 'data.items'"."""
+    return f"{'in' if isinstance(path, AnswerHeader) else 'at'} {shown_path(path)}" if path else "at the top"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Says that no page follows, and what says so.
+
+    Args:
+        stated_by: What in the answer states it, e.g. `"'next' is null"`.
+        missing: Where an answer names the next page, if there was nothing: on the first page a path that is wrong looks
+            the same.
+        came_empty: True if the end is a page without items, or a refusal of it.
+    """
+
+    stated_by: str
+    missing: str = ""
+    came_empty: bool = False
 
 
 class Paging(Protocol):
@@ -67,8 +101,8 @@ class Paging(Protocol):
     def first(self, url: httpx.URL) -> httpx.URL:
         """Returns the URL of the first page."""
 
-    def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | str | None:
-        """Returns the URL of the page after the one asked for with `url`, or None after the last."""
+    def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | str | End | None:
+        """Returns the URL of the page after the one asked for with `url`, or after the last what says that it is."""
 
 
 class _FromUrl:
@@ -85,8 +119,9 @@ class _FromUrl:
 class NoPaging(_FromUrl):
     """All items are in one answer."""
 
-    def next(self, url: httpx.URL, answer: Answer) -> None:
-        """Returns None: there is no next page."""
+    def next(self, url: httpx.URL, answer: Answer) -> End:  # noqa: ARG002 - the protocol's form
+        """Returns that there is no next page."""
+        return End("all items are in one answer, as declared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +138,8 @@ class PageNumberPaging:
         size: How many items to ask for in a page; by default as many as the server likes.
         pages_path: Where the answer says how many pages there are.
         more_path: Where the answer says whether there are more pages: true or false.
+        end_status: The status, or statuses, with which the server answers a page past the end, such as 404; by default
+            that is an error. The first page is never past the end.
     """
 
     parameter: str = "page"
@@ -111,6 +148,10 @@ class PageNumberPaging:
     size: int | None = None
     pages_path: Path | None = None
     more_path: Path | None = None
+    end_status: Statuses = None
+
+    def __post_init__(self) -> None:
+        end_statuses(self.end_status)
 
     def first(self, url: httpx.URL) -> httpx.URL:
         """Asks for the first page."""
@@ -118,16 +159,19 @@ class PageNumberPaging:
             url = url.copy_set_param(self.size_parameter, self.size)
         return url.copy_set_param(self.parameter, self.first_page)
 
-    def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | None:
+    def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | End:
         """Asks for the page with the next number. A short page is not the end: servers may give less than asked for."""
         number = int(url.params[self.parameter])
+        end: End | None = None
         if self.pages_path is not None:
-            is_last = number - self.first_page + 1 >= answer.find_number(self.pages_path)
+            pages = answer.find_number(self.pages_path)
+            if number - self.first_page + 1 >= pages:
+                end = End(f"{pages:,} pages {place_of(self.pages_path)}")
         elif self.more_path is not None:
-            is_last = not answer.find_bool(self.more_path)
-        else:
-            is_last = not answer.count
-        return None if is_last else url.copy_set_param(self.parameter, number + 1)
+            end = _no_more(answer, self.more_path)
+        elif not answer.count:
+            end = End(f"page {number} is empty", came_empty=True)
+        return end or url.copy_set_param(self.parameter, number + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +185,9 @@ class OffsetPaging:
         limit: How many items to ask for in a page.
         parameter: The query parameter with the offset.
         limit_parameter: The query parameter with the limit.
-        total_path: Where the answer says how many items there are in all.
+        total_path: Where the answer says how many items there are in all. An empty page before that many is an error.
         more_path: Where the answer says whether there are more items: true or false.
+        end_status: As in `PageNumberPaging`.
     """
 
     limit: int = 100
@@ -150,30 +195,39 @@ class OffsetPaging:
     limit_parameter: str = "limit"
     total_path: Path | None = None
     more_path: Path | None = None
+    end_status: Statuses = None
+
+    def __post_init__(self) -> None:
+        end_statuses(self.end_status)
 
     def first(self, url: httpx.URL) -> httpx.URL:
         """Asks from the first item on."""
         return url.copy_set_param(self.limit_parameter, self.limit).copy_set_param(self.parameter, 0)
 
-    def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | None:
+    def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | End:
         """Asks from the first item on that has not come."""
         offset = int(url.params[self.parameter]) + answer.count
-        is_last = not answer.count
+        end: End | None = None
         if self.more_path is not None:
-            is_last = not answer.find_bool(self.more_path)
-        elif self.total_path is not None and answer.count:
-            is_last = offset >= answer.find_number(self.total_path)
-        return None if is_last else url.copy_set_param(self.parameter, offset)
+            end = _no_more(answer, self.more_path)
+            if end is None and not answer.count:
+                raise _contradiction(answer, self.more_path, "but has no items")
+        elif not answer.count:
+            end = End(f"the page at {self.parameter} {offset:,} is empty", came_empty=True)
+        elif self.total_path is not None:
+            total = answer.find_number(self.total_path)
+            end = End(f"{total:,} items {place_of(self.total_path)}") if offset >= total else None
+        return end or url.copy_set_param(self.parameter, offset)
 
 
 @dataclass(frozen=True, slots=True)
 class CursorPaging(_FromUrl):
-    """Each answer holds a cursor for the next: `?cursor=...`, until it holds none (missing, null or empty).
+    """Each answer holds a cursor for the next: `?cursor=...`, until it holds none (missing, null, false or empty).
 
-    Servers leave the cursor out at the end, so a misspelt path looks like a single page; try the source once by hand.
+    Servers leave the cursor out at the end, so a misspelt path looks like a single page: the run tells of it.
 
     Args:
-        path: Where the answer holds the cursor, e.g. `"meta.next_cursor"`.
+        path: Where the answer holds the cursor, e.g. `"meta.next_cursor"`, or `AnswerHeader("X-Continuation")`.
         parameter: The query parameter that takes it.
         more_path: Where the answer says whether there are more pages, for servers that give a cursor at the end too.
     """
@@ -182,13 +236,17 @@ class CursorPaging(_FromUrl):
     parameter: str = "cursor"
     more_path: Path | None = None
 
-    def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | None:
+    def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | End:
         """Asks with the cursor of the answer."""
-        if self.more_path is not None and not answer.find_bool(self.more_path):
-            return None
-        cursor = answer.find(self.path)
-        if cursor is None or cursor == "":
-            return None
+        end = _no_more(answer, self.more_path) if self.more_path is not None else None
+        if end is not None:
+            return end
+        cursor = answer.look_up(self.path)
+        end = _nothing_at(self.path, cursor)
+        if end is not None and self.more_path is not None:
+            raise _contradiction(answer, self.more_path, f"but has no cursor {place_of(self.path)}")
+        if end is not None:
+            return end
         if type(cursor) not in (str, int):
             raise answer.wrong(self.path, cursor, "a cursor")
         return url.copy_set_param(self.parameter, cursor)
@@ -196,19 +254,23 @@ class CursorPaging(_FromUrl):
 
 @dataclass(frozen=True, slots=True)
 class NextUrlPaging(_FromUrl):
-    """Each answer holds the URL of the next page, until it holds none (missing, null or empty).
+    """Each answer holds the URL of the next page, until it holds none (missing, null, false or empty).
+
+    Servers leave it out at the end, so a misspelt path looks like a single page: the run tells of it.
 
     Args:
-        path: Where the answer holds the URL, e.g. `"links.next"`; it may be relative.
+        path: Where the answer holds the URL, e.g. `"links.next"` or `"@odata.nextLink"`; it may be relative. A key of
+            exactly that name comes first. A list of names says it without dots, `AnswerHeader("X-Next")` in a header.
     """
 
     path: Path = "next"
 
-    def next(self, url: httpx.URL, answer: Answer) -> str | None:  # noqa: ARG002 - the protocol's form
+    def next(self, url: httpx.URL, answer: Answer) -> str | End:  # noqa: ARG002 - the protocol's form
         """Returns the URL in the answer."""
-        next_url = answer.find(self.path)
-        if next_url is None or next_url == "":
-            return None
+        next_url = answer.look_up(self.path)
+        end = _nothing_at(self.path, next_url)
+        if end is not None:
+            return end
         if not isinstance(next_url, str):
             raise answer.wrong(self.path, next_url, "a URL")
         return next_url
@@ -222,30 +284,42 @@ class LinkHeaderPaging(_FromUrl):
         RFC 8288, section 3; `rel` may hold several relations, and capitals do not matter.
     """
 
-    def next(self, url: httpx.URL, answer: Answer) -> str | None:  # noqa: ARG002 - the protocol's form
+    def next(self, url: httpx.URL, answer: Answer) -> str | End:  # noqa: ARG002 - the protocol's form
         """Returns the URL in the header."""
-        return next((link for relation, link in answer.links.items() if "next" in relation.lower().split()), None)
+        if "next" in answer.links:
+            return answer.links["next"]
+        missing = "" if answer.links else "in the header Link"
+        return End("the header Link names no next page", missing)
 
 
-def look_up(value: Any, path: Path) -> Any:
-    """Follows a path into JSON; gives a mark that is nothing else if it leads nowhere. A number leads into a list."""
-    for name in path_names(path):
-        if isinstance(value, dict) and name in value:
-            value = value[name]
-        elif isinstance(value, list) and name.isascii() and name.isdigit() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return _MISSING
-    return value
-
-
-def path_names(path: Path) -> list[str]:
-    """Splits a path into its names.
+def end_statuses(declared: Statuses) -> frozenset[int]:
+    """Returns the statuses that mean the end, as a set.
 
     Raises:
-        ConfigurationError: One is empty, or no text.
+        ConfigurationError: One means something else: a login, a limit, a failure of the server.
     """
-    names = path.split(".") if isinstance(path, str) else list(path)
-    if not all(isinstance(name, str) and name for name in names):
-        raise ConfigurationError(f"the path {path!r} has an empty part; write it as 'data.items' or ['data', 'items']")
-    return names
+    statuses = (() if declared is None else (declared,)) if isinstance(declared, int | None) else declared
+    for status in statuses:
+        if type(status) is not int or not may_mean_past_the_end(status):
+            raise ConfigurationError(
+                f"end_status={declared!r}: {status!r} does not say that a page is past the end; give what the server "
+                "answers then, such as 404, 400 or 416"
+            )
+    return frozenset(statuses)
+
+
+def _no_more(answer: Answer, more_path: Path) -> End | None:
+    return None if answer.find_bool(more_path) else End(f"{shown_path(more_path)} is false")
+
+
+def _nothing_at(path: Path, value: Any) -> End | None:
+    """Returns the end that an answer states by naming no next page, None if it names one."""
+    if value is MISSING:
+        return End(f"the last page has nothing {place_of(path)}", missing=place_of(path))
+    if value is None or value is False or value == "":
+        return End(f"{shown_path(path)} is {'null' if value is None else 'false' if value is False else 'empty'}")
+    return None
+
+
+def _contradiction(answer: Answer, more_path: Path, but: str) -> RetryableError:
+    return RetryableError(f"{answer.shown_url}: the answer says that there are more ({place_of(more_path)}), {but}")

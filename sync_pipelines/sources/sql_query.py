@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError, StatementError
 
 from sync_pipelines.database.connections import create_database
+from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.model import load_settings
@@ -79,6 +80,7 @@ class _SqlQuery:
     def __call__(self) -> Iterator[Page]:
         options = {"stream_results": True, "yield_per": self.page_size}
         with (
+            reading_source("sql_query") as said,
             _opened(self.database) as database,
             _explained(database),
             database.connect() as connection,
@@ -88,6 +90,7 @@ class _SqlQuery:
             names = _checked_names(result)
             for rows in result.partitions(self.page_size):
                 yield [dict(zip(names, row, strict=True)) for row in rows]
+            said.ended("the end of the query's rows")
 
 
 def _checked_names(result: CursorResult[Any]) -> Sequence[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.tryton import load_tryton_settings
 from sync_pipelines.sources.http_retries import Patience
@@ -205,17 +206,19 @@ class Tryton:
         # offsets, so that some are read twice and others never, and a record never read looks deleted.
         # The end is an empty page, not a short one: a server that gives less than asked for must not end the fetch.
         last_id = 0
-        while True:
-            clauses = [["id", ">", last_id], list(domain)]
-            order = [["id", "ASC"]]
-            rows = connection.call(
-                model, "search_read", clauses, 0, self.page_size, order, list(fields), context=context
-            )
-            ids = _ids(rows, model, last_id)
-            if not ids:
-                return
-            last_id = ids[-1]
-            yield rows
+        with reading_source(f"Tryton's {model}") as said:
+            while True:
+                clauses = [["id", ">", last_id], list(domain)]
+                order = [["id", "ASC"]]
+                rows = connection.call(
+                    model, "search_read", clauses, 0, self.page_size, order, list(fields), context=context
+                )
+                ids = _ids(rows, model, last_id)
+                if not ids:
+                    said.ended(f"there is none after id {last_id}")
+                    return
+                last_id = ids[-1]
+                yield rows
 
     def _warehouses(self, connection: TrytonConnection, codes: Collection[str] | None) -> dict[str, int]:
         pages = self._pages(connection, "stock.location", [["type", "=", "warehouse"]], ["code", "name"], {})

@@ -15,7 +15,8 @@ import stamina
 
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.tryton import TrytonSettings
-from sync_pipelines.sources.http_retries import Patience, asks_to_come_back, open_client, retry_after_s
+from sync_pipelines.sources.http_retries import Patience, open_client
+from sync_pipelines.sources.http_statuses import passes, retry_after_s
 from sync_pipelines.sources.tryton_wire import from_wire, to_wire
 
 _LOGIN = "common.db.login"
@@ -151,7 +152,7 @@ class TrytonConnection:
             raise RetryableError(f"{where} within {self._patience.timeout_s:g} s ({type(error).__name__})") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise RetryableError(f"{where}: {type(error).__name__}: {_shorten(self._redact(str(error)))}") from error
-        if asks_to_come_back(response):
+        if passes(response):
             raise self._come_back_later(name, response)
         return response
 

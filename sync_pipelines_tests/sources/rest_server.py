@@ -119,6 +119,7 @@ def refuse(self: Handler) -> None:
         return
     after = self.options.get("retry_after")
     headers = {"retry_after": formatdate(time.time() + 1.5, usegmt=True) if after == "date" else after} if after else {}
+    headers |= self.options.get("headers", {})
     self.answer(self.options.get("says", {"error": "no"}), self.options["status"], **headers)
 
 
@@ -139,6 +140,16 @@ def drop(self: Handler) -> None:
         self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 999\r\nContent-Type: application/json\r\n\r\n[{"sku":')
     elif self.options.get("where") == "mid-chunk":
         self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n[{")
+
+
+def cut(self: Handler) -> None:
+    """Ends its answer by closing the connection, as servers do that do not know how long it will be."""
+    if not self.in_trouble():
+        self.answer(ITEMS)
+        return
+    self.close_connection = True
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n"
+    self.wfile.write(head + self.options["body"].encode())
 
 
 def redirect(self: Handler) -> None:
@@ -191,6 +202,7 @@ def tokened(self: Handler) -> None:
 BEHAVIOURS: dict[str, Callable[[Handler], None]] = {
     "circle": circle,
     "cursor": cursor,
+    "cut": cut,
     "drop": drop,
     "hang": hang,
     "link_header": link_header,

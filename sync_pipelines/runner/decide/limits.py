@@ -45,8 +45,8 @@ class Limits:
         self._files = files
         self._driver = driver
         self._last_fetched = last_fetched
-        summary = Snapshot(files.folder).summary()
-        self._fetched, self._is_whole = int(summary["items"]), bool(summary["complete"])
+        snapshot = Snapshot(files.folder)
+        self._fetched, self._is_whole = int(snapshot.summary()["items"]), snapshot.completeness().took_all
 
     @property
     def suspects_fetch(self) -> bool:
@@ -134,7 +134,7 @@ def note_withheld(job: SyncJob[Any, Any], workspace: Workspace, run_id: str, pla
         What a person should know.
     """
     files = workspace.store.files_of(run_id)
-    if Snapshot(files.folder).summary()["complete"]:
+    if Snapshot(files.folder).completeness().is_complete:
         workspace.plans.supersede(job.name, run_id)
     if not planned.verdict:
         workspace.plans.forget(run_id)

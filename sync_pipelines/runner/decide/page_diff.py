@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
+from sync_pipelines.engine.completeness import Completeness
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
@@ -69,7 +70,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
             entries.add(page.entries)
             settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
             report.progress(Progress("diff", total, done, total))
-        reason = why_no_deletes(job, Snapshot(files.folder).summary(), unidentified)
+        reason = why_no_deletes(job, Snapshot(files.folder).completeness(), unidentified)
         deletes = job.deletes != "off" and reason is None
         existing = _plan_deletes(rules, index, entries, look_up=durable) if deletes else None
         entries.flush()
@@ -213,12 +214,12 @@ def _plan_deletes(rules: RunRules, index: DuplicateIndex, entries: PlanPages, *,
     return existing
 
 
-def why_no_deletes(job: SyncJob[Any, Any], summary: Mapping[str, Any], unidentified: int) -> str | None:
+def why_no_deletes(job: SyncJob[Any, Any], completeness: Completeness, unidentified: int) -> str | None:
     """Returns why deletes that the job asks for are withheld; None if they are not, or if it asks for none."""
     if job.deletes == "off":
         return None
-    if not summary["complete"]:
-        return "the run was limited to some items (limit, only)"
+    if completeness.why_not is not None:
+        return completeness.why_not
     if unidentified:
         return f"{unidentified:,} items had no readable external id and may be any of the missing records"
     return None

@@ -214,7 +214,7 @@ class StagedDiff:
                 write_findings(findings, (), [Duplicate(*row) for row in batch])
 
         duplicates = self._staged.take_duplicates(keep)
-        reason = why_no_deletes(self._job, Snapshot(self._files.folder).summary(), self._unidentified)
+        reason = why_no_deletes(self._job, Snapshot(self._files.folder).completeness(), self._unidentified)
         deletes = self._job.deletes != "off" and reason is None
         found = self._staged.compare(deletes=deletes, veto=self._driver.decides_changes)
         found = self._due_deletes(found) if deletes else found

@@ -13,7 +13,7 @@ from sync_pipelines.database.failure_rows import DELETE, UPSERT, VANISHED, Unres
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.run_causes import GONE, KNOWN, NEW, CauseRow, RunCauses
-from sync_pipelines.database.run_queries import took_all_items
+from sync_pipelines.database.run_queries import got_all_items
 from sync_pipelines.database.tables import APPLY, DRY_RUN, FULL, WHOLE
 from sync_pipelines.engine.causes import Cause, CauseCounter, compared, template_of
 from sync_pipelines.engine.codec import encode
@@ -56,7 +56,7 @@ class EndingRun:
     @property
     def is_compared(self) -> bool:
         """True if what the run did not meet is gone: it took all items, was done, and nothing was kept from it."""
-        is_whole = self.run.kind in (FULL, DRY_RUN) and took_all_items(self.run.options)
+        is_whole = self.run.kind in (FULL, DRY_RUN) and got_all_items(self.run.options, self.run.completeness)
         return is_whole and self.failure is None and not _has_updates(self.withheld)
 
 
@@ -225,7 +225,7 @@ class _Resolving:
         self._job = job
         self._run = run
         self._withheld = files_of_plan(workspace, withheld.id, withheld.kind) if withheld is not None else None
-        self._is_whole = run.kind == FULL and took_all_items(run.options) and self._withheld is None
+        self._is_whole = run.kind == FULL and got_all_items(run.options, run.completeness) and self._withheld is None
         self._all_ids_known = True
 
     def resolve(self) -> None:

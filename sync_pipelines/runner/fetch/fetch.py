@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from sync_pipelines.engine.completeness import Completeness, source_ends
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.one_item import OneItem
@@ -54,13 +55,22 @@ def select(limit: int | None, only: Collection[str]) -> Selection:
     return Selection(limit, frozenset(only))
 
 
-def fetch_snapshot(
-    job: SyncJob[Any, Any], files: RunFiles, selection: Selection, report: RunReport
-) -> tuple[int, list[str]]:
-    """Fetches into the run's snapshot, whose summary also says how many of the ids that were asked for did not come.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Describes what a fetch has left.
 
-    Returns:
-        How many items were taken, and notes for a person.
+    Args:
+        items: How many items were taken.
+        notes: What a person should know.
+    """
+
+    items: int
+    completeness: Completeness
+    notes: list[str]
+
+
+def fetch_snapshot(job: SyncJob[Any, Any], files: RunFiles, selection: Selection, report: RunReport) -> Fetched:
+    """Fetches into the run's snapshot.
 
     Raises:
         FetchError: The source broke off; it carries how many items had come, and there is no snapshot.
@@ -69,17 +79,24 @@ def fetch_snapshot(
     with ExitStack() as stack:
         wanted = WantedIds(selection.only, stack.enter_context(open_target(job))) if selection.only else None
         writer = stack.enter_context(SnapshotWriter(files.folder))
-        pages = stack.enter_context(closing(_pages(job, selection, wanted, writer)))
+        ends = stack.enter_context(source_ends())
         is_cut_off = False
-        for page in pages:
-            writer.write(page)
-            report.progress(Progress("fetch", writer.rows, writer.rows))
-            if is_cut_off := selection.limit is not None and writer.rows >= selection.limit:
-                break
+        with closing(_pages(job, selection, wanted, writer)) as pages:
+            for page in pages:
+                writer.write(page)
+                report.progress(Progress("fetch", writer.rows, writer.rows))
+                if is_cut_off := selection.limit is not None and writer.rows >= selection.limit:
+                    break
+        completeness = ends.completeness(took_all=selection.is_everything)
         missing = wanted.missing if wanted is not None and not is_cut_off else []
-        writer.finish({"items": writer.rows, "complete": selection.is_everything, "not_found": len(missing)})
+        writer.finish({"items": writer.rows, **completeness.to_manifest(), "not_found": len(missing)})
     more = f" and {len(missing) - _IDS_SHOWN:,} more" if len(missing) > _IDS_SHOWN else ""
-    return writer.rows, [f"not found in the source: {', '.join(missing[:_IDS_SHOWN])}{more}"] if missing else []
+    notes = [f"not found in the source: {', '.join(missing[:_IDS_SHOWN])}{more}"] if missing else []
+    if completeness.took_all:
+        notes += ends.notes
+    if completeness.doubts and job.deletes == "off":  # else the diff says it of the deletes
+        notes.append(str(completeness.why_not))
+    return Fetched(writer.rows, completeness, notes)
 
 
 def _pages(

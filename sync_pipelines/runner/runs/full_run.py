@@ -82,10 +82,11 @@ class SyncRun(Run):
                 session.on_start()
                 self._report.line(f"fetch: asking the source of {self.job.name}")
                 files = self._workspace.store.files_of(session.run_id)
-                items, found = fetch_snapshot(self.job, files, selection, self._report)
-                notes.extend(found)
-                self._report.line(f"fetch: {items:,} items")
-        return SnapshotRef(session.run_id, items)
+                fetched = fetch_snapshot(self.job, files, selection, self._report)
+                notes.extend(fetched.notes)
+                session.completeness = fetched.completeness.to_manifest()
+                self._report.line(f"fetch: {fetched.items:,} items")
+        return SnapshotRef(session.run_id, fetched.items)
 
     def diff(self, snapshot: SnapshotRef) -> PlanRef:
         """Compares the snapshot with the local records and leaves a plan. Writes nothing to the target."""

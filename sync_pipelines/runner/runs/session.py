@@ -74,6 +74,8 @@ class RunSession:
         self.run_id = run_id or str(uuid4())
         self.results: SyncResults | None = None
         """What the run did, once it has ended, well or not; None if it never began."""
+        self.completeness: Mapping[str, Any] | None = None
+        """What the source said of its end, if this session asked it."""
         self._workspace = workspace
         self._ledger = workspace.ledger
         self._report = report or RunReport()
@@ -229,7 +231,12 @@ class RunSession:
     def _save_phase(self, name: str, began_s: float, notes: list[str]) -> None:
         duration_ms = round((time.monotonic() - began_s) * 1000)
         self.run = self._ledger.save_phase(
-            self.run_id, name, duration_ms, notes=notes, dagster_run_id=self._dagster_run_id
+            self.run_id,
+            name,
+            duration_ms,
+            notes=notes,
+            dagster_run_id=self._dagster_run_id,
+            completeness=self.completeness,
         )
 
     def _fail(self, name: str, began_s: float, notes: list[str], error: Exception) -> SyncResults:
