@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, event, func, insert, select, update
-from sqlalchemy.exc import InterfaceError, OperationalError
 
-from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url, shown_url
+from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url
+from sync_pipelines.database.ledger_faults import ledger_failures
 from sync_pipelines.database.migrate import migrate
 from sync_pipelines.database.tables import LedgerTables, ledger_tables
-from sync_pipelines.errors import ConfigurationError, RunError
+from sync_pipelines.errors import ConfigurationError
 
 _INSERT_ROWS = 1_000
 _BETWEEN_ATTEMPTS_S = 0.01
@@ -84,20 +84,15 @@ class Ledger:
         """Opens a transaction, or goes on in that of `together`; fails the run clearly if the ledger does not answer.
 
         Raises:
-            RunError: The ledger does not answer.
+            UnavailableError: The ledger does not answer just now.
+            RunError: It can't be used until a person acts.
         """
         together = getattr(self._open, "connection", None)
         if together is not None:
             yield together
             return
-        try:
-            with self.database.begin() as connection:
-                yield connection
-        except (OperationalError, InterfaceError) as error:
-            raise RunError(
-                f"the ledger {shown_url(self.database.url)} does not answer: {error.orig}. What was applied stays; run "
-                "the sync again when the ledger is back."
-            ) from error
+        with ledger_failures(self.database), self.database.begin() as connection:
+            yield connection
 
     def is_in(self, connection: Connection) -> bool:
         """True if the connection is to the PostgreSQL that has the ledger, as the same role."""

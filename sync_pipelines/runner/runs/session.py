@@ -20,6 +20,7 @@ from sync_pipelines.engine.redaction import described
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import HookError, RunError, TooManyFailedError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.calls.whose_fault import speaking
 from sync_pipelines.runner.context.lease import HeldLease, renewing, take_lease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
@@ -133,7 +134,7 @@ class RunSession:
         held = take_lease(self._workspace, self.job.name, holder, self._dagster_run_id, self._wait_s)
         is_kept = False
         try:
-            with renewing(held):
+            with speaking(self.job.name), renewing(held):
                 yield held
             is_kept = self._is_handed_over
         finally:
@@ -178,7 +179,8 @@ class RunSession:
         notes: list[str] = []
         began_s = time.monotonic()
         try:
-            yield notes
+            with speaking(self.job.name):
+                yield notes
         except Exception as error:
             results = self._fail(name, began_s, notes, error)
             if isinstance(error, RunError):
@@ -216,7 +218,7 @@ class RunSession:
         self.start(options, started_at)
         failure: str | None = "interrupted"
         try:
-            with open_target(self.job, held) as driver:
+            with speaking(self.job.name), open_target(self.job, held) as driver:
                 yield driver
             failure = None
         except Exception as error:
