@@ -10,11 +10,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sync_pipelines.database.connections import shown_url
-from sync_pipelines.database.faults import Fault, sentence, state_of
+from sync_pipelines.database.faults import LOCKED, Fault, sentence, state_of
 from sync_pipelines.errors import ConfigurationError, RunError, UnavailableError
 
 _AGAIN = "What was applied stays; run the sync again then."
 _WHERE = "SYNC_PIPELINES_LEDGER_URL, SYNC_PIPELINES_DATABASE_URL and SYNC_PIPELINES_DATA_DIR say where it is."
+
+
+class LedgerLockedError(UnavailableError):
+    """Somebody else has a lock for longer than the caller was to wait."""
 
 
 @contextmanager
@@ -37,7 +41,8 @@ def ledger_failures(database: Engine, *, opening: bool = False) -> Iterator[None
             raise
         message = sentence(f"the ledger {shown_url(database.url)}", state, error)
         if state.fault is Fault.MOMENT:
-            raise UnavailableError(f"{message} {_WHERE if opening else _AGAIN}") from error
+            kind = LedgerLockedError if state is LOCKED else UnavailableError
+            raise kind(f"{message} {_WHERE if opening else _AGAIN}") from error
         if opening:
             raise ConfigurationError(f"{message} {_WHERE}") from error
         raise RunError(f"{message} {_AGAIN}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.ledger import RunRow
+from sync_pipelines.database.ledger_faults import LedgerLockedError
 from sync_pipelines.database.tables import APPLY, DRAIN, DRY_RUN, FULL, RETRY
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
@@ -139,7 +140,8 @@ class RunSession:
             is_kept = self._is_handed_over
         finally:
             if not is_kept:
-                self._workspace.leases.release(held.lease)
+                with suppress(LedgerLockedError):  # it expires by itself
+                    self._workspace.leases.release(held.lease)
 
     def start(
         self, options: Mapping[str, Any], started_at: datetime | None = None, *, clean_up: bool = True
