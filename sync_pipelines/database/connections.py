@@ -119,7 +119,9 @@ def create_database(url: str | URL, *, answers_within_s: float | None = None, li
         event.listen(database, "connect", _prepare_sqlite)
     elif database.dialect.name in {"mysql", "mariadb"}:
         event.listen(database, "connect", partial(_limit_mysql, limits, str(parsed.query.get("init_command", ""))))
-    elif answers_within_s is not None and database.dialect.driver == "psycopg":
+    elif database.dialect.driver == "psycopg":
+        event.listen(database, "do_connect", _connect_watched)
+    if answers_within_s is not None and database.dialect.driver == "psycopg":
         event.listen(database, "connect", partial(_limit_statements, round(answers_within_s * 1000)))
     return limited(database, limits)
 
@@ -166,6 +168,12 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _connect_watched(_dialect: Any, _record: Any, given: list[Any], arguments: dict[str, Any]) -> Any:
+    from sync_pipelines.database.silent_peers import WatchedConnection  # noqa: PLC0415 - the driver may not be needed
+
+    return WatchedConnection.open(*given, **arguments)
 
 
 def _limit_statements(limit_ms: int, connection: Any, _record: Any) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from sync_pipelines.database.leases import Holder, Lease, Leases
 from sync_pipelines.database.ledger_faults import LedgerLockedError
-from sync_pipelines.errors import ConfigurationError, LeaseLostError, SyncBusyError
+from sync_pipelines.errors import ConfigurationError, LeaseLostError, RunError, SyncBusyError
 from sync_pipelines.runner.context.workspace import Workspace
 
 _RENEWALS_PER_TTL = 4
@@ -127,7 +127,7 @@ def take_lease(workspace: Workspace, job: str, run_id: str, dagster_run_id: str 
         try:
             if (lease := leases.acquire(job, holder, ttl)) is not None:
                 return HeldLease(leases, lease, ttl)
-            problem = _release_dead(leases, job, wait_s)
+            problem: RunError | None = _release_dead(leases, job, wait_s)
         except LedgerLockedError as locked:  # by a run that has stopped while it wrote, until the server ends that
             problem = _held_while_locked(leases, job, wait_s) or locked
         if problem is not None and time.monotonic() >= until_s:
