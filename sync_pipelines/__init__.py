@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         SyncPipelinesError,
         TargetError,
         TooManyFailedError,
+        UnavailableError,
         WebhookRejectedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
@@ -120,6 +121,7 @@ _PLACES = {
     "SyncResults": "engine.results",
     "TargetError": "errors",
     "TooManyFailedError": "errors",
+    "UnavailableError": "errors",
     "Tryton": "sources.tryton",
     "Unsigned": "engine.webhook_signatures",
     "Upsert": "engine.changes",
@@ -199,6 +201,7 @@ __all__ = [
     "TargetError",
     "TooManyFailedError",
     "Tryton",
+    "UnavailableError",
     "Unsigned",
     "Upsert",
     "Webhook",

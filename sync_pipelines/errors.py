@@ -9,6 +9,7 @@ SyncPipelinesError
 └── RunError                  the run as a whole has failed
     ├── FetchError            the source broke off; nothing was applied
     ├── TargetError           the target broke off; what was applied is accounted for, run again to go on
+    ├── UnavailableError      the ledger does not answer just now; the same may work later
     ├── SyncBusyError         another run of this sync is under way; nothing was done
     ├── PlanError             the plan can't be applied or read: applied already, expired, made for something else
     ├── LeaseLostError        another run has taken over from this one, which had stalled
@@ -100,6 +101,10 @@ class FetchError(RunError):
 
 class TargetError(RunError):
     """The target broke off half-way; what was applied is accounted for, and running again goes on from there."""
+
+
+class UnavailableError(RunError):
+    """The ledger's database does not answer just now; what was applied stays, and the same may work later."""
 
 
 class SyncBusyError(RunError):

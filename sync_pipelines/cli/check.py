@@ -10,6 +10,7 @@ from sync_pipelines.cli.columns import Column, document, show_rows
 from sync_pipelines.cli.formats import target_text
 from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, WRONG
+from sync_pipelines.database.connections import Limits
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import exception_type, message_of
@@ -84,7 +85,7 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
 
 def _check_ledger(settings: Settings) -> Finding:
     try:
-        with open_ledger(settings.ledger_database_url()) as ledger:
+        with open_ledger(settings.ledger_database_url(), limits=Limits(**settings.database_limits())) as ledger:
             shown = ledger.database.url.set(query={}).render_as_string(hide_password=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
         return _problem("ledger", error, _REACH_LEDGER)

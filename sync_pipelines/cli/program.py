@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -16,15 +16,17 @@ from typer.core import TyperCommand, TyperGroup
 from sync_pipelines.cli.output import keep_stdout_for_results, remark, show_json
 from sync_pipelines.cli.stop_signals import Stopped, is_stop, stop_on_signals
 from sync_pipelines.engine.redaction import described, message_of, redact
-from sync_pipelines.errors import ConfigurationError, ItemError, SyncPipelinesError
+from sync_pipelines.errors import ConfigurationError, ItemError, SyncPipelinesError, UnavailableError
 
 CLEAN = 0
 FAILED = 1
 WRONG = 2
 GUARDED = 3
+MAY_WORK_LATER = 4
 
 _DEBUG = "sync_pipelines.debug"
 _OWES_DOCUMENT = "sync_pipelines.owes_document"
+_CODES: Mapping[type[Exception], int] = {ConfigurationError: WRONG, UnavailableError: MAY_WORK_LATER}
 _OUTCOMES = {"clean": CLEAN, "planned": CLEAN, "guarded": GUARDED}
 
 
@@ -113,7 +115,7 @@ def _report_error(error: Exception, *, debug: bool) -> tuple[str, int]:
         message = described(error)
         hint = "" if debug else " (unexpected; --debug shows where it comes from)"
     remark(f"error: {message}{hint}")
-    return message, WRONG if isinstance(error, ConfigurationError) else FAILED
+    return message, next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)
 
 
 def _of_item(error: SyncPipelinesError) -> str:

@@ -13,11 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.database.connections import shown_url
 from sync_pipelines.database.inbox import Inbox
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored, store_deliveries
 from sync_pipelines.database.ledger import Ledger, storable
-from sync_pipelines.errors import RunError
+from sync_pipelines.database.ledger_faults import ledger_failures
 
 _COLUMNS = {
     "job": "text",
@@ -29,8 +28,6 @@ _COLUMNS = {
     "delivery_id": "text",
     "received_at": "timestamptz",
 }
-_OF_THE_DATA = frozenset({"22", "23", "54"})
-"""Classes of errors that one of the deliveries has caused: data, constraints, limits. The ledger is well."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -56,7 +53,8 @@ class InboxWriter:
         """Stores deliveries durably, as `Inbox.store_many` does.
 
         Raises:
-            RunError: The ledger does not answer.
+            UnavailableError: The ledger does not answer just now.
+            RunError: It can't be used until a person acts.
             DBAPIError: One of the deliveries can't be stored, and so none is.
         """
         if self._ledger.database.dialect.name != "postgresql":
@@ -66,12 +64,10 @@ class InboxWriter:
             return store_deliveries(self._open(), self._ledger.tables.inbox, deliveries, self._insert)
         except DBAPIError as error:
             self.close()
-            if str(getattr(error.orig, "sqlstate", ""))[:2] in _OF_THE_DATA:
-                raise
             if not is_fresh and error.connection_invalidated:
                 return self.store_many(deliveries)  # the server was restarted since the last delivery
-            shown = shown_url(self._ledger.database.url)
-            raise RunError(f"the ledger {shown} did not take deliveries: {error.orig}") from error
+            with ledger_failures(self._ledger.database):
+                raise
 
     def _open(self) -> Connection:
         if self._connection is None:

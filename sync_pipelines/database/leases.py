@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Interval, case, cast, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sync_pipelines.database.ledger import Ledger
+
+_TAKING_S = 2.0
+"""How long to wait for whoever else takes or gives back a lease just now: longer, and it is a run that has stopped."""
+_IDLE = "idle_in_transaction_session_timeout"
+_BEYOND_LEASE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,13 @@ class Leases:
         self._table = ledger.tables.leases
 
     def acquire(self, job: str, holder: Holder, ttl: timedelta) -> Lease | None:
-        """Takes the lease if nobody has it, if it has expired, or if this run has it already; else gives None."""
+        """Takes the lease if nobody has it, if it has expired, or if this run has it already; else gives None.
+
+        Raises:
+            LedgerLockedError: A transaction has its row, as that of a run does that has stopped while it wrote.
+        """
         try:
-            with self._ledger.transaction() as connection:
+            with self._ledger.impatient(_TAKING_S) as connection:
                 return self._acquire(connection, job, holder, ttl)
         except IntegrityError:  # somebody else took the very first lease of this job at the same moment
             return None
@@ -81,23 +90,32 @@ class Leases:
         return Lease(job, holder, token, now + ttl, is_continued=is_ours)
 
     def renew(self, lease: Lease, ttl: timedelta) -> bool:
-        """Lengthens the lease; False if it is somebody else's by now."""
-        with self._ledger.transaction() as connection:
+        """Lengthens the lease; False if it is somebody else's by now.
+
+        Raises:
+            LedgerLockedError: A transaction has its row: in PostgreSQL one of this very run.
+        """
+        with self._ledger.impatient(ttl.total_seconds() / 4) as connection:
             return self._update(connection, lease, {"expires_at": _now(connection) + ttl})
 
-    def is_fenced(self, connection: Connection, lease: Lease) -> bool:
+    @property
+    def locks_rows(self) -> bool:
+        """True if a transaction that writes locks the lease's row, and nothing else of the ledger."""
+        return self._ledger.database.dialect.name == "postgresql"
+
+    def is_fenced(self, connection: Connection, lease: Lease, ttl: timedelta) -> bool:
         """False if the lease is somebody else's by now; asked inside the transaction that is about to write.
 
         In the ledger's own PostgreSQL the row stays locked until that transaction ends, so that nobody can take the
-        lease before its rows are there. In another database there is nothing to ask: True.
+        lease before its rows are there; if this run stops in it, or its host leaves the network, the server ends it
+        soon after the lease has expired. In another database there is nothing to ask: True.
         """
         if not self._ledger.is_in(connection):
             return True
         table = self._table
-        token = connection.execute(
-            select(table.c.token).where(table.c.job == lease.job).with_for_update(read=True)
-        ).scalar()
-        return token == lease.token
+        query = select(table.c.token, _idle_limit(ttl)).where(table.c.job == lease.job).with_for_update(read=True)
+        row = connection.execute(query).first()
+        return row is not None and row.token == lease.token
 
     def hand_over(self, lease: Lease, ttl: timedelta, *, to_another: bool = True) -> None:
         """Keeps the lease for the next phase of the same run.
@@ -110,8 +128,12 @@ class Leases:
             self._update(connection, lease, {**values, "expires_at": _now(connection) + ttl})
 
     def release(self, lease: Lease) -> None:
-        """Gives the lease back; does nothing if it is somebody else's by now."""
-        with self._ledger.transaction() as connection:
+        """Gives the lease back; does nothing if it is somebody else's by now.
+
+        Raises:
+            LedgerLockedError: A transaction has its row; it expires by itself.
+        """
+        with self._ledger.impatient(_TAKING_S) as connection:
             self._update(connection, lease, {"holder": None, "dagster_run_id": None})
 
     def _update(self, connection: Connection, lease: Lease, values: dict[str, Any]) -> bool:
@@ -145,7 +167,7 @@ class Leases:
     def held(self) -> list[Lease]:
         """Returns all leases that somebody has, expired or not."""
         table = self._table
-        with self._ledger.transaction() as connection:
+        with self._ledger.impatient(_TAKING_S) as connection:
             rows = connection.execute(select(table).where(table.c.holder.is_not(None)).order_by(table.c.job))
             return [
                 Lease(
@@ -156,6 +178,18 @@ class Leases:
                 )
                 for row in rows
             ]
+
+
+def _idle_limit(ttl: timedelta) -> ColumnElement[str]:
+    """Lets PostgreSQL end a transaction in which a run is silent for longer than its lease, unless it does so earlier.
+
+    Honest work between two statements that takes so long has lost its lease anyway, unless it is renewed meanwhile.
+    """
+    limit = ttl + _BEYOND_LEASE
+    now = func.current_setting(_IDLE)
+    is_longer = or_(now == "0", cast(now, Interval) > limit)
+    ours = f"{round(limit.total_seconds() * 1000)}ms"
+    return func.set_config(_IDLE, case((is_longer, ours), else_=now), True)
 
 
 def _now(connection: Connection) -> datetime:

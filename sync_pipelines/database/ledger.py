@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, event, func, insert, select, update
-from sqlalchemy.exc import InterfaceError, OperationalError
 
-from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, create_database, database_url, shown_url
+from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, Limits, create_database, database_url
+from sync_pipelines.database.ledger_faults import ledger_failures
 from sync_pipelines.database.migrate import migrate
 from sync_pipelines.database.tables import LedgerTables, ledger_tables
-from sync_pipelines.errors import ConfigurationError, RunError
+from sync_pipelines.errors import ConfigurationError
 
 _INSERT_ROWS = 1_000
 _BETWEEN_ATTEMPTS_S = 0.01
@@ -85,20 +85,38 @@ class Ledger:
         """Opens a transaction, or goes on in that of `together`; fails the run clearly if the ledger does not answer.
 
         Raises:
-            RunError: The ledger does not answer.
+            UnavailableError: The ledger does not answer just now.
+            RunError: It can't be used until a person acts.
         """
         together = getattr(self._open, "connection", None)
         if together is not None:
             yield together
             return
-        try:
-            with self.database.begin() as connection:
+        with ledger_failures(self.database), self.database.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def impatient(self, wait_s: float) -> Iterator[Connection]:
+        """Opens a transaction as `transaction` does, which waits no longer than that for somebody else's lock.
+
+        Raises:
+            LedgerLockedError: Somebody else has the lock still.
+        """
+        if getattr(self._open, "connection", None) is not None or self.database.dialect.name == "postgresql":
+            with self.transaction() as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(wait_s * 1000)}")
                 yield connection
-        except (OperationalError, InterfaceError) as error:
-            raise RunError(
-                f"the ledger {shown_url(self.database.url)} does not answer: {error.orig}. What was applied stays; run "
-                "the sync again when the ledger is back."
-            ) from error
+            return
+        with ledger_failures(self.database), self.database.connect() as connection:  # in SQLite it is for all of it
+            raw: Any = connection.connection.driver_connection
+            before = raw.execute("PRAGMA busy_timeout").fetchone()[0]
+            raw.execute(f"PRAGMA busy_timeout = {round(wait_s * 1000)}").close()
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {before}").close()
 
     def is_in(self, connection: Connection) -> bool:
         """True if the connection is to the PostgreSQL that has the ledger, as the same role."""
@@ -268,20 +286,22 @@ class Ledger:
 
 
 @contextmanager
-def open_ledger(url: str, *, answers_within_s: float | None = None) -> Iterator[Ledger]:
+def open_ledger(url: str, *, answers_within_s: float | None = None, limits: Limits | None = None) -> Iterator[Ledger]:
     """Opens the ledger, creating or upgrading its tables if need be.
 
     Args:
         url: The URL of the ledger's database, `sqlite:///...` or `postgresql://...`.
         answers_within_s: How long to wait for its answers, in seconds; by default as long as they take.
+        limits: How long to wait for a connection, and for locks; by default as `Limits` says.
 
     Raises:
-        ConfigurationError: The ledger can't be reached or written.
+        ConfigurationError: The ledger can't be used until a person acts.
+        UnavailableError: It does not answer just now.
     """
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         _make_folder(Path(parsed.database).parent)
-    database = create_database(parsed, answers_within_s=answers_within_s)
+    database = create_database(parsed, answers_within_s=answers_within_s, limits=limits)
     if database.dialect.name == "sqlite":
         event.listen(database, "connect", _leave_transactions_to_us)
         event.listen(database, "begin", _begin_immediate)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from sync_pipelines.database.connections import shown_url
+from sync_pipelines.database.ledger_faults import ledger_failures
 from sync_pipelines.database.tables import POSTGRES_SCHEMA, SQLITE_PREFIX
 from sync_pipelines.errors import ConfigurationError
 
@@ -24,15 +25,18 @@ def migrate(database: Engine) -> None:
         database: The ledger's database; on SQLite its transactions must begin IMMEDIATE, see `open_ledger`.
 
     Raises:
-        ConfigurationError: The ledger can't be reached or written, or was made by a newer version of this package.
+        ConfigurationError: The ledger can't be used until a person acts, or was made by a newer version of this
+            package.
+        UnavailableError: It does not answer just now.
     """
     try:
-        with database.begin() as connection:
-            if _version(connection) == HEAD:
-                return
-        with database.begin() as connection:
-            _lock(connection)
-            _upgrade(connection, _version(connection))
+        with ledger_failures(database, opening=True):
+            with database.begin() as connection:
+                if _version(connection) == HEAD:
+                    return
+            with database.begin() as connection:
+                _lock(connection)
+                _upgrade(connection, _version(connection))
     except SQLAlchemyError as error:
         shown = shown_url(database.url)
         raise ConfigurationError(

@@ -9,11 +9,9 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError
 
-from sync_pipelines.database.connections import shown_url
 from sync_pipelines.database.ledger import Ledger, storable
-from sync_pipelines.errors import RunError
+from sync_pipelines.database.ledger_faults import ledger_failures
 
 _AT_ONCE = 500
 _LONGEST = 200
@@ -78,11 +76,9 @@ class Versions:
         number = int.from_bytes(sha256(f"{job} {record_key(external_id)}".encode()).digest()[:8], signed=True)
         with _TURNS.of(number), ExitStack() as stack:
             if self._ledger.database.dialect.name == "postgresql":
-                try:
+                with ledger_failures(self._ledger.database):
                     connection = stack.enter_context(self._ledger.database.begin())
                     connection.execute(select(func.pg_advisory_xact_lock(number)))
-                except (OperationalError, InterfaceError) as error:
-                    raise RunError(f"the ledger {shown_url(self._ledger.database.url)} does not answer") from error
             yield
 
     def keep(self, job: str, versions: Mapping[str, str], connection: Connection | None = None) -> None:

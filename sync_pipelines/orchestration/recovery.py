@@ -4,6 +4,7 @@ After a power cut Dagster's own record of a run stays "started" for ever, and it
 sync in the queue. Our lease decides: a run that works renews it.
 """
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from dagster import (
@@ -18,6 +19,7 @@ from dagster import (
 )
 
 from sync_pipelines.database.leases import Lease
+from sync_pipelines.database.ledger_faults import LedgerLockedError
 from sync_pipelines.orchestration.tags import OUTCOME_TAG, SYNC_TAG
 from sync_pipelines.runner.context.lease import is_dead
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
@@ -53,7 +55,8 @@ def _with_dead_lease(instance: DagsterInstance, workspace: Workspace) -> list[st
     for lease in workspace.leases.held():
         if lease.job not in expired and not is_dead(lease.holder.process):
             continue
-        workspace.leases.release(lease)
+        with suppress(LedgerLockedError):  # a run that has stopped while it wrote has its row; it has expired anyway
+            workspace.leases.release(lease)
         recovered += _fail(instance, lease)
     return recovered
 

@@ -41,6 +41,14 @@ class Settings(BaseSettings):
     """Seconds after which a run that died or stalled no longer keeps others of its sync from starting."""
     wait_s: float = Field(default=900, ge=0)
     """Seconds that a run started by Dagster waits at most for another run of the same sync."""
+    connect_timeout_s: float = Field(default=10, ge=0)
+    """Seconds to wait at most for a connection to a database; 0 for as long as it takes. Not of an `Engine`."""
+    lock_timeout_s: float = Field(default=60, ge=0)
+    """Seconds to wait at most for a lock that somebody else has in PostgreSQL or MySQL, at each of four attempts; 0 for
+    as long as it takes. What the URL or the role says goes first."""
+    idle_in_transaction_s: float = Field(default=600, ge=0)
+    """Seconds after which PostgreSQL or MariaDB ends a transaction of a run that has stopped or lost the network, and
+    its locks; 0 for never. Raise it if a job's own functions take longer over one batch."""
     idle_wait_s: float = Field(default=5, ge=0, le=60, validation_alias=AliasChoices(_IDLE_WAIT, _IDLE_WAIT_BEFORE))
     """Seconds that a drain waits for late arrivals once the inbox is empty. Earlier name: `linger_s`."""
     delivery_attempts: int = Field(default=6, ge=1, le=20)
@@ -91,6 +99,14 @@ class Settings(BaseSettings):
                     "(s3fs for s3://, gcsfs for gs://, adlfs for abfs://)"
                 ) from error
         return value
+
+    def database_limits(self) -> dict[str, float]:
+        """Returns the fields of `database.connections.Limits`."""
+        return {
+            "connect_s": self.connect_timeout_s,
+            "lock_s": self.lock_timeout_s,
+            "idle_s": self.idle_in_transaction_s,
+        }
 
     def local_url(self) -> str:
         """Returns the URL of the database with the local records."""

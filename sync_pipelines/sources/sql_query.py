@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, CursorResult, Engine, Executable, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from sync_pipelines.database.connections import create_database
+from sync_pipelines.database.connections import Limits, create_database, shown_url
+from sync_pipelines.database.faults import READ_ONLY, Fault, state_of
 from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
@@ -110,8 +110,11 @@ def _opened(where: Engine | URL | SecretStr | None) -> Iterator[Engine]:
     if isinstance(where, Engine):
         yield where
         return
-    url = load_settings().local_url() if where is None else where
-    database = create_database(url.get_secret_value() if isinstance(url, SecretStr) else url)
+    settings = load_settings()
+    url = settings.local_url() if where is None else where
+    # what is done with a page before the next is asked for may take as long as it likes
+    limits = replace(Limits(**settings.database_limits()), idle_s=0)
+    database = create_database(url.get_secret_value() if isinstance(url, SecretStr) else url, limits=limits)
     try:
         _check_file_exists(database)
         yield database
@@ -157,15 +160,9 @@ def _explained(database: Engine) -> Iterator[None]:
 
 
 def _error(database: Engine, error: DBAPIError) -> SyncPipelinesError:
-    where = database.url.render_as_string(hide_password=True)
-    if _may_pass(error):
-        return RetryableError(f"sql_query: the database {where} did not answer: {message_of(error)}")
-    return ConfigurationError(f"sql_query: the database {where} refuses the query: {message_of(error)}")
-
-
-def _may_pass(error: DBAPIError) -> bool:
-    if isinstance(error.orig, sqlite3.OperationalError):
-        # SQLite calls a misspelt table an operational error too; only its code distinguishes that from a locked file.
-        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        return code not in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
-    return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+    where = shown_url(database.url)
+    state = state_of(error)
+    if state is not None and state.fault is Fault.MOMENT:
+        return RetryableError(f"sql_query: the database {where} did not answer: {message_of(error)}. {state.to_do}")
+    to_do = "" if state is None or state.of_statement or state is READ_ONLY else f". {state.to_do}"
+    return ConfigurationError(f"sql_query: the database {where} refuses the query: {message_of(error)}{to_do}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, Table
 
-from sync_pipelines.database.connections import create_database, database_url, leave_out_ignored_errors
+from sync_pipelines.database.connections import Limits, create_database, database_url, leave_out_ignored_errors, limited
 from sync_pipelines.engine.targets import Identify
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import load_settings
@@ -138,11 +138,11 @@ class SqlTable:
             RetryableError: The database can't be reached.
         """
         leave_out_ignored_errors()
-        declared = self._database()
+        declared, limits = self._database(), Limits(**load_settings().database_limits())
         if isinstance(declared, Engine):
-            yield self._opened(declared, identify)
+            yield self._opened(limited(declared, limits), identify)
             return
-        database = create_database(declared)
+        database = create_database(declared, limits=limits)
         try:
             yield self._opened(database, identify)
         finally:

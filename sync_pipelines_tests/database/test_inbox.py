@@ -17,7 +17,7 @@ from sync_pipelines.database.inbox import APPLIED, FAILED, WAITING, Completed, I
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
 from sync_pipelines.database.inbox_writing import InboxWriter
 from sync_pipelines.database.ledger import open_ledger
-from sync_pipelines.errors import RunError
+from sync_pipelines.errors import RunError, UnavailableError
 
 AT = datetime(2024, 5, 6, 12, 30, tzinfo=UTC)
 
@@ -204,7 +204,7 @@ def test_a_receivers_writer_opens_its_connection_again(own_postgres: Any) -> Non
         assert len(writer.store_many([delivery()])) == 1
         assert Inbox(ledger).count("stock") == 2
         own_postgres.stop()
-        with pytest.raises(RunError, match="did not take deliveries"):
+        with pytest.raises(UnavailableError, match="does not answer"):
             writer.store_many([delivery()])
         own_postgres.ensure_postgres_running()
         assert len(writer.store_many([delivery()])) == 1

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from sync_pipelines.database.faults import TargetStateError
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import message_of
@@ -13,6 +14,7 @@ from sync_pipelines.errors import RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.backoff import retrying
 from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN, CircuitBreaker
 from sync_pipelines.runner.calls.rate_limit import RateLimit
+from sync_pipelines.runner.calls.whose_fault import in_words, is_no_items_fault
 from sync_pipelines.runner.calls.workers import Workers
 
 
@@ -25,8 +27,8 @@ class Answer:
 
     @property
     def is_in_vain(self) -> bool:
-        """True if the target gave no answer in any attempt."""
-        return isinstance(self.error, RetryableError)
+        """True if the target gave no answer in any attempt, or one that is no record's fault."""
+        return self.error is not None and is_no_items_fault(self.error)
 
 
 class RecordCalls:
@@ -52,6 +54,8 @@ class RecordCalls:
             return retrying(lambda: call(many, argument), self._pace)
         except RetryableError as error:
             raise self.does_not_answer(error) from error
+        except TargetStateError as error:
+            raise in_words(self._job.name, error) from error
 
     def each(
         self,
@@ -81,7 +85,7 @@ class RecordCalls:
                 # in no variable: an error has the frames that it came through, and would keep itself alive in theirs
                 answers[external_id] = self._one(function, arguments[external_id], before)
                 if watch.is_down(place, in_vain=answers[external_id].is_in_vain):
-                    last = cast("RetryableError", answers[external_id].error)
+                    last = cast("Exception", answers[external_id].error)
                     raise self.does_not_answer(last, f" to calls for {ITEMS_IN_VAIN} records in a row") from last
 
             try:
@@ -97,6 +101,8 @@ class RecordCalls:
                 return Answer(call(function, *arguments))
             except RetryableError:
                 raise
+            except TargetStateError as error:
+                raise in_words(self._job.name, error) from error
             except Exception as error:  # noqa: BLE001 - one bad item never stops the others
                 return Answer(error=error)
 
@@ -105,7 +111,7 @@ class RecordCalls:
         except RetryableError as error:
             return Answer(error=error)
 
-    def does_not_answer(self, error: RetryableError, to_what: str = "") -> RunError:
+    def does_not_answer(self, error: Exception, to_what: str = "") -> RunError:
         """Returns the error that ends a run whose target does not answer."""
         return TargetError(
             f"{self._job.name}: the target does not answer{to_what}: {message_of(error)}. What was applied is "

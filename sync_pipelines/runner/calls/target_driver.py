@@ -80,8 +80,9 @@ def _reached(job: SyncJob[Any, Any], opened: Any) -> Iterator[Any]:
             target = stack.enter_context(opened)
         except RetryableError as error:
             raise TargetError(f"{job.name}: the target can't be reached: {message_of(error)}") from error
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{job.name}: {error}") from error
+        except (ConfigurationError, TargetError) as error:
+            kind = ConfigurationError if isinstance(error, ConfigurationError) else TargetError
+            raise kind(f"{job.name}: {error}") from error
         yield target
 
 
@@ -344,7 +345,7 @@ class TargetDriver:
             self._held.check()
 
     def _function(self, method: str) -> Callable[..., Any]:
-        """Returns the target's method; one that it lacks is an error of every record that needs it."""
+        """Returns the target's method; one that it lacks ends the run that needs it."""
 
         def missing(*_: Any) -> None:
             raise TargetError(f"{self._job.name}: the target has no {method}")

@@ -35,7 +35,7 @@ class ChangeBatch:
         self.outcomes = self.decided.outcomes
         """What has become of the changes so far."""
         self.in_vain: set[int] = set()
-        """Handles of those that failed because the source does not answer."""
+        """Handles of those that failed through no fault of theirs: the source or the target does not answer."""
         self.outage: FetchError | None = None
         """Set if the source does not answer; what it was not asked for has no outcome."""
 
@@ -89,5 +89,6 @@ class ChangeBatch:
         if rules.stale_check is not None:
             rules.stale_check.keep_versions(self.decided.tombstones)
         write_entries(rules, self.decided.writes, outcomes, recheck=recheck)
+        self.in_vain |= outcomes.in_vain
         outcomes.require_complete(rules.job.name, handles)
         return outcomes

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from sync_pipelines.database.faults import TargetStateError
 from sync_pipelines.database.inbox import Delivery
 from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.codec import decode, encode
@@ -51,7 +52,7 @@ def read_delivery(job: SyncJob[Any, Any], driver: TargetDriver, delivery: Delive
     """Reads a delivery; what is wrong with it is its own error. Its place is yet to be given."""
     read = Incoming(0, delivery)
     errors: list[Exception] = []
-    with OneItem(errors.append):
+    with OneItem(errors.append, lets_through=TargetStateError):
         event = _event(job, delivery)
         if isinstance(event, Ignore):
             return replace(read, event=event)

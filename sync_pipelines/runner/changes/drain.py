@@ -21,6 +21,7 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.calls.whose_fault import passes
 from sync_pipelines.runner.changes.coalesce import Incoming, in_their_order, read_delivery
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
 from sync_pipelines.runner.decide.outcomes import Outcomes
@@ -190,6 +191,8 @@ class Drain(ItemsRun):
         except LeaseLostError:
             raise
         except TargetError as error:  # the connection failed, and all is undone
+            if not passes(error):
+                raise
             raise RetryableError(message_of(error)) from error
         return outcomes
 

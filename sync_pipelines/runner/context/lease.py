@@ -7,14 +7,15 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from sync_pipelines.database.leases import Holder, Lease, Leases
-from sync_pipelines.errors import ConfigurationError, LeaseLostError, SyncBusyError
+from sync_pipelines.database.ledger_faults import LedgerLockedError
+from sync_pipelines.errors import ConfigurationError, LeaseLostError, RunError, SyncBusyError
 from sync_pipelines.runner.context.workspace import Workspace
 
 _RENEWALS_PER_TTL = 4
@@ -45,7 +46,15 @@ class HeldLease:
     def renew(self) -> None:
         """Lengthens the lease, or notes that it is lost."""
         asked_s = self._elapsed_s()
-        if self._leases.renew(self.lease, self.ttl):
+        try:
+            is_renewed = self._leases.renew(self.lease, self.ttl)
+        except LedgerLockedError:
+            # in PostgreSQL nobody but a transaction of this run has the row for so long, and until it ends nobody can
+            # take the lease
+            if not self._leases.locks_rows:
+                raise
+            return
+        if is_renewed:
             self._good_until_s = max(self._good_until_s, asked_s + self.ttl.total_seconds())
         else:
             self._lost = True
@@ -89,7 +98,7 @@ class HeldLease:
             LeaseLostError: Another run has the lease by now.
         """
         self.check()
-        if not self._leases.is_fenced(connection, self.lease):
+        if not self._leases.is_fenced(connection, self.lease, self.ttl):
             raise self._lost_error()
 
     def _lost_error(self) -> LeaseLostError:
@@ -107,21 +116,39 @@ def take_lease(workspace: Workspace, job: str, run_id: str, dagster_run_id: str 
     Raises:
         ConfigurationError: `wait_s` is no number of seconds.
         SyncBusyError: Another run still has it after that time.
+        LedgerLockedError: Somebody has the whole ledger, a SQLite file, for longer than that.
     """
     if not isinstance(wait_s, (int, float)) or not wait_s >= 0:
         raise ConfigurationError(f"{job}: wait_s={wait_s!r} must be a number of seconds, 0 or more")
     leases, ttl = workspace.leases, workspace.lease
     holder = Holder(run_id, dagster_run_id, describe_process(), own_process())
     until_s = time.monotonic() + wait_s
-    while (lease := leases.acquire(job, holder, ttl)) is None:
-        other = leases.of_job(job)
-        if other is not None and is_dead(other.holder.process):
-            leases.release(other)
-        elif time.monotonic() >= until_s:
-            raise _busy(job, other, wait_s)
-        else:
-            time.sleep(min(_LOOK_EVERY_S, max(0.0, until_s - time.monotonic())))
-    return HeldLease(leases, lease, ttl)
+    while True:
+        try:
+            if (lease := leases.acquire(job, holder, ttl)) is not None:
+                return HeldLease(leases, lease, ttl)
+            problem: RunError | None = _release_dead(leases, job, wait_s)
+        except LedgerLockedError as locked:  # by a run that has stopped while it wrote, until the server ends that
+            problem = _held_while_locked(leases, job, wait_s) or locked
+        if problem is not None and time.monotonic() >= until_s:
+            raise problem
+        time.sleep(min(_LOOK_EVERY_S, max(0.0, until_s - time.monotonic())) if problem is not None else 0)
+
+
+def _release_dead(leases: Leases, job: str, wait_s: float) -> SyncBusyError | None:
+    """Gives back the lease of a run whose process is dead; else gives the error that says who has it."""
+    other = leases.of_job(job)
+    if other is not None and is_dead(other.holder.process):
+        leases.release(other)
+        return None
+    return _busy(job, other, wait_s)
+
+
+def _held_while_locked(leases: Leases, job: str, wait_s: float) -> SyncBusyError | None:
+    """Says who has the lease whose row is locked; None if the ledger can't even be read, as a locked SQLite file."""
+    with suppress(LedgerLockedError):
+        return _busy(job, leases.of_job(job), wait_s)
+    return None
 
 
 def _busy(job: str, other: Lease | None, wait_s: float) -> SyncBusyError:

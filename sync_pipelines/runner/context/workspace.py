@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sync_pipelines.database.batches import Batches
+from sync_pipelines.database.connections import Limits
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.history import History
 from sync_pipelines.database.inbox import Inbox
@@ -20,6 +21,7 @@ from sync_pipelines.engine.retry import Retry
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.snapshots.store import SnapshotStore
 
+_BEYOND_LEASE_S = 10.0
 Clock = Callable[[], datetime]
 
 
@@ -134,7 +136,10 @@ def open_workspace(settings: Settings | None = None, clock: Clock = utc_now) -> 
         settings: By default those of the environment.
     """
     settings = settings or load_settings()
-    with open_ledger(settings.ledger_database_url()) as ledger:
+    limits = Limits(**settings.database_limits())
+    if limits.idle_s:  # its transactions are quick, and whoever stops in one keeps others from their lease
+        limits = replace(limits, idle_s=min(limits.idle_s, settings.lease_s + _BEYOND_LEASE_S))
+    with open_ledger(settings.ledger_database_url(), limits=limits) as ledger:
         yield Workspace(
             ledger,
             SnapshotStore(settings.snapshot_dir(), settings.work_dir()),

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from sync_pipelines.database.faults import TargetStateError
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.redaction import message_of
-from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError, RunError
+from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RunError
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 
@@ -69,7 +70,7 @@ def no_fetch_one(job: SyncJob[Any, Any]) -> ItemError:
 class _SourceCalls(RecordCalls):
     """Calls the source, not the target."""
 
-    def does_not_answer(self, error: RetryableError, to_what: str = "") -> RunError:
+    def does_not_answer(self, error: Exception, to_what: str = "") -> RunError:
         return FetchError(
             f"{self._job.name}: the source does not answer{to_what}: {message_of(error)}. What waits goes on waiting.",
             items_fetched=0,
@@ -80,7 +81,7 @@ def _checked(job: SyncJob[Any, Any], driver: TargetDriver, asked: str, answer: A
     if answer.error is not None or answer.value is None:
         return answer
     errors: list[Exception] = []
-    with OneItem(errors.append, lets_through=ConfigurationError):
+    with OneItem(errors.append, lets_through=(ConfigurationError, TargetStateError)):
         item = decode(encode(answer.value))  # what a run would hand to the functions
         _require_same(driver, asked, external_id_of(job, item))
         return Answer(item)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.ledger import RunRow
+from sync_pipelines.database.ledger_faults import LedgerLockedError
 from sync_pipelines.database.tables import APPLY, DRAIN, DRY_RUN, FULL, RETRY
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
@@ -20,6 +21,7 @@ from sync_pipelines.engine.redaction import described
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import HookError, RunError, TooManyFailedError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
+from sync_pipelines.runner.calls.whose_fault import speaking
 from sync_pipelines.runner.context.lease import HeldLease, renewing, take_lease
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
@@ -135,12 +137,13 @@ class RunSession:
         held = take_lease(self._workspace, self.job.name, holder, self._dagster_run_id, self._wait_s)
         is_kept = False
         try:
-            with renewing(held):
+            with speaking(self.job.name), renewing(held):
                 yield held
             is_kept = self._is_handed_over
         finally:
             if not is_kept:
-                self._workspace.leases.release(held.lease)
+                with suppress(LedgerLockedError):  # it expires by itself
+                    self._workspace.leases.release(held.lease)
 
     def start(
         self, options: Mapping[str, Any], started_at: datetime | None = None, *, clean_up: bool = True
@@ -180,7 +183,8 @@ class RunSession:
         notes: list[str] = []
         began_s = time.monotonic()
         try:
-            yield notes
+            with speaking(self.job.name):
+                yield notes
         except Exception as error:
             results = self._fail(name, began_s, notes, error)
             if isinstance(error, RunError):
@@ -218,7 +222,7 @@ class RunSession:
         self.start(options, started_at)
         failure: str | None = "interrupted"
         try:
-            with open_target(self.job, held) as driver:
+            with speaking(self.job.name), open_target(self.job, held) as driver:
                 yield driver
             failure = None
         except Exception as error:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.engine.pages import batches
-from sync_pipelines.targets.db_errors import passing_failures
+from sync_pipelines.targets.db_errors import asking_about_a_value, passing_failures
 
 # Small letters come first, so that they stand for their capitals.
 _PRINTABLE = sorted(map(chr, range(0x20, 0x7F)), key=lambda character: (character.isupper(), character))
@@ -99,7 +99,7 @@ class Collation:
     def _pads(self) -> bool:
         """True if blanks at the end mean nothing."""
         blank = f"CONVERT(:blank USING {self._charset}) COLLATE {self._checked_name}"
-        with passing_failures(self._database), self._database.connect() as connection:
+        with asking_about_a_value(self._database), self._database.connect() as connection:
             return bool(connection.scalar(sa.text(f"SELECT {blank} = ''"), {"blank": " "}))
 
     @cached_property
@@ -174,7 +174,7 @@ class Collation:
         weight = f"HEX(WEIGHT_STRING({kept} COLLATE {self._checked_name}))"
         same = f"HEX(CONVERT({kept} USING utf16)) = HEX(code)"
         query = f"SELECT HEX(code), {weight} FROM ({codes}) AS codes WHERE code IS NOT NULL AND {same}"  # noqa: S608 - checked names
-        with passing_failures(self._database), self._database.connect() as connection:
+        with asking_about_a_value(self._database), self._database.connect() as connection:
             rows = connection.execute(sa.text(query)).all()
         characters = ((bytes.fromhex(code).decode("utf-16-be"), bytes.fromhex(weight)) for code, weight in rows)
         return sorted(((character, weight) for character, weight in characters if weight), key=_preferred)
@@ -183,7 +183,7 @@ class Collation:
         """Asks for the weights of texts; None for one that the character set can't hold."""
         parts = [self._asking(number) for number in range(len(texts))]
         values = {f"text_{number}": text for number, text in enumerate(texts)}
-        with passing_failures(self._database), self._database.connect() as connection:
+        with asking_about_a_value(self._database), self._database.connect() as connection:
             row = connection.execute(sa.text(f"SELECT {', '.join(parts)}"), values).one()
         pairs = zip(texts, row[::2], row[1::2], strict=True)
         return [bytes.fromhex(weight) if bytes.fromhex(kept) == text.encode() else None for text, weight, kept in pairs]

@@ -13,7 +13,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.targets.db_errors import first_line
+from sync_pipelines.database.faults import first_line
 from sync_pipelines.targets.dialects.profile import Details, DialectProfile
 from sync_pipelines.targets.types.choose_codec import build_codec, build_declared_codec, has_python_values
 from sync_pipelines.targets.types.codec import ColumnCodec

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import DBAPIError
 
-from sync_pipelines.targets.db_errors import passing_failures
+from sync_pipelines.targets.db_errors import asking_about_a_value
 from sync_pipelines.targets.dialects.profile import Details, DialectProfile
 from sync_pipelines.targets.types.choose_codec import build_codec, has_python_values
 from sync_pipelines.targets.types.codec import ColumnCodec
@@ -77,9 +77,13 @@ def _ask(database: sa.Engine, type_name: str) -> Callable[[str], str]:
 
 
 def _asked(database: sa.Engine, statement: sa.Select[Any], text: str) -> str:
-    """Lets the database convert text to a type and back; text that it refuses is a `ValueError`."""
+    """Lets the database convert text to a type and back; text that it refuses is a `ValueError`.
+
+    Raises:
+        TargetError: The database does not answer, which is not the value's fault.
+    """
     try:
-        with passing_failures(database), database.connect() as connection:
+        with asking_about_a_value(database), database.connect() as connection:
             return str(connection.execute(statement, {"value": text}).scalar_one())
     except DBAPIError as error:
         raise ValueError(str(error.orig).partition("\n")[0]) from error

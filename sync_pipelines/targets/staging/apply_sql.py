@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.errors import RetryableError, TargetError
-from sync_pipelines.targets.db_errors import is_cancelled, is_passing
+from sync_pipelines.targets.db_errors import is_stopped
 from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.history_sql import BatchRecorder
 from sync_pipelines.targets.staging.quarantine import Quarantine
@@ -102,8 +102,8 @@ class BatchApplier:
     def _apply(self, batch: Batch) -> None:
         try:
             error = self._attempt(batch)
-        except RetryableError as cancelled:
-            if not is_cancelled(cancelled) or batch.end - batch.first <= self._work.smallest_units:
+        except RetryableError as stopped:
+            if not is_stopped(stopped) or batch.end - batch.first <= self._work.smallest_units:
                 raise
             for half in batch.halves():  # it takes longer than the role's statement_timeout allows
                 self._apply(half)
@@ -131,8 +131,6 @@ class BatchApplier:
                 if self._work.notes_with_rows:
                     self._work.note_done(connection, done)
         except DBAPIError as error:
-            if is_passing(error):
-                raise
             return error
         if not self._work.notes_with_rows:
             with self._work.begin() as connection:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sync_pipelines.engine.read_ahead import Background
 from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.errors import RetryableError
-from sync_pipelines.targets.db_errors import is_passing, passing_failures
+from sync_pipelines.targets.db_errors import passing_failures
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.staging.staging_tables import RECORDED, SLOW, Extent, StagingTables, lasting_name
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
@@ -84,7 +84,8 @@ class PostgresStaging(StagingTables):
         self._database = database
         self.outlives_session = not temporary
         self.has_addresses = has_addresses
-        self._connection = self._connected()
+        with passing_failures(database):
+            self._connection = self._connected()
         self._background: Background[_Load] | None = None
         try:
             with self.begin() as connection:
@@ -170,9 +171,7 @@ class PostgresStaging(StagingTables):
         try:
             with self.begin() as connection:
                 self._copy_rows(connection, load)
-        except DBAPIError as error:
-            if is_passing(error):
-                raise
+        except DBAPIError:
             self._copy_halves(load.rows)
 
     def _copy_halves(self, rows: pa.Table) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.engine.staged_target import Batch
-from sync_pipelines.targets.db_errors import is_passing
+from sync_pipelines.targets.db_errors import is_of_statement
 from sync_pipelines.targets.staging.constraints import Constraints, ForeignKey
 from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.staging_tables import StagingTables
@@ -144,12 +144,14 @@ class Quarantine:
 
     def _search(self, guilty: sa.ColumnElement[bool]) -> int:
         """Quarantines what is guilty in the whole plan; nothing where the role may not look at the other table."""
-        try:
-            return self._add(self._to_write(), guilty)
-        except DBAPIError as error:
-            if is_passing(error):
-                raise
-            return 0
+        with self._work.begin() as connection:
+            try:
+                with connection.begin_nested():
+                    return self._insert(connection, (self._to_write(), guilty))
+            except DBAPIError as error:
+                if not is_of_statement(error):
+                    raise
+                return 0
 
     def _add(self, *conditions: sa.ColumnElement[bool]) -> int:
         with self._work.begin() as connection:

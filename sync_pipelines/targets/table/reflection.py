@@ -13,8 +13,9 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.faults import first_line
 from sync_pipelines.errors import ConfigurationError, ItemError
-from sync_pipelines.targets.db_errors import database_name, first_line, is_passing, passing_failures
+from sync_pipelines.targets.db_errors import database_name, is_of_statement, passing_failures
 from sync_pipelines.targets.dialects.mysql import MYSQL
 from sync_pipelines.targets.dialects.other import other_profile
 from sync_pipelines.targets.dialects.postgresql import POSTGRESQL
@@ -102,7 +103,7 @@ def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTab
         try:
             return _reflect(database, inspector, sa.Table(name, sa.MetaData(), schema=schema), declared)
         except (DBAPIError, NotImplementedError) as error:
-            if isinstance(error, DBAPIError) and is_passing(error):
+            if isinstance(error, DBAPIError) and not is_of_statement(error):
                 raise
             raise ConfigurationError(
                 f"the table {name!r} can't be read from {database_name(database)}: {first_line(error)}. If it is "

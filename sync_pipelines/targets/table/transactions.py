@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-from sync_pipelines.errors import RetryableError, TargetError
+from sync_pipelines.database.faults import TargetStateError
+from sync_pipelines.errors import RetryableError
 from sync_pipelines.targets.db_errors import passing_failures
 from sync_pipelines.targets.dialects.profile import DialectProfile
 
@@ -97,4 +98,4 @@ class Transactions:
             with passing_failures(self._database), shared.begin_nested():
                 yield shared
         except RetryableError as error:
-            raise TargetError(str(error)) from error
+            raise TargetStateError(str(error)) from error
