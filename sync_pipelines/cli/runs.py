@@ -10,6 +10,7 @@ from sync_pipelines.cli.formats import UNFINISHED, counts_text, duration, local_
 from sync_pipelines.cli.output import remark, show_facts, show_json, show_line
 from sync_pipelines.database.ledger import ErrorRow, Ledger, RunRow, open_ledger
 from sync_pipelines.database.run_queries import RunQueries, took_all_items
+from sync_pipelines.engine.item_shapes import PREFIX
 from sync_pipelines.engine.results import SyncError
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_job
@@ -39,6 +40,7 @@ RUN_COLUMNS: Sequence[Column[RunRow]] = (
     Column("notes"),
     Column("failure"),
     Column("dagster_run_id", "Dagster run", cell=shown_id),
+    Column(None, "", lambda run: "source drift" if any(note.startswith(PREFIX) for note in run.notes) else ""),
 )
 ERROR_COLUMNS: Sequence[Column[ErrorRow | SyncError]] = (
     Column(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, true
+from sqlalchemy import Row, func, select, true
 
 from sync_pipelines.database.ledger import Ledger, RunRow
 from sync_pipelines.database.tables import FULL
@@ -56,16 +56,23 @@ class RunQueries:
             released: Guarded runs that a person has released: good ones too, and what came before them is no measure
                 any more.
         """
+        return [row.counts["fetched"] for row in self._good(job, released, limit)]
+
+    def last_good(self, job: str, released: Collection[str], limit: int = 5) -> list[str]:
+        """Returns the ids of the runs that `last_fetched` speaks of."""
+        return [row.id for row in self._good(job, released, limit)]
+
+    def _good(self, job: str, released: Collection[str], limit: int) -> list[Row[Any]]:
         runs = self._table
         query = select(runs.c.id, runs.c.outcome, runs.c.options, runs.c.completeness, runs.c.counts).where(
             runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(GOOD)
         )
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
-        good: list[int] = []
+        good: list[Row[Any]] = []
         for row in rows:
             if got_all_items(row.options, row.completeness) and (row.outcome != "guarded" or row.id in released):
-                good.append(row.counts["fetched"])
+                good.append(row)
                 if row.id in released or len(good) == limit:
                     break
         return good

@@ -74,6 +74,7 @@ class LedgerTables:
     plans: Table
     failures: Table
     run_causes: Table
+    run_shapes: Table
     history: Table
     history_blocks: Table
     misses: Table
@@ -96,6 +97,7 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         plans=_plans(metadata, prefix),
         failures=_failures(metadata, prefix),
         run_causes=_run_causes(metadata, prefix, run),
+        run_shapes=_run_shapes(metadata, prefix, run),
         history=_history(metadata, prefix),
         history_blocks=_history_blocks(metadata, prefix),
         misses=_misses(metadata, prefix),
@@ -141,6 +143,7 @@ def _run_errors(metadata: MetaData, prefix: str, run: str) -> Table:
         Column("external_id", Text),
         Column("exception_type", Text, nullable=False),
         Column("message", Text, nullable=False),
+        Column("trace", Text),  # through which functions of the user it came
         Index(f"ix_{prefix}run_errors_run_id_position", "run_id", "position"),
         Index(
             f"ix_{prefix}run_errors_external_id",
@@ -278,6 +281,7 @@ def _failures(metadata: MetaData, prefix: str) -> Table:
         Column("last_run_id", String(36), nullable=False),
         Column("resolved_at", Moment),
         Column("resolved_by", String(64)),  # a run, "vanished", or "single item"
+        Column("trace", Text),  # through which functions of the user the error came
         # in parts, so that nobody takes it for a way to the failures of some keys
         Index(f"ix_{prefix}failures_due", "job", "next_try_at", postgresql_where=is_open, sqlite_where=is_open),
         Index(f"ix_{prefix}failures_resolved_at", "resolved_at", postgresql_where=resolved, sqlite_where=resolved),
@@ -295,6 +299,17 @@ def _run_causes(metadata: MetaData, prefix: str, run: str) -> Table:
         Column("count", BigInteger, nullable=False),
         Column("sample_ids", JSON, nullable=False),
         Column("state", String(16), nullable=False),  # new, known or gone
+    )
+
+
+def _run_shapes(metadata: MetaData, prefix: str, run: str) -> Table:
+    return Table(
+        f"{prefix}run_shapes",
+        metadata,
+        Column("run_id", String(36), ForeignKey(run, ondelete="CASCADE"), primary_key=True),
+        Column("job", Text, nullable=False),
+        Column("shapes", JSON, nullable=False),  # `engine.item_shapes` has the form
+        Index(f"ix_{prefix}run_shapes_job", "job"),
     )
 
 

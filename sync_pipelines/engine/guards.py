@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
 
+from sync_pipelines.engine.blanks import Blanking
 from sync_pipelines.engine.plan import Action, PlanCounts
 from sync_pipelines.errors import ConfigurationError
 
-_SHARES = ("max_delete_share", "max_update_share", "max_shrink_share")
+_SHARES = ("max_delete_share", "max_update_share", "max_shrink_share", "max_blank_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,10 @@ class Guards:
         max_update_share: The largest share (0 to 1) of the found local records that a run may update; None for any.
         max_shrink_share: By what share (0 to 1) a fetch may have fewer items than the last good ones, before a run
             deletes nothing; None for any. A fetch without any item is always suspicious if earlier ones had some.
-        few: So many deletes, updates or lacking items are never a matter of shares: in a small table each is a large
-            one.
+        max_blank_share: In what share (0 to 1) of the found local records that have a column a run may set it to null
+            or empty, before it updates nothing; None for any.
+        few: So many deletes, updates, lacking items or blanked records are never a matter of shares: in a small table
+            each is a large one.
 
     Raises:
         ConfigurationError: A limit is no such number; the message names it and its value.
@@ -35,6 +38,7 @@ class Guards:
     max_deletes: int | None = None
     max_update_share: float | None = None
     max_shrink_share: float | None = 0.5
+    max_blank_share: float | None = 0.2
     few: int = 10
 
     def __post_init__(self) -> None:
@@ -48,7 +52,7 @@ class Guards:
                 raise ConfigurationError(f"Guards: {limit.name}={value!r} must be a whole number from 0")
 
 
-NO_LIMITS = Guards(max_delete_share=None, max_shrink_share=None)
+NO_LIMITS = Guards(max_delete_share=None, max_shrink_share=None, max_blank_share=None)
 """Even these let an empty fetch delete nothing."""
 
 
@@ -65,6 +69,7 @@ class Found:
     Args:
         existing: Local records that there are, without those created now; None if they were not listed.
         last_fetched: How many items the last good fetches had, newest first.
+        blankings: What the updates would set to null or empty, field by field.
     """
 
     fetched: int
@@ -72,6 +77,7 @@ class Found:
     unchanged: int = 0
     existing: int | None = None
     last_fetched: Sequence[int] = ()
+    blankings: Sequence[Blanking] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def judge(guards: Guards, diff: Found) -> Verdict:
     fetch, deletes = list(why_fetch(guards, diff.fetched, diff.last_fetched)), list(_why_deletes(guards, diff))
     if not diff.fetched and diff.planned.delete and not fetch:
         fetch.append("the source gave no items at all")
-    updates = list(_why_updates(guards, diff))
+    updates = [*_why_updates(guards, diff), *_why_blankings(guards, diff)]
     withheld = {Action.DELETE} if (fetch or deletes) and diff.planned.delete else set()
     if updates:
         withheld.add(Action.UPDATE)
@@ -139,6 +145,16 @@ def _why_updates(guards: Guards, diff: Found) -> Iterator[str]:
             f"{updates:,} of {compared:,} local records would be updated: {_share(updates, compared)}, "
             f"and max_update_share is {share:.0%}"
         )
+
+
+def _why_blankings(guards: Guards, diff: Found) -> Iterator[str]:
+    share = guards.max_blank_share
+    for each in diff.blankings if share is not None else ():
+        if share is not None and each.records > max(guards.few, share * each.had):
+            yield (
+                f"{each.field!r} would be set to null or empty in {each.records:,} of the {each.had:,} local records "
+                f"that have it: {_share(each.records, each.had)}, and max_blank_share is {share:.0%}"
+            )
 
 
 def _share(part: float, whole: float) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sync_pipelines.engine.causes import Cause
+from sync_pipelines.engine.item_shapes import PREFIX
 from sync_pipelines.engine.plan import Outcome, PlanCounts
 from sync_pipelines.engine.redaction import exception_type, forget_frames, message_of
 
@@ -170,6 +171,11 @@ class SyncResults:
     def dry_run(self) -> bool:
         """True if the run only planned: then created, updated and deleted are 0, and `planned` says what would be."""
         return self.planned is not None
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        """What has changed in the fields of the items since the last good run, e.g. that none has `title` any more."""
+        return tuple(note.removeprefix(PREFIX) for note in self.notes if note.startswith(PREFIX))
 
     @property
     def outcome(self) -> str:

@@ -209,6 +209,12 @@ class StagedTarget(Protocol[Page_contra]):
     def existing(self) -> int:
         """Counts the local records that items can mean and a sync may delete."""
 
+    def count_lost(self) -> Mapping[str, int]:
+        """Counts of how many records the updates found would set a field to null or empty, field by field."""
+
+    def count_had(self, names: Collection[str]) -> Mapping[str, int]:
+        """Counts in how many of the records that the database compared these fields are neither null nor empty."""
+
     def positions(self) -> Iterator[int]:
         """Yields the places in the fetch of the items to be looked at one by one, ascending."""
 

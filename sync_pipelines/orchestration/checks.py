@@ -1,8 +1,8 @@
-"""The checks of a sync's asset: do its accounts balance, did items fail, is something withheld, is it fresh."""
+"""The checks of a sync's asset: accounts, failed items, what is withheld, drift of the source, freshness."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from dagster import (
@@ -18,15 +18,23 @@ from dagster import (
 
 from sync_pipelines.database.failure_rows import UNRESOLVED
 from sync_pipelines.database.run_queries import RunQueries
-from sync_pipelines.database.tables import DRY_RUN
+from sync_pipelines.database.tables import DRY_RUN, FULL
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.engine.item_shapes import PREFIX
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.keys import asset_key
-from sync_pipelines.orchestration.metadata import Metadata, balance_metadata, failed_metadata, withheld_metadata
+from sync_pipelines.orchestration.metadata import (
+    Metadata,
+    balance_metadata,
+    drift_metadata,
+    failed_metadata,
+    withheld_metadata,
+)
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.results import results_of_run
 
 _LOOK_BACK = 100
+_DRIFT_SHOWN = timedelta(days=1)
 _FRESH = "is_fresh"
 
 
@@ -66,7 +74,15 @@ CHANGES_WITHHELD = ResultCheck(
     lambda results: f"{'; '.join(results.guarded)}." if results.guarded else "Nothing was withheld.",
     withheld_metadata,
 )
-RESULT_CHECKS = (ACCOUNTS_BALANCE, ITEMS_FAILED, CHANGES_WITHHELD)
+SOURCE_DRIFT = ResultCheck(
+    "source_drift",
+    "Warns for a day when fields that most items had are in few, empty, or of another type since the last good run.",
+    AssetCheckSeverity.WARN,
+    lambda results: not results.drift,
+    lambda results: f"{'; '.join(results.drift)}." if results.drift else "The items have the fields that they had.",
+    drift_metadata,
+)
+RESULT_CHECKS = (ACCOUNTS_BALANCE, ITEMS_FAILED, CHANGES_WITHHELD, SOURCE_DRIFT)
 
 
 def build_checks(job: AnyJob) -> AssetChecksDefinition:
@@ -101,9 +117,23 @@ def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None, left: 
 def _looked_at(
     check: ResultCheck, job: AnyJob, workspace: Workspace, results: SyncResults | None
 ) -> SyncResults | None:
-    """Returns the results that a check is about: what is withheld stays so until it is released."""
+    """Returns the results that a check is about: what is withheld stays so until it is released.
+
+    Drift is told in one run, and a sync may have its next one in a minute; for a day the check is about that run.
+    """
+    if check is SOURCE_DRIFT:
+        return _drifted(job, workspace) or results
     withheld = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
     return results if withheld is None else results_of_run(workspace, withheld.id)
+
+
+def _drifted(job: AnyJob, workspace: Workspace) -> SyncResults | None:
+    """Returns the results of the newest full run of the last day that told of drift, None if there is none."""
+    since = workspace.clock() - _DRIFT_SHOWN
+    runs = workspace.ledger.latest_runs(job.name, limit=_LOOK_BACK)
+    recent = (run for run in runs if run.kind == FULL and run.started_at >= since)
+    found = next((run for run in recent if any(note.startswith(PREFIX) for note in run.notes)), None)
+    return results_of_run(workspace, found.id) if found is not None else None
 
 
 def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iterator[AssetCheckEvaluation]:

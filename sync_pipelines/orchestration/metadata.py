@@ -114,6 +114,11 @@ def withheld_metadata(results: SyncResults) -> Metadata:
     return metadata | {"to release it": MetadataValue.text(how_to_release(results))}
 
 
+def drift_metadata(results: SyncResults) -> Metadata:
+    """Builds what the check on the fields of items shows."""
+    return {"more about it": more_about(results.run_id)} if results.drift else {}
+
+
 def failed_metadata(results: SyncResults) -> Metadata:
     """Builds what the check on failed items shows."""
     metadata: Metadata = {

@@ -14,11 +14,13 @@ from upath import UPath
 
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.completeness import Completeness
+from sync_pipelines.engine.item_shapes import shapes_to_json
 from sync_pipelines.engine.read_ahead import Background
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.snapshots.column_kinds import ANY, Kind, Unreadable
 from sync_pipelines.snapshots.durable_files import make_folder, read_json, write_json
+from sync_pipelines.snapshots.field_tally import FieldTally
 from sync_pipelines.snapshots.parquet_pages import PageWriter, open_parquet, summary_of
 from sync_pipelines.snapshots.typed_columns import Columnizer, PartSchema, encoded_texts, items_of, needs_json, widened
 
@@ -84,6 +86,7 @@ class SnapshotWriter:
         self._folder = folder
         self._schema = PartSchema()
         self._columnizer = Columnizer(self._schema)
+        self._tally = FieldTally()
         self._parts: list[str] = []
         self._open: _OpenPart | None = None
         self._page_size = _FIRST_PAGE
@@ -117,6 +120,7 @@ class SnapshotWriter:
             texts[place] = _text_or_none(page.items[place])
         table = _table(page, shapes, texts, arrays, self._schema)
         self._part().put(table)
+        self._tally.add(self._schema, table)
         self.rows += len(items)
         self._page_size = max(100, min(SNAPSHOT_PAGE, _PAGE_BYTES * len(items) // max(table.nbytes, 1)))
 
@@ -154,7 +158,9 @@ class SnapshotWriter:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Completes the snapshot with a summary, durably."""
         self._close_part()
-        write_json(self._folder / _MANIFEST, {**summary, "parts": self._parts})
+        write_json(
+            self._folder / _MANIFEST, {**summary, "shapes": shapes_to_json(self._tally.shapes()), "parts": self._parts}
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

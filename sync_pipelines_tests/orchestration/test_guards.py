@@ -15,6 +15,7 @@ from dagster import (
     SensorResult,
     build_sensor_context,
 )
+from sqlalchemy import update
 
 from sync_pipelines import SyncJob, sync_intervals
 from sync_pipelines.orchestration import freshness
@@ -125,7 +126,30 @@ def test_single_items_leave_the_warning_that_something_is_withheld(
         "accounts_balance",
         "changes_withheld",
         "items_failed",
+        "source_drift",
     }
+
+
+def test_a_field_that_the_items_have_no_more_warns_for_a_day(
+    job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
+) -> None:
+    for item in shop.items:
+        item["title"] = "x"
+    launch(job, instance)
+    for item in shop.items:
+        item["name"] = item.pop("title")
+
+    assert failed_checks(launch(job, instance)) == {"source_drift": "WARN"}
+
+    result = launch(job, instance)
+    assert failed_checks(result) == {"source_drift": "WARN"}
+    [check] = [each for each in result.get_asset_check_evaluations() if each.check_name == "source_drift"]
+    assert check.description == "`title` was in 100 % of items, is in none; new: `name`."
+    with open_workspace() as workspace:
+        runs, long_ago = workspace.ledger.tables.runs, workspace.clock() - timedelta(days=2)
+        with workspace.ledger.transaction() as connection:
+            connection.execute(update(runs).values(started_at=long_ago))
+    assert not failed_checks(launch(job, instance))
 
 
 def test_a_reason_without_a_plan_is_refused(job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance) -> None:

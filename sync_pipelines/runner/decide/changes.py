@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
+from sync_pipelines.engine.blanks import BlankTally
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
@@ -16,6 +18,7 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.stale_check import Standing, Watermark
+from sync_pipelines.runner.plans.plan_file import readable_fields
 
 
 class _Gone(Enum):
@@ -53,6 +56,7 @@ class Decided:
         writes: Handle -> what is to be written.
         stale: Handles of those of the skipped that are older than their local records.
         same_version: Handles of those to be written whose local record has the very same version.
+        blanks: What the writes would set to null or empty, of a run whose limits count that.
         tombstones: Canonical id -> watermark of a record that is to be gone: nothing that is older brings it back.
     """
 
@@ -61,6 +65,7 @@ class Decided:
     duplicates: list[Duplicate] = field(default_factory=list)
     stale: set[int] = field(default_factory=set)
     same_version: set[int] = field(default_factory=set)
+    blanks: BlankTally = field(default_factory=BlankTally)
     tombstones: dict[str, Version] = field(default_factory=dict)
 
     @property
@@ -94,7 +99,7 @@ def decide_changes(rules: RunRules, changes: Sequence[Change], decided: Decided)
                 decided.outcomes.keep(change.handle, Outcome.SKIPPED)
             elif change.external_id in broken:
                 decided.outcomes.fail(change.handle, change.external_id, broken[change.external_id])
-            elif not _is_to_be_written(rules.driver, change, found.get(change.external_id), decided):
+            elif not _is_to_be_written(rules, change, found.get(change.external_id), decided):
                 decided.outcomes.keep(change.handle, Outcome.UNCHANGED)
                 unchanged[change.external_id] = change.item
     if rules.stale_check is not None:
@@ -128,13 +133,24 @@ def _is_stale(rules: RunRules, change: Change, watermarks: Mapping[str, Watermar
     return standing is Standing.OLDER
 
 
-def _is_to_be_written(driver: TargetDriver, change: Change, local: Any | None, decided: Decided) -> bool:
-    action, differing = action_needed(driver, change.item, local)
+def _is_to_be_written(rules: RunRules, change: Change, local: Any | None, decided: Decided) -> bool:
+    action, differing = action_needed(rules.driver, change.item, local)
+    if local is not None and change.item is not DELETE and rules.limits is not None and rules.limits.counts_blanks:
+        _note_blanks(rules.driver, local, differing, decided.blanks)
     if action is None:
         return False
     item = None if change.item is DELETE else change.item
     decided.writes[change.handle] = PlanEntry(action, change.external_id, change.handle, item, differing, local=local)
     return True
+
+
+def _note_blanks(driver: TargetDriver, local: Any, differing: Mapping[str, FieldChange], blanks: BlankTally) -> None:
+    """Counts what an update would blank of a record, for a target that names the fields it changes."""
+    if not driver.names_changes:
+        return
+    with suppress(Exception):  # whatever a local record raises, the item can be written
+        mark = driver.delete_changes(local) if driver.is_marked(local) else ()
+        blanks.note(readable_fields(driver, local), differing, mark)
 
 
 def _add_tombstones(changes: Sequence[Change], watermarks: Mapping[str, Watermark], decided: Decided) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import WITHHELD
+from sync_pipelines.engine.blanks import BlankTally
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import NO_LIMITS, Found, Guards, Verdict, judge, why_fetch
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
@@ -54,16 +55,32 @@ class Limits:
         is_odd = not self._fetched or any(why_fetch(self.guards, self._fetched, self._last_fetched))
         return self._is_whole and is_odd
 
-    def judge(self, planned: PlanCounts, *, unchanged: int, existing: int | None) -> Verdict:
+    @property
+    def counts_blanks(self) -> bool:
+        """True if it matters what updates would set to null or empty."""
+        return self._is_whole and self.guards.max_blank_share is not None
+
+    def judge(
+        self,
+        planned: PlanCounts,
+        *,
+        unchanged: int,
+        existing: int | None,
+        blanks: Callable[[], BlankTally] = BlankTally,
+    ) -> Verdict:
         """Says what is to be withheld. A run that somebody limited to some items is what that person wants.
 
         Args:
             unchanged: How many items have a local record that is up to date.
             existing: How many local records there are; None if nobody has counted.
+            blanks: Gives what the updates would blank; called only if that matters.
         """
         if not self._is_whole:
             return Verdict()
-        verdict = judge(self.guards, Found(self._fetched, planned, unchanged, existing, self._last_fetched))
+        counts = self.counts_blanks and planned.update > self.guards.few
+        blankings = blanks().blankings() if counts else ()
+        found = Found(self._fetched, planned, unchanged, existing, self._last_fetched, blankings)
+        verdict = judge(self.guards, found)
         # what the run has created since would make any share of the records look small
         return self._earlier.joined_with(verdict)
 

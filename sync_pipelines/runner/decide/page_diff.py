@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
+from sync_pipelines.engine.blanks import BlankTally
 from sync_pipelines.engine.completeness import Completeness
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
@@ -56,7 +57,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
     """
     job, driver = rules.job, rules.driver
     total = int(Snapshot(files.folder).summary()["items"])
-    settled, done, stale = Counts(), 0, 0
+    settled, done, stale, blanks = Counts(), 0, 0, BlankTally()
     with (
         files.working_file("ids.sqlite") as path,
         DuplicateIndex(path) as index,
@@ -69,6 +70,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
             report_findings(findings, page, report)
             entries.add(page.entries)
             settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
+            blanks.add(page.blanks)
             report.progress(Progress("diff", total, done, total))
         reason = why_no_deletes(job, Snapshot(files.folder).completeness(), unidentified)
         deletes = job.deletes != "off" and reason is None
@@ -76,7 +78,9 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
         entries.flush()
         verdict = Verdict()
         if rules.limits is not None:
-            verdict = rules.limits.judge(entries.counts(), unchanged=settled.unchanged, existing=existing)
+            verdict = rules.limits.judge(
+                entries.counts(), unchanged=settled.unchanged, existing=existing, blanks=lambda: blanks
+            )
         notes = notes_of(reason, stale, rules.delete_delay)
         planned = PlanSummary(
             total,

@@ -13,6 +13,7 @@ from itertools import chain
 from math import inf
 from typing import Any
 
+from sync_pipelines.engine.blanks import BlankTally
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
@@ -96,7 +97,7 @@ class StagedDiff:
         self._total = int(Snapshot(files.folder).summary()["items"])
         self._durable = durable
         self._record = partial(fields_before, rules.driver) if durable else _no_record
-        self._settled = Counts()
+        self._settled, self._blanks = Counts(), BlankTally()
         self._stale = self._unidentified = 0
         self._has_watermarks = False
 
@@ -109,7 +110,8 @@ class StagedDiff:
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
         self._has_watermarks = self._stale_check is not None and self._stale_check.has_any_in_ledger()
-        self._settled, self._stale, self._unidentified = Counts(), 0, 0  # after an attempt that a lost connection ended
+        # after an attempt that a lost connection ended
+        self._settled, self._blanks, self._stale, self._unidentified = Counts(), BlankTally(), 0, 0
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
         if first is None:
@@ -261,7 +263,13 @@ class StagedDiff:
         if limits is None:
             return Verdict()
         existing = self._staged.existing() if writes.delete > limits.guards.few else None
-        return limits.judge(writes, unchanged=unchanged, existing=existing)
+        return limits.judge(writes, unchanged=unchanged, existing=existing, blanks=self._count_blanks)
+
+    def _count_blanks(self) -> BlankTally:
+        """Counts what updates would blank: those that the database found, and those of items looked at singly."""
+        self._blanks.lost.update(self._staged.count_lost())
+        self._blanks.had.update(self._staged.count_had(self._blanks.lost))
+        return self._blanks
 
     def _make_plan(self, found: StagedPlan, verdict: Verdict) -> StagedPlan | None:
         """Has the target make its plan; returns its description, None if all that is left is in the plan file."""
@@ -293,6 +301,7 @@ class StagedDiff:
         page = self._page(rows)
         report_findings(findings, page, self._report)
         self._settled += page.counts()
+        self._blanks.add(page.blanks)
         self._stale += len(page.stale)
         return _rows_of(page, self._record)
 

@@ -15,6 +15,7 @@ from sync_pipelines.runner.context.lease import HeldLease
 from sync_pipelines.runner.decide.limits import note_withheld
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS, open_staged, staging_request
+from sync_pipelines.runner.fetch.drift import drift_notes
 from sync_pipelines.runner.fetch.fetch import fetch_snapshot, select
 from sync_pipelines.runner.plans.plan_file import read_failed
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
@@ -83,7 +84,7 @@ class SyncRun(Run):
                 self._report.line(f"fetch: asking the source of {self.job.name}")
                 files = self._workspace.store.files_of(session.run_id)
                 fetched = fetch_snapshot(self.job, files, selection, self._report)
-                notes.extend(fetched.notes)
+                notes.extend([*fetched.notes, *drift_notes(self.job.name, session.run_id, self._workspace)])
                 session.completeness = fetched.completeness.to_manifest()
                 self._report.line(f"fetch: {fetched.items:,} items")
         return SnapshotRef(session.run_id, fetched.items)

@@ -18,6 +18,7 @@ from sync_pipelines.engine.staged_target import Batch, QuarantinedRow, StagedPla
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.snapshots.snapshot import SnapshotPage
 from sync_pipelines.targets.staging.apply_sql import BatchApplier
+from sync_pipelines.targets.staging.blanks import BlankCounter
 from sync_pipelines.targets.staging.constraints import read_constraints
 from sync_pipelines.targets.staging.diff_sql import Planner, RowDecision, StagedColumns
 from sync_pipelines.targets.staging.eligibility import fingerprint, why_not
@@ -255,6 +256,18 @@ class StagedTable:
         """How many local records there are that items can mean and a sync may delete."""
         with self.work.begin() as connection:
             return self.planner.count_existing(connection)
+
+    @property
+    def _blanks(self) -> BlankCounter:
+        return BlankCounter(self.work, self.planner, self._target.reflected.table, self._target.database.dialect.name)
+
+    def count_lost(self) -> dict[str, int]:
+        """Of how many records the updates found would leave nothing in a column, by column."""
+        return self._blanks.lost()
+
+    def count_had(self, names: Collection[str]) -> dict[str, int]:
+        """How many of the records that were compared here have something in these columns."""
+        return self._blanks.had(names)
 
     def make_plan(self, *, without: Collection[Action] = ()) -> None:
         """Leaves what is to be written in staging tables.
