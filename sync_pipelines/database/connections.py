@@ -10,6 +10,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from sync_pipelines.database.sessions import keep_known_state
 from sync_pipelines.errors import ConfigurationError
 
 SQLITE_BUSY_TIMEOUT_S = 30
@@ -57,6 +58,8 @@ def _is_no_ignored_error(record: logging.LogRecord) -> bool:
 def create_database(url: str | URL, *, answers_within_s: float | None = None) -> Engine:
     """Makes a SQLAlchemy engine that waits for locks instead of failing, and enforces foreign keys on SQLite.
 
+    On PostgreSQL its transactions are in the state that `database.sessions` says.
+
     Args:
         url: The database's URL; `postgresql://` means psycopg 3, `mysql://` and `mariadb://` PyMySQL.
         answers_within_s: How long to wait for a connection or an answer, in seconds; by default as long as it takes.
@@ -75,6 +78,7 @@ def create_database(url: str | URL, *, answers_within_s: float | None = None) ->
         database = create_engine(parsed, **options)
     except (ArgumentError, ImportError) as error:
         raise ConfigurationError(f"no driver for the database {shown_url(parsed)}: {error}") from error
+    keep_known_state(database)
     if database.dialect.name == "sqlite":
         event.listen(database, "connect", _prepare_sqlite)
     elif "pool_pre_ping" in options:

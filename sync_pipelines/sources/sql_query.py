@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError, StatementError
 
 from sync_pipelines.database.connections import create_database
+from sync_pipelines.database.sessions import with_known_state
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.model import load_settings
@@ -105,7 +106,7 @@ def _checked_names(result: CursorResult[Any]) -> Sequence[str]:
 def _opened(where: Engine | URL | SecretStr | None) -> Iterator[Engine]:
     """Returns the engine; one that was made here is also disposed of."""
     if isinstance(where, Engine):
-        yield where
+        yield with_known_state(where)
         return
     url = load_settings().local_url() if where is None else where
     database = create_database(url.get_secret_value() if isinstance(url, SecretStr) else url)

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import URL, Engine, Table
 
 from sync_pipelines.database.connections import create_database, database_url, leave_out_ignored_errors
+from sync_pipelines.database.sessions import with_known_state
 from sync_pipelines.engine.targets import Identify
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import load_settings
@@ -133,7 +134,7 @@ class SqlTable:
         leave_out_ignored_errors()
         declared = self._database()
         if isinstance(declared, Engine):
-            yield self._opened(declared, identify)
+            yield self._opened(with_known_state(declared), identify)
             return
         database = create_database(declared)
         try:
