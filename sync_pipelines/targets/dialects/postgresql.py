@@ -12,8 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.types import TypeEngine
 
-from sync_pipelines.targets.dialects.postgresql_codec import CitextFolding, ask_database, build_money_codec
+from sync_pipelines.targets.dialects.postgresql_codec import (
+    CitextFolding,
+    ask_database,
+    build_money_codec,
+    kind_of_base,
+)
 from sync_pipelines.targets.dialects.profile import Details, DialectProfile
 from sync_pipelines.targets.types.choose_codec import build_codec, has_python_values
 from sync_pipelines.targets.types.codec import ColumnCodec
@@ -79,15 +85,21 @@ def _codec(
         return replace(codec, base_type=base_type)
     if base_type == "money":
         return replace(build_money_codec(database, name, type_name), base_type=base_type)
-    while isinstance(kind, postgresql.DOMAIN):
-        kind = kind.data_type
-    understood = _UNDERSTOOD.fullmatch(_SIZE.sub("", base_type).removesuffix("[]")) or isinstance(kind, sa.Enum)
-    ask = None if understood else _ask(database, type_name)
+    understood = _UNDERSTOOD.fullmatch(_SIZE.sub("", base_type).removesuffix("[]"))
+    if isinstance(kind, postgresql.DOMAIN):
+        kind = kind_of_base(base_type) if understood else _enum_below(kind)
+    ask = None if understood or isinstance(kind, sa.Enum) else _ask(database, type_name)
     codec = build_codec(name, kind, dialect=dialect, type_name=type_name, ask=ask)
     if isinstance(kind, postgresql.CITEXT):
         folding = CitextFolding(database)
         codec = replace(codec, fold=folding.fold, expect=folding.expect)
     return replace(codec, base_type=type_name if ask else base_type)
+
+
+def _enum_below(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    while isinstance(kind, postgresql.DOMAIN):
+        kind = kind.data_type
+    return kind
 
 
 def _ask(database: sa.Engine, type_name: str) -> Callable[[str], str]:

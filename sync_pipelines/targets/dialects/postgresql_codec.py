@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import string
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
 
 from sync_pipelines.engine.pages import batches
 from sync_pipelines.targets.db_errors import first_line, passing_failures
@@ -19,6 +21,41 @@ from sync_pipelines.targets.types.sqlalchemy_types import Money, NamedType
 
 _ASKED_AT_ONCE = 1_000
 _FOLDED_KEPT = 100_000
+_PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
+_SIZED = re.compile(r"\(([^)]*)\)")
+
+
+def _timestamp(precision: int | None = None, *, timezone: bool = False) -> TypeEngine[Any]:
+    return postgresql.TIMESTAMP(timezone, precision)
+
+
+def _time(precision: int | None = None, *, timezone: bool = False) -> TypeEngine[Any]:
+    return postgresql.TIME(timezone, precision)
+
+
+_KINDS: dict[str, Callable[..., TypeEngine[Any]]] = {
+    "smallint": sa.SmallInteger,
+    "integer": sa.Integer,
+    "bigint": sa.BigInteger,
+    "numeric": sa.Numeric,
+    "real": sa.REAL,
+    "double precision": sa.Double,
+    "text": sa.Text,
+    "character": sa.CHAR,
+    "character varying": sa.String,
+    "citext": postgresql.CITEXT,
+    "boolean": sa.Boolean,
+    "date": sa.Date,
+    "timestamp without time zone": _timestamp,
+    "timestamp with time zone": partial(_timestamp, timezone=True),
+    "time without time zone": _time,
+    "time with time zone": partial(_time, timezone=True),
+    "interval": lambda precision=None: postgresql.INTERVAL(precision=precision),
+    "bytea": sa.LargeBinary,
+    "json": postgresql.JSON,
+    "jsonb": postgresql.JSONB,
+    "uuid": sa.Uuid,
+}
 
 
 def ask_database(database: sa.Engine, statement: sa.Executable, given: Mapping[str, Any]) -> Any:
@@ -28,6 +65,18 @@ def ask_database(database: sa.Engine, statement: sa.Executable, given: Mapping[s
             return connection.execute(statement, given).scalar_one()
     except DBAPIError as error:
         raise ValueError(first_line(error)) from error
+
+
+def kind_of_base(type_name: str) -> TypeEngine[Any]:
+    """Gives SQLAlchemy's type for the one below a domain, whose size its reflection loses.
+
+    Args:
+        type_name: As the database writes it, e.g. `numeric(4,1)`, `timestamp(0) without time zone` or `text[]`.
+    """
+    bare = type_name.removesuffix("[]")
+    found = _SIZED.search(bare)
+    kind = _KINDS[_SIZED.sub("", bare)](*(map(int, found[1].split(",")) if found else ()))
+    return sa.ARRAY(kind) if bare != type_name else kind
 
 
 class CitextFolding:
@@ -87,7 +136,7 @@ def build_money_codec(database: sa.Engine, name: str, type_name: str) -> ColumnC
     read = sa.select(sa.cast(sa.cast(sa.cast(text, sa.Text()), NamedType("money")), sa.Numeric()))
 
     def convert(value: Any) -> Any:
-        if isinstance(value, str) and not values.looks_numeric(value):
+        if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(value.strip()):
             value = ask_database(database, read, {"text": value})
         return values.to_scaled_decimal(value, scale)
 

@@ -12,7 +12,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import REAL, BindParameter, Dialect, Numeric, Text, cast, func, type_coerce
+from sqlalchemy import BindParameter, Dialect, Numeric, Text, cast, func, type_coerce
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
@@ -57,12 +57,12 @@ class AsText(Written):
         return None if value is None else str(value)
 
 
-class SinglePrecision(AsGiven):
-    """Writes floats of single precision: as a double, 0.1 would equal no `real` of the database."""
+class SinglePrecision(Written):
+    """Writes floats of single precision as text: as a double, 0.1 would equal no `real` of the database."""
 
-    def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
-        """Casts the bound value."""
-        return cast(bindvalue, REAL)
+    @staticmethod
+    def _written(value: Any) -> Any:
+        return None if value is None else repr(value)
 
 
 class DatabaseText(AsGiven):
