@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from sync_pipelines.database.sessions import keep_known_state
 from sync_pipelines.errors import ConfigurationError
 
 SQLITE_BUSY_TIMEOUT_S = 30
@@ -44,14 +45,24 @@ class Limits:
     lock_s: float = 60
     idle_s: float = 600
 
-    def in_transactions(self, options: str = "") -> dict[str, int]:
-        """Returns the settings of PostgreSQL that are made in each transaction, in ms.
+    def in_transactions(self, url: URL) -> str:
+        """Returns the statement by which a transaction on PostgreSQL keeps the limits; empty if it has none to keep.
+
+        They are set in each transaction and end with it: a connection of somebody else's pool is given back as it was,
+        and a pooler such as PgBouncer, which refuses options and shares sessions, passes them on to nobody.
 
         Args:
-            options: What the URL sets itself, which is left out.
+            url: Of the database. What it sets itself is left out.
         """
         given = {_LOCK: self.lock_s, _IDLE: self.idle_s}
-        return {name: math.ceil(value * 1000) for name, value in given.items() if value and name not in options}
+        options = str(url.query.get("options", ""))
+        values = [f"('{name}', '{math.ceil(s * 1000)}')" for name, s in given.items() if s and name not in options]
+        if not values:
+            return ""
+        return (
+            f"SELECT set_config(name, value, true) FROM (VALUES {', '.join(values)}) AS ours (name, value) "  # noqa: S608 - our names
+            "WHERE current_setting(name) = '0'"
+        )
 
 
 def database_url(url: str | URL) -> URL:
@@ -96,6 +107,8 @@ def _is_no_ignored_error(record: logging.LogRecord) -> bool:
 def create_database(url: str | URL, *, answers_within_s: float | None = None, limits: Limits | None = None) -> Engine:
     """Makes a SQLAlchemy engine that waits for others as long as its limits say, and enforces foreign keys on SQLite.
 
+    On PostgreSQL its transactions are in the state that `database.sessions` says.
+
     Args:
         url: The database's URL; `postgresql://` means psycopg 3, `mysql://` and `mariadb://` PyMySQL.
         answers_within_s: How long to wait for a connection or an answer, in seconds; by default as long as it takes.
@@ -115,6 +128,7 @@ def create_database(url: str | URL, *, answers_within_s: float | None = None, li
         database = create_engine(parsed, **options)
     except (ArgumentError, ImportError) as error:
         raise ConfigurationError(f"no driver for the database {shown_url(parsed)}: {error}") from error
+    keep_known_state(database, limits.in_transactions(parsed))
     if database.dialect.name == "sqlite":
         event.listen(database, "connect", _prepare_sqlite)
     elif database.dialect.name in {"mysql", "mariadb"}:
@@ -123,30 +137,7 @@ def create_database(url: str | URL, *, answers_within_s: float | None = None, li
         event.listen(database, "do_connect", _connect_watched)
     if answers_within_s is not None and database.dialect.driver == "psycopg":
         event.listen(database, "connect", partial(_limit_statements, round(answers_within_s * 1000)))
-    return limited(database, limits)
-
-
-def limited(database: Engine, limits: Limits) -> Engine:
-    """Returns the engine, or one beside it with the same pool, whose transactions on PostgreSQL keep the limits.
-
-    They are set in each transaction and end with it: a connection of somebody else's pool is given back as it was, and
-    a pooler such as PgBouncer, which refuses options and shares sessions, passes them on to nobody.
-    """
-    settings = limits.in_transactions(str(database.url.query.get("options", "")))
-    if database.dialect.name != "postgresql" or not settings:
-        return database
-    ours = database.execution_options()
-    values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
-    statement = (
-        f"SELECT set_config(name, value, true) FROM (VALUES {values}) AS ours (name, value) "  # noqa: S608 - our names
-        "WHERE current_setting(name) = '0'"
-    )
-    event.listen(ours, "begin", partial(_limit_transaction, statement))
-    return ours
-
-
-def _limit_transaction(statement: str, connection: Connection) -> None:
-    connection.exec_driver_sql(statement, execution_options={"stream_results": False})
+    return database
 
 
 def _connect_args(url: URL, answers_within_s: float | None, limits: Limits) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, true
+from sqlalchemy import func, select, true
 
 from sync_pipelines.database.ledger import Ledger, RunRow
 from sync_pipelines.database.tables import FULL
@@ -62,14 +62,14 @@ class RunQueries:
         """Returns the ids of the runs that `last_fetched` speaks of."""
         return [row.id for row in self._good(job, released, limit)]
 
-    def _good(self, job: str, released: Collection[str], limit: int) -> list[Row[Any]]:
+    def _good(self, job: str, released: Collection[str], limit: int) -> list[Any]:
         runs = self._table
         query = select(runs.c.id, runs.c.outcome, runs.c.options, runs.c.completeness, runs.c.counts).where(
             runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(GOOD)
         )
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
-        good: list[Row[Any]] = []
+        good: list[Any] = []
         for row in rows:
             if got_all_items(row.options, row.completeness) and (row.outcome != "guarded" or row.id in released):
                 good.append(row)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from sync_pipelines.database.connections import Limits, create_database, shown_url
 from sync_pipelines.database.faults import READ_ONLY, Fault, state_of
+from sync_pipelines.database.sessions import with_known_state
 from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
@@ -108,7 +109,7 @@ def _checked_names(result: CursorResult[Any]) -> Sequence[str]:
 def _opened(where: Engine | URL | SecretStr | None) -> Iterator[Engine]:
     """Returns the engine; one that was made here is also disposed of."""
     if isinstance(where, Engine):
-        yield where
+        yield with_known_state(where)
         return
     settings = load_settings()
     url = settings.local_url() if where is None else where

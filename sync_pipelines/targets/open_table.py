@@ -104,7 +104,8 @@ class OpenedSqlTable:
         """Returns the rows that exist, by canonical external id."""
         self.expect_ids(external_ids)
         id_of_key = self._key.id_of_key
-        keys = list({id_of_key(key): key for key in map(self._key.key_of_id, external_ids)}.values())
+        by_canonical_id = {id_of_key(key): key for key in map(self._key.key_of_id, external_ids)}
+        keys = [form for key in by_canonical_id.values() for form in self._key.forms_of(key)]
         columns = [self._table.c[codec.name] for codec in self._shown]
         size = self._profile.values_per_lookup // len(self._policy.key)
         rows: list[Sequence[Any]] = []

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, Table
 
-from sync_pipelines.database.connections import Limits, create_database, database_url, leave_out_ignored_errors, limited
+from sync_pipelines.database.connections import Limits, create_database, database_url, leave_out_ignored_errors
+from sync_pipelines.database.sessions import with_known_state
 from sync_pipelines.engine.targets import Identify
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import load_settings
@@ -140,7 +141,7 @@ class SqlTable:
         leave_out_ignored_errors()
         declared, limits = self._database(), Limits(**load_settings().database_limits())
         if isinstance(declared, Engine):
-            yield self._opened(limited(declared, limits), identify)
+            yield self._opened(with_known_state(declared, limits.in_transactions(declared.url)), identify)
             return
         database = create_database(declared, limits=limits)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,23 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from sync_pipelines.targets.dialects.profile import Details, DialectProfile
-from sync_pipelines.targets.types.choose_codec import build_codec, build_flexible_codec
+from sync_pipelines.targets.types.choose_codec import build_blob_codec, build_codec, build_flexible_codec
 from sync_pipelines.targets.types.codec import ColumnCodec
 
 Fold = Callable[[str], str]
 # SQLite compares names of types only up to a bracket; these are the ones whose values follow the name.
 _NUMERIC = ("NUMERIC", "DECIMAL")
+# In a STRICT table it keeps what it is given; elsewhere it is a name like any other.
+_ANY = "ANY"
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """What a table says of its columns, by their names, and whether it is STRICT."""
+
+    type_names: dict[str, str]
+    folds: dict[str, Fold]
+    is_strict: bool
 
 
 def _read(database: sa.Engine, table: sa.Table) -> Details:
@@ -24,6 +35,8 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
     prefix = f"PRAGMA {quote(table.schema)}." if table.schema else "PRAGMA "
     indexes: list[dict[str, str]] = []
     with database.connect() as connection:
+        listed = connection.exec_driver_sql(f"{prefix}table_list({quote(table.name)})").mappings().all()
+        is_strict = any(row["strict"] for row in listed)  # none is before 3.37, which does not list tables
         columns = connection.exec_driver_sql(f"{prefix}table_xinfo({quote(table.name)})").mappings().all()
         for index in connection.exec_driver_sql(f"{prefix}index_list({quote(table.name)})").mappings().all():
             parts = connection.exec_driver_sql(f"{prefix}index_xinfo({quote(index['name'])})").mappings().all()
@@ -35,7 +48,7 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
     folds = {name: _FOLDS[collation] for name, collation in by_column.items() if collation in _FOLDS}
     type_names = {column["name"]: column["type"] for column in columns}
     return Details(
-        make_codec=partial(_codec, database.dialect, type_names, folds),
+        make_codec=partial(_codec, database.dialect, _Declared(type_names, folds, is_strict)),
         case_insensitive=frozenset(
             name for name, collation in by_column.items() if collation not in {"BINARY", *_FOLDS}
         ),
@@ -43,20 +56,19 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
     )
 
 
-def _codec(
-    dialect: sa.Dialect,
-    type_names: dict[str, str],
-    folds: dict[str, Fold],
-    column: ReflectedColumn,
-    own: sa.Column[Any] | None,
-) -> ColumnCodec:
-    name, kind, type_name = column["name"], column["type"], type_names[column["name"]]
+def _codec(dialect: sa.Dialect, table: _Declared, column: ReflectedColumn, own: sa.Column[Any] | None) -> ColumnCodec:
+    name, kind, type_name = column["name"], column["type"], table.type_names[column["name"]]
     declared = None if own is None else own.type
-    if declared is None and isinstance(kind, sa.Numeric) and not type_name.upper().startswith(_NUMERIC):
-        codec = build_flexible_codec(name, type_name)
+    upper = type_name.upper()
+    if declared is None and ((table.is_strict and upper == _ANY) or isinstance(kind, sa.types.NullType)):
+        codec = build_flexible_codec(name, type_name, numeric=False)
+    elif declared is None and isinstance(kind, sa.Numeric) and not upper.startswith(_NUMERIC):
+        codec = build_flexible_codec(name, type_name, numeric=True)
+    elif declared is None and isinstance(kind, sa.LargeBinary):
+        codec = build_blob_codec(name, type_name)
     else:
         codec = build_codec(name, declared or kind, dialect=dialect, type_name=type_name)
-    return replace(codec, fold=folds[name]) if name in folds else codec
+    return replace(codec, fold=table.folds[name]) if name in table.folds else codec
 
 
 def _lower_ascii(text: str) -> str:

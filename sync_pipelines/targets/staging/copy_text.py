@@ -10,14 +10,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_pipelines.targets.types.codec import ColumnCodec
-from sync_pipelines.targets.types.sqlalchemy_types import array_literal
+from sync_pipelines.targets.types.sqlalchemy_types import PostgresArray, array_literal
 
 Dump = Callable[[Any], Any]
 
 
 def dump_for(codec: ColumnCodec, dialect: sa.Dialect) -> Dump:
     """The function that makes of a canonical value what is loaded: text on PostgreSQL, a driver's value on SQLite."""
-    if isinstance(codec.storage, sa.ARRAY):
+    if isinstance(codec.storage, PostgresArray):
         return postgres_text
     process = codec.storage.dialect_impl(dialect).bind_processor(dialect)
     if dialect.name == "sqlite":

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.targets.db_errors import is_of_statement
 from sync_pipelines.targets.staging.constraints import Constraints
+from sync_pipelines.targets.staging.json_text import is_readable
 from sync_pipelines.targets.staging.owned_rows import Ownership
 from sync_pipelines.targets.staging.staged_columns import StagedColumn
 from sync_pipelines.targets.staging.staging_tables import FAST, StagingTables
@@ -213,7 +214,8 @@ class Planner:
         what = sa.case(*whens, else_=int(RowDecision.UNCHANGED))
         address = self._work.address(local) if self._work.has_addresses else sa.null()
         keys = [
-            sa.case((staged.c.sp_n.is_(None), local.c[each.name])).label(each.label)
+            # as it lies there, not as it would be read
+            sa.type_coerce(sa.case((staged.c.sp_n.is_(None), local.c[each.name])), NamedType("")).label(each.label)
             if deletes
             else sa.cast(sa.null(), NamedType(each.type_name)).label(each.label)
             for each in self.columns.key
@@ -234,10 +236,9 @@ class Planner:
         is_sqlite = self._work.place == "rowid"
         if is_sqlite and family != "text":
             return _has_usual_form(local, family)
-        if family == "numeric":
-            return sa.and_(local.is_not(None), local != sa.literal_column("'NaN'"))
         if family != "text":
-            return local.is_not(None)
+            readable = is_readable(column.codec, local)
+            return local.is_not(None) if readable is None else sa.and_(local.is_not(None), readable)
         trim = sa.func.trim if is_sqlite else sa.func.btrim
         text = sa.cast(local, sa.Text())
         blanks = _BLANKS if self._work.is_unicode else _ASCII_BLANKS
@@ -249,7 +250,13 @@ class Planner:
         version = self.columns.version
         if version is None:
             return []
-        return [(staged.c[version.label] < self._table.c[version.name], int(RowDecision.STALE))]
+        local = self._table.c[version.name]
+        is_older = staged.c[version.label] < local
+        if self._work.place == "rowid":
+            is_older = sa.and_(is_older, _has_usual_form(local, version.codec.facts.family))
+        elif (readable := is_readable(version.codec, local)) is not None:  # what can't be read is overwritten
+            is_older = sa.and_(is_older, readable)
+        return [(is_older, int(RowDecision.STALE))]
 
     def _difference(
         self, staged: sa.FromClause, refused: sa.ColumnElement[bool], *, veto: bool

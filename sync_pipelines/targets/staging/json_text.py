@@ -32,7 +32,10 @@ def json_text(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text | None:
     write = _WRITERS.get(codec.facts.family)
     if write is None or (codec.facts.scale or 0) < 0:  # of a negative scale the codec keeps how many digits count
         return None
-    return sa.func.coalesce(write(codec, value), NULL, type_=sa.Text())
+    text, readable = write(codec, value), is_readable(codec, value)
+    if readable is not None:
+        text = sa.case((readable, text), else_=_json(_as_text(value)))
+    return sa.func.coalesce(text, NULL, type_=sa.Text())
 
 
 def id_text(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text | None:
@@ -73,15 +76,21 @@ def _float(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
     # the infinite ones are quoted, and Python reads them bare; a whole number would be read as an int
     bare: Text = sa.func.replace(_json(value), '"', "", type_=sa.Text())
     is_whole = bare.regexp_match("^-?[0-9]+$")
-    return sa.case((_is_nan(value), NULL), (is_whole, bare + literal(".0")), else_=bare)
+    return sa.case((is_whole, bare + literal(".0")), else_=bare)
 
 
 def _numeric(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
-    return sa.case((_is_nan(value), NULL), else_=_tagged("decimal", _as_text(value)))
+    return _tagged("decimal", _as_text(value))
 
 
-def _is_nan(value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    return value == sa.literal_column("'NaN'")
+def is_readable(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool] | None:
+    """The condition that Python has a value for what a column of PostgreSQL holds; None if it always has.
+
+    `ColumnCodec.from_database` leaves the others as they are.
+    """
+    if codec.facts.family in {"date", "datetime"}:
+        return sa.and_(value >= sa.literal_column("'0001-01-01'"), value < sa.literal_column("'10000-01-01'"))
+    return value != sa.literal_column("'NaN'") if codec.facts.family in {"float", "numeric"} else None
 
 
 def _datetime(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:

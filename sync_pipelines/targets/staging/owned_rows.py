@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.targets.staging.staged_columns import bare_type
 from sync_pipelines.targets.table.reflection import ReflectedTable
 from sync_pipelines.targets.table.scope import Scope, ScopeColumn
 from sync_pipelines.targets.table.soft_delete import Mark
@@ -125,7 +126,7 @@ class Ownership:
         bound = None if value is None else self._bound(codec, value)
         if self._on_sqlite:
             return sa.null() if bound is None else sa.literal(int(bound) if isinstance(bound, bool) else bound)
-        kind = NamedType(codec.type_name)
+        kind = NamedType(bare_type(codec))
         return sa.cast(sa.null() if bound is None else sa.literal(_text_of(bound), sa.Text()), kind)
 
     def _bound(self, codec: ColumnCodec, value: Any) -> Any:

@@ -133,7 +133,7 @@ class PostgresStaging(StagingTables):
             raw: Any = connection.connection.driver_connection
             if getattr(raw, "autocommit", False):
                 connection = connection.execution_options(isolation_level="READ COMMITTED")
-            self.is_unicode = connection.scalar(sa.text("SHOW client_encoding")) == "UTF8"
+            self.is_unicode = connection.scalar(sa.text("SHOW server_encoding")) == "UTF8"
             connection.rollback()
         except BaseException:
             connection.close()

@@ -15,8 +15,8 @@ from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 _SIZE = re.compile(r"\([^)]*\)")
 _KEY_FAMILIES = frozenset({"text", "int", "uuid", "numeric", "date", "datetime"})
-# the types in which keys are staged: without their size, for an id that is too long is no record's id
-_KEY_TYPES = {"character varying": "text", "character": "bpchar"}
+# an id that is too long is no record's id
+_TYPES_WITHOUT_SIZE = {"character varying": "text", "character": "bpchar"}
 _C_COLLATION = "C"
 
 
@@ -28,7 +28,7 @@ class StagedColumn:
         codec: The column's codec.
         label: Its name in the staging tables.
         type_name: Its type there.
-        as_text: True to compare the local value's text, as the database writes it.
+        compared_as: The type that the local value is cast to, to be compared; None to compare it as it is.
         exact: True to compare texts byte by byte, where the column's collation finds different ones equal.
         loose: True if values that the database finds different may still be the same: then each is looked at.
         cast_to: The type to cast to when it is written, None where the database does so by itself.
@@ -37,7 +37,7 @@ class StagedColumn:
     codec: ColumnCodec
     label: str
     type_name: str
-    as_text: bool = False
+    compared_as: str | None = None
     exact: bool = False
     loose: bool = False
     cast_to: str | None = None
@@ -50,8 +50,8 @@ class StagedColumn:
     def differs(self, staged: sa.ColumnElement[Any], local: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         """The condition that a staged value differs from the local one."""
         compared: sa.ColumnElement[Any] = local
-        if self.as_text:
-            compared = sa.cast(local, sa.Text())
+        if self.compared_as:
+            compared = sa.cast(local, NamedType(self.compared_as))
         elif self.exact:
             staged = sa.collate(staged, _C_COLLATION)
         return staged.is_distinct_from(compared)
@@ -95,12 +95,19 @@ def _is_lazy(default: Any) -> bool:
     return default is not None and (default.is_callable or default.is_sequence)
 
 
+def bare_type(codec: ColumnCodec) -> str:
+    """The type in which a value may be longer than its column: a cast to that one's size would cut it silently."""
+    if codec.facts.family not in {"text", "numeric"}:
+        return codec.stored_type
+    bare = _SIZE.sub("", codec.stored_type)
+    return _TYPES_WITHOUT_SIZE.get(bare, bare)
+
+
 def staged_key(codec: ColumnCodec, number: int, dialect: str) -> StagedColumn:
     """How a key column is staged."""
     if dialect == "sqlite":
-        return StagedColumn(codec, f"sp_k{number}", codec.type_name)
-    bare = _SIZE.sub("", codec.type_name) if codec.facts.family in {"text", "numeric"} else codec.type_name
-    return StagedColumn(codec, f"sp_k{number}", _KEY_TYPES.get(bare, bare))
+        return StagedColumn(codec, f"sp_k{number}", codec.stored_type)
+    return StagedColumn(codec, f"sp_k{number}", bare_type(codec))
 
 
 def staged_value(codec: ColumnCodec, number: int, dialect: str, *, is_loose: bool) -> StagedColumn:
@@ -111,14 +118,17 @@ def staged_value(codec: ColumnCodec, number: int, dialect: str, *, is_loose: boo
         dialect: `postgresql` or `sqlite`.
         is_loose: True if its collation finds different texts equal.
     """
-    label, family = f"sp_v{number}", codec.facts.family
+    label, family, kind = f"sp_v{number}", codec.facts.family, codec.stored_type
     if dialect == "sqlite":
-        return StagedColumn(codec, label, codec.type_name, exact=False, loose=family == "json")
-    base = _SIZE.sub("", codec.type_name)
+        return StagedColumn(codec, label, kind, exact=False, loose=family == "json")
+    base = _SIZE.sub("", kind)
     if family == "text":
-        return StagedColumn(codec, label, "text", as_text=base in {"character", "citext"}, exact=is_loose)
+        compared_as = "text" if base in {"character", "citext"} else None
+        return StagedColumn(codec, label, "text", compared_as=compared_as, exact=is_loose)
+    if family == "money":
+        return StagedColumn(codec, label, "numeric", compared_as="numeric")
     if family in {"enum", "asked"}:
-        return StagedColumn(codec, label, "text", as_text=True, cast_to=codec.type_name)
+        return StagedColumn(codec, label, "text", compared_as="text", cast_to=codec.type_name)
     if base.removesuffix("[]") == "json":
-        return StagedColumn(codec, label, "text", as_text=True, loose=True, cast_to=codec.type_name)
-    return StagedColumn(codec, label, codec.type_name)
+        return StagedColumn(codec, label, "text", compared_as="text", loose=True, cast_to=kind)
+    return StagedColumn(codec, label, kind)

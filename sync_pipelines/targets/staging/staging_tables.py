@@ -65,7 +65,7 @@ class StagingTables(ABC):
     notes_with_rows = True
     """True if what has been applied is noted in the very transaction that writes it."""
     is_unicode = True
-    """False if the connection can't say all characters."""
+    """False if the database can't hold all characters."""
     outlives_session = True
     """False for tables that go with the connection."""
     lost_connections = 0

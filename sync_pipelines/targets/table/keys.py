@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from itertools import product
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,6 +42,15 @@ class TableKey:
     def id_of_key(self, key: Sequence[Any]) -> str:
         """Returns the external id of canonical values of the key columns."""
         return id_of([codec.id_part(value) for codec, value in zip(self.codecs, key, strict=True)])
+
+    def forms_of(self, key: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """Yields the keys that the database may have for that one: where a column has no type, 1 and "1" are one id."""
+        return product(
+            *(
+                [value] if codec.key_forms is None else codec.key_forms(value)
+                for codec, value in zip(self.codecs, key, strict=True)
+            )
+        )
 
     def expect_ids(self, external_ids: Sequence[str]) -> None:
         """Takes note of external ids that are about to be converted, for a database with a way of its own with text."""
@@ -104,7 +114,9 @@ class KeyLister:
                 kept = [row for row in page if self._may_be_deleted(row)] if self._judged else page
                 self._key.expect_keys(kept)
                 for row in kept:
-                    yield id_of_key([codec.from_database(value) for codec, value in zip(codecs, row, strict=False)])
+                    key = [codec.key_from_database(value) for codec, value in zip(codecs, row, strict=False)]
+                    if None not in key:  # no item can mean that row
+                        yield id_of_key(key)
 
     def _may_be_deleted(self, row: Sequence[Any]) -> bool:
         values = zip(self._judged, row[len(self._key.codecs) :], strict=True)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.targets.table.reflection import ReflectedTable
 from sync_pipelines.targets.types.codec import ColumnCodec
-from sync_pipelines.targets.types.unwrap import shortened
+from sync_pipelines.targets.types.unwrap import plain, shortened
 
 _EXACT = frozenset({"int", "bool", "numeric", "date", "datetime", "uuid"})
 _MOMENTS = frozenset({"text", "date", "datetime", "own"})
@@ -81,10 +81,16 @@ class SoftDelete:
         return moment if self.is_moment else self.deleted
 
     def live_for(self, deleted: Any) -> Any:
-        """Returns the value of live rows, where that of deleted ones, as the column holds it, is given."""
+        """Returns the value of live rows, where that of deleted ones, as the column holds it, is given.
+
+        Of a boolean it is the other one, whether the declaration says a boolean or the column holds one.
+        """
         if self.live is not _Given.NOTHING:
             return self.live
-        return not deleted if isinstance(deleted, bool) else None
+        for value in (plain(self.deleted), deleted):
+            if isinstance(value, bool):
+                return not value
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,5 +170,9 @@ def _check_values(soft_delete: SoftDelete, reflected: ReflectedTable, deleted: A
         raise ConfigurationError(f"{where}: deleted={soft_delete.deleted!r} would be NULL; give another value")
     if live is None and name in reflected.not_null:
         raise ConfigurationError(f"{where} can't be NULL, which live rows would have; give live=..., or let it be NULL")
+    length = reflected.codecs[name].facts.length
+    for value in (deleted, live):
+        if isinstance(value, str) and length is not None and len(value) > length:
+            raise ConfigurationError(f"{where} holds {length} characters, {value!r} is longer; give deleted and live")
     if not soft_delete.is_moment and reflected.codecs[name].same(live, deleted):
         raise ConfigurationError(f"{where}: deleted and live are both {shortened(deleted)}; give two values")

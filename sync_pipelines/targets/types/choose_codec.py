@@ -45,10 +45,25 @@ def build_codec(
     return replace(codec, convert=partial(values.to_flexible, numeric=False))
 
 
-def build_flexible_codec(name: str, type_name: str) -> ColumnCodec:
-    """Builds the codec of a SQLite column whose type SQLite itself doesn't know, such as `STRING`."""
-    convert = partial(values.to_flexible, numeric=True)
-    return ColumnCodec(name=name, type_name=type_name, storage=storage.AsGiven(), convert=convert)
+def build_flexible_codec(name: str, type_name: str, *, numeric: bool) -> ColumnCodec:
+    """Builds the codec of a SQLite column whose type SQLite itself doesn't know, such as `STRING`, or that has none.
+
+    Args:
+        numeric: True where text that looks like a number becomes one.
+    """
+    convert = partial(values.to_flexible, numeric=numeric)
+    codec = ColumnCodec(name=name, type_name=type_name, storage=storage.AsGiven(), convert=convert)
+    return replace(codec, key_forms=_flexible_forms, base_type=None if numeric else "BLOB")
+
+
+def build_blob_codec(name: str, type_name: str) -> ColumnCodec:
+    """Builds the codec of a BLOB of SQLite, which keeps text and numbers as well."""
+    codec = build_flexible_codec(name, type_name, numeric=False)
+    return replace(codec, convert=values.to_blob, restore=codec.convert)
+
+
+def _flexible_forms(value: Any) -> list[Any]:
+    return values.flexible_forms(value) if isinstance(value, str) else [value]
 
 
 def build_json_codec(codec: ColumnCodec, convert: Convert, carried: storage.JsonText) -> ColumnCodec:
@@ -76,7 +91,8 @@ def _literal(value: Any) -> str:
 
 def _decorated(codec: ColumnCodec, kind: sa.types.TypeDecorator[Any], dialect: sa.Dialect) -> ColumnCodec:
     if isinstance(kind, sa.PickleType):
-        return replace(codec, storage=kind, convert=_as_it_is, unwrap=none_if_missing, facts=Facts("own"))
+        carried = storage.Readable(kind)
+        return replace(codec, storage=carried, convert=_as_it_is, unwrap=none_if_missing, facts=Facts("own"))
     inner = build_codec(codec.name, kind.impl_instance, dialect=dialect, type_name=codec.type_name)
     return _through(kind, dialect, inner, codec)
 
@@ -94,7 +110,10 @@ def _through(
         kept = None if bound is None else inner.convert(bound)
         return kind.process_result_value(kept, dialect) if reads else kept
 
-    return replace(codec, storage=kind, convert=convert, unwrap=none_if_missing, restore=_as_it_is, facts=Facts("own"))
+    carried = storage.Readable(kind)
+    return replace(
+        codec, storage=carried, convert=convert, unwrap=none_if_missing, restore=_as_it_is, facts=Facts("own")
+    )
 
 
 def build_declared_codec(codec: ColumnCodec, kind: TypeEngine[Any], dialect: sa.Dialect) -> ColumnCodec:
@@ -105,7 +124,7 @@ def build_declared_codec(codec: ColumnCodec, kind: TypeEngine[Any], dialect: sa.
         kind: An Enum with a class, a type decorator, or an Interval.
     """
     if isinstance(kind, sa.Interval):
-        return replace(_interval(codec, kind, "sqlite"), storage=kind)
+        return replace(_interval(codec, kind, "sqlite"), storage=storage.Readable(kind))
     if isinstance(kind, sa.Enum):
         return _enum(codec, kind)
     if isinstance(kind, sa.PickleType):
@@ -122,7 +141,8 @@ def _enum(codec: ColumnCodec, kind: sa.Enum) -> ColumnCodec:
     if kind.enum_class is None:
         labels = tuple(kind.enums)
         return replace(codec, convert=partial(values.to_label, labels=labels), facts=Facts("enum", labels=labels))
-    return replace(codec, storage=kind, unwrap=none_if_missing, convert=partial(_member, kind), facts=Facts("enum"))
+    carried = storage.Readable(kind)
+    return replace(codec, storage=carried, unwrap=none_if_missing, convert=partial(_member, kind), facts=Facts("enum"))
 
 
 def _member(kind: sa.Enum, value: Any) -> Any:
@@ -144,8 +164,13 @@ def _array(codec: ColumnCodec, kind: sa.ARRAY[Any], dialect: sa.Dialect) -> Colu
     if isinstance(kind.item_type, sa.JSON):
         return replace(codec, convert=_json_elements, equal=equal_json, storage=storage.PostgresJsonArray())
     element = build_codec(codec.name, kind.item_type, dialect=dialect, type_name=codec.type_name)
-    carried = postgresql.ARRAY(_array_storage(kind.item_type), dimensions=kind.dimensions)
-    return replace(codec, storage=carried, convert=partial(_elements, element))
+    carried = storage.PostgresArray(_array_storage(kind.item_type), dimensions=kind.dimensions)
+    return replace(
+        codec,
+        storage=carried,
+        convert=partial(_elements, element.convert),
+        restore=partial(_elements, element.restore or element.convert),
+    )
 
 
 def _array_storage(kind: TypeEngine[Any]) -> TypeEngine[Any]:
@@ -161,16 +186,16 @@ def _array_storage(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     return next((carried for types, carried in plain_types if isinstance(kind, types)), kind)
 
 
-def _elements(element: ColumnCodec, value: Any) -> list[Any]:
+def _elements(convert: Convert, value: Any) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise TypeError("it is not a list")
     parts: list[Any] = []
     for part in value:
         bare = plain(part)
         if isinstance(bare, list | tuple):
-            parts.append(_elements(element, bare))
+            parts.append(_elements(convert, bare))
         else:
-            parts.append(None if bare is None else element.convert(bare))
+            parts.append(None if bare is None else convert(bare))
     return [] if all(part == [] for part in parts) else parts  # PostgreSQL keeps no empty dimensions
 
 
@@ -189,10 +214,11 @@ def _integer(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
 
 
 def _float(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
-    single = dialect != "sqlite" and isinstance(kind, sa.REAL)
-    carried = storage.SinglePrecision() if single else storage.AsGiven()
-    facts = Facts("plain" if single else "float")
-    return replace(codec, convert=values.to_float32 if single else values.to_float, storage=carried, facts=facts)
+    if dialect == "sqlite":
+        return replace(codec, convert=values.to_float, facts=Facts("float"))
+    if isinstance(kind, sa.REAL):
+        return replace(codec, convert=values.to_float32, storage=storage.SinglePrecision())
+    return replace(codec, convert=values.to_float_in_range, facts=Facts("float"))
 
 
 def _numeric(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
@@ -206,13 +232,14 @@ def _numeric(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
 def _text(codec: ColumnCodec, kind: Any, _dialect: str) -> ColumnCodec:
     padded = isinstance(kind, sa.CHAR)
     convert = partial(values.to_limited_text, length=kind.length, padded=padded)
-    fold = str.lower if isinstance(kind, postgresql.CITEXT) else None
-    return replace(codec, convert=convert, fold=fold, facts=Facts("text", length=kind.length, padded=padded))
+    return replace(codec, convert=convert, facts=Facts("text", length=kind.length, padded=padded))
 
 
 def _uuid(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     is_sqlite = dialect == "sqlite"
-    carried = sa.Uuid(as_uuid=True, native_uuid=kind.native_uuid) if is_sqlite else storage.AsText()
+    carried: TypeEngine[Any] = storage.AsText()
+    if is_sqlite:
+        carried = storage.Readable(sa.Uuid(as_uuid=True, native_uuid=kind.native_uuid))
     return replace(codec, convert=values.to_uuid, storage=carried, facts=Facts("uuid"))
 
 
@@ -229,33 +256,35 @@ def _sqlite_json(value: Any) -> Any:
     return form
 
 
+def _time_storage(dialect: str) -> TypeEngine[Any]:
+    carried: dict[str, TypeEngine[Any]] = {"sqlite": storage.SqliteTime(), "postgresql": storage.DatabaseText()}
+    return carried.get(dialect, storage.AsGiven())
+
+
 def _datetime(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     precision = getattr(kind, "precision", None)
-    if dialect == "sqlite":
-        codec = replace(codec, storage=storage.SqliteTime())
+    codec = replace(codec, storage=_time_storage(dialect))
     facts = Facts("datetime", aware=bool(kind.timezone), digits=precision)
     convert = partial(times.to_datetime, aware=bool(kind.timezone), precision=precision)
     return replace(codec, convert=convert, facts=facts)
 
 
 def _date(codec: ColumnCodec, _kind: Any, dialect: str) -> ColumnCodec:
-    if dialect == "sqlite":
-        codec = replace(codec, storage=storage.SqliteTime())
+    codec = replace(codec, storage=_time_storage(dialect))
     return replace(codec, convert=times.to_date, facts=Facts("date"))
 
 
 def _time(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     precision = getattr(kind, "precision", None)
-    if dialect == "sqlite":
-        codec = replace(codec, storage=storage.SqliteTime())
+    codec = replace(codec, storage=_time_storage(dialect))
     return replace(codec, convert=partial(times.to_time, aware=bool(kind.timezone), precision=precision))
 
 
 def _interval(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
-    carried: TypeEngine[Any] = sa.Interval() if dialect == "sqlite" else storage.AsGiven()
-    return replace(
-        codec, convert=partial(times.to_interval, precision=getattr(kind, "precision", None)), storage=carried
-    )
+    codec = replace(codec, convert=partial(times.to_interval, precision=getattr(kind, "precision", None)))
+    if dialect == "postgresql":
+        return replace(codec, storage=storage.DatabaseText(), restore=times.from_postgres_interval)
+    return replace(codec, storage=storage.Readable(sa.Interval()) if dialect == "sqlite" else storage.AsGiven())
 
 
 _Build = Callable[[ColumnCodec, Any, str], ColumnCodec]

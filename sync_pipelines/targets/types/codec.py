@@ -26,6 +26,8 @@ IdPart = str | int | bool
 # What conversions raise for a value that does not convert.
 _UNCONVERTIBLE = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError)
 _WIDE = Context(prec=150_000)
+_NAN = "NaN"
+"""What stands for a number of the database that is none: unlike NULL, and unlike itself in Python."""
 
 
 def _equal(old: Any, new: Any) -> bool:
@@ -69,7 +71,9 @@ class ColumnCodec:
         equal: True if two canonical values, neither of which is None, are the same.
         fold: Canonical text -> the text that identifies a record, where the key ignores case or blanks.
         expect: Called with texts that are about to be folded, where it saves time to know them all.
+        key_forms: Canonical key value -> all values that are the same external id, if there are several.
         int_bits: Size of a whole number, None for other types.
+        base_type: The type as the database writes it, of a domain the one below; None for that of `type_name`.
         facts: What is known of the type.
     """
 
@@ -82,8 +86,15 @@ class ColumnCodec:
     equal: Callable[[Any, Any], bool] = field(default=_equal)
     fold: Callable[[str], str] | None = None
     expect: Callable[[Sequence[str]], object] | None = None
+    key_forms: Callable[[Any], Sequence[Any]] | None = None
     int_bits: int | None = None
+    base_type: str | None = None
     facts: Facts = field(default_factory=Facts)
+
+    @property
+    def stored_type(self) -> str:
+        """The type that the values have: of a domain the one below, which has no conditions of its own."""
+        return self.base_type or self.type_name
 
     def from_item(self, value: Any) -> Any:
         """Gives the canonical value of what an item holds; None for None, NaN, NaT and NA.
@@ -100,13 +111,27 @@ class ColumnCodec:
             ) from error
 
     def from_database(self, value: Any) -> Any:
-        """Gives the canonical value of what the database holds; one that makes no sense for the type stays as it is."""
+        """Gives the canonical value of what the database holds.
+
+        What is no value of the type for Python, such as `infinity` for a date, stays as it is: it equals no item's
+        value, and so is overwritten.
+        """
+        return self._restored(value)[0]
+
+    def key_from_database(self, value: Any) -> Any:
+        """Gives the canonical value of what a key column holds; None for what no external id stands for."""
+        restored, is_readable = self._restored(value)
+        return restored if is_readable else None
+
+    def _restored(self, value: Any) -> tuple[Any, bool]:
+        """Gives the canonical value, and whether it is one."""
         if value is None:
-            return None
+            return None, True
         try:
-            return (self.restore or self.convert)(value)
+            restored = (self.restore or self.convert)(value)
         except _UNCONVERTIBLE:
-            return value
+            return value, False
+        return (_NAN, False) if restored is None else (restored, True)
 
     def same(self, old: Any, new: Any) -> bool:
         """True if writing the canonical value `new` over `old` would change nothing."""

@@ -12,9 +12,10 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import REAL, BindParameter, Dialect, Text, cast, func, type_coerce
+from sqlalchemy import BindParameter, Dialect, Numeric, Text, cast, func, type_coerce
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from sync_pipelines.targets.types.values import INT64_MAX, INT64_MIN, is_int64
 
@@ -56,20 +57,63 @@ class AsText(Written):
         return None if value is None else str(value)
 
 
-class SinglePrecision(AsGiven):
-    """Writes floats of single precision: as a double, 0.1 would equal no `real` of the database."""
+class SinglePrecision(Written):
+    """Writes floats of single precision as text: as a double, 0.1 would equal no `real` of the database."""
 
-    def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
-        """Casts the bound value."""
-        return cast(bindvalue, REAL)
+    @staticmethod
+    def _written(value: Any) -> Any:
+        return None if value is None else repr(value)
 
 
 class DatabaseText(AsGiven):
-    """Reads a column of a type unknown here as the text that the database writes for it."""
+    """Reads a column as the text that the database writes for it.
+
+    Types that are unknown here are, and those of which the database has values that Python has not: a driver would fail
+    all rows because of one `infinity`.
+    """
 
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the column's text."""
         return cast(colexpr, Text)
+
+
+class Money(AsGiven):
+    """Writes and reads amounts of money as numbers, whatever signs the database writes with them."""
+
+    def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
+        """Makes money of the bound number."""
+        return cast(cast(bindvalue, Numeric), NamedType("money"))
+
+    def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Selects the number."""
+        return type_coerce(cast(colexpr, Numeric), AsGiven())
+
+
+class Readable(TypeDecorator[Any]):
+    """Reads a value that a type of SQLAlchemy or the application fails on as the driver gives it."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.impl = self.impl_instance = kind  # type: ignore[assignment]  # one of each column
+        self.cache_ok = not isinstance(kind, TypeDecorator) or bool(kind.cache_ok)
+
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Processor | None:
+        """Gives the type's own way of reading, which can't fail."""
+        process = self.impl_instance.dialect_impl(dialect).result_processor(dialect, coltype)
+        return None if process is None else _guarded(process)
+
+
+def _guarded(process: Processor) -> Processor:
+    def read(value: Any) -> Any:
+        try:
+            return process(value)
+        except Exception:  # noqa: BLE001 - whatever the application's type raises; the value is overwritten
+            return value
+
+    return read
 
 
 class JsonText(AsGiven):
@@ -95,12 +139,32 @@ class JsonText(AsGiven):
         return _parsed
 
 
+class ExactJson(AsGiven):
+    """Reads JSON with all digits of its numbers."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor:
+        """Gives the function that parses JSON text."""
+        del dialect, coltype
+        return lambda text: None if text is None else json.loads(text, parse_float=Decimal)
+
+
 class PostgresJson(JsonText):
     """Reads as text what drivers would parse, each in its own way."""
 
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the column's text."""
         return type_coerce(cast(colexpr, Text), JsonText())
+
+
+class PostgresArray(TypeDecorator[Any]):
+    """Reads an array as JSON: its elements as the database writes them, those included that Python has no value for."""
+
+    impl = ARRAY
+    cache_ok = True
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Selects the array as one JSON array."""
+        return type_coerce(cast(func.to_jsonb(column), Text), ExactJson())
 
 
 class PostgresJsonArray(Written):

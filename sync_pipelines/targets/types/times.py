@@ -15,6 +15,12 @@ _DAY_US = 24 * 60 * 60 * 1_000_000
 # PostgreSQL counts from here and rounds away from it.
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _PYTHON_DURATION = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?", re.ASCII)
+_POSTGRES_INTERVAL = re.compile(
+    r"(?:([+-]?\d+) years?)? ?(?:([+-]?\d+) mons?)? ?(?:([+-]?\d+) days?)? ?"
+    r"(?:([+-]?)(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?",
+    re.ASCII,
+)
+_MONTHS, _MONTH_DAYS = 12, 30  # as the database compares intervals
 _ISO_DURATION: TypeAdapter[timedelta] = TypeAdapter(timedelta)
 _MICROSECOND_DIGITS = 6
 _FINE = re.compile(r"([.,][0-9]{6})([0-9]+)")
@@ -97,6 +103,22 @@ def to_interval(value: Any, *, precision: int | None) -> timedelta:
         raise TypeError("it is not a duration: give a timedelta")
     within_day = value.seconds * 1_000_000 + value.microseconds
     return timedelta(days=value.days, microseconds=_rounded(within_day, precision))
+
+
+def from_postgres_interval(text: str) -> timedelta:
+    """Reads what PostgreSQL writes in its own style of intervals."""
+    match = _POSTGRES_INTERVAL.fullmatch(text)
+    if match is None:
+        raise ValueError("it is not a duration")
+    years, months, days, sign, hours, minutes, seconds, fraction = match.groups(default="0")
+    time_of_day = timedelta(
+        hours=int(hours),
+        minutes=int(minutes),
+        seconds=int(seconds),
+        microseconds=int(fraction.ljust(_MICROSECOND_DIGITS, "0")),
+    )
+    whole_days = (int(years) * _MONTHS + int(months)) * _MONTH_DAYS + int(days)
+    return timedelta(days=whole_days) + (-time_of_day if sign == "-" else time_of_day)
 
 
 def _duration(text: str) -> timedelta:

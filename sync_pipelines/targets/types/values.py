@@ -6,9 +6,11 @@ Every function takes a value that is not missing and was made plain (`plain`), a
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -27,6 +29,7 @@ _NUMBER = re.compile(
 _UUID = re.compile(r"(?:urn:uuid:)?\{?[0-9a-f-]{32,}\}?", re.IGNORECASE | re.ASCII)
 _HYPHENATED_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAX_EXPONENT = 1000
+_SQLITE_BLANKS = " \t\n\v\f\r"
 _SAYS_ITSELF = (int, UUID, IPv4Address, IPv6Address, IPv4Network, IPv6Network, IPv4Interface, IPv6Interface)
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
@@ -123,30 +126,42 @@ def to_int(value: Any) -> int | None:
 
 
 def to_float(value: Any) -> float | None:
-    """Gives the double precision number; the text "NaN" is None."""
+    """Gives the double precision number, infinite or zero beyond its range; the text "NaN" is None."""
     number = to_decimal(value)
     return value if isinstance(value, float) and number is not None else None if number is None else float(number)
 
 
+def to_float_in_range(value: Any) -> float | None:
+    """Does as `to_float`, and refuses what a double can't hold, as most databases do."""
+    number, kept = to_decimal(value), to_float(value)
+    if number is not None and kept is not None and number.is_finite() and (math.isinf(kept) or (number and not kept)):
+        raise ValueError("it is out of range")
+    return kept
+
+
 def to_float32(value: Any) -> float | None:
-    """Gives the shortest number that is the same in single precision, as PostgreSQL's `real` gives it back."""
-    number = to_float(value)
+    """Gives the shortest number that is the same in single precision, as PostgreSQL's `real` gives it back.
+
+    What single precision can't hold stays as it is: the database says so.
+    """
+    number = to_float_in_range(value)
     if number is None:
         return None
-    try:
-        packed = struct.pack("<f", number)
-    except OverflowError:
-        return number  # too large for the column: the database's own error
+    packed = _packed(number)
+    if packed is None:
+        return number
     kept: float = struct.unpack("<f", packed)[0]
+    if number and not kept:
+        return number
     shorter = (float(f"{kept:.{digits}g}") for digits in range(1, _FLOAT32_DIGITS))
-    return next((short for short in shorter if _packs_to(short, packed)), kept)
+    return next((short for short in shorter if _packed(short) == packed), kept)
 
 
-def _packs_to(number: float, packed: bytes) -> bool:
+def _packed(number: float) -> bytes | None:
     try:
-        return struct.pack("<f", number) == packed
+        return struct.pack("<f", number)
     except OverflowError:
-        return False
+        return None
 
 
 def to_text(value: Any) -> str:
@@ -235,14 +250,35 @@ def to_flexible(value: Any, *, numeric: bool) -> Any:
     """
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    if isinstance(value, int | float | Decimal) or (
-        numeric and isinstance(value, str) and value.isascii() and looks_numeric(value)
-    ):
+    if isinstance(value, float) and not numeric:
+        return value
+    if isinstance(value, int | float | Decimal) or (numeric and isinstance(value, str) and looks_numeric(value)):
         number = to_sqlite_decimal(value, None)
         return None if number is None else int(number) if is_int64(number) else float(number)
     return str(value) if isinstance(value, timedelta) else to_text(value)
 
 
+def to_blob(value: Any) -> Any:
+    r"""Gives what SQLite keeps in a BLOB: whatever it is given, but bytes for text such as `"\x00ff"`."""
+    try:
+        return to_bytes(value)
+    except (TypeError, ValueError):
+        return to_flexible(value, numeric=False)
+
+
+def flexible_forms(text: str) -> list[Any]:
+    """Gives the values of SQLite that are the same external id: of `"1"` the text and the number, say."""
+    forms: list[Any] = [text]
+    if looks_numeric(text):
+        number = to_sqlite_decimal(text, None)
+        if number is not None:
+            forms.append(int(number) if is_int64(number) else float(number))
+    with suppress(TypeError, ValueError):
+        forms.append(to_bytes(text))
+    return forms
+
+
 def looks_numeric(text: str) -> bool:
-    """True for text that is a number."""
-    return bool(_NUMBER.fullmatch(text.strip())) and any(character.isdigit() for character in text)
+    """True for text that is a number for SQLite; digits of other scripts are none, nor are other blanks."""
+    bare = text.strip(_SQLITE_BLANKS)
+    return bool(_NUMBER.fullmatch(bare)) and any(character.isdigit() for character in bare)
