@@ -13,7 +13,6 @@ from itertools import chain
 from math import inf
 from typing import Any
 
-from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
@@ -25,6 +24,7 @@ from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.staged_target import QuarantinedRow, StagedPlan, StagingRequest, Unstaged
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import AccountsError, ItemError
+from sync_pipelines.runner.calls.backoff import call_again
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
@@ -157,7 +157,7 @@ class StagedDiff:
         skipped: list[bool | None] = []
         for item in items:
             try:
-                skipped.append(item is not None and bool(call(should_skip, item)))
+                skipped.append(item is not None and bool(call_again(should_skip, item)))
             except Exception:  # noqa: BLE001 - it is asked again when it is looked at alone
                 skipped.append(None)
         return skipped

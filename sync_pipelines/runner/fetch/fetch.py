@@ -15,6 +15,7 @@ from sync_pipelines.engine.pages import stream_pages
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError, FetchError
+from sync_pipelines.runner.calls.backoff import call_again
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotWriter
 from sync_pipelines.snapshots.store import RunFiles
@@ -80,7 +81,8 @@ def _pages(job: SyncJob[Any, Any], selection: Selection, writer: SnapshotWriter)
     most = selection.limit if selection.limit is not None and not selection.only else None
     came = 0
     try:
-        with closing(stream_pages(job.fetch_external, _rows_of_frame, lambda: writer.page_size(most))) as pages:
+        fetch = partial(call_again, job.fetch_external)
+        with closing(stream_pages(fetch, _rows_of_frame, lambda: writer.page_size(most))) as pages:
             for items in pages:
                 page = _select(identified(job, came, items), selection, writer.rows)
                 came += len(items)
@@ -123,7 +125,7 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
     page = FetchedPage(positions, [None] * len(items), items)
     for place, item in enumerate(items):
         with OneItem(partial(page.errors.__setitem__, place)):
-            page.external_ids[place] = external_id_of(job, item)
+            page.external_ids[place] = call_again(external_id_of, job, item)
     return page
 
 
