@@ -342,6 +342,15 @@ class TargetDriver:
         else:
             answers.update((work.external_id, Answer()) for work in works)
 
+    def may_come_right(self, error: Exception) -> bool:
+        """True if a record may be written after all once others have been, as far as the target knows."""
+        may_come_right = self._offered("may_come_right")
+        return may_come_right is not None and bool(self._calls.one(may_come_right, error))
+
+    def units(self, works: Sequence[Work]) -> list[list[int]]:
+        """Returns the places of writes in the order that the target needs; those in one list go together."""
+        return list(self._calls.one(self._function("units"), [(work.item, work.local) for work in works]))
+
     def check_lease(self) -> None:
         """Makes sure that this run may still write. Raises `LeaseLostError` if it may not."""
         if self._held is not None:
