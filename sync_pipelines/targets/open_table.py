@@ -326,6 +326,7 @@ class OpenedSqlTable:
             fence=self._transactions.fence,
             mark=self._policy.mark,
             scope=self._policy.scope,
+            delete_effects=self._effects,
         )
         return StagedTable(parts, request)
 

@@ -73,7 +73,7 @@ class _Refused(NamedTuple):
 class BatchWriter:
     """Decides what each entry of a batch needs now, and writes it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is known of the batch, by keyword
         self,
         rules: RunRules,
         entries: Mapping[int, PlanEntry],

@@ -194,8 +194,9 @@ class StagedTable:
     def planner(self) -> Planner:
         """Compares staging table and table."""
         staged = {each.name for each in (*self.columns.key, *self.columns.values) if not each.cast_to}
-        constraints = read_constraints(self._target.database, self._target.reflected.table, self._target.key, staged)
-        return Planner(self.work, self._target.reflected.table, self.columns, constraints)
+        reflected, key = self._target.reflected, self._target.key
+        constraints = read_constraints(self._target.database, reflected.table, key, staged, reflected.unique_keys)
+        return Planner(self.work, reflected.table, self.columns, constraints)
 
     def take_duplicates(self, keep: Callable[[Iterator[tuple[str, int, int]]], None]) -> int:
         """Tells which items are replaced by later ones, and takes them out. Gives how many there are.
@@ -325,6 +326,8 @@ class StagedTable:
         if self._request.recorded_at is not None:
             self._recorded.make()
         self._applier, self._quarantine = make_applier(self.work, Quarantine)
+        if self._target.mark is None and self._request.deletes and self._target.delete_effects.are_possible:
+            self._quarantine.quarantine_deletes()
         batches = self._applier.batches()
         self._end_help()
         if len(batches) >= FROM_BATCHES and self._may_have_help():
