@@ -88,9 +88,11 @@ class OpenedSqlTable:
         if policy.written is not None:
             shown = {*policy.key, *policy.written, *policy.own_columns()}
         unique = [each for each in reflected.unique_keys if each <= frozenset(reflected.codecs)]
-        self._order = RowOrder(database, self._table, unique)
+        self._order = RowOrder(self._transactions.reading, self._table, unique)
         written = self._writable if policy.written is None else policy.written
-        self._effects = DeleteEffects(database, self._table, self._profile, self._order, self._key, written)
+        self._effects = DeleteEffects(
+            self._transactions.reading, self._table, self._profile, self._order, self._key, written
+        )
         self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
 
     def canonical_id(self, external_id: str) -> str:
@@ -191,17 +193,21 @@ class OpenedSqlTable:
         batches: dict[frozenset[str], list[Row]] = {}
         for row in map(self._row_of, items):
             batches.setdefault(frozenset(row), []).append(row)
+        refer_to_each_other = bool(self._order.references)  # asked before a transaction has the only connection
         with self._transactions.writing() as connection:
             for rows in batches.values():
-                if 0 <= self._insert(connection, rows) < len(rows):
+                if 0 <= self._insert(connection, rows, at_once=refer_to_each_other) < len(rows):
                     self._require_kept(connection, rows)
 
-    def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
-        """Inserts rows with the same columns; gives how many the database says that it has inserted."""
+    def _insert(self, connection: sa.Connection, rows: Sequence[Row], *, at_once: bool) -> int:
+        """Inserts rows with the same columns; gives how many the database says that it has inserted.
+
+        Args:
+            at_once: True for one statement, by which rows that refer to each other can go in in whatever order.
+        """
         statement = sa.insert(self._table).execution_options(preserve_rowcount=True)
         values = len(rows) * len(rows[0])
-        if 1 < len(rows) <= values <= self._profile.values_per_lookup and self._order.references:
-            # rows that refer to each other, in whatever order, go in by one statement
+        if at_once and len(rows) > 1 and values <= self._profile.values_per_lookup:
             return connection.execute(statement.values(list(rows))).rowcount
         return connection.execute(statement, rows).rowcount
 
@@ -227,15 +233,18 @@ class OpenedSqlTable:
                 new = {name: change.new for name, change in changes.items()}
                 batches.setdefault(tuple(changes), []).append(changed_row(self._key_in(local), new.values()))
                 moves.append(Move(local, {**local, **new}))
+        exchanged = self._order.exchanged(moves)
         with self._transactions.writing() as connection:
-            self._set_aside(connection, moves)
+            self._set_aside(connection, moves, exchanged)
             hits = sum(self._changes.update(connection, columns, rows) for columns, rows in batches.items())
             if hits != len(moves):
                 self._require_written(connection, pairs)
 
-    def _set_aside(self, connection: sa.Connection, moves: Sequence[Move]) -> None:
+    def _set_aside(
+        self, connection: sa.Connection, moves: Sequence[Move], exchanged: Mapping[str, Sequence[int]]
+    ) -> None:
         """Frees unique values that rows take from one another, as in a swap: else none could be the first."""
-        for name, places in self._order.exchanged(moves).items():
+        for name, places in exchanged.items():
             codec, is_nullable = self._reflected.codecs[name], name not in self._reflected.not_null
             rows = [
                 changed_row(self._key_in(moves[place].old), [None if is_nullable else stand_in(codec, number)])
@@ -265,12 +274,13 @@ class OpenedSqlTable:
         for local in locals_:
             self._policy.scope.require(local)
         keys = [self._key_in(local) for local in locals_]
+        takes_others = self.deletes_may_take_others
         with self._transactions.writing() as connection:
             if self._mark is not None:
                 new = [self._mark.written()]
                 rows = [changed_row(key, new) for key in keys]
                 hit = self._changes.update(connection, (self._mark.name,), rows)
-            elif self._effects.are_possible:
+            elif takes_others:
                 self._effects.require_alone(connection, keys)
                 before = self._effects.deleted(connection)
                 self._changes.delete(connection, [changed_row(key) for key in keys])
@@ -280,6 +290,13 @@ class OpenedSqlTable:
                 hit = self._changes.delete(connection, [changed_row(key) for key in keys])
             if hit != len(keys):
                 self._require_deleted(connection, keys)
+
+    @property
+    def deletes_may_take_others(self) -> bool:
+        """True if a delete may do something to other rows."""
+        if self._mark is not None or not self._effects.are_possible:
+            return False
+        return self._order.references is not None  # asked as well, before a transaction has the only connection
 
     def _require_deleted(self, connection: sa.Connection, keys: Sequence[Sequence[Any]]) -> None:
         """Says of rows that were not deleted whether they are gone, or the database has kept them."""
@@ -326,7 +343,7 @@ class OpenedSqlTable:
             fence=self._transactions.fence,
             mark=self._policy.mark,
             scope=self._policy.scope,
-            delete_effects=self._effects,
+            deletes_singly=request.deletes and self.deletes_may_take_others,
         )
         return StagedTable(parts, request)
 

@@ -326,7 +326,7 @@ class StagedTable:
         if self._request.recorded_at is not None:
             self._recorded.make()
         self._applier, self._quarantine = make_applier(self.work, Quarantine)
-        if self._target.mark is None and self._request.deletes and self._target.delete_effects.are_possible:
+        if self._target.deletes_singly:
             self._quarantine.quarantine_deletes()
         batches = self._applier.batches()
         self._end_help()

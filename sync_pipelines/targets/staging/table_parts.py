@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_pipelines.targets.staging.read_columns import PageReader
-from sync_pipelines.targets.table.delete_effects import DeleteEffects
 from sync_pipelines.targets.table.reflection import ReflectedTable
 from sync_pipelines.targets.table.scope import Scope
 from sync_pipelines.targets.table.soft_delete import Mark
@@ -33,7 +32,7 @@ class TableParts:
         fence: Called with every transaction that is about to write.
         mark: The column that marks deleted rows, None if a delete removes them.
         scope: The rows that the sync answers for.
-        delete_effects: What a delete may do to other rows.
+        deletes_singly: True if a delete may take other rows with it, so that each is looked at.
     """
 
     database: sa.Engine
@@ -48,4 +47,4 @@ class TableParts:
     fence: Callable[[sa.Connection], object] | None
     mark: Mark | None
     scope: Scope
-    delete_effects: DeleteEffects
+    deletes_singly: bool

@@ -9,12 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_pipelines.errors import DeleteRefusedError
-from sync_pipelines.targets.db_errors import passing_failures
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.dialects.profile import DialectProfile
 from sync_pipelines.targets.table.keys import TableKey
 from sync_pipelines.targets.table.references import Reference, read_all_references
-from sync_pipelines.targets.table.row_order import RowOrder
+from sync_pipelines.targets.table.row_order import Reading, RowOrder
 
 _NAMED = 3
 # The table itself, what a delete takes by cascades, however many tables further; whether that comes back to the table,
@@ -46,36 +45,34 @@ class DeleteEffects:
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
-        database: sa.Engine,
+        reading: Reading,
         table: sa.Table,
         profile: DialectProfile,
         order: RowOrder,
         key: TableKey,
         written: Collection[str],
     ) -> None:
-        self._database = database
+        self._reading = reading
         self._table = table
         self._profile = profile
         self._order = order
         self._key = key
         self._written = written
-        self._on_postgresql = database.dialect.name == "postgresql"
 
     @cached_property
     def are_possible(self) -> bool:
         """True if a delete of a row may do something to other rows of the table, or leave the row there."""
-        with passing_failures(self._database), self._database.connect() as connection:
-            if self._on_postgresql:
-                return bool(connection.scalar(_MORE_ON_POSTGRESQL, self._name))
-            return self._takes_others() or self._has_triggers(connection)
+        with self._reading() as connection:
+            if connection.dialect.name == "postgresql":
+                return bool(connection.scalar(_MORE_ON_POSTGRESQL, self._name(connection)))
+            return self._takes_others(connection) or self._has_triggers(connection)
 
-    @property
-    def _name(self) -> dict[str, str]:
-        return {"name": name_of(self._database.dialect, self._table)}
+    def _name(self, connection: sa.Connection) -> dict[str, str]:
+        return {"name": name_of(connection.dialect, self._table)}
 
-    def _takes_others(self) -> bool:
+    def _takes_others(self, connection: sa.Connection) -> bool:
         """True if a chain of references leads back to the table."""
-        effective = [each for each in read_all_references(self._database, self._table) if each.on_delete]
+        effective = [each for each in read_all_references(connection, self._table) if each.on_delete]
         taken: set[str] = set()
         more = {self._table.name}
         while more - taken:
@@ -87,24 +84,18 @@ class DeleteEffects:
         return False
 
     def _has_triggers(self, connection: sa.Connection) -> bool:
-        if self._database.dialect.name != "sqlite":
+        if connection.dialect.name != "sqlite":
             return False  # on MySQL a trigger may not touch its own table
         triggers = sa.table("sqlite_master", sa.column("type"), sa.column("sql"), schema=self._table.schema)
-        query = sa.select(sa.literal(1)).select_from(triggers).where(
-            triggers.c.type == "trigger", sa.func.upper(triggers.c.sql).contains("DELETE")
-        )  # fmt: skip
+        deletes = sa.func.upper(triggers.c.sql).contains("DELETE")
+        query = sa.select(sa.literal(1)).select_from(triggers).where(triggers.c.type == "trigger", deletes)
         return connection.execute(query).first() is not None
 
     def deleted(self, connection: sa.Connection) -> int:
         """A number that grows by each row of the table that goes, in this transaction."""
-        if self._on_postgresql and not self._is_view:
-            return int(connection.scalar(_DELETED_ON_POSTGRESQL, self._name) or 0)
+        if connection.dialect.name == "postgresql" and not connection.scalar(_IS_VIEW, self._name(connection)):
+            return int(connection.scalar(_DELETED_ON_POSTGRESQL, self._name(connection)) or 0)
         return -int(connection.scalar(sa.select(sa.func.count()).select_from(self._table)) or 0)
-
-    @cached_property
-    def _is_view(self) -> bool:
-        with self._database.connect() as connection:
-            return bool(connection.scalar(_IS_VIEW, self._name))
 
     def require_alone(self, connection: sa.Connection, keys: Sequence[Sequence[Any]]) -> None:
         """Makes sure that no reference of the table to itself has a delete take or change other rows.

@@ -9,8 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipelines.targets.db_errors import passing_failures
-
 _ON_SQLITE = (  # SQLAlchemy's reflection does not tell what a delete does where a column says it refers to something
     'SELECT m.name, f.id, f."table", f."from", f."to", f.on_delete FROM {schema}.sqlite_master m '
     "JOIN pragma_foreign_key_list(m.name, ?) f WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq"
@@ -38,27 +36,24 @@ class Reference:
     is_own: bool
 
 
-def read_references(database: sa.Engine, table: sa.Table) -> list[Reference]:
+def read_references(connection: sa.Connection, table: sa.Table) -> list[Reference]:
     """Reads the references of a table."""
-    if database.dialect.name == "sqlite":
-        return [each for each in read_all_references(database, table) if each.table == table.name]
-    with passing_failures(database):
-        inspector = sa.inspect(database)
-        found = inspector.get_foreign_keys(table.name, schema=table.schema)
-        return list(_reflected(found, table.name, table.schema, inspector.default_schema_name))
+    if connection.dialect.name == "sqlite":
+        return [each for each in read_all_references(connection, table) if each.table == table.name]
+    inspector = sa.inspect(connection)
+    found = inspector.get_foreign_keys(table.name, schema=table.schema)
+    return list(_reflected(found, table.name, table.schema, inspector.default_schema_name))
 
 
-def read_all_references(database: sa.Engine, table: sa.Table) -> list[Reference]:
+def read_all_references(connection: sa.Connection, table: sa.Table) -> list[Reference]:
     """Reads the references of all tables in the schema of a table."""
-    with passing_failures(database), database.connect() as connection:
-        if database.dialect.name == "sqlite":
-            schema = table.schema or "main"
-            quoted = database.dialect.identifier_preparer.quote(schema)
-            return list(_on_sqlite(connection.exec_driver_sql(_ON_SQLITE.format(schema=quoted), (schema,))))
-        inspector = sa.inspect(connection)
-        found = inspector.get_multi_foreign_keys(schema=table.schema)
-        default = inspector.default_schema_name
-        return [each for (_, name), given in found.items() for each in _reflected(given, name, table.schema, default)]
+    if connection.dialect.name == "sqlite":
+        schema = table.schema or "main"
+        quoted = connection.dialect.identifier_preparer.quote(schema)
+        return list(_on_sqlite(connection.exec_driver_sql(_ON_SQLITE.format(schema=quoted), (schema,))))
+    inspector = sa.inspect(connection)
+    found, default = inspector.get_multi_foreign_keys(schema=table.schema), inspector.default_schema_name
+    return [each for (_, name), given in found.items() for each in _reflected(given, name, table.schema, default)]
 
 
 def _on_sqlite(rows: Iterable[Any]) -> Iterator[Reference]:

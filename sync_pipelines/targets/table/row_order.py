@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -14,7 +15,6 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.errors import DeleteRefusedError
-from sync_pipelines.targets.db_errors import passing_failures
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.table.references import Reference, read_all_references, read_references
 from sync_pipelines.targets.types.codec import ColumnCodec
@@ -30,6 +30,7 @@ _REFERRED_ON_POSTGRESQL = sa.text(
 _LONGEST_STAND_IN = 16
 
 Row = Mapping[str, Any]
+Reading = Callable[[], AbstractContextManager[sa.Connection]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +54,34 @@ class RowOrder:
     """Knows how the rows of one table depend on each other, as far as its constraints say.
 
     Args:
+        reading: Opens a connection to read with, which may be one that a transaction has open.
         unique: Sets of columns that are unique together, the key among them.
     """
 
-    def __init__(self, database: sa.Engine, table: sa.Table, unique: Collection[frozenset[str]]) -> None:
-        self._database = database
+    def __init__(self, reading: Reading, table: sa.Table, unique: Collection[frozenset[str]]) -> None:
+        self._reading = reading
         self._table = table
         self.unique = [tuple(sorted(each)) for each in unique if each]
 
     @cached_property
     def references(self) -> list[Reference]:
         """The references of the table to itself."""
-        found = [each for each in read_references(self._database, self._table) if each.is_own]
-        if all(each.referred for each in found):
-            return found
-        with passing_failures(self._database):
-            key = sa.inspect(self._database).get_pk_constraint(self._table.name, schema=self._table.schema)
+        with self._reading() as connection:
+            found = [each for each in read_references(connection, self._table) if each.is_own]
+            if all(each.referred for each in found):
+                return found
+            key = sa.inspect(connection).get_pk_constraint(self._table.name, schema=self._table.schema)
         return [replace(each, referred=each.referred or tuple(key["constrained_columns"])) for each in found]
 
     @cached_property
     def referred(self) -> frozenset[str]:
         """The columns, other than the primary key, that rows of whatever table refer to."""
-        if self._database.dialect.name != "postgresql":
-            found = read_all_references(self._database, self._table)
-            return frozenset(
-                name for each in found if each.referred_table == self._table.name for name in each.referred
-            )
-        name = name_of(self._database.dialect, self._table)
-        with passing_failures(self._database), self._database.connect() as connection:
-            return frozenset(connection.scalars(_REFERRED_ON_POSTGRESQL, {"name": name}))
+        with self._reading() as connection:
+            if connection.dialect.name == "postgresql":
+                name = name_of(connection.dialect, self._table)
+                return frozenset(connection.scalars(_REFERRED_ON_POSTGRESQL, {"name": name}))
+            found = read_all_references(connection, self._table)
+        return frozenset(name for each in found if each.referred_table == self._table.name for name in each.referred)
 
     def may_come_right(self, error: Exception) -> bool:
         """True if a row may be written once others of the table have been: they have, or lack, what it needs."""
@@ -153,24 +153,19 @@ class RowOrder:
                 yield from _key("free", number, move.new, names)
 
     def exchanged(self, moves: Sequence[Move]) -> dict[str, list[int]]:
-        """Returns which rows hold unique values that others are to have: column -> places in `moves`."""
+        """Returns which rows hold unique values that others are to have: column -> places in `moves`.
+
+        Columns that rows refer to are left out: what follows the row there would not come back.
+        """
         found: dict[str, list[int]] = {}
         for names in self.unique:
-            if self.referred.intersection(names):
-                continue  # what refers to the row would follow it, and not come back
             changed = [place for place, move in enumerate(moves) if move.has_changed(names)]
             wanted = {key for place in changed for key in _key("", 0, moves[place].new, names)}
-            for place in changed:
-                if not wanted.isdisjoint(_key("", 0, moves[place].old, names)):
-                    name = next(each for each in names if moves[place].has_changed([each]))
-                    found.setdefault(name, []).append(place)
+            held = [place for place in changed if not wanted.isdisjoint(_key("", 0, moves[place].old, names))]
+            for place in held if held and self.referred.isdisjoint(names) else ():
+                name = next(each for each in names if moves[place].has_changed([each]))
+                found.setdefault(name, []).append(place)
         return found
-
-
-def _code(orig: Any) -> Any:
-    """What a driver says is wrong: an SQLSTATE, or a code of its own."""
-    code = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None) or getattr(orig, "sqlite_errorcode", None)
-    return code or next(iter(getattr(orig, "args", ())), None)
 
 
 def stand_in(codec: ColumnCodec, number: int) -> Any:
