@@ -168,6 +168,12 @@ class RowOrder:
         return found
 
 
+def _code(orig: Any) -> Any:
+    """What a driver says is wrong: an SQLSTATE, or a code of its own."""
+    code = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None) or getattr(orig, "sqlite_errorcode", None)
+    return code or next(iter(getattr(orig, "args", ())), None)
+
+
 def stand_in(codec: ColumnCodec, number: int) -> Any:
     """Returns a value that no other row is likely to have, for a moment within a transaction."""
     if codec.facts.family == "int":
