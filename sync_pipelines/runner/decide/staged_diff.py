@@ -21,6 +21,7 @@ from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.read_ahead import ahead
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
+from sync_pipelines.engine.set_back import SAMPLE, WrittenColumns
 from sync_pipelines.engine.staged_target import QuarantinedRow, StagedPlan, StagingRequest, Unstaged
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import AccountsError, ItemError
@@ -99,6 +100,7 @@ class StagedDiff:
         self._settled = Counts()
         self._stale = self._unidentified = 0
         self._has_watermarks = False
+        self._written = WrittenColumns()
 
     def run(self) -> PlanSummary | str:
         """Diffs the snapshot into staging tables, and quarantined rows into the plan file.
@@ -109,6 +111,7 @@ class StagedDiff:
         if callable(self._job.get_version):
             return "get_version is a function, which the database can't call"
         self._has_watermarks = self._stale_check is not None and self._stale_check.has_any_in_ledger()
+        self._written = WrittenColumns()
         self._settled, self._stale, self._unidentified = Counts(), 0, 0  # after an attempt that a lost connection ended
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
@@ -236,6 +239,9 @@ class StagedDiff:
         )
         if self._durable:
             return replace(planned, planned=writes)
+        if self._written.are_suspicious(writes.update + self._settled.unchanged, writes.update) and found.updates:
+            self._written.add_counts(found.updates, *self._staged.columns_written(SAMPLE))
+        planned = replace(planned, written_columns=self._written)
         left = self._make_plan(found.without(verdict.withheld), verdict)
         return replace(planned.without_withheld(writes), staged=left)
 
@@ -292,6 +298,7 @@ class StagedDiff:
         """Decides on items by themselves, and counts those that need no write."""
         page = self._page(rows)
         report_findings(findings, page, self._report)
+        self._written.add(page.entries)
         self._settled += page.counts()
         self._stale += len(page.stale)
         return _rows_of(page, self._record)

@@ -104,6 +104,11 @@ class Planner:
         self.export = work.table("export", "sp_n", "sp_what", "sp_at", *columns.labels())
         self._twice = work.table("twice", "sp_kept", *self._keys)
 
+    @property
+    def keys(self) -> Sequence[str]:
+        """The names of the key columns in the staging tables."""
+        return self._keys
+
     def find_duplicates(self, connection: sa.Connection) -> int:
         """Finds items that another one with the same key replaces: a newer or later one. Gives how many there are.
 
@@ -207,7 +212,7 @@ class Planner:
             contested = sa.select(self.stage.c.sp_n).distinct().select_from(joined)
             contested = contested.where(is_single, self.stage.c.sp_route == FAST, self.stage.c.sp_n.not_in(quarantined))
             if empty:
-                what = sa.literal_column(str(int(RowDecision.QUARANTINED))).label("sp_what")
+                what = sa.literal_column(str(int(RowDecision.QUARANTINED)), sa.Integer).label("sp_what")
                 query = sa.select(contested.subquery("contested").c.sp_n, what)
                 statement: Any = sa.insert(self.diffs).from_select(["sp_n", "sp_what"], query)
             else:
@@ -358,7 +363,7 @@ class Planner:
 
     def _create_order(self) -> list[sa.ColumnElement[Any]]:
         """New rows go in by key; but as they were fetched where two can't both, so that the first does."""
-        by_key = [self.stage.c[name] for name in self._keys]
+        by_key: list[sa.ColumnElement[Any]] = [self.stage.c[name] for name in self._keys]
         return [self.stage.c.sp_n, *by_key] if self.constraints.order_counts else by_key
 
     def make_export(self, connection: sa.Connection, wanted: Collection[RowDecision], *, empty: bool) -> None:
