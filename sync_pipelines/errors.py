@@ -4,6 +4,7 @@ SyncPipelinesError
 ├── ConfigurationError        stop: a person must edit a declaration, a setting or a table
 ├── RetryableError            back off and try again; after the last attempt it counts as what it interrupted
 ├── ItemError                 keep it with its external id, go on with the others
+│   ├── DeleteRefusedError    the delete would have taken or changed other records; it was left as it is
 │   └── StalePlanError        the local record has changed since the plan was made; it was left as it is
 ├── WebhookRejectedError      answer 4xx and store nothing; the sender must change what it sends
 └── RunError                  the run as a whole has failed
@@ -66,6 +67,10 @@ def _rebuild_item_error(kind: type[ItemError], message: str, external_id: str | 
 
 class StalePlanError(ItemError):
     """An entry of a plan was refused: the local record is no longer what it was when the plan was made."""
+
+
+class DeleteRefusedError(ItemError):
+    """A record was not deleted: the database would have taken or changed others with it that are not to be deleted."""
 
 
 class WebhookRejectedError(SyncPipelinesError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,13 @@ from sync_pipelines.cli.columns import Column, document, show_rows
 from sync_pipelines.cli.formats import target_text
 from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, WRONG
+from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import Limits
 from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.database.rewritten import RewrittenColumns
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import exception_type, message_of
+from sync_pipelines.engine.set_back import set_back_notes
 from sync_pipelines.errors import ConfigurationError, TargetError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.runner.calls.target_driver import open_target
@@ -26,6 +30,7 @@ _REACH_SNAPSHOTS = "let this user write there, or correct where it is"
 _CORRECT_FILE = "correct the job file"
 _CORRECT_JOB = "correct the job file, or the table"
 _REACH_TARGET = "start the database, or correct SYNC_PIPELINES_DATABASE_URL or the target's `database`"
+_KEEP_COLUMN = "see which trigger or program writes it; keep it from that, or leave the column out of `columns`"
 _ALL_WELL = "all is well; the sources were not asked: sync-pipelines run NAME --limit 1 does that"
 
 
@@ -81,6 +86,8 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
     if not problems:
         yield Finding("job files", ok=True, message=f"{len(jobs)} sync jobs" if jobs else "no sync job yet")
     yield from _check_jobs(jobs, names, complete=not problems)
+    with suppress(Exception):  # that the ledger does not answer has been told
+        yield from _check_columns(settings, [name for name in names or jobs if name in jobs])
 
 
 def _check_ledger(settings: Settings) -> Finding:
@@ -123,6 +130,18 @@ def _check_jobs(jobs: Mapping[str, AnyJob], names: Sequence[str], *, complete: b
         elif complete:
             message = f"there is no such sync job; there are: {_listed(jobs)}"
             yield Finding(name, ok=False, message=message, to_do="correct the name, or write it: sync-pipelines new")
+
+
+def _check_columns(settings: Settings, names: Sequence[str]) -> list[Finding]:
+    """Finds the columns that something has set back after each of the last runs."""
+    with open_ledger(settings.ledger_database_url()) as ledger:
+        kept = RewrittenColumns(ledger, Batches(ledger))
+        last = [(name, each) for name in names for each in kept.of_last_runs(name, 1)]
+    return [
+        Finding(name, ok=False, message=note, to_do=_KEEP_COLUMN)
+        for name, each in last
+        for note in set_back_notes(each)
+    ]
 
 
 def _check_target(job: AnyJob) -> Finding:

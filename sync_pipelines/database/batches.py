@@ -23,6 +23,8 @@ EARLIER = "earlier"
 """What plans of the same run had written that a later one replaced, as `recovered`."""
 COMPLETE = "complete"
 """A row without counts: all of the plan in staging tables is written, and they can go."""
+REWRITTEN = "rewritten"
+"""No batch, but what `database.rewritten` keeps of a run."""
 _UNSORTED = "unsorted"
 """A batch of the version before 0010, of which only the run's plan says whether it is in staging tables."""
 
@@ -87,7 +89,9 @@ class Batches:
     def of_run(self, run_id: str) -> WrittenBatches:
         """Returns the batches of a run that are written, in whole or in part."""
         table = self._table
-        query = select(table.c.part, table.c.number, table.c.counts, table.c.left).where(table.c.run_id == run_id)
+        query = select(table.c.part, table.c.number, table.c.counts, table.c.left).where(
+            table.c.run_id == run_id, table.c.part != REWRITTEN
+        )
         with self._ledger.transaction() as connection:
             return WrittenBatches(
                 (BatchKey(row.part, row.number), BatchRow(row.counts, tuple(row.left or ())))
@@ -126,7 +130,7 @@ class Batches:
             if also:
                 also(connection)
 
-    def replace(self, run_id: str, key: BatchKey, counts: Mapping[str, int], at: datetime) -> None:
+    def replace(self, run_id: str, key: BatchKey, counts: Mapping[str, Any], at: datetime) -> None:
         """Notes what a batch has done so far, in place of what was noted of it before."""
         with self._ledger.transaction() as connection:
             connection.execute(delete(self._table).where(*self._is(run_id, key)))
@@ -170,7 +174,7 @@ class Batches:
         connection: Connection,
         run_id: str,
         key: BatchKey,
-        counts: Mapping[str, int],
+        counts: Mapping[str, Any],
         at: datetime,
         left: Sequence[int] = (),
     ) -> None:

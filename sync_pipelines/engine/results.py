@@ -129,6 +129,7 @@ class SyncResults:
         causes: The errors by cause, the most frequent first; at most 200, and what is left as one.
         gone_causes: Causes that the run before had, and this one has not.
         notes: What a person should know besides, e.g. why deletes were withheld.
+        set_back: Columns that something sets back after each run, a sentence each.
         phase_ms: Milliseconds spent in `fetch`, `diff`, `apply`.
         failure: Why the run as a whole failed, None if it did not.
         withheld: What guards have withheld: updates, which are among the skipped items, and deletes.
@@ -159,6 +160,7 @@ class SyncResults:
     causes: tuple[Cause, ...] = ()
     gone_causes: tuple[Cause, ...] = ()
     notes: tuple[str, ...] = ()
+    set_back: tuple[str, ...] = ()
     phase_ms: Mapping[str, int] = field(default_factory=dict)
     failure: str | None = None
     withheld: PlanCounts = PlanCounts()

@@ -218,6 +218,13 @@ class StagedTarget(Protocol[Page_contra]):
     def positions(self) -> Iterator[int]:
         """Yields the places in the fetch of the items to be looked at one by one, ascending."""
 
+    def columns_written(self, limit: int) -> tuple[Mapping[str, int], Mapping[str, Mapping[str, str]]]:
+        """Counts on how many records the updates found by `compare` change each column.
+
+        Args:
+            limit: Of how many records to say, by external id, what is written to which column, as text.
+        """
+
     def make_plan(self, *, without: Collection[Action] = ()) -> None:
         """Leaves in staging tables what is to be written.
 

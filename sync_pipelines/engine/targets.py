@@ -132,6 +132,20 @@ class DeletesMany(Protocol[Local_contra]):
         """Deletes all records in one transaction."""
 
 
+class OrdersWrites(Protocol[Item_contra, Local_contra]):
+    """A target whose records depend on each other: one refers to another, or takes over a value that must be unique."""
+
+    def may_come_right(self, error: Exception) -> bool:
+        """True if a record that was refused with that error may be written once others have been."""
+
+    def units(self, writes: Sequence[tuple[Item_contra | None, Local_contra | None]]) -> Sequence[Sequence[int]]:
+        """Puts writes into an order: lists of their places, each list to be written together.
+
+        Args:
+            writes: Item (None of a delete) and local record (None of a create) of each.
+        """
+
+
 class ConvertsIds(Protocol):
     """A target whose keys have a type: "007" and 7 are the same integer key."""
 

@@ -82,7 +82,15 @@ SOURCE_DRIFT = ResultCheck(
     lambda results: f"{'; '.join(results.drift)}." if results.drift else "The items have the fields that they had.",
     drift_metadata,
 )
-RESULT_CHECKS = (ACCOUNTS_BALANCE, ITEMS_FAILED, CHANGES_WITHHELD, SOURCE_DRIFT)
+COLUMNS_KEPT = ResultCheck(
+    "columns_kept",
+    "Warns when something sets columns back that the sync writes, so that every run writes them again.",
+    AssetCheckSeverity.WARN,
+    lambda results: not results.set_back,
+    lambda results: f"{'; '.join(results.set_back)}." if results.set_back else "No column is set back.",
+    lambda _: {},
+)
+RESULT_CHECKS = (ACCOUNTS_BALANCE, ITEMS_FAILED, CHANGES_WITHHELD, SOURCE_DRIFT, COLUMNS_KEPT)
 
 
 def build_checks(job: AnyJob) -> AssetChecksDefinition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
@@ -17,10 +17,12 @@ from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines.targets.staging.table_parts import TableParts
+from sync_pipelines.targets.table.delete_effects import DeleteEffects
 from sync_pipelines.targets.table.keys import KeyLister, TableKey
 from sync_pipelines.targets.table.mapping import ItemMapping
 from sync_pipelines.targets.table.reflection import ReflectedTable
 from sync_pipelines.targets.table.row_changes import ChangedRow, RowChanges, changed_row
+from sync_pipelines.targets.table.row_order import Move, RowOrder, stand_in
 from sync_pipelines.targets.table.scope import EVERYTHING, Scope
 from sync_pipelines.targets.table.soft_delete import Mark
 from sync_pipelines.targets.table.transactions import Transactions
@@ -86,6 +88,12 @@ class OpenedSqlTable:
         shown: Collection[str] = reflected.codecs
         if policy.written is not None:
             shown = {*policy.key, *policy.written, *policy.own_columns()}
+        unique = [each for each in reflected.unique_keys if each <= frozenset(reflected.codecs)]
+        self._order = RowOrder(self._transactions.reading, self._table, unique)
+        written = self._writable if policy.written is None else policy.written
+        self._effects = DeleteEffects(
+            self._transactions.reading, self._table, self._profile, self._order, self._key, written
+        )
         self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
 
     def canonical_id(self, external_id: str) -> str:
@@ -106,13 +114,18 @@ class OpenedSqlTable:
         id_of_key = self._key.id_of_key
         by_canonical_id = {id_of_key(key): key for key in map(self._key.key_of_id, external_ids)}
         keys = [form for key in by_canonical_id.values() for form in self._key.forms_of(key)]
+        with self._transactions.reading() as connection:
+            return self._find_on(connection, keys)
+
+    def _find_on(self, connection: sa.Connection, keys: Sequence[Sequence[Any]]) -> dict[str, Row]:
+        """Finds the rows with those keys over a given connection."""
+        id_of_key = self._key.id_of_key
         columns = [self._table.c[codec.name] for codec in self._shown]
         size = self._profile.values_per_lookup // len(self._policy.key)
         rows: list[Sequence[Any]] = []
-        with self._transactions.reading() as connection:
-            for start in range(0, len(keys), size):
-                among = self._profile.among(self._key.columns, keys[start : start + size])
-                rows += connection.execute(sa.select(*columns).where(among)).all()
+        for start in range(0, len(keys), size):
+            among = self._profile.among(self._key.columns, keys[start : start + size])
+            rows += connection.execute(sa.select(*columns).where(among)).all()
         by_id: dict[str, Row] = {}
         for values in rows:
             row = {codec.name: codec.from_database(value) for codec, value in zip(self._shown, values, strict=True)}
@@ -182,11 +195,23 @@ class OpenedSqlTable:
         batches: dict[frozenset[str], list[Row]] = {}
         for row in map(self._row_of, items):
             batches.setdefault(frozenset(row), []).append(row)
+        refer_to_each_other = bool(self._order.references)  # asked before a transaction has the only connection
         with self._transactions.writing() as connection:
             for rows in batches.values():
-                statement = sa.insert(self._table).execution_options(preserve_rowcount=True)
-                if 0 <= connection.execute(statement, rows).rowcount < len(rows):
+                if 0 <= self._insert(connection, rows, at_once=refer_to_each_other) < len(rows):
                     self._require_kept(connection, rows)
+
+    def _insert(self, connection: sa.Connection, rows: Sequence[Row], *, at_once: bool) -> int:
+        """Inserts rows with the same columns; gives how many the database says that it has inserted.
+
+        Args:
+            at_once: True for one statement, by which rows that refer to each other can go in in whatever order.
+        """
+        statement = sa.insert(self._table).execution_options(preserve_rowcount=True)
+        values = len(rows) * len(rows[0])
+        if at_once and len(rows) > 1 and values <= self._profile.values_per_lookup:
+            return connection.execute(statement.values(list(rows))).rowcount
+        return connection.execute(statement, rows).rowcount
 
     def _require_kept(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         """Makes sure that rows are there which the database counts as not inserted: a trigger may have moved them."""
@@ -204,13 +229,43 @@ class OpenedSqlTable:
     def update_many(self, pairs: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
         """Writes of each pair of item and row the columns that differ, all pairs or none. Raises as `create_many`."""
         batches: dict[tuple[str, ...], list[ChangedRow]] = {}
+        moves: list[Move] = []
         for item, local in pairs:
             if changes := self.changes(item, local):
-                row = changed_row(self._key_in(local), (change.new for change in changes.values()))
-                batches.setdefault(tuple(changes), []).append(row)
+                new = {name: change.new for name, change in changes.items()}
+                batches.setdefault(tuple(changes), []).append(changed_row(self._key_in(local), new.values()))
+                moves.append(Move(local, {**local, **new}))
+        exchanged = self._order.exchanged(moves)
         with self._transactions.writing() as connection:
-            for columns, rows in batches.items():
-                self._require_hit(self._changes.update(connection, columns, rows), rows)
+            self._set_aside(connection, moves, exchanged)
+            hits = sum(self._changes.update(connection, columns, rows) for columns, rows in batches.items())
+            if hits != len(moves):
+                self._require_written(connection, pairs)
+
+    def _set_aside(
+        self, connection: sa.Connection, moves: Sequence[Move], exchanged: Mapping[str, Sequence[int]]
+    ) -> None:
+        """Frees unique values that rows take from one another, as in a swap: else none could be the first."""
+        for name, places in exchanged.items():
+            codec, is_nullable = self._reflected.codecs[name], name not in self._reflected.not_null
+            rows = [
+                changed_row(self._key_in(moves[place].old), [None if is_nullable else stand_in(codec, number)])
+                for number, place in enumerate(places)
+            ]
+            self._changes.update(connection, (name,), rows)
+
+    def _require_written(self, connection: sa.Connection, pairs: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+        """Makes sure that rows are as they should be which the database does not count as updated.
+
+        A trigger may have written them in its own way.
+        """
+        found = self._find_on(connection, [self._key_in(local) for _, local in pairs])
+        for item, local in pairs:
+            external_id = self._key.id_of_key(self._key_in(local))
+            if external_id not in found:
+                self._raise_gone(external_id)
+            if self.changes(item, found[external_id]):
+                self._raise_kept(external_id, "updated")
 
     def delete(self, local: Mapping[str, Any]) -> None:
         """Deletes the row. Raises as `delete_many`."""
@@ -221,15 +276,39 @@ class OpenedSqlTable:
         for local in locals_:
             self._policy.scope.require(local)
         keys = [self._key_in(local) for local in locals_]
+        takes_others = self.deletes_may_take_others
         with self._transactions.writing() as connection:
-            if self._mark is None:
-                rows = [changed_row(key) for key in keys]
-                hit = self._changes.delete(connection, rows)
-            else:
+            if self._mark is not None:
                 new = [self._mark.written()]
                 rows = [changed_row(key, new) for key in keys]
                 hit = self._changes.update(connection, (self._mark.name,), rows)
-            self._require_hit(hit, rows)
+            elif takes_others:
+                self._effects.require_alone(connection, keys)
+                before = self._effects.deleted(connection)
+                self._changes.delete(connection, [changed_row(key) for key in keys])
+                hit = self._effects.deleted(connection) - before
+                self._effects.require_no_more(hit, len(keys))
+            else:
+                hit = self._changes.delete(connection, [changed_row(key) for key in keys])
+            if hit != len(keys):
+                self._require_deleted(connection, keys)
+
+    @property
+    def deletes_may_take_others(self) -> bool:
+        """True if a delete may do something to other rows."""
+        if self._mark is not None or not self._effects.are_possible:
+            return False
+        return self._order.references is not None  # asked as well, before a transaction has the only connection
+
+    def _require_deleted(self, connection: sa.Connection, keys: Sequence[Sequence[Any]]) -> None:
+        """Says of rows that were not deleted whether they are gone, or the database has kept them."""
+        found = self._find_on(connection, keys)
+        for key in keys:
+            external_id = self._key.id_of_key(key)
+            if external_id not in found:
+                self._raise_gone(external_id)
+            if not self.is_marked(found[external_id]):
+                self._raise_kept(external_id, "deleted")
 
     def list_local(self) -> Iterator[str]:
         """Returns the canonical external ids of all rows that this sync may delete, streamed.
@@ -266,6 +345,7 @@ class OpenedSqlTable:
             fence=self._transactions.fence,
             mark=self._policy.mark,
             scope=self._policy.scope,
+            deletes_singly=request.deletes and self.deletes_may_take_others,
         )
         return StagedTable(parts, request)
 
@@ -297,13 +377,37 @@ class OpenedSqlTable:
     def _key_in(self, row: Mapping[str, Any]) -> list[Any]:
         return [row[name] for name in self._policy.key]
 
-    def _require_hit(self, hit: int, rows: Sequence[ChangedRow]) -> None:
-        """Makes sure that each row that was to be changed was there."""
-        if hit != len(rows):
-            which = self._key.id_of_key(list(rows[0].values())[: len(self._policy.key)]) if len(rows) == 1 else None
-            raise ItemError(
-                f"the local record {which!r} is not there any more: somebody deleted it or changed its key"
-                if which is not None
-                else f"{len(rows) - hit} of {len(rows)} local records are not there any more",
-                external_id=which,
-            )
+    def may_come_right(self, error: Exception) -> bool:
+        """True if a row that was refused may be written once others of the table have been."""
+        return self._order.may_come_right(error)
+
+    def units(self, writes: Sequence[tuple[Any, Mapping[str, Any] | None]]) -> list[list[int]]:
+        """Puts writes into the order in which the table can take them; those that need each other are in one list.
+
+        Args:
+            writes: Item (None of a delete) and local record (None of a create) of each.
+        """
+        return self._order.units([self._move(item, local) for item, local in writes])
+
+    def _move(self, item: Any, local: Mapping[str, Any] | None) -> Move:
+        if item is None:
+            return Move(local or {}, {})
+        try:
+            changes = {name: change.new for name, change in self.changes(item, local).items()}
+        except ItemError:  # it is raised when it is written
+            return Move({}, {})
+        return Move(local or {}, {**(local or {}), **changes})
+
+    def _raise_gone(self, external_id: str) -> NoReturn:
+        raise ItemError(
+            f"the local record {external_id!r} is not there any more: somebody deleted it or changed its key",
+            external_id=external_id,
+        )
+
+    def _raise_kept(self, external_id: str, done: str) -> NoReturn:
+        hint = "; if it marks rows as deleted, say so with soft_delete" if done == "deleted" else ""
+        raise ItemError(
+            f"the database has not {done} the local record {external_id!r}: a trigger, a rule or row-level security "
+            f"has kept it as it is{hint}",
+            external_id=external_id,
+        )

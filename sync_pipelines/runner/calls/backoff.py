@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import stamina
 
+from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.runner.calls.rate_limit import RateLimit
@@ -45,6 +46,17 @@ def retrying(attempt: Callable[[], T], pace: RateLimit) -> T:
             pace.sleep(wait_s)
     pace.wait_for_turn()
     return attempt()
+
+
+def call_again(function: Callable[..., Any], *arguments: Any, pace: RateLimit | None = None) -> Any:
+    """Calls a function of the user, or a method of a target; on `RetryableError` again, as `retrying` does.
+
+    Whatever of a job may read or write is called by this, so that one outage of a moment is told nobody.
+
+    Args:
+        pace: Says when a call may begin, and how to wait; by default at once, and asleep.
+    """
+    return retrying(lambda: call(function, *arguments), pace or RateLimit())
 
 
 def _wait_s(error: RetryableError, number: int) -> float:

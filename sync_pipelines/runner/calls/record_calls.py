@@ -11,7 +11,7 @@ from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import RetryableError, RunError, TargetError
-from sync_pipelines.runner.calls.backoff import retrying
+from sync_pipelines.runner.calls.backoff import call_again, retrying
 from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN, CircuitBreaker
 from sync_pipelines.runner.calls.rate_limit import RateLimit
 from sync_pipelines.runner.calls.whose_fault import in_words, is_no_items_fault
@@ -42,6 +42,7 @@ class RecordCalls:
         self._job = job
         self._workers = Workers(job.concurrency)
         self._pace = pace or RateLimit(job.max_calls_per_s, self._workers.sleep)
+        self._at_once = RateLimit(sleep=self._workers.sleep)
         self._outages = CircuitBreaker()
 
     def at_once(self, many: Callable[..., Any], argument: Any) -> Any:
@@ -51,11 +52,19 @@ class RecordCalls:
             TargetError: The target does not answer.
         """
         try:
-            return retrying(lambda: call(many, argument), self._pace)
+            return call_again(many, argument, pace=self._pace)
         except RetryableError as error:
             raise self.does_not_answer(error) from error
         except TargetStateError as error:
             raise in_words(self._job.name, error) from error
+
+    def one(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function that no rate limit is for, again if it says so.
+
+        Raises:
+            RetryableError: It got no answer in any attempt.
+        """
+        return call_again(function, *arguments, pace=self._at_once)
 
     def each(
         self,

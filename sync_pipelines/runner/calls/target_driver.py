@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from tempfile import TemporaryFile
 from types import NoneType, SimpleNamespace
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
@@ -20,6 +22,7 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.staged_target import StagedTarget, StagingRequest
 from sync_pipelines.engine.targets import TargetDescription
 from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError, RunError, TargetError
+from sync_pipelines.runner.calls.backoff import call_again
 from sync_pipelines.runner.calls.rate_limit import RateLimit
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.context.lease import HeldLease
@@ -63,8 +66,7 @@ def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterat
         given = {name: getattr(job, name) for name in FUNCTIONS if getattr(job, name) is not None}
         yield TargetDriver(job, SimpleNamespace(**given), held)
     elif hasattr(job.target, "open"):
-        opened = job.target.open(partial(external_id_of, job))
-        with _reached(job, opened) as target:
+        with _reached(job, job.target) as target:
             if held is not None and hasattr(target, "fence_with"):
                 target.fence_with(held.fence)
             _require_methods(job, target)
@@ -74,10 +76,10 @@ def open_target(job: SyncJob[Any, Any], held: HeldLease | None = None) -> Iterat
 
 
 @contextmanager
-def _reached(job: SyncJob[Any, Any], opened: Any) -> Iterator[Any]:
+def _reached(job: SyncJob[Any, Any], declared: Any) -> Iterator[Any]:
     with ExitStack() as stack:
         try:
-            target = stack.enter_context(opened)
+            target = call_again(lambda: stack.enter_context(declared.open(partial(external_id_of, job))))
         except RetryableError as error:
             raise TargetError(f"{job.name}: the target can't be reached: {message_of(error)}") from error
         except (ConfigurationError, TargetError) as error:
@@ -144,7 +146,7 @@ class TargetDriver:
         """Returns the fields of a local record as far as they can be read."""
         read = self._offered("local_fields")
         if read is not None:
-            return dict(call(read, local))
+            return dict(self._calls.one(read, local))
         if isinstance(local, str | int | float | Decimal):
             return {"": local}
         return {name: read_field(local, name) for name in field_names(local)}
@@ -152,13 +154,13 @@ class TargetDriver:
     def is_marked(self, local: Any) -> bool:
         """True if the local record is there, but marked as deleted."""
         is_marked = self._offered("is_marked")
-        return is_marked is not None and bool(call(is_marked, local))
+        return is_marked is not None and bool(self._calls.one(is_marked, local))
 
     def delete_changes(self, local: Any) -> dict[str, FieldChange]:
         """Returns what a delete changes: a mark, or all the fields that can be read, which go."""
         changes = self._offered("delete_changes")
         if changes is not None:
-            return dict(call(changes, local))
+            return dict(self._calls.one(changes, local))
         return {name: FieldChange(value, None) for name, value in self.fields_of(local).items()}
 
     def open_staged(self, request: StagingRequest) -> Staged | None:
@@ -177,7 +179,7 @@ class TargetDriver:
     def notes(self) -> list[str]:
         """Returns what an operator should know of the target."""
         notes = self._offered("notes")
-        return list(call(notes)) if notes else []
+        return list(self._calls.one(notes)) if notes else []
 
     @contextmanager
     def lease_locked(self) -> Iterator[None]:
@@ -198,7 +200,7 @@ class TargetDriver:
     def canonical_id(self, external_id: str) -> str:
         """Returns the external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
         convert = self._offered("canonical_id")
-        return str(call(convert, external_id)) if convert else external_id
+        return str(self._calls.one(convert, external_id)) if convert else external_id
 
     def canonical_or_error(self, external_id: str | None) -> str | Exception | None:
         """Returns the canonical id, or why there is none; None of an item without an id."""
@@ -213,7 +215,7 @@ class TargetDriver:
         """Returns the field that `get_version` names of a local record; None if the target does not know it."""
         read = self._offered("local_version")
         named = isinstance(self._job.get_version, str)
-        return call(read, local, self._job.get_version) if named and read is not None else None
+        return self._calls.one(read, local, self._job.get_version) if named and read is not None else None
 
     def expect(self, external_ids: Sequence[str]) -> None:
         """Says which external ids are about to be converted, to a target that wants to know."""
@@ -225,12 +227,12 @@ class TargetDriver:
         """Returns a version as a local record would hold it; None if the target does not know."""
         convert = self._offered("stored_version")
         named = isinstance(self._job.get_version, str)
-        return call(convert, value, self._job.get_version) if named and convert is not None else None
+        return self._calls.one(convert, value, self._job.get_version) if named and convert is not None else None
 
     def describe(self) -> TargetDescription | None:
         """Returns the target's description of itself, if it gives one."""
         describe = self._offered("describe")
-        return call(describe) if describe else None
+        return self._calls.one(describe) if describe else None
 
     def list_ids(self) -> Iterator[str]:
         """Yields the canonical external ids of all local records.
@@ -241,11 +243,18 @@ class TargetDriver:
         list_local = self._offered("list_local")
         if list_local is None:
             raise ConfigurationError(f"{self._job.name}: target: has no list_local, which deletes need")
-        try:
-            for given in stream_elements(call(list_local)):
-                yield from self._canonical_local_id(given)
-        except RetryableError as error:
-            raise self._calls.does_not_answer(error) from error
+        with TemporaryFile("w+", encoding="utf-8") as listed:  # whole, before the first is given: it may break off
+            self._calls.at_once(partial(self._list_into, listed), list_local)
+            listed.seek(0)
+            for line in listed:
+                yield json.loads(line)
+
+    def _list_into(self, listed: IO[str], list_local: Callable[[], Any]) -> None:
+        """Lists all local records anew, a line each."""
+        listed.seek(0)
+        listed.truncate()
+        for given in stream_elements(call(list_local)):
+            listed.writelines(f"{json.dumps(each)}\n" for each in self._canonical_local_id(given))
 
     def _canonical_local_id(self, given: Any) -> Iterator[str]:
         """Yields the canonical id of a local record; none for one that no item can mean, such as the empty text."""
@@ -286,10 +295,10 @@ class TargetDriver:
     def compare(self, item: Any, local: Any | None) -> Comparison:
         """Compares the item with the local record (None: there is none, everything differs)."""
         name_changes = self._offered("changes")
-        changes: Mapping[str, FieldChange] = call(name_changes, item, local) if name_changes else {}
+        changes: Mapping[str, FieldChange] = self._calls.one(name_changes, item, local) if name_changes else {}
         changed = local is None or name_changes is None or bool(changes)
         if changed and local is not None and self._has_changed is not None and not self.is_marked(local):
-            changed = bool(call(self._has_changed, item, local))
+            changed = bool(self._calls.one(self._has_changed, item, local))
         return Comparison(changed, changes if changed else {})
 
     def write(
@@ -338,6 +347,15 @@ class TargetDriver:
             self._write_halving(many, action, works[middle:], answers)
         else:
             answers.update((work.external_id, Answer()) for work in works)
+
+    def may_come_right(self, error: Exception) -> bool:
+        """True if a record may be written after all once others have been, as far as the target knows."""
+        may_come_right = self._offered("may_come_right")
+        return may_come_right is not None and bool(self._calls.one(may_come_right, error))
+
+    def units(self, works: Sequence[Work]) -> list[list[int]]:
+        """Returns the places of writes in the order that the target needs; those in one list go together."""
+        return list(self._calls.one(self._function("units"), [(work.item, work.local) for work in works]))
 
     def check_lease(self) -> None:
         """Makes sure that this run may still write. Raises `LeaseLostError` if it may not."""

@@ -16,6 +16,7 @@ from sync_pipelines.engine.pages import PAGE_SIZE, batches
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
+from sync_pipelines.engine.set_back import WrittenColumns
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
@@ -57,7 +58,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
     """
     job, driver = rules.job, rules.driver
     total = int(Snapshot(files.folder).summary()["items"])
-    settled, done, stale, blanks = Counts(), 0, 0, BlankTally()
+    settled, done, stale, blanks, written = Counts(), 0, 0, BlankTally(), WrittenColumns()
     with (
         files.working_file("ids.sqlite") as path,
         DuplicateIndex(path) as index,
@@ -69,6 +70,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
             page = diff_page(rules, index, rows)
             report_findings(findings, page, report)
             entries.add(page.entries)
+            written.add(page.entries)
             settled, done, stale = settled + page.counts(), done + len(rows), stale + len(page.stale)
             blanks.add(page.blanks)
             report.progress(Progress("diff", total, done, total))
@@ -90,6 +92,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
             planned=entries.counts(),
             verdict=verdict,
             deletes_withheld=reason is not None,
+            written_columns=written,
         )
         planned = planned.as_dry_run() if durable else planned.without_withheld(entries.counts())
         findings.finish({})

@@ -14,7 +14,6 @@ from math import inf
 from typing import Any
 
 from sync_pipelines.engine.blanks import BlankTally
-from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.pages import PAGE_SIZE, batches
@@ -23,9 +22,11 @@ from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.read_ahead import ahead
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
+from sync_pipelines.engine.set_back import SAMPLE, WrittenColumns
 from sync_pipelines.engine.staged_target import QuarantinedRow, StagedPlan, StagingRequest, Unstaged
 from sync_pipelines.engine.versions import Version
 from sync_pipelines.errors import AccountsError, ItemError
+from sync_pipelines.runner.calls.backoff import call_again
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
@@ -100,6 +101,7 @@ class StagedDiff:
         self._settled, self._blanks = Counts(), BlankTally()
         self._stale = self._unidentified = 0
         self._has_watermarks = False
+        self._written = WrittenColumns()
 
     def run(self) -> PlanSummary | str:
         """Diffs the snapshot into staging tables, and quarantined rows into the plan file.
@@ -111,7 +113,8 @@ class StagedDiff:
             return "get_version is a function, which the database can't call"
         self._has_watermarks = self._stale_check is not None and self._stale_check.has_any_in_ledger()
         # after an attempt that a lost connection ended
-        self._settled, self._blanks, self._stale, self._unidentified = Counts(), BlankTally(), 0, 0
+        self._settled, self._blanks, self._written = Counts(), BlankTally(), WrittenColumns()
+        self._stale = self._unidentified = 0
         pages = Snapshot(self._files.folder).pages()
         first = next(pages, None)
         if first is None:
@@ -159,7 +162,7 @@ class StagedDiff:
         skipped: list[bool | None] = []
         for item in items:
             try:
-                skipped.append(item is not None and bool(call(should_skip, item)))
+                skipped.append(item is not None and bool(call_again(should_skip, item)))
             except Exception:  # noqa: BLE001 - it is asked again when it is looked at alone
                 skipped.append(None)
         return skipped
@@ -238,6 +241,9 @@ class StagedDiff:
         )
         if self._durable:
             return replace(planned, planned=writes)
+        if self._written.are_suspicious(writes.update + self._settled.unchanged, writes.update) and found.updates:
+            self._written.add_counts(found.updates, *self._staged.columns_written(SAMPLE))
+        planned = replace(planned, written_columns=self._written)
         left = self._make_plan(found.without(verdict.withheld), verdict)
         return replace(planned.without_withheld(writes), staged=left)
 
@@ -300,6 +306,7 @@ class StagedDiff:
         """Decides on items by themselves, and counts those that need no write."""
         page = self._page(rows)
         report_findings(findings, page, self._report)
+        self._written.add(page.entries)
         self._settled += page.counts()
         self._blanks.add(page.blanks)
         self._stale += len(page.stale)

@@ -16,6 +16,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.versions import Version, newer_of
 from sync_pipelines.errors import ItemError
+from sync_pipelines.runner.calls.backoff import call_again
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 
 
@@ -66,7 +67,8 @@ class StaleCheck:
 
     def version_of(self, item: Any) -> Version:
         """Returns the item's version."""
-        return version_of(self._job, item)
+        version: Version = call_again(version_of, self._job, item)
+        return version
 
     def watermarks(self, found: Mapping[str, Any], external_ids: Sequence[str]) -> dict[str, Watermark]:
         """Returns the watermarks of local records as far as they are known.

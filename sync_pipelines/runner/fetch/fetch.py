@@ -16,6 +16,7 @@ from sync_pipelines.engine.pages import stream_pages
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
+from sync_pipelines.runner.calls.backoff import call_again
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.fetch.wanted import WantedIds
@@ -106,7 +107,8 @@ def _pages(
     most = selection.limit if selection.limit is not None and not selection.only else None
     came = 0
     try:
-        with closing(stream_pages(job.fetch_external, _rows_of_frame, lambda: writer.page_size(most))) as pages:
+        fetch = partial(call_again, job.fetch_external)
+        with closing(stream_pages(fetch, _rows_of_frame, lambda: writer.page_size(most))) as pages:
             for items in pages:
                 page = _select(identified(job, came, items), selection.limit, wanted, writer.rows)
                 came += len(items)
@@ -150,7 +152,7 @@ def identified(job: SyncJob[Any, Any], first: int, items: Sequence[Any]) -> Fetc
         if isinstance(item, ItemError):
             page.errors[place] = item
         with OneItem(partial(page.errors.setdefault, place)):
-            page.external_ids[place] = external_id_of(job, item)
+            page.external_ids[place] = call_again(external_id_of, job, item)
     return page
 
 

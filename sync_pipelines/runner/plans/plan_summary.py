@@ -9,6 +9,7 @@ from typing import Any
 from sync_pipelines.engine.guards import Verdict
 from sync_pipelines.engine.plan import Action, PlanCounts
 from sync_pipelines.engine.results import Counts
+from sync_pipelines.engine.set_back import WrittenColumns
 from sync_pipelines.engine.staged_target import StagedPlan
 
 
@@ -20,6 +21,7 @@ class PlanSummary:
         staged: What the target says of the plan that it keeps itself, None if all of it is in the plan file.
         planned: What is to be written, by action, as far as all of it is in the plan file.
         verdict: What limits say of it; what they withhold is neither in `writes` nor in `planned`.
+        written_columns: Which columns it writes on nearly all records; None if it writes to few, or was not asked.
         deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
     """
 
@@ -31,6 +33,7 @@ class PlanSummary:
     planned: PlanCounts | None = None
     verdict: Verdict = Verdict()
     deletes_withheld: bool = False
+    written_columns: WrittenColumns | None = None
 
     def without_withheld(self, found: PlanCounts) -> PlanSummary:
         """Returns the same without what limits withhold: its items count as skipped.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
+from sqlalchemy.exc import DBAPIError
+
 from sync_pipelines.database.batches import STAGED, WrittenBatches
+from sync_pipelines.database.faults import first_line
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.engine.staged_target import StagedPlan
 from sync_pipelines.errors import RunError
@@ -112,15 +117,23 @@ class StagedDiffer:
     def diff(self, rules: RunRules) -> PlanSummary:
         """Loads the snapshot into staging tables and compares it there."""
         self._recovered = 0
-        if self._is_worth_it:
-            paged = self._paged
-            staged_diff = StagedDiff(rules, paged.files, self._staged, paged.report, durable=paged.durable)
+        if not self._is_worth_it:
+            return self._paged.diff(rules)
+        paged = self._paged
+        staged_diff = StagedDiff(rules, paged.files, self._staged, paged.report, durable=paged.durable)
+        try:
             found = self._driver.at_once(staged_diff.run)
-            if not isinstance(found, str):
-                self._recovered = self._staged.recovered
-                return found
-            paged.report.line(f"diff: page by page, not in bulk: {found}")
-        return self._paged.diff(rules)
+        except DBAPIError as error:  # nothing is written yet, and one by one it may do what it does not do at once
+            with suppress(DBAPIError, RunError):
+                self._driver.at_once(self._staged.drop)
+            reason = f"compared page by page, for the database refuses to compare all at once: {first_line(error)}"
+            planned = paged.diff(rules)
+            return replace(planned, notes=[*planned.notes, reason])
+        if not isinstance(found, str):
+            self._recovered = self._staged.recovered
+            return found
+        paged.report.line(f"diff: page by page, not in bulk: {found}")
+        return paged.diff(rules)
 
     def recovered(self, noted: WrittenBatches) -> int:
         """Returns how many written records only the staging tables know of."""

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 
 from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import EARLIER, BatchKey
+from sync_pipelines.database.rewritten import RewrittenColumns
+from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.set_back import LOOK_BACK, set_back_notes
 from sync_pipelines.errors import RunError
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.context.lease import HeldLease
@@ -129,6 +132,8 @@ class SyncRun(Run):
             self._workspace.batches.replace(run_id, BatchKey(EARLIER), counts, self._workspace.clock())
         with self._ledger.together():
             planned = replace(planned, notes=[*planned.notes, *self._note_withheld(run_id, planned)])
+            if self.applies and Action.UPDATE not in planned.verdict.withheld:
+                planned = replace(planned, notes=[*planned.notes, *self._note_written_columns(run_id, planned)])
             failed = map(error_row, read_failed(files))
             self._ledger.save_diff_errors(run_id, failed, deletes_withheld=planned.deletes_withheld)
         settled = planned.settled
@@ -137,6 +142,17 @@ class SyncRun(Run):
             f"{settled.duplicate:,} duplicates, {settled.failed:,} failed"
         )
         return planned
+
+    def _note_written_columns(self, run_id: str, planned: PlanSummary) -> list[str]:
+        """Keeps which columns are written on nearly all records; returns which of them something sets back."""
+        columns, matched = planned.written_columns, planned.settled.unchanged
+        if columns is None or not columns.are_suspicious(matched + columns.updates):
+            return []
+        kept = RewrittenColumns(self._ledger, self._workspace.batches)
+        found = columns.found(matched + columns.updates, kept.of_last_runs(self.job.name, LOOK_BACK))
+        if found:
+            kept.keep(run_id, found, self._workspace.clock())
+        return set_back_notes(found)
 
     def _compare(self, run_id: str, files: RunFiles, driver: TargetDriver, differ: Differ) -> PlanSummary:
         """Makes the plan by the rules of a whole fetch."""

@@ -15,11 +15,11 @@ from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.ledger_faults import LedgerLockedError
 from sync_pipelines.database.tables import APPLY, DRAIN, DRY_RUN, FULL, RETRY
-from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import HookError, RunError, TooManyFailedError
+from sync_pipelines.runner.calls.backoff import call_again
 from sync_pipelines.runner.calls.target_driver import TargetDriver, open_target
 from sync_pipelines.runner.calls.whose_fault import speaking
 from sync_pipelines.runner.context.lease import HeldLease, renewing, take_lease
@@ -291,7 +291,7 @@ class RunSession:
         if self.job.on_start is None:
             return
         try:
-            call(self.job.on_start)
+            call_again(self.job.on_start)
         except Exception as error:
             raise HookError(f"{self.job.name}: on_start failed, {self.kind.undone}: {described(error)}") from error
 
@@ -304,7 +304,7 @@ class RunSession:
         if self.job.on_complete is None or not self.kind.applies:
             return
         try:
-            call(self.job.on_complete, results)
+            call_again(self.job.on_complete, results)
         except Exception as error:
             failure = f"on_complete failed after the applying was done: {described(error)}"
             failed = self.finish(failure, applied_all=True)
@@ -314,7 +314,7 @@ class RunSession:
         if self.job.on_complete is None or not self.kind.applies:
             return
         try:
-            call(self.job.on_complete, results)
+            call_again(self.job.on_complete, results)
         except Exception as error:  # noqa: BLE001 - the run's own failure is the one to be raised
             failure.add_note(f"on_complete failed as well: {described(error)}")
             self._report.warning(f"on_complete failed as well: {described(error)}")

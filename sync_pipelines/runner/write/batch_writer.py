@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.runner.calls.record_calls import Answer
@@ -37,6 +38,7 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
     recheck: Recheck,
     recovers: bool = False,
     uncertain: bool = False,
+    holds: bool = False,
 ) -> None:
     """Writes a batch: looks up what it needs, decides once more against what is there now, writes.
 
@@ -45,8 +47,9 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
         outcomes: Gets an outcome for each as the work goes on, so that what was done is known if it breaks off.
         recovers: True to count what is as it should be as written by an earlier attempt.
         uncertain: True if this very batch is the one that an earlier attempt may have written.
+        holds: True to leave without an outcome what may be written once other batches have been.
     """
-    batch = BatchWriter(rules, entries, outcomes, recovers=recovers, uncertain=uncertain)
+    batch = BatchWriter(rules, entries, outcomes, recovers=recovers, uncertain=uncertain, holds=holds)
     if recheck is Recheck.NOTHING:
         batch.assign_decided()
     else:
@@ -58,11 +61,27 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
             rules.stale_check.keep_written(entries, outcomes.by_handle)
 
 
+class _Refused(NamedTuple):
+    """Holds a write that the target has refused, and may take once others are done."""
+
+    handle: int
+    work: Work
+    action: Action
+    error: Exception
+
+
 class BatchWriter:
     """Decides what each entry of a batch needs now, and writes it."""
 
-    def __init__(
-        self, rules: RunRules, entries: Mapping[int, PlanEntry], outcomes: Outcomes, *, recovers: bool, uncertain: bool
+    def __init__(  # noqa: PLR0913 - what is known of the batch, by keyword
+        self,
+        rules: RunRules,
+        entries: Mapping[int, PlanEntry],
+        outcomes: Outcomes,
+        *,
+        recovers: bool,
+        uncertain: bool,
+        holds: bool,
     ) -> None:
         self._rules = rules
         self._driver = rules.driver
@@ -71,6 +90,7 @@ class BatchWriter:
         self._outcomes = outcomes
         self._recovers = recovers
         self._uncertain = uncertain
+        self._holds = holds
         self._notes: dict[str, Note] = {}
         self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
 
@@ -139,12 +159,27 @@ class BatchWriter:
             self._outcomes.written.append(written)
 
     def write(self) -> None:
-        """Carries out creates, then updates, then deletes."""
-        for action, works in self._works.items():
-            self._write(action, works)
+        """Carries out creates, then updates, then deletes; then, in the order that they need, what others were before.
 
-    def _write(self, action: Action, works: Sequence[tuple[int, Work]]) -> None:
+        A record may refer to one that comes later, or take over a unique value that another one still has.
+        """
+        refused = [each for action, works in self._works.items() for each in self._write(action, works)]
+        while refused:
+            still: list[_Refused] = []
+            for unit in self._driver.units([each.work for each in refused]):
+                by_action = groupby((refused[place] for place in unit), key=lambda each: each.action)
+                for action, works in by_action:
+                    still += self._write(action, [(each.handle, each.work) for each in works])
+            if len(still) == len(refused):
+                break
+            refused = still
+        for each in () if self._holds else refused:
+            self._outcomes.fail_entry(each.handle, self._entries[each.handle], each.error)
+
+    def _write(self, action: Action, works: Sequence[tuple[int, Work]]) -> list[_Refused]:
+        """Writes, and returns what was refused and may come right."""
         answers: dict[str, Answer] = {}
+        refused: list[_Refused] = []
         try:
             self._driver.write(action, [work for _, work in works], answers)
         finally:  # what broke off half-way has written the first half
@@ -153,9 +188,13 @@ class BatchWriter:
                 if answer is None:
                     continue
                 if answer.error is not None:
-                    self._outcomes.fail_entry(handle, self._entries[handle], answer.error)
+                    if self._driver.may_come_right(answer.error):
+                        refused.append(_Refused(handle, work, action, answer.error))
+                    else:
+                        self._outcomes.fail_entry(handle, self._entries[handle], answer.error)
                     continue
                 self._outcomes.keep(handle, _WRITTEN[action])
                 if work.external_id in self._notes:
                     note = self._notes.pop(work.external_id)
                     self._outcomes.written.append(note.written(self._driver, _WRITTEN[action]))
+        return refused

@@ -51,8 +51,7 @@ class StagedWriter:
             self._move_recorded()
             done = counts.items() + counts.deleted
             self._plan_writer.report.progress(Progress("apply", planned.fetched, done, planned.writes))
-        self._plan_writer.apply_plan(self._files, planned)
-        self._apply_quarantined()
+        self._plan_writer.in_rounds(lambda: self._apply_singly(planned), batches=planned.writes)
         self._move_recorded()
         self._workspace.batches.replace(self._run_id, BatchKey(COMPLETE), {}, self._workspace.clock())
         self._driver.at_once(self._staged.drop)
@@ -66,6 +65,11 @@ class StagedWriter:
     def _move_recorded(self) -> None:
         if self._plan_writer.recorder is not None:
             self._plan_writer.recorder.move(self._driver, self._staged)
+
+    def _apply_singly(self, planned: PlanSummary) -> None:
+        """Writes what the database did not, in batches of the plan file and of quarantined rows."""
+        self._plan_writer.apply_plan_file(self._files, planned)
+        self._apply_quarantined()
 
     def _apply_quarantined(self) -> None:
         """Writes what the database refused, or what somebody else has changed, one by one."""

@@ -51,7 +51,10 @@ _UNIQUE_INDEXES = sa.text(
     "WHERE i.indrelid = CAST(:name AS regclass) AND i.indisunique AND i.indisvalid "
     "AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid"
 )
-_IS_PLAIN = sa.text("SELECT relkind = 'r' AND NOT relhassubclass FROM pg_class WHERE oid = CAST(:name AS regclass)")
+_HAS_ADDRESSES = sa.text(  # which a role that may read some columns only does not see
+    "SELECT relkind = 'r' AND NOT relhassubclass AND has_table_privilege(oid, 'SELECT') "
+    "FROM pg_class WHERE oid = CAST(:name AS regclass)"
+)
 _ASKED_VALUES_KEPT = 100_000
 
 
@@ -65,12 +68,12 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
     with database.connect() as connection:
         rows = connection.execute(_CATALOG, {"name": name}).all()
         unique = connection.execute(_UNIQUE_INDEXES, {"name": name}).scalars().all()
-        is_plain = connection.execute(_IS_PLAIN, {"name": name}).scalar_one()
+        has_addresses = connection.execute(_HAS_ADDRESSES, {"name": name}).scalar_one()
     return Details(
         make_codec=partial(_codec, database, {row.name: (row.type_name, row.base_type) for row in rows}),
         case_insensitive=frozenset(row.name for row in rows if not row.is_deterministic),
         unique_keys=tuple(frozenset(columns) for columns in unique),
-        has_addresses=bool(is_plain),
+        has_addresses=bool(has_addresses),
     )
 
 

@@ -15,6 +15,7 @@ from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.history_sql import BatchRecorder
 from sync_pipelines.targets.staging.quarantine import Quarantine
 from sync_pipelines.targets.staging.staging_tables import Done, StagingTables
+from sync_pipelines.targets.table.transactions import checked_together
 
 ROWS_IN_BATCH = 50_000
 
@@ -126,8 +127,8 @@ class BatchApplier:
             with self._work.begin() as connection:
                 if self._fence is not None:
                     self._fence(connection)
-                self._quarantine.check_at_once(connection)
-                done = Done(PLAN, batch, self._write(connection, batch))
+                with checked_together(connection):
+                    done = Done(PLAN, batch, self._write(connection, batch))
                 if self._work.notes_with_rows:
                     self._work.note_done(connection, done)
         except DBAPIError as error:

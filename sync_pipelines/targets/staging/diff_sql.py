@@ -15,7 +15,7 @@ from sync_pipelines.targets.staging.constraints import Constraints
 from sync_pipelines.targets.staging.json_text import is_readable
 from sync_pipelines.targets.staging.owned_rows import Ownership
 from sync_pipelines.targets.staging.staged_columns import StagedColumn
-from sync_pipelines.targets.staging.staging_tables import FAST, StagingTables
+from sync_pipelines.targets.staging.staging_tables import FAST, SLOW, StagingTables
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
 
 _ROWS_AT_ONCE = 10_000
@@ -105,6 +105,11 @@ class Planner:
         self.export = work.table("export", "sp_n", "sp_what", "sp_at", *columns.labels())
         self._twice = work.table("twice", "sp_kept", *self._keys)
 
+    @property
+    def keys(self) -> Sequence[str]:
+        """The names of the key columns in the staging tables."""
+        return self._keys
+
     def find_duplicates(self, connection: sa.Connection) -> int:
         """Finds items that another one with the same key replaces: a newer or later one. Gives how many there are.
 
@@ -178,13 +183,45 @@ class Planner:
             found.c.sp_what == int(RowDecision.QUARANTINED) if empty else found.c.sp_what != int(RowDecision.UNCHANGED)
         )
         self._work.create_as(connection, "diffs", sa.select(found).where(kept))
+        contested = self._quarantine_contested(connection, empty=empty)
         counted: sa.FromClause = found if empty else self.diffs
         counts = sa.select(counted.c.sp_what, sa.func.count()).group_by(counted.c.sp_what)
         given: dict[int, int] = {row[0]: row[1] for row in connection.execute(counts)}
+        if empty and contested:
+            given[RowDecision.CREATE] -= contested
+            given[RowDecision.QUARANTINED] = given.get(RowDecision.QUARANTINED, 0) + contested
         if not empty:
             staged = connection.scalar(sa.select(sa.func.count()).select_from(self.stage)) or 0
             given[RowDecision.UNCHANGED] = staged - sum(given.values()) + given.get(RowDecision.DELETE, 0)
         return given
+
+    def _quarantine_contested(self, connection: sa.Connection, *, empty: bool) -> int:
+        """Quarantines items with a unique value that an item has which is looked at by itself: the first gets it.
+
+        Written at different times, the other one might. Gives how many there are.
+        """
+        single = self.stage.alias("single")
+        quarantined = sa.select(self.diffs.c.sp_n).where(self.diffs.c.sp_what == int(RowDecision.QUARANTINED))
+        is_single = sa.or_(single.c.sp_route == SLOW, single.c.sp_n.in_(quarantined))
+        if not self.constraints.unique or not connection.scalar(sa.select(sa.exists().where(is_single))):
+            return 0
+        labels = {each.name: each.label for each in self._staged()}
+        found = 0
+        for names in self.constraints.unique:
+            same = [self.stage.c[labels[name]] == single.c[labels[name]] for name in names]
+            joined = sa.join(self.stage, single, sa.and_(*same, self.stage.c.sp_n != single.c.sp_n))
+            contested = sa.select(self.stage.c.sp_n).distinct().select_from(joined)
+            contested = contested.where(is_single, self.stage.c.sp_route == FAST, self.stage.c.sp_n.not_in(quarantined))
+            if empty:
+                what = sa.literal_column(str(int(RowDecision.QUARANTINED)), sa.Integer).label("sp_what")
+                query = sa.select(contested.subquery("contested").c.sp_n, what)
+                statement: Any = sa.insert(self.diffs).from_select(["sp_n", "sp_what"], query)
+            else:
+                writes = self.diffs.c.sp_what.in_([int(RowDecision.CREATE), int(RowDecision.UPDATE)])
+                statement = sa.update(self.diffs).values(sp_what=int(RowDecision.QUARANTINED))
+                statement = statement.where(writes, self.diffs.c.sp_n.in_(contested))
+            found += connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
+        return found
 
     def _comparison(self, *, deletes: bool, empty: bool, checks: bool, veto: bool) -> sa.Select[Any]:
         """One row per staged item (and record without one): number, what, address, and the key of a delete."""
@@ -324,12 +361,17 @@ class Planner:
             without: What is not to be written though it differs.
         """
         if empty:
-            query = self._all_creates().order_by(*(self.stage.c[name] for name in self._keys))
+            query = self._all_creates().order_by(*self._create_order())
         else:
             query = self._differences([what for what in WRITES if what not in without])
-            by_key = [self.stage.c[name] for name in self._keys]
-            query = query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *by_key)
+            in_order = self._create_order()
+            query = query.order_by(*([self.diffs.c.sp_at] if self._work.has_addresses else []), *in_order)
         self._work.create_as(connection, "plan", query)
+
+    def _create_order(self) -> list[sa.ColumnElement[Any]]:
+        """New rows go in by key; but as they were fetched where two can't both, so that the first does."""
+        by_key: list[sa.ColumnElement[Any]] = [self.stage.c[name] for name in self._keys]
+        return [self.stage.c.sp_n, *by_key] if self.constraints.order_counts else by_key
 
     def make_export(self, connection: sa.Connection, wanted: Collection[RowDecision], *, empty: bool) -> None:
         """Puts what differs into a table of its own: in the order of the fetch, deletes last and by key.

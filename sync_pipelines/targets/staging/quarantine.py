@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.staging_tables import StagingTables
 
 _ROWS_AT_ONCE = 20_000
+_GENERATIONS = 20
 
 
 class Quarantine:
@@ -37,12 +38,7 @@ class Quarantine:
         self._labels = {each.name: each.label for each in (*columns.key, *columns.values)}
         self._keys = [each.label for each in columns.key]
         self._quarantined = work.table("quarantine", "sp_n", "sp_what", *self._keys)
-        self._searches: list[Callable[[], sa.ColumnElement[bool]]] | None = None
-
-    def check_at_once(self, connection: sa.Connection) -> None:
-        """Lets deferred constraints speak with the rows that break them, not at the end of the transaction."""
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        self._has_searched = False
 
     def quarantine_known(self, batch: Batch) -> int:
         """Quarantines the rows of a refused batch that are known to break something. Gives how many.
@@ -51,12 +47,25 @@ class Quarantine:
         once, so that no further batch is refused for the same reason.
         """
         found = self._add(self._work.within(self._plan, batch), self._to_create(), self._exists_by(self._key_names()))
-        if self._searches is None:
-            self._searches = [lambda key=key: self._lacks(key) for key in self._constraints.foreign_keys]  # type: ignore[misc]
-            self._searches += [lambda names=names: self._taken(names) for names in self._constraints.unique]  # type: ignore[misc]
-        while not found and self._searches:
-            found = self._search(self._searches.pop(0)())
+        if not self._has_searched:
+            self._has_searched = True
+            found += sum(self._search(self._taken(names)) for names in self._constraints.unique)
+            found += sum(self._search_lacking(key) for key in self._constraints.foreign_keys)
         return found
+
+    def _search_lacking(self, key: ForeignKey) -> int:
+        """Quarantines rows that refer to what is not there, then those that refer to these, and so on for a while."""
+        found = 0
+        for _ in range(_GENERATIONS):
+            more = self._search(self._lacks(key))
+            found += more
+            if not more:
+                break
+        return found
+
+    def quarantine_deletes(self) -> int:
+        """Quarantines all deletes: where one may take other rows with it, each is looked at."""
+        return self._add(self._plan.c.sp_what == int(RowDecision.DELETE))
 
     def quarantine_all(self, batch: Batch) -> int:
         """Quarantines all rows of a batch."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.targets.db_errors import passing_failures
@@ -88,8 +89,18 @@ class SqliteStaging(StagingTables):
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """A transaction on the one connection that has the files attached."""
-        with passing_failures(self._database), self._connection.begin():
+        with passing_failures(self._database), self._ended(), self._connection.begin():
             yield self._connection
+
+    @contextmanager
+    def _ended(self) -> Iterator[None]:
+        """Ends a transaction whose commit was refused, as deferred references are: SQLite leaves it open."""
+        try:
+            yield
+        except DBAPIError:
+            raw: Any = self._connection.connection.driver_connection
+            raw.rollback()
+            raise
 
     def create_as(self, connection: sa.Connection, name: str, query: sa.Select[Any], *, empty: bool = False) -> None:
         """Makes a staging table of what a query gives."""

@@ -36,6 +36,7 @@ from sync_pipelines.targets.staging.parallel_apply import (
 from sync_pipelines.targets.staging.plan_export import PlanExport
 from sync_pipelines.targets.staging.postgres import PostgresStaging, has_recorded_in_schema, temporary_or_not
 from sync_pipelines.targets.staging.quarantine import Quarantine
+from sync_pipelines.targets.staging.rewritten import count_columns
 from sync_pipelines.targets.staging.spare_deletes import Sparing
 from sync_pipelines.targets.staging.sqlite import SqliteStaging, has_recorded_in_file
 from sync_pipelines.targets.staging.staged_columns import staged_key, staged_value
@@ -195,8 +196,9 @@ class StagedTable:
     def planner(self) -> Planner:
         """Compares staging table and table."""
         staged = {each.name for each in (*self.columns.key, *self.columns.values) if not each.cast_to}
-        constraints = read_constraints(self._target.database, self._target.reflected.table, self._target.key, staged)
-        return Planner(self.work, self._target.reflected.table, self.columns, constraints)
+        reflected, key = self._target.reflected, self._target.key
+        constraints = read_constraints(self._target.database, reflected.table, key, staged, reflected.unique_keys)
+        return Planner(self.work, reflected.table, self.columns, constraints)
 
     def take_duplicates(self, keep: Callable[[Iterator[tuple[str, int, int]]], None]) -> int:
         """Tells which items are replaced by later ones, and takes them out. Gives how many there are.
@@ -269,6 +271,15 @@ class StagedTable:
         """How many of the records that were compared here have something in these columns."""
         return self._blanks.had(names)
 
+    def columns_written(self, limit: int) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+        """On how many records the updates found by `compare` change each column, and what a few of them are to hold.
+
+        Args:
+            limit: How many of the records, those with the first keys.
+        """
+        with self.work.begin() as connection:
+            return count_columns(connection, self.planner, self._target.reflected.table, self._id_of, limit)
+
     def make_plan(self, *, without: Collection[Action] = ()) -> None:
         """Leaves what is to be written in staging tables.
 
@@ -338,6 +349,8 @@ class StagedTable:
         if self._request.recorded_at is not None:
             self._recorded.make()
         self._applier, self._quarantine = make_applier(self.work, Quarantine)
+        if self._target.deletes_singly:
+            self._quarantine.quarantine_deletes()
         batches = self._applier.batches()
         self._end_help()
         if len(batches) >= FROM_BATCHES and self._may_have_help():

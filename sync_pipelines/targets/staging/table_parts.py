@@ -32,6 +32,7 @@ class TableParts:
         fence: Called with every transaction that is about to write.
         mark: The column that marks deleted rows, None if a delete removes them.
         scope: The rows that the sync answers for.
+        deletes_singly: True if a delete may take other rows with it, so that each is looked at.
     """
 
     database: sa.Engine
@@ -46,3 +47,4 @@ class TableParts:
     fence: Callable[[sa.Connection], object] | None
     mark: Mark | None
     scope: Scope
+    deletes_singly: bool

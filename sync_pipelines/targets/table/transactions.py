@@ -22,6 +22,17 @@ def commits_by_itself(connection: sa.Connection) -> bool:
     return dialect.detect_autocommit_setting(driver_connection)
 
 
+@contextmanager
+def checked_together(connection: sa.Connection) -> Iterator[None]:
+    """Has all that may be deferred checked at the end of the block: not by each statement, nor with other rows."""
+    is_postgresql = connection.dialect.name == "postgresql" and not commits_by_itself(connection)
+    if is_postgresql:
+        connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
+    yield
+    if is_postgresql:
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+
 class Transactions:
     """Connections to read and transactions to write with. One may be shared by all that is done for a while."""
 
@@ -51,13 +62,11 @@ class Transactions:
         if self._shared is None:
             with self._begun() as connection:
                 self._check_fence(connection)
-                yield connection
+                with checked_together(connection):
+                    yield connection
             return
-        with self._part_of(self._shared) as shared:
+        with self._part_of(self._shared) as shared, checked_together(shared):
             yield shared
-            if shared.dialect.name == "postgresql":  # what is checked at a commit belongs to these rows
-                shared.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
-                shared.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
 
     @contextmanager
     def together(self) -> Iterator[sa.Connection | None]:

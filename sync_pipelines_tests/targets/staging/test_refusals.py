@@ -132,7 +132,7 @@ def test_a_row_that_a_trigger_drops_silently_takes_no_other_along(postgres_sync:
     changed = mixed(good_items(2_000), {5: {"name": "unseen"}, 6: {"name": "unseen"}, 7: {"stock": 9}})
     results = postgres_sync(changed, columns=COLUMNS)
     assert list(messages(results)) == [5, 6]
-    assert "not there any more" in messages(results)[6]
+    assert "has not updated the local record" in messages(results)[6]
     assert postgres_sync.rows("SELECT stock FROM things WHERE sku = 'S00007'") == [(9,)]
 
 
