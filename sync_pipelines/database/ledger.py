@@ -116,7 +116,8 @@ class Ledger:
                 with connection.begin():
                     yield connection
             finally:
-                raw.execute(f"PRAGMA busy_timeout = {before}").close()
+                if not connection.invalidated:  # which whatever ends the process does
+                    raw.execute(f"PRAGMA busy_timeout = {before}").close()
 
     def is_in(self, connection: Connection) -> bool:
         """True if the connection is to the PostgreSQL that has the ledger, as the same role."""

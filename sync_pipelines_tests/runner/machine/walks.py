@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from sync_pipelines.engine.changes import Delete
-from sync_pipelines_tests.runner.machine.deaths import Deaths
 from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Item
+from sync_pipelines_tests.runner.machine.outages import Outages
 from sync_pipelines_tests.runner.machine.world import World
 
-Walk = Callable[[Deaths], Iterator[object]]
+Walk = Callable[[Outages], Iterator[object]]
 """Gives a value after each step, so that the world is looked at in between."""
 
 EVERY = ("table", "marks", "functions", "grace", "versions")
@@ -19,7 +19,7 @@ def item(sku: str, quantity: int | str, version: int = 2) -> Item:
     return {"sku": sku, "quantity": quantity, "skip": False, "version": version}
 
 
-def a_guarded_run_is_killed_gone_on_with_and_released(machine: Deaths) -> Iterator[object]:
+def a_guarded_run_is_killed_gone_on_with_and_released(machine: Outages) -> Iterator[object]:
     """What it has created by then would make its deletes look few."""
     items = [item("ü", 2), item("7", 2), item("x", 2), item("y", 2), item("z", 2)]
     for then in ("tables are lost", "diff again"):
@@ -31,7 +31,7 @@ def a_guarded_run_is_killed_gone_on_with_and_released(machine: Deaths) -> Iterat
         yield machine.apply_it_again(plan)
 
 
-def a_newer_run_supersedes_what_an_older_one_withheld(machine: Deaths) -> Iterator[object]:
+def a_newer_run_supersedes_what_an_older_one_withheld(machine: Outages) -> Iterator[object]:
     yield machine.begin({"a": 1, "b": 1, "ü": 1}, set(), holds_version=False)
     yield machine.run([item("ü", 1)], "hard", bulk=False)
     yield machine.run([item("ü", 1)], "hard", bulk=True)
@@ -39,7 +39,7 @@ def a_newer_run_supersedes_what_an_older_one_withheld(machine: Deaths) -> Iterat
     yield machine.release()
 
 
-def a_plan_is_applied_after_its_items_came(machine: Deaths) -> Iterator[object]:
+def a_plan_is_applied_after_its_items_came(machine: Outages) -> Iterator[object]:
     yield machine.begin({"a": 1, "b": 1, "ü": 1, "7": 1}, {"7"}, holds_version=True)
     yield machine.run([item("a", 1), item("7", 1)], "off", bulk=False)
     yield machine.run_of_what_is_there(bulk=False)
@@ -51,7 +51,7 @@ def a_plan_is_applied_after_its_items_came(machine: Deaths) -> Iterator[object]:
     yield machine.apply_it_again(plan)
 
 
-def a_failed_item_comes_and_is_tried_again(machine: Deaths) -> Iterator[object]:
+def a_failed_item_comes_and_is_tried_again(machine: Outages) -> Iterator[object]:
     yield machine.begin({"a": 1, "b": 1}, set(), holds_version=True)
     items = [item("a", REFUSED), item("b", UNREADABLE), item("ü", UNREADABLE), item("7", 1)]
     yield machine.run_and_try_again(items, bulk=True, answers={"a": item("a", 2), "ü": item("ü", 3, 1)})
@@ -63,7 +63,7 @@ def a_failed_item_comes_and_is_tried_again(machine: Deaths) -> Iterator[object]:
     )
 
 
-def deletes_wait_for_two_fetches_however_they_die(machine: Deaths) -> Iterator[object]:
+def deletes_wait_for_two_fetches_however_they_die(machine: Outages) -> Iterator[object]:
     items = [item("a", 1), item("b", 1), item("ü", 1)]
     for instant in (2, 7, 12):
         yield machine.begin({"a": 1, "b": 1, "ü": 1, "7": 1}, set(), holds_version=False)
@@ -76,7 +76,7 @@ def deletes_wait_for_two_fetches_however_they_die(machine: Deaths) -> Iterator[o
         yield machine.run(items, "hard", bulk=False)
 
 
-def a_marked_record_comes_back(machine: Deaths) -> Iterator[object]:
+def a_marked_record_comes_back(machine: Outages) -> Iterator[object]:
     whole = [item("a", 1), item("b", 1), item("ü", 1)]
     yield machine.begin({"a": 1, "b": 1, "ü": 1}, set(), holds_version=False)
     for bulk in (True, False):
@@ -90,7 +90,7 @@ def a_marked_record_comes_back(machine: Deaths) -> Iterator[object]:
     yield machine.run_of_a_part(whole, {"only": {"ü"}}, bulk=True)
 
 
-def nobody_touches_what_is_others(machine: Deaths) -> Iterator[object]:
+def nobody_touches_what_is_others(machine: Outages) -> Iterator[object]:
     for bulk in (True, False):
         yield machine.begin({"a": 1, "b": 1, "ü": 1, "7": 1}, {"b"}, holds_version=False)
         for _ in range(2):
@@ -105,7 +105,7 @@ def nobody_touches_what_is_others(machine: Deaths) -> Iterator[object]:
         yield machine.drain_is_killed(2)
 
 
-def an_older_item_comes_whichever_way(machine: Deaths) -> Iterator[object]:
+def an_older_item_comes_whichever_way(machine: Outages) -> Iterator[object]:
     for holds_version in (True, False):
         yield machine.begin({"a": 1, "b": 1}, set(), holds_version=holds_version)
         yield machine.run([item("a", 2, 3), item("b", 2, 3), item("ü", 2, 3)], "off", bulk=True)
@@ -122,12 +122,29 @@ def an_older_item_comes_whichever_way(machine: Deaths) -> Iterator[object]:
         yield machine.run_and_try_again([item("a", REFUSED, 6), item("b", REFUSED, 6)], bulk=False, answers=answers)
 
 
-def a_run_is_killed_where_its_history_moves(machine: Deaths) -> Iterator[object]:
+def a_run_is_killed_where_its_history_moves(machine: Outages) -> Iterator[object]:
     """Into the ledger, from the database of the records."""
     items = [item(sku, 2) for sku in ("a", "b", "ü", "x", "y")]
     for instant in range(4, 14, 2):
         yield machine.begin({"a": 1, "b": 1}, set(), holds_version=True)
         yield machine.run_is_killed(items, "off", bulk=True, survived=2, instant=instant, then="go on")
+
+
+def a_target_takes_no_writes_and_comes_back(machine: Outages) -> Iterator[object]:
+    items = [item("a", 2, 3), item("ü", 2, 3), item("7", REFUSED, 3), item("x", 1, 3), item("y", 1, 3)]
+    for bulk, kind, after in ((True, "read-only", 0), (False, "full", 0), (True, "full", 1), (False, "read-only", 1)):
+        yield machine.begin({"a": 1, "b": 1, "ü": 1}, set(), holds_version=True)
+        yield machine.target_takes_no_writes(items, "hard", bulk=bulk, kind=kind, after=after)
+        yield machine.run(items, "hard", bulk=not bulk)
+
+
+def a_source_ends_early_without_saying_so(machine: Outages) -> Iterator[object]:
+    for bulk in (True, False):
+        yield machine.begin({"a": 1, "b": 1, "ü": 1}, set(), holds_version=True)
+        yield machine.run([item("a", 1), item("b", 1), item("ü", 1)], "hard", bulk=bulk)
+        for _ in range(2):
+            yield machine.source_does_not_say_that_it_is_at_its_end([item("a", 2, 3), item("b", 1, 3)], bulk=bulk)
+        yield machine.run([item("a", 2, 3), item("b", 1, 3)], "hard", bulk=not bulk)
 
 
 WALKS: tuple[tuple[Walk, tuple[str, ...]], ...] = (
@@ -140,6 +157,8 @@ WALKS: tuple[tuple[Walk, tuple[str, ...]], ...] = (
     (nobody_touches_what_is_others, ("table", "grace")),
     (an_older_item_comes_whichever_way, ("versions",)),
     (a_run_is_killed_where_its_history_moves, ("table",)),
+    (a_target_takes_no_writes_and_comes_back, ("table", "marks", "grace", "versions")),
+    (a_source_ends_early_without_saying_so, EVERY),
 )
 
 
@@ -147,6 +166,6 @@ def take_walks(world: World) -> None:
     """Takes all walks that are meant for such a world."""
     for walk, kinds in WALKS:
         if world.kind in kinds:
-            machine = Deaths(world)
+            machine = Outages(world)
             for _ in walk(machine):
                 machine.the_table_is_what_the_model_says()

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
-from sync_pipelines_tests.runner.machine.deaths import Deaths
+from sync_pipelines_tests.runner.machine.outages import Outages
 from sync_pipelines_tests.runner.machine.walks import EVERY, take_walks
 from sync_pipelines_tests.runner.machine.world import World, hurried
 
@@ -63,4 +63,4 @@ def test_known_dangers_leave_what_the_model_says(world: World) -> None:
 @pytest.mark.soak
 def test_any_sequence_of_events_leaves_what_the_model_says(world: World) -> None:
     """What chance finds."""
-    run_state_machine_as_test(lambda: Deaths(world), settings=examples_of(3 if world.kind == "grace" else 4))
+    run_state_machine_as_test(lambda: Outages(world), settings=examples_of(3 if world.kind == "grace" else 4))
