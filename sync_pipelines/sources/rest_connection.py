@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Self
@@ -12,6 +11,7 @@ import httpx
 
 from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.errors import ConfigurationError, RetryableError
+from sync_pipelines.sources.cut_off import is_cut_off
 from sync_pipelines.sources.http_retries import Patience, open_client
 from sync_pipelines.sources.http_statuses import is_good, passes, retry_after_s, what_to_check
 from sync_pipelines.sources.rest_auth import RestAuth
@@ -19,9 +19,6 @@ from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import bare, within_server
 
 _MAX_REDIRECTS = 5
-_LITERALS = ("true", "false", "null")
-_CUT_TOKEN = re.compile(r"-|\.|(\.\d+)?[eE][+-]?|\\?u[0-9a-fA-F]{0,4}")
-"""What is left where a number or an escape ends too early."""
 
 
 class RefusedError(ConfigurationError):
@@ -165,15 +162,3 @@ class RestConnection:
         except ValueError:
             text = response.text
         return f"; it said: {self.secrets.excerpt(text)}"
-
-
-def is_cut_off(error: ValueError) -> bool:
-    """Returns True if a JSON text is right as far as it goes, and ends too early: its sender broke off."""
-    if isinstance(error.__cause__, UnicodeDecodeError):
-        return "end of data" in error.__cause__.reason
-    if not isinstance(error, json.JSONDecodeError) or not error.doc.strip():
-        return False
-    rest = error.doc[error.pos :].strip()
-    if error.msg.startswith("Unterminated string"):
-        return True
-    return not rest or _CUT_TOKEN.fullmatch(rest) is not None or any(each.startswith(rest) for each in _LITERALS)

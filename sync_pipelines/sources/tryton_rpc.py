@@ -15,6 +15,7 @@ import stamina
 
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.tryton import TrytonSettings
+from sync_pipelines.sources.cut_off import is_cut_off
 from sync_pipelines.sources.http_retries import Patience, open_client
 from sync_pipelines.sources.http_statuses import passes, retry_after_s
 from sync_pipelines.sources.tryton_wire import from_wire, to_wire
@@ -177,6 +178,9 @@ class TrytonConnection:
         try:
             answer = from_wire(response.text)
         except ValueError as error:
+            if is_cut_off(error):
+                where = f"Tryton at {self._settings.url} broke off in the middle of its answer to {name}"
+                raise RetryableError(f"{where}, after {len(response.content):,} bytes") from error
             raise self._garbage(name, response, type(error).__name__) from error
         match answer:
             case {"error": error}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from typer.testing import Result
@@ -119,3 +120,14 @@ def test_a_run_that_has_not_ended_is_unfinished(invoke: Invoke) -> None:
     shown = facts(invoke("show", SECOND).stdout)
     assert shown["outcome"] == "unfinished"
     assert "completed" not in shown
+
+
+def test_what_the_source_said_of_its_end_is_shown(place: Any) -> None:
+    said = {"complete": True, "took_all": True, "ended_by": ["stock.csv: the file's end"], "doubts": []}
+    doubted = {**said, "complete": False, "doubts": ["8 of 10 items came"]}
+    for completeness, shown in ((said, "yes"), (doubted, "no: 8 of 10 items came")):
+        with place.ledger() as ledger:
+            ledger.start_run(RunRow(run_id := str(uuid4()), "stock", "full", None, {"limit": None, "only": []}, NOON))
+            ledger.save_phase(run_id, "fetch", 1, completeness=completeness)
+        found = facts(place.run("show", run_id).stdout)
+        assert (found["all items"], found["end 1"]) == (shown, "stock.csv: the file's end")

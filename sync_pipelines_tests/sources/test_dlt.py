@@ -17,6 +17,7 @@ from dlt.extract.exceptions import ResourceExtractionError
 from pydantic import BaseModel
 
 from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.completeness import source_ends
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.runner.run_sync import run_sync
@@ -312,3 +313,11 @@ def test_missing_dlt_is_said_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dlt", None)
     with pytest.raises(ConfigurationError, match=r"pip install sync-pipelines\[dlt\]"):
         next(fetch())
+
+
+def test_resource_that_is_limited_is_not_complete():
+    for resource, doubts in ((numbers(3), 0), (numbers(3).add_limit(2), 1)):
+        with source_ends() as ends:
+            assert len(next(dlt_resource(lambda resource=resource: resource, page_size=9)())) > 1
+            list(dlt_resource(lambda resource=resource: resource)())
+        assert len([each for each in ends.completeness(took_all=True).doubts if "add_limit" in each]) == doubts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import pickle
 import re
 import sys
@@ -19,8 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.completeness import source_ends
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
 from sync_pipelines.sources.files import csv_file, parquet_file
+from sync_pipelines.sources.json_lines import json_lines
 from sync_pipelines_tests.children import run_child
 
 Write = Callable[..., Path]
@@ -385,3 +389,75 @@ def test_a_csv_source_waits_for_neither_pyarrow_nor_pandas() -> None:
         "assert not {'pyarrow', 'pandas', 'dagster'} & set(sys.modules)"
     )
     run_child([sys.executable, "-c", code], check=True)
+
+
+class TestCutOff:
+    """Files that end too early, or are still being written."""
+
+    def doubts(self, fetch: Any, between: Callable[[], object] = lambda: None) -> tuple[str, ...]:
+        with source_ends() as ends:
+            pages = fetch()
+            next(pages)
+            between()
+            list(pages)
+        completeness = ends.completeness(took_all=True)
+        assert completeness.ended_by[0].endswith(": the file's end")
+        return completeness.doubts
+
+    def test_file_is_complete_at_its_end(self, tmp_path: Path) -> None:
+        path = tmp_path / "stock.csv"
+        path.write_text("sku,stock\nA,1\nB,2\nC,3")
+        assert self.doubts(csv_file(path, page_size=1)) == ()
+
+    @pytest.mark.parametrize("kind", ["csv", "jsonl"])
+    def test_file_that_is_written_to_while_it_is_read_is_doubted(self, tmp_path: Path, kind: str) -> None:
+        path, line = tmp_path / f"stock.{kind}", "A,1\n" if kind == "csv" else '{"sku": "A", "stock": 1}\n'
+        path.write_text(("sku,stock\n" if kind == "csv" else "") + 3 * line)
+        fetch = csv_file(path, page_size=1) if kind == "csv" else json_lines(path, page_size=1)
+        with path.open("a") as file:
+            (doubt,) = self.doubts(fetch, lambda: file.write(line) and file.flush())
+        assert "was written to while it was read" in doubt
+
+    def test_file_that_takes_the_place_of_another_is_not_doubted(self, tmp_path: Path) -> None:
+        path, new = tmp_path / "stock.csv", tmp_path / "new.csv"
+        path.write_text("sku,stock\nA,1\nB,2\n")
+        new.write_text("sku,stock\nA,1\n")
+        assert self.doubts(csv_file(path, page_size=1), lambda: new.replace(path)) == ()
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "cp1252"])
+    def test_last_line_that_is_cut_off_is_an_error_where_lines_end_in_breaks(
+        self, tmp_path: Path, encoding: str
+    ) -> None:
+        path = tmp_path / "stock.csv"
+        whole = "sku,stock\r\nA,100\r\nB,125\r\n".encode(encoding)
+        fetch = csv_file(path, encoding=encoding, line_break_at_end=True)
+        path.write_bytes(whole)
+        assert len(next(fetch())) == 2
+        path.write_bytes(whole.removesuffix("5\r\n".encode(encoding).removeprefix(codecs.BOM_UTF8)))
+        with pytest.raises(FetchError, match="no line break at its end"):
+            list(fetch())
+        assert next(csv_file(path, encoding=encoding)())[-1]["stock"] == "12"
+
+    def test_csv_that_is_cut_off_within_a_record_is_an_error(self, tmp_path: Path) -> None:
+        path = tmp_path / "stock.csv"
+        for text in ('sku,title\nA,"one\nB', "sku,title,stock\nA,one,1\nB,tw"):
+            path.write_text(text)
+            with pytest.raises(FetchError, match=r"line [23]"):
+                list(csv_file(path)())
+
+    @pytest.mark.parametrize("left", [0.3, 0.9, 0.999])
+    def test_packed_files_that_are_cut_off_are_an_error(self, tmp_path: Path, left: float) -> None:
+        packed, parquet = tmp_path / "stock.jsonl.gz", tmp_path / "stock.parquet"
+        packed.write_bytes(gzip.compress(b"".join(b'{"sku": "%d"}\n' % number for number in range(999))))
+        pq.write_table(pa.table({"sku": list(map(str, range(999)))}), parquet)
+        for fetch, path in ((json_lines(packed), packed), (parquet_file(parquet), parquet)):
+            path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
+            with pytest.raises(FetchError, match="can't be read"):
+                list(fetch())
+
+    def test_line_of_json_that_is_cut_off_fails_and_has_no_id(self, tmp_path: Path) -> None:
+        path = tmp_path / "stock.jsonl"
+        path.write_text('{"sku": "A"}\n{"sku": "B", "st')
+        _, bad = next(json_lines(path)())
+        with pytest.raises(ItemError, match="line 2"):
+            bad["sku"]

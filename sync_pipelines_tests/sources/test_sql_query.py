@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from sync_pipelines.database.connections import create_database
+from sync_pipelines.engine.completeness import source_ends
 from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources.sql_query import sql_query
 
@@ -244,3 +245,12 @@ def test_mistakes_are_said_at_once_and_nothing_connects():
             make()
     with pytest.raises(ConfigurationError, match="can't be read"):
         items(sql_query("SELECT 1", database="nonsense"))
+
+
+def test_query_is_complete_at_the_end_of_its_rows_and_not_before(shop):
+    for read, doubts in ((list, ()), (lambda pages: pages.close(), ("sql_query: it was not read to its end",))):
+        with source_ends() as ends:
+            pages = sql_query("SELECT * FROM products", database=shop, page_size=1)()
+            next(pages)
+            read(pages)
+        assert ends.completeness(took_all=True).doubts == doubts

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 import stamina
 
+from sync_pipelines.engine.completeness import source_ends
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.sources.tryton import Tryton
 from sync_pipelines_tests.sources.tryton_stand_in import (
@@ -224,3 +225,11 @@ def test_deactivated_variant_whose_code_is_in_use_again_is_left_out(server, erp)
 def test_product_without_price_has_none(server, erp):
     server.records["product.product"] = [product(1, list_price_used=None)]
     assert next(erp.products())[0].price is None
+
+
+def test_records_are_complete_once_there_is_none_after_the_last_id(erp):
+    with source_ends() as ends:
+        list(erp.products())
+    completeness = ends.completeness(took_all=True)
+    assert completeness.is_complete
+    assert "there is none after id" in completeness.ended_by[0]

@@ -164,6 +164,13 @@ def test_lasting_trouble_ends_as_retryable_after_all_attempts(server, erp, troub
     assert server.calls.count(SEARCH) == 4
 
 
+@pytest.mark.parametrize("method", ["common.db.login", SEARCH])
+def test_answer_that_breaks_off_is_asked_for_again(server, erp, method):
+    server.answers[method] = [lambda _: httpx.Response(200, content=b'{"result": [{"id": 1')]
+    assert list(erp.search_read("product.product", [], ["code"]))
+    assert not server.answers[method]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -173,7 +180,7 @@ def test_lasting_trouble_ends_as_retryable_after_all_attempts(server, erp, troub
         b"null",
         b'"text"',
         b"{}",
-        b'{"result": [',
+        b'{"result": ]',
         b"\xff\xfe\x00",
         b"[" * 9999,
         b'{"result": {"__class__": "datetime", "year": 2026}}',
