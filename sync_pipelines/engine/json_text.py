@@ -117,7 +117,7 @@ def json_text(raw: bytes, charset: str | None = None) -> str:
         if text is None:
             declared = f", nor {charset[:40]!r} as it is declared" if charset else ""
             name = encoding.upper().removesuffix("-SIG")
-            raise ValueError(f"it is not {name} at byte {error.start}{declared}") from None
+            raise ValueError(f"it is not {name} at byte {error.start}{declared}") from error
         return text
 
 
