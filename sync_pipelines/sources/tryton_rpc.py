@@ -174,7 +174,7 @@ class TrytonConnection:
             reason = f"{response.status_code} {response.reason_phrase}"
             raise ConfigurationError(f"Tryton at {self._settings.url} refuses {name}: {reason}; check TRYTON_URL")
         try:
-            answer = from_wire(response.text)
+            answer = from_wire(response.content, response.charset_encoding)
         except ValueError as error:
             raise self._garbage(name, response, type(error).__name__) from error
         match answer:
