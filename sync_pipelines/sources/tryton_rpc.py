@@ -176,7 +176,7 @@ class TrytonConnection:
             reason = f"{response.status_code} {response.reason_phrase}"
             raise ConfigurationError(f"Tryton at {self._settings.url} refuses {name}: {reason}; check TRYTON_URL")
         try:
-            answer = from_wire(response.text)
+            answer = from_wire(response.content, response.charset_encoding)
         except ValueError as error:
             if is_cut_off(error):
                 where = f"Tryton at {self._settings.url} broke off in the middle of its answer to {name}"

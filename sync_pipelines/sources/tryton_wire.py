@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from sync_pipelines.engine.json_text import Pairs, parse_json
 from sync_pipelines.errors import ConfigurationError
 
 
@@ -24,22 +25,25 @@ def to_wire(value: Any) -> str:
         raise ConfigurationError(f"Tryton can't be sent this value: {error}") from error
 
 
-def from_wire(text: str) -> Any:
+def from_wire(answer: str | bytes, charset: str | None = None) -> Any:
     """Reads an answer; every datetime in it becomes an aware one in UTC, which is what the server keeps.
 
+    Bare numbers with a point are floats, as they are on the server; its decimals are objects.
+
     Raises:
-        ValueError: The text is no JSON, or a typed value in it is incomplete.
+        ValueError: It is no JSON, or a typed value in it is incomplete.
     """
-    try:
-        return json.loads(text, object_hook=_decode)
-    except (KeyError, TypeError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"a typed value is incomplete: {error!r}") from error
+    return parse_json(answer, charset=charset, decimals=False, object_of_pairs=_decode)
 
 
-def _decode(value: dict[str, Any]) -> Any:
+def _decode(pairs: Pairs) -> Any:
+    value = dict(pairs)
     name = value.get("__class__")
     decoder = _DECODERS.get(name) if isinstance(name, str) else None
-    return decoder(value) if decoder else value
+    try:
+        return decoder(value) if decoder else value
+    except (KeyError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"a typed value is incomplete: {error!r}") from error
 
 
 def _date_parts(value: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -46,3 +46,8 @@ def test_value_without_a_form_on_the_wire_is_refused(value):
 
 def test_sets_are_sent_as_lists():
     assert from_wire(to_wire([["code", "in", {"b", "a"}]])) == [["code", "in", ["a", "b"]]]
+
+
+def test_an_answer_is_utf_8_whatever_charset_its_header_declares() -> None:
+    assert from_wire('{"result": "Größe"}'.encode(), "iso-8859-1") == {"result": "Größe"}
+    assert from_wire('{"result": 0.5}') == {"result": 0.5}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import time, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -256,7 +257,7 @@ def _json(codec: ColumnCodec, column: MysqlColumn) -> ColumnCodec:
 
 
 def _to_native_json(value: Any) -> Any:
-    """Gives the JSON that MySQL gives back: whole numbers of 64 bits exactly, larger ones rounded to doubles."""
+    """Gives the JSON that MySQL gives back: whole numbers of 64 bits exactly, all others rounded to doubles."""
     return _rounded(to_json(value))
 
 
@@ -265,7 +266,9 @@ def _rounded(form: Any) -> Any:
         return {key: _rounded(part) for key, part in form.items()}
     if isinstance(form, list):
         return [_rounded(part) for part in form]
-    if isinstance(form, int) and not isinstance(form, bool) and not values.INT64_MIN <= form <= _UINT64_MAX:
+    if isinstance(form, Decimal) or (
+        isinstance(form, int) and not isinstance(form, bool) and not values.INT64_MIN <= form <= _UINT64_MAX
+    ):
         return to_json(float(form))
     return form
 

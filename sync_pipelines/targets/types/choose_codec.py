@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -251,7 +252,8 @@ def _json(codec: ColumnCodec, _kind: Any, dialect: str) -> ColumnCodec:
 
 def _sqlite_json(value: Any) -> Any:
     form = to_json(value)
-    if isinstance(form, int) and not isinstance(form, bool) and not values.INT64_MIN <= form <= values.INT64_MAX:
+    is_large = type(form) is int and not values.INT64_MIN <= form <= values.INT64_MAX
+    if is_large or isinstance(form, Decimal):
         return to_json(float(form))  # a lone number lies there as a number, not as text
     return form
 

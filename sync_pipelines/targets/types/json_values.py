@@ -7,17 +7,20 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
 from sync_pipelines.targets.types.unwrap import plain
 
+_WIDE = Context(prec=150_000)
+
 
 def to_json(value: Any) -> Any:
     """Gives the value as JSON has it.
 
-    Decimals and floats are numbers with the precision of a double, whole ones without ".0"; aware times are ISO 8601 in
+    Decimals and floats are numbers, whole ones without ".0"; decimals with more digits than a double has stay decimals.
+    Aware times are ISO 8601 in
     UTC, naive ones, dates and times of day ISO 8601; durations are seconds; UUIDs and Enums their text and value; NaN
     and NaT are null; tuples are lists; dataclasses and pydantic models are objects. Text stays text: `'{"a": 1}'` is a
     JSON string, not an object.
@@ -39,15 +42,45 @@ def to_json(value: Any) -> Any:
 
 def json_text(value: Any) -> str:
     """Gives the JSON text of a value, keys sorted: equal values have equal text."""
-    return json.dumps(to_json(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return dump_json(to_json(value), sort_keys=True)
+
+
+def dump_json(form: Any, *, sort_keys: bool = False) -> str:
+    """Writes what `to_json` gives, with all digits of its decimals."""
+    try:
+        return json.dumps(form, sort_keys=sort_keys, ensure_ascii=False)
+    except TypeError:  # Python's own writer knows no decimals
+        return _dumped(form, sort_keys=sort_keys)
+
+
+def load_json(text: str) -> Any:
+    """Reads what a JSON column holds, with all digits.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except ArithmeticError as error:
+        raise ValueError("it holds a number that is out of range") from error
+
+
+def _dumped(form: Any, *, sort_keys: bool) -> str:
+    if isinstance(form, dict):
+        pairs = sorted(form.items()) if sort_keys else form.items()
+        inner = (f"{dump_json(key)}: {_dumped(part, sort_keys=sort_keys)}" for key, part in pairs)
+        return f"{{{', '.join(inner)}}}"
+    if isinstance(form, list):
+        return f"[{', '.join(_dumped(part, sort_keys=sort_keys) for part in form)}]"
+    return str(form) if isinstance(form, Decimal) else dump_json(form)
 
 
 def equal_json(old: Any, new: Any) -> bool:
     """True if two values of JSON columns are the same: Python finds True equal to 1, JSON does not."""
-    return json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
+    return dump_json(old, sort_keys=True) == dump_json(new, sort_keys=True)
 
 
-def _number(value: float | Decimal) -> int | float | None:
+def _number(value: float | Decimal) -> int | float | Decimal | None:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
@@ -55,6 +88,8 @@ def _number(value: float | Decimal) -> int | float | None:
     number = float(value)
     if math.isnan(number):
         return None
+    if isinstance(value, Decimal) and value.is_finite() and Decimal(repr(number)) != value:
+        return value.normalize(_WIDE)
     if math.isinf(number):
         raise ValueError("JSON has no infinite numbers")
     return int(number) if number.is_integer() else number

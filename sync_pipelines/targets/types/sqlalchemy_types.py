@@ -6,7 +6,6 @@ about Decimals on SQLite, and fail a whole batch on one unreadable value.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -17,6 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
+from sync_pipelines.targets.types.json_values import dump_json, load_json
 from sync_pipelines.targets.types.values import INT64_MAX, INT64_MIN, is_int64
 
 Processor = Callable[[Any], Any]
@@ -129,7 +129,7 @@ class JsonText(AsGiven):
                 return None
             if lone_numbers and isinstance(value, int | float) and not isinstance(value, bool):
                 return value if INT64_MIN <= value <= INT64_MAX else float(value)
-            return _json_text(value)
+            return dump_json(value)
 
         return process
 
@@ -172,7 +172,7 @@ class PostgresJsonArray(Written):
 
     @staticmethod
     def _written(value: Any) -> Any:
-        return None if value is None else array_literal(value, _json_text)
+        return None if value is None else array_literal(value, dump_json)
 
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the array as one JSON array."""
@@ -191,15 +191,11 @@ def _quoted(part: Any, text_of: Processor) -> str:
     return f'"{escaped}"'
 
 
-def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _parsed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return load_json(value)
     except ValueError:
         return value
 

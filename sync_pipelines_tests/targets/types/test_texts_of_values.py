@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -136,3 +137,33 @@ def test_a_number_with_an_enormous_exponent_takes_no_room() -> None:
 @pytest.fixture
 def settings(tmp_path: Any) -> Settings:
     return Settings(data_dir=tmp_path / "data", database_url=None, ledger_url=None)
+
+
+@pytest.mark.parametrize("kind", ["JSONB", "JSON", "TEXT"])
+@pytest.mark.parametrize("count", [2, FROM_ITEMS])
+def test_decimals_in_json_keep_all_digits_and_the_second_run_changes_nothing(
+    postgres: sa.Engine, settings: Settings, kind: str, count: int
+) -> None:
+    with postgres.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE prices (id int PRIMARY KEY, info {kind})")
+    exact = [Decimal("12345678901234.567891"), Decimal("0.10"), Decimal("7.00"), Decimal("1e-20")]
+    info = {"ü": [*exact, 0.1, {"a": None}]}
+    items = [{"id": number, "info": info} for number in range(count)]
+    target = SqlTable(table="prices", key="id", columns=["info"], database=postgres)
+    job: SyncJob[Any, Any] = SyncJob(name="prices", fetch_external=lambda: items, target=target)
+    assert run_sync(job, settings=settings).created == count
+    with postgres.connect() as connection:
+        text = connection.scalar(sa.text("SELECT max(info::text) FROM prices"))
+    assert json.loads(text, parse_float=Decimal)["ü"][:4] == exact
+    assert run_sync(job, settings=settings).unchanged == count
+
+
+def test_a_lone_decimal_in_json_is_what_sqlite_makes_of_it(sqlite: sa.Engine, settings: Settings) -> None:
+    with sqlite.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE prices (id INTEGER PRIMARY KEY, info JSON)")
+    items = [{"id": 1, "info": Decimal("12345678901234.567891")}, {"id": 2, "info": [Decimal("12345678901234.567891")]}]
+    target = SqlTable(table="prices", key="id", columns=["info"], database=sqlite)
+    job: SyncJob[Any, Any] = SyncJob(name="prices", fetch_external=lambda: items, target=target)
+    assert [run_sync(job, settings=settings).outcome, run_sync(job, settings=settings).unchanged] == ["clean", 2]
+    with sqlite.connect() as connection:
+        assert connection.exec_driver_sql("SELECT info FROM prices WHERE id = 2").scalar() == "[12345678901234.567891]"
