@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.targets.table.reflection import columns_of
+
 _WORD = re.compile(r"[^\W\d]\w*")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
@@ -55,7 +57,7 @@ def read_constraints(database: sa.Engine, table: sa.Table, key: Sequence[str], s
         staged: The columns that are staged as they are written.
     """
     inspector = sa.inspect(database)
-    columns = inspector.get_columns(table.name, schema=table.schema)
+    columns = columns_of(inspector, table)
     names = {column["name"] for column in columns}
     checks, in_checks = _checks(inspector, table, names, staged)
     foreign = [
