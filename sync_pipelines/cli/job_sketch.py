@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from sync_pipelines.cli.job_file import Sketch, module_name
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.engine.json_text import parse_json
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.targets.table.reflection import ReflectedTable, reflect_table
+from sync_pipelines.targets.table.reflection import ReflectedTable, columns_of, reflect_table
 
 _ID_FIELDS = ("sku", "id", "external_id", "uuid", "guid", "code", "number", "no", "key")
 _TYPES = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict[str, Any]", list: "list[Any]"}
@@ -67,10 +66,7 @@ def read_table(url: str, name: str) -> LocalTable:
     database = create_database(url)
     try:
         reflected = reflect_table(database, name)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Did not recognize type", category=sa.exc.SAWarning)
-            table = reflected.table
-            described = sa.inspect(database).get_columns(table.name, schema=table.schema)
+        described = columns_of(sa.inspect(database), reflected.table)
     finally:
         database.dispose()
     columns = [

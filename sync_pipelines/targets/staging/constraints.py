@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_pipelines.targets.dialects.postgresql import name_of
+from sync_pipelines.targets.table.reflection import columns_of
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -76,7 +77,7 @@ def read_constraints(
         unique_keys: Sets of columns that are known to be unique: on SQLite the inspector overlooks some.
     """
     inspector = sa.inspect(database)
-    columns = inspector.get_columns(table.name, schema=table.schema)
+    columns = columns_of(inspector, table)
     names = {column["name"] for column in columns}
     checks, in_checks = _checks(inspector, table, names, staged)
     foreign = [

@@ -126,7 +126,7 @@ def staged_value(codec: ColumnCodec, number: int, dialect: str, *, is_loose: boo
         compared_as = "text" if base in {"character", "citext"} else None
         return StagedColumn(codec, label, "text", compared_as=compared_as, exact=is_loose)
     if family == "money":
-        return StagedColumn(codec, label, "numeric", compared_as="numeric")
+        return StagedColumn(codec, label, "numeric", compared_as="numeric", cast_to=kind)
     if family in {"enum", "asked"}:
         return StagedColumn(codec, label, "text", compared_as="text", cast_to=codec.type_name)
     if base.removesuffix("[]") == "json":

@@ -111,6 +111,13 @@ def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTab
             ) from error
 
 
+def columns_of(inspector: Inspector, table: sa.Table) -> list[ReflectedColumn]:
+    """Returns the columns of a table. Types that SQLAlchemy doesn't know are expected, and handled."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Did not recognize type", category=sa.exc.SAWarning)
+        return inspector.get_columns(table.name, schema=table.schema)
+
+
 def profile_of(database: sa.Engine) -> DialectProfile:
     """Returns the profile of the database's dialect."""
     return _PROFILES.get(database.dialect.name) or other_profile(database)
@@ -146,10 +153,7 @@ def _close(name: str, names: Iterable[str]) -> list[str]:
 def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared: sa.Table | str) -> ReflectedTable:
     profile = profile_of(database)
     details = profile.read(database, bare)
-    with warnings.catch_warnings():
-        # Types that SQLAlchemy doesn't know are expected here, and handled.
-        warnings.filterwarnings("ignore", message="Did not recognize type", category=sa.exc.SAWarning)
-        columns = inspector.get_columns(bare.name, schema=bare.schema)
+    columns = columns_of(inspector, bare)
     own: dict[str, sa.Column[Any]] = {}
     if isinstance(declared, sa.Table):
         own = {column.name: column for column in declared.columns}

@@ -45,7 +45,7 @@ def text(letters: str, longest: int) -> Make:
     return lambda rng: _plain("".join(rng.choice(letters) for _ in range(rng.randint(0, longest))))
 
 
-LETTERS = "ab Zß'\"\\,{}%:\t\u00e4\u4e2d\U0001f600"
+LETTERS = "ab\x00 Zß'\"\\,{}%:\t\u00e4\u4e2d\U0001f600"
 
 
 def whole(bits: int) -> Make:
