@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sync_pipelines.cli.columns import Column, document, show_rows
@@ -12,8 +13,9 @@ from sync_pipelines.cli.formats import target_text
 from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, WRONG
 from sync_pipelines.database.batches import Batches
-from sync_pipelines.database.connections import Limits
+from sync_pipelines.database.connections import Limits, database_url, file_of
 from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.database.private_files import open_to_others
 from sync_pipelines.database.rewritten import RewrittenColumns
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import exception_type, message_of
@@ -22,6 +24,7 @@ from sync_pipelines.errors import ConfigurationError, TargetError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.settings.model import Settings, load_settings
+from sync_pipelines.snapshots.durable_files import is_local
 from sync_pipelines.snapshots.store import SnapshotStore
 
 _CORRECT_VARIABLE = "correct the environment variable"
@@ -78,6 +81,8 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
         yield _problem("settings", error, _CORRECT_VARIABLE)
         return
     summary = f"data in {settings.data_dir.resolve()}, jobs in {_listed(settings.jobs)}"
+    with suppress(ConfigurationError):  # the ledger's own check says it
+        summary += _open_to_others(settings)
     yield Finding("settings", ok=True, message=summary)
     yield _check_ledger(settings)
     yield _check_snapshots(settings)
@@ -105,6 +110,17 @@ def _check_snapshots(settings: Settings) -> Finding:
     except Exception as error:  # noqa: BLE001 - object stores differ in what they raise; the other checks go on
         return _problem("snapshots", error, _REACH_SNAPSHOTS)
     return Finding("snapshots", ok=True, message=str(settings.snapshot_dir()))
+
+
+def _open_to_others(settings: Settings) -> str:
+    """Says whether others on this machine can read what is kept here, which may be meant; empty if they can't."""
+    ledger = file_of(database_url(settings.ledger_database_url()))
+    files = [] if ledger is None else [Path(f"{ledger}{end}") for end in ("", "-wal", "-shm")]
+    folders: list[Path] = [settings.data_dir.resolve(), settings.work_dir()]
+    if is_local(snapshots := settings.snapshot_dir()):
+        folders.append(Path(str(snapshots)))
+    commands = "; ".join(dict.fromkeys(open_to_others([*folders, *files])))
+    return f"; other users of this machine can read there, unless you run: {commands}" if commands else ""
 
 
 def _jobs(settings: Settings) -> tuple[Mapping[str, AnyJob], list[Finding]]:

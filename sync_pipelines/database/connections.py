@@ -7,6 +7,7 @@ import math
 import socket
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -85,6 +86,13 @@ def database_url(url: str | URL) -> URL:
     if parsed.drivername in {"mysql", "mariadb"}:
         return parsed.set(drivername=f"{parsed.drivername}+pymysql")
     return parsed
+
+
+def file_of(url: URL) -> Path | None:
+    """Returns the file of a SQLite database; None of any other, and of one in memory."""
+    name = url.database
+    is_file = url.get_backend_name() == "sqlite" and name and name != ":memory:" and not name.startswith("file:")
+    return Path(name) if name and is_file else None
 
 
 def shown_url(url: URL) -> str:

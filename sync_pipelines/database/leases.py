@@ -107,10 +107,13 @@ class Leases:
         """False if the lease is somebody else's by now; asked inside the transaction that is about to write.
 
         In the ledger's own PostgreSQL the row stays locked until that transaction ends, so that nobody can take the
-        lease before its rows are there; if this run stops in it, or its host leaves the network, the server ends it
-        soon after the lease has expired. In another database there is nothing to ask: True.
+        lease before its rows are there. In another database there is nothing to ask: True. If this run stops in the
+        transaction, or its host leaves the network, PostgreSQL ends it soon after the lease has expired, and with it
+        the locks that the next run waits for.
         """
         if not self._ledger.is_in(connection):
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(_idle_limit(ttl)))
             return True
         table = self._table
         query = select(table.c.token, _idle_limit(ttl)).where(table.c.job == lease.job).with_for_update(read=True)

@@ -15,9 +15,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, event, func, insert, select, update
 
-from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, Limits, create_database, database_url
+from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, Limits, create_database, database_url, file_of
 from sync_pipelines.database.ledger_faults import ledger_failures
 from sync_pipelines.database.migrate import migrate
+from sync_pipelines.database.private_files import make_private_file, make_private_folder
 from sync_pipelines.database.tables import LedgerTables, ledger_tables
 from sync_pipelines.errors import ConfigurationError
 
@@ -300,8 +301,8 @@ def open_ledger(url: str, *, answers_within_s: float | None = None, limits: Limi
         UnavailableError: It does not answer just now.
     """
     parsed = database_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        _make_folder(Path(parsed.database).parent)
+    if (file := file_of(parsed)) is not None:
+        _make_file(file)
     database = create_database(parsed, answers_within_s=answers_within_s, limits=limits)
     if database.dialect.name == "sqlite":
         event.listen(database, "connect", _leave_transactions_to_us)
@@ -313,12 +314,13 @@ def open_ledger(url: str, *, answers_within_s: float | None = None, limits: Limi
         database.dispose()
 
 
-def _make_folder(folder: Path) -> None:
+def _make_file(file: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(file.parent)
+        make_private_file(file)
     except OSError as error:
         raise ConfigurationError(
-            f"the folder {folder} of the ledger can't be made: {error.strerror}. "
+            f"the file {file} of the ledger can't be made: {error.strerror}. "
             "Check SYNC_PIPELINES_DATA_DIR and SYNC_PIPELINES_LEDGER_URL."
         ) from error
 

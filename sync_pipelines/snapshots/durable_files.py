@@ -11,6 +11,7 @@ from typing import Any
 
 from upath import UPath
 
+from sync_pipelines.database.private_files import make_private_file, make_private_folder
 from sync_pipelines.errors import ConfigurationError, RunError
 
 
@@ -23,6 +24,7 @@ def write_json(path: UPath, form: Mapping[str, Any]) -> None:
     """Writes a small file that appears under its name only when it is complete."""
     make_folder(path.parent)
     unfinished = path.with_name(path.name + ".part")
+    make_file(unfinished)
     unfinished.write_text(json.dumps(form), encoding="utf-8")
     give_name(unfinished, path)
 
@@ -58,9 +60,18 @@ def make_work_folder(folder: Path) -> None:
     _make(folder, f"folder {folder} of working files", "SYNC_PIPELINES_DATA_DIR")
 
 
+def make_file(path: UPath) -> None:
+    """Makes an empty file that nobody else on this machine can read; an object store has rights of its own."""
+    if is_local(path):
+        make_private_file(Path(str(path)))
+
+
 def _make(folder: Path | UPath, shown: str, settings: str) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if is_local(folder):
+            make_private_folder(Path(str(folder)))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"the {shown} can't be made: {error.strerror or error}. Check {settings}.") from error
 

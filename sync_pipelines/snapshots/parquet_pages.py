@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from sync_pipelines.errors import RunError
-from sync_pipelines.snapshots.durable_files import give_name, is_local, make_folder, missing_file
+from sync_pipelines.snapshots.durable_files import give_name, is_local, make_file, make_folder, missing_file
 
 _SUMMARY = b"sync_pipelines.summary"
 Row = tuple[Any, ...]
@@ -32,6 +32,8 @@ class PageWriter:
     def __enter__(self) -> Self:
         """Begins the file, over one that an earlier attempt left unfinished."""
         make_folder(self.path.parent)
+        with self._explaining_failures():
+            make_file(self._unfinished)
         where = str(self._unfinished) if is_local(self._unfinished) else self._unfinished.open("wb")
         if not isinstance(where, str):
             self._stack.enter_context(where)

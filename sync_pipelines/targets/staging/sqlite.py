@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.private_files import make_private_file, make_private_folder
 from sync_pipelines.engine.staged_target import Batch, StagingRequest
 from sync_pipelines.targets.db_errors import passing_failures
 from sync_pipelines.targets.staging.staging_tables import RECORDED, Extent, StagingTables, lasting_name
@@ -51,7 +52,7 @@ class SqliteStaging(StagingTables):
 
     def __init__(self, database: sa.Engine, request: StagingRequest) -> None:
         super().__init__(request, _ATTACHED)
-        request.folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(request.folder)
         self._path = request.folder / "work.sqlite"
         self._database = database
         with passing_failures(database):
@@ -72,6 +73,7 @@ class SqliteStaging(StagingTables):
     def _attach(self, schema: str, path: Path, settings: Sequence[str]) -> None:
         with passing_failures(self._database):
             raw: Any = self._connection.connection.driver_connection
+            make_private_file(path)
             raw.execute(f"ATTACH DATABASE ? AS {schema}", (str(path),))
             for each in settings:
                 raw.execute(f"PRAGMA {schema}.{each}").close()

@@ -145,7 +145,7 @@ class ExactJson(AsGiven):
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor:
         """Gives the function that parses JSON text."""
         del dialect, coltype
-        return lambda text: None if text is None else json.loads(text, parse_float=Decimal)
+        return lambda text: None if text is None else load_json(text)
 
 
 class PostgresJson(JsonText):

@@ -77,7 +77,7 @@ def test_a_run_that_has_stopped_in_a_transaction_is_waited_for_no_longer_than_wa
 
 @pytest.mark.parametrize("waits_for_its_end", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_run_whose_network_swallows_everything_is_followed_by_the_next_and_ends_by_itself(
-    postgres: sa.Engine, postgres_url: str, tmp_path: Path, waits_for_its_end: bool
+    postgres: sa.Engine, postgres_url: str, tmp_path: Path, *, waits_for_its_end: bool
 ) -> None:
     with postgres.begin() as connection:
         connection.execute(sa.text(TABLE))
