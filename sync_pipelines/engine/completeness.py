@@ -91,6 +91,8 @@ class SourceEnds:
 
     def completeness(self, *, took_all: bool) -> Completeness:
         """Returns what all of it means for the fetch, which is over."""
+        if not took_all:
+            return Completeness(took_all=False, ended_by=())  # it was left where the run had enough
         with self._lock:
             left = [_not_read(source) for source in self._under_way.values()]
             ended_by, doubts = tuple(self._said["ended_by"]), (*self._said["doubts"], *left)

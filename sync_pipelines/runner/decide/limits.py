@@ -45,9 +45,11 @@ class Limits:
         self._earlier = earlier
         self._files = files
         self._driver = driver
-        self._last_fetched = last_fetched
         snapshot = Snapshot(files.folder)
-        self._fetched, self._is_whole = int(snapshot.summary()["items"]), snapshot.completeness().took_all
+        completeness = snapshot.completeness()
+        self._fetched, self._is_whole = int(snapshot.summary()["items"]), completeness.took_all
+        # of a fetch that is not complete nobody expects as many items as usual
+        self._last_fetched = last_fetched if completeness.is_complete else []
 
     @property
     def suspects_fetch(self) -> bool:

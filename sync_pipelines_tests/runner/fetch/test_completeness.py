@@ -293,3 +293,11 @@ def test_manifest_of_an_earlier_version_is_read(
     write_json(manifest, {name: written[name] for name in ("items", "complete", "parts")})
     assert run.apply(run.diff(reference)).deleted == 1
     assert not Completeness.from_manifest({"items": 1, "complete": False}).took_all
+
+
+def test_limited_run_has_no_note_of_where_it_left_the_source(stock: MemoryTarget, sync: Sync) -> None:
+    source = Api().source(PageNumberPaging(), items_path="value")
+    assert sync(source, limit=3).notes == ()
+    assert sync(source, limit=3, deletes="hard").notes == (
+        "no deletes: the run was limited to some items (limit, only)",
+    )

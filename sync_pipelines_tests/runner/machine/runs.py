@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from sync_pipelines.engine.completeness import tell_incomplete
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.runs.full_run import SyncRun
@@ -91,6 +92,22 @@ class Runs(Machine):
         taken_ids = {id_of(item) for item in taken} - {None}
         assert self.failures() == (failed - taken_ids) | {sku for _, sku in expected.errors}
         self.model.arrivals.fetched(part.get("only", map(id_of, taken)), whole=False)
+
+    @rule(items=fetches, bulk=st.booleans())
+    def run_that_is_not_complete(self, items: list[Item], bulk: bool) -> None:  # noqa: FBT001 - drawn
+        """The source ends early and says so: what did not come is not missing, has not vanished, is no measure."""
+
+        def fetch() -> Iterator[Item]:
+            yield from items
+            tell_incomplete("the source ends early")
+
+        failed = self.failures()
+        results = self.sync(items, bulk=bulk, deletes="hard", fetch_external=fetch)
+        expected = self.model.apply(self.model.diff(items))
+        self.check(results, expected, fetched=len(items))
+        assert self.failures() == (failed - (set(map(id_of, items)) - {None})) | {sku for _, sku in expected.errors}
+        assert results.plan_id is None
+        self.model.arrivals.fetched(map(id_of, items), whole=False)
 
     @rule(items=fetches)
     def fetch_that_breaks_off(self, items: list[Item]) -> None:
