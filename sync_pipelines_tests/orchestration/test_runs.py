@@ -106,6 +106,10 @@ def test_limit_and_only_come_from_the_launchpad(shop: Shop, instance: DagsterIns
     run(definitions, instance, run_config={"ops": {"shop__stock": {"config": {"only": ["A-4"]}}}})
     assert sorted(shop.records) == ["A-0", "A-1", "A-4"]
 
+    result = run(definitions, instance, run_config={"ops": {"shop__stock": {"config": {"only": ["A-3", "A-9"]}}}})
+    assert sorted(shop.records) == ["A-0", "A-1", "A-3", "A-4"]
+    assert instance.get_run_by_id(result.run_id).tags["sync/outcome"] == "partial"  # type: ignore[union-attr]
+
 
 @pytest.mark.parametrize("config", [{"limit": "many"}, {"only": "A-1"}, {"limits": 1}])
 def test_dagster_refuses_a_wrong_selection_before_the_run(

@@ -23,13 +23,13 @@ def record_keys(driver: TargetDriver, external_ids: Sequence[str]) -> list[str]:
     return [key if isinstance(key, str) else given for key, given in zip(keys, external_ids, strict=True)]
 
 
-def spellings_of(job: SyncJob[Any, Any] | None, given: Any, name: str) -> list[str]:
+def spellings_of(job: SyncJob[Any, Any] | None, given: Any, where: str) -> list[str]:
     """Returns the spellings under which the ledger may know the id that somebody has typed, the likeliest first.
 
     Args:
         job: The sync job; None of one that is gone. A target that can't be reached is not asked.
         given: The id.
-        name: The job's name, for messages.
+        where: The job's name, and what the id was given for, for messages.
 
     Raises:
         ConfigurationError: It is no id.
@@ -38,7 +38,7 @@ def spellings_of(job: SyncJob[Any, Any] | None, given: Any, name: str) -> list[s
         typed = checked_external_id(given)
         typed.encode("utf-8")
     except (ItemError, UnicodeEncodeError) as error:
-        raise ConfigurationError(f"{name}: {given!r} is no external id: {error}; give that of one record") from error
+        raise ConfigurationError(f"{where}: {given!r} is no id; give text or numbers ({error})") from error
     return list(dict.fromkeys([typed, *(_canonical(job, typed) or json_spellings(typed))]))
 
 

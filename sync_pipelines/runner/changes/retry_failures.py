@@ -128,11 +128,11 @@ class RetryRun(ItemsRun):
         """
         found: dict[str, FailureRow] = {}
         for external_id in external_ids:
-            spellings = spellings_of(self.job, external_id, self.job.name)
+            spellings = spellings_of(self.job, external_id, f"{self.job.name}: external_ids")
             failure = self._workspace.failures.of_item(self.job.name, *spellings)
             problem = self._why_not(failure, which)
             if failure is None or problem is not None:
-                raise ConfigurationError(f"{self.job.name}: {external_id!r} {problem}; nothing was tried again")
+                raise ConfigurationError(f"{self.job.name}: {spellings[0]!r} {problem}; nothing was tried again")
             found[failure.key] = failure
         return list(found.values())
 

@@ -125,7 +125,7 @@ def test_many_missing_ids_are_counted(sync: Sync) -> None:
 
 @pytest.mark.parametrize("given", ["", " ", "\udcff", True])
 def test_what_is_no_id_is_told(composite: SyncJob[Any, Any], settings: Settings, given: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"stock: .* is no external id: "):
+    with pytest.raises(ConfigurationError, match=r"stock: .* is no id; give text or numbers \("):
         record_history(composite, given, settings=settings)
-    with pytest.raises(ConfigurationError, match=r"stock: .* is no external id: "):
+    with pytest.raises(ConfigurationError, match=r"stock: .* is no id; give text or numbers \("):
         retry_failures(composite, external_ids=[given], settings=settings)
