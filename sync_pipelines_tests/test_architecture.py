@@ -125,7 +125,8 @@ def test_test_folders_are_no_packages() -> None:
 
 def test_tests_start_processes_in_one_place() -> None:
     """`children.py` has the time-outs, the children's last words and the end of them all; servers have their own."""
-    own = {"children.py", "mariadb_server.py", "test_children.py", "test_postgres_real.py"}
+    servers = {"mariadb_server.py", "postgres_with_extensions.py", "test_postgres_real.py"}
+    own = {"children.py", "test_children.py", *servers}
     begins = re.compile(r"\b(subprocess\.(run|Popen|call|check_\w+)|get_context|create_subprocess_\w+)\(")
     files = (REPOSITORY / "sync_pipelines_tests").rglob("*.py")
     assert [named(path) for path in files if path.name not in own and begins.search(path.read_text("utf-8"))] == []

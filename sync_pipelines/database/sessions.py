@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 POSTGRESQL_STATE = {
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
-    "TimeZone": "UTC",  # a time without a zone means UTC, as in items
+    "TimeZone": "UTC",  # a time without a zone means UTC, as in items; moments are staged without theirs
     "bytea_output": "hex",
     "extra_float_digits": "3",  # as many as it takes, on servers before 12 as well
     "standard_conforming_strings": "on",
@@ -129,7 +129,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _value(value: str) -> str:
-    """Returns the value of a setting as it stands in SET: what is a list there comes unquoted, part by part."""
+    """Returns the value of a setting as it stands in SET: what is a list there comes part by part."""
     return ", ".join(f"'{part.strip()}'" for part in value.replace("'", "''").split(","))
 
 

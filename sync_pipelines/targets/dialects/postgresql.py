@@ -15,9 +15,11 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.types import TypeEngine
 
 from sync_pipelines.targets.dialects.postgresql_codec import (
+    RANGES_OF_NUMERIC,
     CitextFolding,
     ask_database,
     build_money_codec,
+    fold_range,
     kind_of_base,
 )
 from sync_pipelines.targets.dialects.profile import Details, DialectProfile
@@ -96,6 +98,8 @@ def _codec(
     if isinstance(kind, postgresql.CITEXT):
         folding = CitextFolding(database)
         codec = replace(codec, fold=folding.fold, expect=folding.expect)
+    if base_type in RANGES_OF_NUMERIC:
+        codec = replace(codec, fold=fold_range)
     return replace(codec, base_type=type_name if ask else base_type)
 
 

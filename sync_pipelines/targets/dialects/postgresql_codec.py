@@ -22,6 +22,8 @@ from sync_pipelines.targets.types.sqlalchemy_types import Money, NamedType
 
 _ASKED_AT_ONCE = 1_000
 _FOLDED_KEPT = 100_000
+RANGES_OF_NUMERIC = frozenset({"numrange", "nummultirange"})
+_FRACTION = re.compile(r"\.[0-9]+")
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 _SIZED = re.compile(r"\(([^)]*)\)")
 
@@ -82,6 +84,11 @@ def kind_of_base(type_name: str) -> TypeEngine[Any]:
     found = _SIZED.search(bare)
     kind = _KINDS[_SIZED.sub("", bare)](*(map(int, found[1].split(",")) if found else ()))
     return sa.ARRAY(kind) if bare != type_name else kind
+
+
+def fold_range(text: str) -> str:
+    """Gives the text that stands for all ranges of numbers that are equal: `[1.0,2]` is `[1,2]`."""
+    return _FRACTION.sub(lambda found: found[0].rstrip("0").rstrip("."), text)
 
 
 class CitextFolding:

@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.targets.db_errors import is_of_statement
 from sync_pipelines.targets.staging.constraints import Constraints
-from sync_pipelines.targets.staging.json_text import is_readable
 from sync_pipelines.targets.staging.owned_rows import Ownership
+from sync_pipelines.targets.staging.readable import has_usual_form, is_readable
 from sync_pipelines.targets.staging.staged_columns import StagedColumn
 from sync_pipelines.targets.staging.staging_tables import FAST, SLOW, StagingTables
 from sync_pipelines.targets.types.sqlalchemy_types import NamedType
@@ -26,16 +26,6 @@ _BLANKS = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 """What Python strips."""
-
-
-_SQLITE_FORMS: dict[str, tuple[tuple[str, ...], int | None]] = {
-    "int": (("integer",), None),
-    "numeric": (("integer", "real"), None),
-    "date": (("text",), 10),
-    "datetime": (("text",), 26),
-    "uuid": (("text",), 32),
-}
-"""How keys lie in SQLite: the kinds of storage, and how many characters."""
 
 
 class RowDecision(IntEnum):
@@ -272,7 +262,7 @@ class Planner:
         local, family = self._table.c[column.name], column.codec.facts.family
         is_sqlite = self._work.place == "rowid"
         if is_sqlite and family != "text":
-            return _has_usual_form(local, family)
+            return has_usual_form(local, family)
         if family != "text":
             readable = is_readable(column.codec, local)
             return local.is_not(None) if readable is None else sa.and_(local.is_not(None), readable)
@@ -290,7 +280,7 @@ class Planner:
         local = self._table.c[version.name]
         is_older = staged.c[version.label] < local
         if self._work.place == "rowid":
-            is_older = sa.and_(is_older, _has_usual_form(local, version.codec.facts.family))
+            is_older = sa.and_(is_older, has_usual_form(local, version.codec.facts.family))
         elif (readable := is_readable(version.codec, local)) is not None:  # what can't be read is overwritten
             is_older = sa.and_(is_older, readable)
         return [(is_older, int(RowDecision.STALE))]
@@ -431,13 +421,6 @@ class Planner:
         both = sa.union_all(by_route, quarantined).subquery("one_by_one")
         query = sa.select(both.c.sp_n).where(both.c.sp_n > after).order_by(both.c.sp_n).limit(POSITIONS_AT_ONCE)
         return list(connection.scalars(query))
-
-
-def _has_usual_form(local: sa.ColumnElement[Any], family: str) -> sa.ColumnElement[bool]:
-    """The condition that a key of SQLite lies there as this project and SQLAlchemy write it."""
-    types, length = _SQLITE_FORMS[family]
-    has_type = sa.func.typeof(local).in_(types)
-    return has_type if length is None else sa.and_(has_type, sa.func.length(local) == length)
 
 
 def _streamed(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.targets.staging.readable import is_readable
 from sync_pipelines.targets.types.codec import ColumnCodec
 
 Text = sa.ColumnElement[str]
@@ -81,16 +82,6 @@ def _float(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
 
 def _numeric(_codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:
     return _tagged("decimal", _as_text(value))
-
-
-def is_readable(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool] | None:
-    """The condition that Python has a value for what a column of PostgreSQL holds; None if it always has.
-
-    `ColumnCodec.from_database` leaves the others as they are.
-    """
-    if codec.facts.family in {"date", "datetime"}:
-        return sa.and_(value >= sa.literal_column("'0001-01-01'"), value < sa.literal_column("'10000-01-01'"))
-    return value != sa.literal_column("'NaN'") if codec.facts.family in {"float", "numeric"} else None
 
 
 def _datetime(codec: ColumnCodec, value: sa.ColumnElement[Any]) -> Text:

@@ -193,7 +193,6 @@ class PostgresStaging(StagingTables):
         columns = ", ".join(load.rows.column_names)
         statement = f"COPY {self._quoted('stage')} ({columns}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')"
         raw: Any = connection.connection.driver_connection
-        connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")  # moments are loaded without their zone
         with raw.cursor() as cursor:
             if hasattr(cursor, "copy_expert"):  # psycopg2
                 load.csv.seek(0)

@@ -91,12 +91,18 @@ def to_sqlite_decimal(value: Any, scale: int | None) -> Decimal | None:
     if number is None:
         return None
     number = to_scale(number, scale)
-    if not number.is_finite() or is_int64(number):
+    is_whole = is_int64(number) and not (scale is None and isinstance(value, str) and _has_fraction(value))
+    if not number.is_finite() or is_whole:
         return number
     stored = float(number)
     if stored.is_integer() and INT64_MIN <= stored <= INT64_MAX:
         return Decimal(int(stored))
     return to_scale(Decimal(repr(stored)), scale)
+
+
+def _has_fraction(text: str) -> bool:
+    """True for a number that is written with a point or an exponent: SQLite reads it as a float, though it be whole."""
+    return any(character in text for character in ".eE")
 
 
 def is_int64(number: Decimal) -> bool:

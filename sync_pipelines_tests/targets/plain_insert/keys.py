@@ -91,6 +91,7 @@ POSTGRESQL_KEYS = (
     KeyKind("UUID", numbered(_uuid), ("x",)),
     KeyKind("INET", numbered(lambda n: (f"10.0.0.{n}", f"10.0.0.{n}/32", f"'10.0.0.{n}'")), ("10.0.0.300",)),
     KeyKind("BYTEA", numbered(lambda n: (bytes([n]), f"\\x{n:02x}", f"\\x{n:02X}", f"'\\x{n:02x}'"))),
+    KeyKind("NUMRANGE", numbered(lambda n: (f"[{n},{n}.50]", f"[{n}.0,{n}.5]", f"'[{n},{n}.500]'")), ("x",)),
     KeyKind("INTERVAL", numbered(lambda n: (f"{30 * n} days, 0:00:00", f"'{n} mons'"))),
     KeyKind("flags", tuple((f"{n:03b}", f"'{n:03b}'") for n in range(8)), ("1011", "1")),
 )  # fmt: skip

@@ -90,6 +90,7 @@ def test_an_item_that_breaks_the_condition_of_a_domain_over_citext_fails_alone(c
         ("TIMESTAMPTZ", "'2024-01-01 12:00+02'", "2024-01-01T10:00:00Z"),
         ("UUID", "'00000000-0000-0000-0000-00000000000a'", "{0000000000000000000000000000000A}"),
         ("INET", "'10.0.0.1'", "10.0.0.1/32"),
+        ("NUMRANGE", "'[1.0,2]'", "[1,2.00]"),
         ("INTERVAL", "'1 mon'", "30 days, 0:00:00"),
         ("BYTEA", "'\\x0a'", "\\x0A"),
     ],
