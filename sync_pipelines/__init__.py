@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sync_pipelines.errors import (
         AccountsError,
         ConfigurationError,
+        DeleteRefusedError,
         FetchError,
         HookError,
         ItemError,
@@ -78,6 +79,7 @@ _PLACES = {
     "ConfigurationError": "errors",
     "CursorPaging": "sources.rest_paging",
     "Delete": "engine.changes",
+    "DeleteRefusedError": "errors",
     "Duplicate": "engine.results",
     "FetchError": "errors",
     "FieldChange": "engine.plan",
@@ -154,6 +156,7 @@ __all__ = [
     "ConfigurationError",
     "CursorPaging",
     "Delete",
+    "DeleteRefusedError",
     "Duplicate",
     "FetchError",
     "FieldChange",

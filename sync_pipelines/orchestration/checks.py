@@ -1,7 +1,7 @@
 """The checks of a sync's asset: do its accounts balance, did items fail, is something withheld, is it fresh."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,10 +17,12 @@ from dagster import (
 )
 
 from sync_pipelines.database.failure_rows import UNRESOLVED
+from sync_pipelines.database.rewritten import RewrittenColumns
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRY_RUN
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.set_back import set_back_notes
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import Metadata, balance_metadata, failed_metadata, withheld_metadata
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
@@ -109,7 +111,13 @@ def _result(check: ResultCheck, job: AnyJob, results: SyncResults | None, left: 
 def _looked_at(
     check: ResultCheck, job: AnyJob, workspace: Workspace, results: SyncResults | None
 ) -> SyncResults | None:
-    """Returns the results that a check is about: what is withheld stays so until it is released."""
+    """Returns the results that a check is about: what is withheld stays so until it is released.
+
+    That a column is set back is known of full runs only.
+    """
+    if check is COLUMNS_KEPT and results is not None:
+        last = RewrittenColumns(workspace.ledger, workspace.batches).of_last_runs(job.name, 1)
+        return replace(results, set_back=tuple(note for each in last for note in set_back_notes(each)))
     withheld = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
     return results if withheld is None else results_of_run(workspace, withheld.id)
 
