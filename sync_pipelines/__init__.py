@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sync_pipelines.errors import (
         AccountsError,
         ConfigurationError,
+        DeleteRefusedError,
         FetchError,
         HookError,
         ItemError,
@@ -82,6 +83,7 @@ _PLACES = {
     "ConfigurationError": "errors",
     "CursorPaging": "sources.rest_paging",
     "Delete": "engine.changes",
+    "DeleteRefusedError": "errors",
     "Duplicate": "engine.results",
     "FetchError": "errors",
     "FieldChange": "engine.plan",
@@ -161,6 +163,7 @@ __all__ = [
     "ConfigurationError",
     "CursorPaging",
     "Delete",
+    "DeleteRefusedError",
     "Duplicate",
     "FetchError",
     "FieldChange",

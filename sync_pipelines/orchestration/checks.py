@@ -1,7 +1,7 @@
 """The checks of a sync's asset: accounts, failed items, what is withheld, drift of the source, freshness."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,11 +17,13 @@ from dagster import (
 )
 
 from sync_pipelines.database.failure_rows import UNRESOLVED
+from sync_pipelines.database.rewritten import RewrittenColumns
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.tables import DRY_RUN, FULL
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.item_shapes import PREFIX
 from sync_pipelines.engine.results import SyncResults
+from sync_pipelines.engine.set_back import set_back_notes
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import (
     Metadata,
@@ -127,10 +129,14 @@ def _looked_at(
 ) -> SyncResults | None:
     """Returns the results that a check is about: what is withheld stays so until it is released.
 
-    Drift is told in one run, and a sync may have its next one in a minute; for a day the check is about that run.
+    Drift is told in one run, and a sync may have its next one in a minute; for a day the check is about that run. That
+    a column is set back is known of full runs only.
     """
     if check is SOURCE_DRIFT:
         return _drifted(job, workspace) or results
+    if check is COLUMNS_KEPT and results is not None:
+        last = RewrittenColumns(workspace.ledger, workspace.batches).of_last_runs(job.name, 1)
+        return replace(results, set_back=tuple(note for each in last for note in set_back_notes(each)))
     withheld = workspace.plans.still_withheld(job.name) if check is CHANGES_WITHHELD else None
     return results if withheld is None else results_of_run(workspace, withheld.id)
 

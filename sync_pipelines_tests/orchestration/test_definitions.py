@@ -45,7 +45,14 @@ SHIPPED = {
     "checks": [
         f"shop/{table}:{check}"
         for table in ("products", "stock_levels")
-        for check in ("accounts_balance", "changes_withheld", "is_fresh", "items_failed", "source_drift")
+        for check in (
+            "accounts_balance",
+            "changes_withheld",
+            "columns_kept",
+            "is_fresh",
+            "items_failed",
+            "source_drift",
+        )
     ],
     "jobs": [
         *("erp_inventory", "erp_inventory_items", "erp_inventory_retry"),

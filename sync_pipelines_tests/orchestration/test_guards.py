@@ -125,6 +125,7 @@ def test_single_items_leave_the_warning_that_something_is_withheld(
     assert {each.check_name for each in drained.get_asset_check_evaluations()} == {
         "accounts_balance",
         "changes_withheld",
+        "columns_kept",
         "items_failed",
         "source_drift",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,7 +92,9 @@ def read_constraints(
         tuple(sorted(each["column_names"]))
         for each in inspector.get_unique_constraints(table.name, schema=table.schema)
     ]
-    indexes = [each for each in inspector.get_indexes(table.name, schema=table.schema) if each["unique"]]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Skipped unsupported reflection", sa.exc.SAWarning)  # `_has_hidden` sees it
+        indexes = [each for each in inspector.get_indexes(table.name, schema=table.schema) if each["unique"]]
     whole = [each for each in indexes if None not in each["column_names"]]
     unique += [tuple(sorted(str(name) for name in each["column_names"])) for each in whole]
     has_others = len(whole) < len(indexes) or any(set(each) != set(key) for each in unique)

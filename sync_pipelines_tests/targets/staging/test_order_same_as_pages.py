@@ -38,12 +38,12 @@ def found(sync: Syncs, create: str, fetches: list[list[Item]], deletes: str, nam
     said: list[Any] = []
     for items in [*fetches, fetches[-1]]:
         done = sync.run(items, name=name, key="id", get_external_id="id", columns=["code", "parent"], deletes=deletes)
-        errors = sorted((each.external_id or "", each.exception_type) for each in done.errors)
-        said.append((done.counts(), errors, sync.rows("SELECT id, code, parent FROM things ORDER BY id")))
+        failed = sorted(each.external_id or "" for each in done.errors)  # which of two rules it breaks is open
+        said.append((done.counts(), failed, sync.rows("SELECT id, code, parent FROM things ORDER BY id")))
     return said
 
 
-@few_and_many(12, 150)
+@few_and_many(3, 100)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_rows_that_need_each_other_are_the_same_in_bulk_and_by_pages(
     kind: str, examples: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
