@@ -171,3 +171,13 @@ def test_a_terminal_without_the_letters_shows_escapes(place: Any) -> None:
     place.environment["PYTHONIOENCODING"] = "ascii"
     done = place.run("item", "stock", json.dumps({"sku": "Größe", "quantity": 1}))
     assert (done.returncode, done.stdout) == (0, "created Gr\\xf6\\xdfe\n")
+
+
+def test_a_ledger_that_is_down_may_work_later_and_has_an_exit_code_of_its_own(
+    document: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_PIPELINES_LEDGER_URL", "postgresql://me:hunter22@127.0.0.1:1/nowhere")
+    told = document("runs", exit_code=4)
+    assert told["exit_code"] == 4
+    assert "may work later" in told["error"]
+    assert "hunter22" not in told["error"]

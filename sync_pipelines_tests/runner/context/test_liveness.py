@@ -30,6 +30,7 @@ from sync_pipelines_tests.runner.stopping_child import (
     stopping_job,
 )
 
+pytestmark = pytest.mark.each_database  # locks of rows are PostgreSQL's matter
 LATER_S = 20.0
 """How long after its lease a run may hold up the next one."""
 each_path = pytest.mark.parametrize("count", [20, 1_500], ids=["page by page", "in bulk"])
