@@ -20,7 +20,7 @@ from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.engine.causes import MAX_SAMPLES, Cause
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.display import shown_text, shown_value
-from sync_pipelines.engine.redaction import redact
+from sync_pipelines.engine.redaction import redact, typed
 from sync_pipelines.errors import ConfigurationError, SyncPipelinesError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.changes.retry_failures import retry_failures
@@ -168,6 +168,8 @@ def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
             "resolved by": failure.resolved_by or "",
         }
     )
+    for line in (failure.trace or "").splitlines():
+        show_line(line)
     for line in _item_lines(_shown_item(failure)):
         show_line(line)
 
@@ -217,9 +219,10 @@ _FAILURE_COLUMNS: Sequence[Column[FailureRow]] = (
     Column("last_failed_at", "last"),
     Column("next_try_at"),
     Column(None, "next try", _next_try),
-    Column(None, "error", lambda failure: f"{failure.exception_type}: {failure.message}"),
+    Column(None, "error", lambda failure: typed(failure.exception_type, failure.message)),
     Column("exception_type"),
     Column("message"),
+    Column("trace"),
     Column("last_run_id"),
     Column("resolved_at"),
     Column("resolved_by"),

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.places import note_place
 from sync_pipelines.errors import ItemError
 
 _ID_TYPES = (str, int, float, Decimal, UUID, date)
@@ -21,7 +22,13 @@ def external_id_of(job: SyncJob[Any, Any], item: Any) -> str:
     Raises:
         UnicodeEncodeError: It is no text that could be kept.
     """
-    external_id = checked_external_id(resolve(job.identify(item)))
+    try:
+        identity = resolve(job.identify(item))
+    except Exception as error:
+        if job.get_external_id is not None:
+            note_place(error, "get_external_id")
+        raise
+    external_id = checked_external_id(identity)
     external_id.encode("utf-8")
     return external_id
 

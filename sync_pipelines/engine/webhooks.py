@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
-from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.calls import call_own
 from sync_pipelines.engine.changes import ChangeEvent, Upsert, as_change_event
 from sync_pipelines.engine.keyword_fields import check_field_names
 from sync_pipelines.engine.webhook_signatures import (
@@ -109,7 +109,9 @@ def check_webhook(webhook: object) -> Webhook:
 
 def parse_event(webhook: Webhook, event: WebhookEvent) -> ChangeEvent:
     """Decides what an event means."""
-    return as_change_event(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
+    return as_change_event(
+        call_own("parse", webhook.parse, event) if webhook.parse is not None else body_as_item(event)
+    )
 
 
 def body_as_item(event: WebhookEvent) -> ChangeEvent:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.places import note_place
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.backoff import retrying
@@ -53,12 +54,13 @@ class RecordCalls:
         except RetryableError as error:
             raise self.does_not_answer(error) from error
 
-    def each(
+    def each(  # noqa: PLR0913 - how to call, by keyword
         self,
         function: Callable[..., Any],
         arguments: Mapping[str, tuple[Any, ...]],
         answers: dict[str, Answer],
         *,
+        what: str | None = None,
         before: Callable[[], object] = bool,
         one_by_one: bool = False,
     ) -> None:
@@ -67,6 +69,7 @@ class RecordCalls:
         Args:
             arguments: External id -> what to call it with.
             answers: Gets the answer of each external id as soon as it is there.
+            what: What the function is to the user whose own it is; None if it is not.
             before: Called before each attempt; what it raises is no record's error and ends the work.
             one_by_one: True for no more than one at a time, whatever the job says.
 
@@ -79,7 +82,7 @@ class RecordCalls:
             def work(place: int) -> None:
                 external_id = external_ids[place]
                 # in no variable: an error has the frames that it came through, and would keep itself alive in theirs
-                answers[external_id] = self._one(function, arguments[external_id], before)
+                answers[external_id] = self._one(function, arguments[external_id], what, before)
                 if watch.is_down(place, in_vain=answers[external_id].is_in_vain):
                     last = cast("RetryableError", answers[external_id].error)
                     raise self.does_not_answer(last, f" to calls for {ITEMS_IN_VAIN} records in a row") from last
@@ -90,7 +93,9 @@ class RecordCalls:
                 for place in watch.no_failures():
                     del answers[external_ids[place]]
 
-    def _one(self, function: Callable[..., Any], arguments: tuple[Any, ...], before: Callable[[], object]) -> Answer:
+    def _one(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], what: str | None, before: Callable[[], object]
+    ) -> Answer:
         def attempt() -> Answer:
             before()
             try:
@@ -98,6 +103,8 @@ class RecordCalls:
             except RetryableError:
                 raise
             except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+                if what is not None:
+                    note_place(error, what)
                 return Answer(error=error)
 
         try:

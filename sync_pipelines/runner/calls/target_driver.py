@@ -10,11 +10,12 @@ from functools import partial
 from types import NoneType, SimpleNamespace
 from typing import Any, TypeVar
 
-from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.calls import call, call_own
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import checked_external_id, external_id_of
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import stream_elements
+from sync_pipelines.engine.places import is_users, note_place
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.staged_target import StagedTarget, StagingRequest
@@ -119,6 +120,7 @@ class TargetDriver:
         self.target = target
         self._calls = RecordCalls(job, pace)
         self._has_changed = job.has_changed or self._offered("has_changed")
+        self._is_users = job.target is None or is_users(type(target))
 
     def _offered(self, method: str) -> Callable[..., Any] | None:
         found = getattr(self.target, method, None)
@@ -240,6 +242,10 @@ class TargetDriver:
                 yield from self._canonical_local_id(given)
         except RetryableError as error:
             raise self._calls.does_not_answer(error) from error
+        except Exception as error:
+            if self._named("list_local"):
+                note_place(error, "list_local")
+            raise
 
     def _canonical_local_id(self, given: Any) -> Iterator[str]:
         """Yields the canonical id of a local record; none for one that no item can mean, such as the empty text."""
@@ -273,7 +279,8 @@ class TargetDriver:
         answers: dict[str, Answer] = {}
         one_by_one = self._offered("find_many") is not None  # such a target may have but one connection
         arguments = {each: (each,) for each in external_ids}
-        self._calls.each(self._function("find_local"), arguments, answers, one_by_one=one_by_one)
+        what = self._named("find_local")
+        self._calls.each(self._function("find_local"), arguments, answers, what=what, one_by_one=one_by_one)
         found = {each: answers[each].value for each in arguments if answers[each].value is not None}
         return found, {each: error for each in arguments if (error := answers[each].error) is not None}
 
@@ -283,7 +290,7 @@ class TargetDriver:
         changes: Mapping[str, FieldChange] = call(name_changes, item, local) if name_changes else {}
         changed = local is None or name_changes is None or bool(changes)
         if changed and local is not None and self._has_changed is not None and not self.is_marked(local):
-            changed = bool(call(self._has_changed, item, local))
+            changed = bool(call_own("has_changed", self._has_changed, item, local))
         return Comparison(changed, changes if changed else {})
 
     def write(
@@ -310,7 +317,8 @@ class TargetDriver:
             arguments = {work.external_id: _arguments(action, work) for work in works}
             if action is not Action.UPDATE:
                 arguments = {external_id: (each,) for external_id, each in arguments.items()}
-            self._calls.each(self._function(action.value), arguments, answers, before=self.check_lease)
+            what = self._named(action.value)
+            self._calls.each(self._function(action.value), arguments, answers, what=what, before=self.check_lease)
         return [answers[work.external_id].error for work in works]
 
     def _write_halving(
@@ -332,6 +340,10 @@ class TargetDriver:
             self._write_halving(many, action, works[middle:], answers)
         else:
             answers.update((work.external_id, Answer()) for work in works)
+
+    def _named(self, method: str) -> str | None:
+        """Returns how errors call a method that is the user's own; None of one that this package's target has."""
+        return method if self._is_users else None
 
     def check_lease(self) -> None:
         """Makes sure that this run may still write. Raises `LeaseLostError` if it may not."""

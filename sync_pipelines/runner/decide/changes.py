@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, Final
 
 from sync_pipelines.engine.blanks import BlankTally
-from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.calls import call_own
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, Duplicate, SyncError
 from sync_pipelines.engine.versions import Version, newer_of
@@ -115,7 +115,7 @@ def _without_skipped(rules: RunRules, changes: Sequence[Change], outcomes: Outco
     left: list[Change] = []
     for change in changes:
         with outcomes.one_item(change.handle, change.external_id):
-            if change.item is not DELETE and call(should_skip, change.item):
+            if change.item is not DELETE and call_own("should_skip", should_skip, change.item):
                 outcomes.keep(change.handle, Outcome.SKIPPED)
             else:
                 left.append(change)

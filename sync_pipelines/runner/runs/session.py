@@ -14,7 +14,7 @@ from uuid import uuid4
 from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.tables import APPLY, DRAIN, DRY_RUN, FULL, RETRY
-from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.calls import call_own
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.engine.results import SyncResults
@@ -280,7 +280,7 @@ class RunSession:
         if self.job.on_start is None:
             return
         try:
-            call(self.job.on_start)
+            call_own("", self.job.on_start)
         except Exception as error:
             raise HookError(f"{self.job.name}: on_start failed, {self.kind.undone}: {described(error)}") from error
 
@@ -293,7 +293,7 @@ class RunSession:
         if self.job.on_complete is None or not self.kind.applies:
             return
         try:
-            call(self.job.on_complete, results)
+            call_own("", self.job.on_complete, results)
         except Exception as error:
             failure = f"on_complete failed after the applying was done: {described(error)}"
             failed = self.finish(failure, applied_all=True)
@@ -303,7 +303,7 @@ class RunSession:
         if self.job.on_complete is None or not self.kind.applies:
             return
         try:
-            call(self.job.on_complete, results)
+            call_own("", self.job.on_complete, results)
         except Exception as error:  # noqa: BLE001 - the run's own failure is the one to be raised
             failure.add_note(f"on_complete failed as well: {described(error)}")
             self._report.warning(f"on_complete failed as well: {described(error)}")

@@ -26,7 +26,7 @@ from sync_pipelines.snapshots.store import RunFiles
 
 def error_row(error: SyncError) -> ErrorRow:
     """Returns an error as the ledger keeps it."""
-    return ErrorRow(error.position, error.external_id, error.exception_type, error.message)
+    return ErrorRow(error.position, error.external_id, error.exception_type, error.message, error.trace)
 
 
 @dataclass(frozen=True, slots=True)
