@@ -18,7 +18,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sync_pipelines.database.ledger import Ledger, storable
 from sync_pipelines.database.versions import record_key
-from sync_pipelines.engine.redaction import typed
 
 _ROWS_AT_ONCE = 1_000
 _BLOCKS_AT_ONCE = 50
@@ -179,7 +178,7 @@ class History:
                 external_id=row.external_id,
                 run_id=row.run_id,
                 via=row.kind,
-                message=typed(row.exception_type, row.message),
+                message=f"{row.exception_type}: {row.message}",
             )
             for row in rows
         ]

@@ -62,14 +62,14 @@ class RunQueries:
         """Returns the ids of the runs that `last_fetched` speaks of."""
         return [row.id for row in self._good(job, released, limit)]
 
-    def _good(self, job: str, released: Collection[str], limit: int) -> list[Row[Any]]:
+    def _good(self, job: str, released: Collection[str], limit: int) -> list[Row[Any, Any, Any, Any]]:
         runs = self._table
         query = select(runs.c.id, runs.c.outcome, runs.c.options, runs.c.counts).where(
             runs.c.job == job, runs.c.kind == FULL, runs.c.outcome.in_(GOOD)
         )
         with self._ledger.transaction() as connection:
             rows = connection.execute(query.order_by(runs.c.started_at.desc()).limit(_LOOK_BACK)).all()
-        good: list[Row[Any]] = []
+        good: list[Row[Any, Any, Any, Any]] = []
         for row in rows:
             if took_all_items(row.options) and (row.outcome != "guarded" or row.id in released):
                 good.append(row)

@@ -12,6 +12,7 @@ from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.history import HistoryEvent, bound_of, find_line, read_changes
+from sync_pipelines.engine.redaction import typed
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.registry.registry import find_job
 from sync_pipelines.runner.calls.target_driver import open_target
@@ -80,7 +81,11 @@ def events_of_record(history: History, job: str, external_ids: Sequence[str], li
 
 
 def _event(row: HistoryRow) -> HistoryEvent:
-    return HistoryEvent(**{**asdict(row), "changes": read_changes(row.changes)})
+    message = row.message
+    if row.kind == "failed" and message is not None:  # of a function of the user it has the error's name twice
+        name, _, said = message.partition(": ")
+        message = typed(name, said)
+    return HistoryEvent(**{**asdict(row), "message": message, "changes": read_changes(row.changes)})
 
 
 def _written_in_bulk(history: History, job: str, external_id: str) -> Iterator[HistoryEvent]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,7 +19,7 @@ _SHORT = 64
 """Bytes of a value that may be empty; a longer one need not be read."""
 
 
-def is_blank(column: StagedColumn, value: sa.ColumnElement[bool], dialect: str) -> sa.ColumnElement[bool]:
+def is_blank(column: StagedColumn, value: sa.ColumnElement[Any], dialect: str) -> sa.ColumnElement[bool]:
     """The condition that a staged value, or one of the table, is null or empty.
 
     Says the same as `engine.blanks.is_blank`.
