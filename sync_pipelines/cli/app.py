@@ -196,11 +196,19 @@ def _item(
 
 
 @command("trigger")
-def _trigger(name: JobName, *, as_json: Json = False, _debug: Debug = False) -> None:
+def _trigger(
+    name: JobName,
+    *,
+    location: Annotated[
+        str | None, typer.Option(help="The code location whose sync is meant, where several have one of that name.")
+    ] = None,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
     """Put a run on Dagster's queue. Prints the id of the Dagster run."""
     from sync_pipelines.cli.trigger import trigger
 
-    trigger(name, as_json=as_json)
+    trigger(name, location=location, as_json=as_json)
 
 
 @command("new")

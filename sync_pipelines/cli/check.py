@@ -1,4 +1,4 @@
-"""`check`: settings, ledger, snapshot store, job files, target tables; for each problem what to do."""
+"""`check`: settings, ledger, snapshot store, job files, Dagster, target tables; for each problem what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ALL_WELL = "all is well; the sources were not asked: sync-pipelines run NAME --
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, of `settings`, `ledger`, `snapshots`, `job files` or a sync job."""
+    """What one check found, of `settings`, `ledger`, `snapshots`, `job files`, `Dagster` or a sync job."""
 
     subject: str
     ok: bool
@@ -90,6 +90,8 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
     yield from problems
     if not problems:
         yield Finding("job files", ok=True, message=f"{len(jobs)} sync jobs" if jobs else "no sync job yet")
+    if jobs:
+        yield from _check_dagster(jobs)
     yield from _check_jobs(jobs, names, complete=not problems)
     with suppress(Exception):  # that the ledger does not answer has been told
         yield from _check_columns(settings, [name for name in names or jobs if name in jobs])
@@ -137,6 +139,18 @@ def _jobs(settings: Settings) -> tuple[Mapping[str, AnyJob], list[Finding]]:
         except ConfigurationError as error:
             problems.append(_problem("job files", error, _CORRECT_FILE))
     return jobs, problems or [whole]
+
+
+def _check_dagster(jobs: Mapping[str, AnyJob]) -> Iterator[Finding]:
+    """Loads the jobs as Dagster would, where it is installed; yields why it can't."""
+    try:
+        from sync_pipelines.orchestration.build import require_loadable  # noqa: PLC0415 - Dagster is slow to import
+    except ImportError:
+        return
+    try:
+        require_loadable(list(jobs.values()))
+    except ConfigurationError as error:
+        yield _problem("Dagster", error, _CORRECT_FILE)
 
 
 def _check_jobs(jobs: Mapping[str, AnyJob], names: Sequence[str], *, complete: bool) -> Iterator[Finding]:

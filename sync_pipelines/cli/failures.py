@@ -19,6 +19,7 @@ from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.engine.causes import MAX_SAMPLES, Cause
 from sync_pipelines.engine.display import shown_stored, shown_text
+from sync_pipelines.engine.redaction import typed
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_job, known_job
 from sync_pipelines.runner.calls.id_spellings import spellings_of
@@ -168,6 +169,8 @@ def show_failure(name: str, external_id: str, *, as_json: bool) -> None:
             "resolved by": failure.resolved_by or "",
         }
     )
+    for line in (failure.trace or "").splitlines():
+        show_line(line)
     for line in _item_lines(shown_stored(failure.payload)):
         show_line(line)
 
@@ -208,9 +211,10 @@ _FAILURE_COLUMNS: Sequence[Column[FailureRow]] = (
     Column("last_failed_at", "last"),
     Column("next_try_at"),
     Column(None, "next try", _next_try),
-    Column(None, "error", lambda failure: f"{failure.exception_type}: {failure.message}"),
+    Column(None, "error", lambda failure: typed(failure.exception_type, failure.message)),
     Column("exception_type"),
     Column("message"),
+    Column("trace"),
     Column("last_run_id"),
     Column("resolved_at"),
     Column("resolved_by"),

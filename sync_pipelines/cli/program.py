@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import typer
@@ -25,6 +26,7 @@ GUARDED = 3
 MAY_WORK_LATER = 4
 
 _DEBUG = "sync_pipelines.debug"
+_is_debug: ContextVar[bool] = ContextVar(_DEBUG, default=False)
 _OWES_DOCUMENT = "sync_pipelines.owes_document"
 _CODES: Mapping[type[Exception], int] = {ConfigurationError: WRONG, UnavailableError: MAY_WORK_LATER}
 _OUTCOMES = {"clean": CLEAN, "planned": CLEAN, "guarded": GUARDED}
@@ -49,6 +51,8 @@ class Program(TyperGroup):
             if ctx.meta.get(_OWES_DOCUMENT):  # whoever asked for JSON reads JSON
                 show_json({"error": message, "exit_code": code})
             raise typer.Exit(code) from error
+        finally:
+            _is_debug.set(False)
 
 
 class Command(TyperCommand):
@@ -67,7 +71,13 @@ def remember_debug(context: typer.Context, value: bool) -> bool:  # noqa: FBT001
     """Notes that `--debug` was given, before or after the command's name."""
     if value:
         context.find_root().meta[_DEBUG] = True
+        _is_debug.set(True)
     return value
+
+
+def is_debug() -> bool:
+    """Returns True if `--debug` was given to the command that is carried out."""
+    return _is_debug.get()
 
 
 def exit_code_of(outcome: str) -> int:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from sync_pipelines.cli.output import one_line, remark
+from sync_pipelines.cli.program import is_debug
 from sync_pipelines.engine.progress import OnProgress
 from sync_pipelines.engine.progress import Progress as RunProgress
 
@@ -22,11 +23,11 @@ _PHASES = {"fetch": "fetching", "diff": "comparing", "apply": "writing"}
 def watch_run(name: str) -> Iterator[OnProgress | None]:
     """Shows the run log and the progress of a run on stderr; yields what the run is to call, if a bar is shown."""
     if not sys.stderr.isatty():
-        with _run_log(remark, logging.INFO):
+        with _run_log(remark, logging.DEBUG if is_debug() else logging.INFO):
             yield None
         return
     bar = _build_bar(Console(file=sys.stderr))
-    with bar, _run_log(lambda line: bar.console.print(Text(line)), logging.WARNING):
+    with bar, _run_log(lambda line: bar.console.print(Text(line)), logging.DEBUG if is_debug() else logging.WARNING):
         yield _Bar(bar, name).show
 
 
@@ -108,7 +109,7 @@ def _run_log(write: Callable[[str], object], level: int) -> Iterator[None]:
     logger = logging.getLogger("sync_pipelines")
     handler, before, propagates = _Lines(write, level), logger.level, logger.propagate
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(min(level, logging.INFO))
     logger.propagate = False
     try:
         yield

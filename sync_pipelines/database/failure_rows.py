@@ -34,6 +34,7 @@ class FailureRow:
         next_try_at: When a retry is due; None: with the next run.
         state: `open`, `given up` or `resolved`.
         resolved_by: The run in which it succeeded, `single item`, or `vanished`.
+        trace: Through which functions of the user the error came.
     """
 
     job: str
@@ -56,6 +57,7 @@ class FailureRow:
     last_run_id: str
     resolved_at: datetime | None = None
     resolved_by: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

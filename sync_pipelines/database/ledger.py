@@ -34,6 +34,12 @@ class ErrorRow:
     external_id: str | None
     exception_type: str
     message: str
+    trace: str | None = None
+
+
+def error_row_of(row: Row[Any]) -> ErrorRow:
+    """Returns a failed item out of its row."""
+    return ErrorRow(row.position, row.external_id, row.exception_type, row.message, row.trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +252,7 @@ class Ledger:
                 "external_id": storable(each.external_id),
                 "exception_type": each.exception_type,
                 "message": each.message,
+                "trace": each.trace or None,
             }
             for each in islice(stream, _INSERT_ROWS)
         ]:
@@ -258,7 +265,7 @@ class Ledger:
         query = query.order_by(table.c.position < 0, table.c.position, table.c.id)
         with self.transaction() as connection:
             found = connection.execute(query.limit(limit) if limit is not None else query)
-            return [ErrorRow(row.position, row.external_id, row.exception_type, row.message) for row in found]
+            return list(map(error_row_of, found))
 
     def count_errors(self, run_id: str) -> int:
         """Returns how many errors the ledger has of a run."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, or_, select, update
 
-from sync_pipelines.database.ledger import ErrorRow, Ledger
+from sync_pipelines.database.ledger import ErrorRow, Ledger, error_row_of
 from sync_pipelines.database.run_queries import got_all_items
 from sync_pipelines.database.tables import FULL
 
@@ -56,7 +56,7 @@ class RunCauses:
                 rows = connection.execute(query).all()
             if not rows:
                 return
-            yield [(row.id, ErrorRow(row.position, row.external_id, row.exception_type, row.message)) for row in rows]
+            yield [(row.id, error_row_of(row)) for row in rows]
             position, number = rows[-1].position, rows[-1].id
 
     def noted_to(self, run_id: str) -> int:

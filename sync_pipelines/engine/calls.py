@@ -21,6 +21,8 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectSendStream
 
+from sync_pipelines.engine.places import note_place
+
 T = TypeVar("T")
 
 _BATCH = 500
@@ -90,6 +92,19 @@ class CallsTogether:
 def call(function: Callable[..., Any], *args: Any) -> Any:
     """Calls the function and, if it is `async`, waits for its result."""
     return resolve(function(*args))
+
+
+def call_own(what: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Does so with a function of the user; an error that it raises knows its place.
+
+    Args:
+        what: What its declaration calls it, e.g. `has_changed`.
+    """
+    try:
+        return call(function, *args)
+    except Exception as error:
+        note_place(error, what)
+        raise
 
 
 def resolve(value: Any) -> Any:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 
+from sync_pipelines.engine.redaction import typed
+
 MAX_CAUSES = 200
 """How many causes of a run are kept; further errors are counted together."""
 MAX_SAMPLES = 5
@@ -30,6 +32,8 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][\w.$-]{0,62}")
 # Of these the quoted word is what is missing, not a value of the item.
 _ABOUT_NAMES = frozenset({"AttributeError", "ImportError", "KeyError", "ModuleNotFoundError", "NameError"})
 _EMAIL = re.compile(r"[^\s<>@'\"()]+@[\w-]+(?:\.[\w-]+)+")
+_PLACE = re.compile(r" \([^()\n]{1,300}:\d+, in [^()\n]{1,300}\)\Z")
+"""Where a function of the user raised the error, as `engine.redaction.message_of` writes it."""
 _DIGIT = re.compile(r"\d")
 _REPLACED = (
     (re.compile(r"(?P<keep>=\s*)\([^)]*\)"), r"\g<keep>(<value>)"),  # PostgreSQL: Key (sku)=(A-1) already exists
@@ -71,13 +75,16 @@ class Cause:
 
     def line(self) -> str:
         """Returns one line for logs and terminals."""
-        line = f"{self.count:,} x {f'{self.exception_type}: ' if self.exception_type else ''}{self.template}"
+        line = f"{self.count:,} x {typed(self.exception_type, self.template)}"
         line += f" (e.g. {', '.join(self.sample_ids)})" if self.sample_ids else ""
         return f"{line}; new since the last run" if self.is_new else line
 
 
 def template_of(exception_type: str, message: str, external_id: str | None = None) -> str:
     """Returns what is left of an error's message without its values, the item's external id among them."""
+    place = _PLACE.search(message)
+    if place is not None:  # where a function of the user went wrong says more than names, which may be values
+        return f"{template_of('', message[: place.start()], external_id)}{place[0]}"
     text = " ".join(message[:_LOOKED_AT_CHARS].split())
     if external_id and external_id in text:
         text = _without_word(text, external_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import keyword
 import math
 import re
@@ -39,10 +40,14 @@ _OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _MAX_KINDS = 3
-_HOOKS = (
-    "fetch_one", "find_local", "create", "update", "delete", "list_local", "should_skip", "has_changed", "on_start",
-    "on_complete",
-)  # fmt: skip
+_HOOKS = {
+    "fetch_external": 0, "fetch_one": 1, "find_local": 1, "create": 1, "update": 2, "delete": 1, "list_local": 0,
+    "should_skip": 1, "has_changed": 2, "on_start": 0, "on_complete": 1,
+}  # fmt: skip
+"""Function -> how many arguments it is called with."""
+_MAY_YIELD = ("fetch_external", "list_local")
+MAX_NAME_CHARS = 200
+"""The ledger keeps no longer ones."""
 _PER_RECORD = ("find_local", "create", "update")
 
 
@@ -87,6 +92,8 @@ def _naming(job: Unchecked, name: str) -> Iterator[None]:
 def _check_name(job: Unchecked) -> None:
     if not isinstance(job.name, str) or not _NAME.fullmatch(job.name):
         raise _wrong(job, "name", f"{job.name!r} must be lower case words and digits joined by '-': 'erp-inventory'")
+    if len(job.name) > MAX_NAME_CHARS:
+        raise _wrong(job, "name", f"has {len(job.name)} characters; {MAX_NAME_CHARS} are the most")
     if job.name in _RESERVED:
         raise _wrong(job, "name", f"Dagster allows no job named {job.name!r}; add a word, as in 'crm-{job.name}'")
 
@@ -94,10 +101,30 @@ def _check_name(job: Unchecked) -> None:
 def _check_callables(job: Unchecked) -> None:
     if not callable(job.fetch_external):
         raise _wrong(job, "fetch_external", f"{job.fetch_external!r} is not a function; pass it without calling it")
-    for name in _HOOKS:
+    for name, count in _HOOKS.items():
         value = getattr(job, name)
-        if value is not None and not callable(value):
+        if value is None:
+            continue
+        if not callable(value):
             raise _wrong(job, name, f"{value!r} is not a function")
+        if not _takes(value, count):
+            raise _wrong(job, name, f"{value!r} is called with {_ARGUMENTS[count]}, which it does not take")
+        if name not in _MAY_YIELD and (inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)):
+            raise _wrong(job, name, f"{value!r} has a yield: called, it would do nothing; let it return")
+
+
+_ARGUMENTS = ("no argument", "one argument", "two arguments")
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Returns False for a function that can't be called with so many arguments; a decorator's own are what counts."""
+    try:
+        inspect.signature(function, follow_wrapped=False).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # of many functions of C nobody knows
+        return True
+    return True
 
 
 def _check_identity(job: Unchecked) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.json_text import parse_json
+from sync_pipelines.engine.places import note_place
 from sync_pipelines.errors import ItemError
 
 _MOST_DIGITS = 1_000
@@ -28,10 +29,15 @@ def external_id_of(job: SyncJob[Any, Any], item: Any) -> str:
         ItemError: There is no id that can be read.
         UnicodeEncodeError: It is no text that could be kept.
     """
-    if isinstance(item, ItemError):
-        given: Any = item if item.external_id is None else item.external_id
-    else:
-        given = resolve(job.identify(item))
+    try:
+        if isinstance(item, ItemError):
+            given: Any = item if item.external_id is None else item.external_id
+        else:
+            given = resolve(job.identify(item))
+    except Exception as error:
+        if job.get_external_id is not None:
+            note_place(error, "get_external_id")
+        raise
     external_id = checked_external_id(given)
     external_id.encode("utf-8")
     return external_id

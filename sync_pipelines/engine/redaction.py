@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import traceback
 
+from sync_pipelines.engine.places import place_of
+
 MAX_MESSAGE_CHARS = 2_000
 _LOOKED_AT_CHARS = 2 * MAX_MESSAGE_CHARS  # of a message of megabytes
 
@@ -54,19 +56,38 @@ def message_of(error: BaseException) -> str:
     """Returns the exception's own message, redacted and at most 2,000 characters.
 
     Of a database error this is what the database said, without the statement, its parameters and the row that it
-    refused, which may hold personal data.
+    refused, which may hold personal data. Of an error of a user's function it says in which, and where:
+    `column 'price': KeyError: 'price' (prices.py:14, in price_of)`.
     """
-    original = _innermost(error)
+    original, place = _innermost(error), place_of(error)
     text = _text_of(original)
+    if place is None:
+        return _clean(text or type(original).__name__)
+    where = f" ({place.where})" if place.where else ""
+    name = type(original).__name__
+    said = typed(name, text) if text else name
+    said = f"{place.what}: {said}" if place.what else said
+    return _clean(said, MAX_MESSAGE_CHARS - len(where)) + where
+
+
+def _clean(text: str, most: int = MAX_MESSAGE_CHARS) -> str:
+    """Returns the text without secrets, of a length and in characters that can be kept."""
     if len(text) > _LOOKED_AT_CHARS:
         text = text[:_LOOKED_AT_CHARS].rsplit(maxsplit=1)[0] + "…"  # half a secret would not be known as one
-    text = redact(text or type(original).__name__).encode("utf-8", "replace").decode("utf-8").replace("\x00", "\\x00")
-    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+    text = redact(text).encode("utf-8", "replace").decode("utf-8").replace("\x00", "\\x00")
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def described(error: BaseException) -> str:
     """Returns type and message of an exception on one line, without secrets."""
-    return f"{exception_type(error)}: {message_of(error)}"
+    return typed(exception_type(error), message_of(error))
+
+
+def typed(exception_name: str, message: str) -> str:
+    """Puts the name of an exception before its message, unless the message has it: that of a user's function has."""
+    told = f": {message}"
+    has_name = not exception_name or f": {exception_name}: " in told or f": {exception_name} (" in told
+    return message if has_name else f"{exception_name}: {message}"
 
 
 def trace_of(error: BaseException) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from sync_pipelines.engine.causes import Cause
 from sync_pipelines.engine.item_shapes import PREFIX
+from sync_pipelines.engine.places import place_of
 from sync_pipelines.engine.plan import Outcome, PlanCounts
-from sync_pipelines.engine.redaction import exception_type, forget_frames, message_of
+from sync_pipelines.engine.redaction import exception_type, forget_frames, message_of, redact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,12 +30,14 @@ class SyncError:
         message: The error's own message, without secrets.
         exception_type: Name of the exception's class, e.g. `"IntegrityError"`.
         position: Place of the item in the fetch, starting at 0; -1 for a local record that could not be deleted.
+        trace: Through which functions of the user the error came, as Python writes it; empty if through none.
     """
 
     external_id: str | None
     message: str
     exception_type: str
     position: int = 0
+    trace: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, error: Exception, external_id: str | None, position: int) -> SyncError:
@@ -43,7 +46,9 @@ class SyncError:
         An exception has the frames that it came through, theirs and those of their callers, and with them the page
         that they work on; which has the exception. Thousands of those would wait for the garbage collector.
         """
-        kept = cls(external_id, message_of(error), exception_type(error), position)
+        place = place_of(error)
+        trace = redact(place.trace) if place is not None else ""
+        kept = cls(external_id, message_of(error), exception_type(error), position, trace)
         forget_frames(error)
         return kept
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.calls import call_own
 from sync_pipelines.engine.changes import ChangeEvent, Upsert, as_change_event
 from sync_pipelines.engine.json_text import json_text, parse_json
 from sync_pipelines.engine.keyword_fields import check_field_names
@@ -110,7 +110,9 @@ def check_webhook(webhook: object) -> Webhook:
 
 def parse_event(webhook: Webhook, event: WebhookEvent) -> ChangeEvent:
     """Decides what an event means."""
-    return as_change_event(call(webhook.parse, event) if webhook.parse is not None else body_as_item(event))
+    return as_change_event(
+        call_own("parse", webhook.parse, event) if webhook.parse is not None else body_as_item(event)
+    )
 
 
 def body_as_item(event: WebhookEvent) -> ChangeEvent:

@@ -8,24 +8,28 @@ from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipeli
 from sync_pipelines.settings.model import Settings, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
+    from dagster_graphql.client.utils import JobInfo
 
 TIMEOUT_S = 60
 _UNKNOWN_JOB = {"JobNotFoundError", "PipelineNotFoundError"}
 
 
-def trigger_sync(name: str, *, settings: Settings | None = None) -> str:
+def trigger_sync(name: str, *, location: str | None = None, settings: Settings | None = None) -> str:
     """Puts a run of a sync on Dagster's run queue.
 
     Args:
         name: The sync job's name, e.g. `"erp-inventory"`.
+        location: The code location whose job is meant, where several have a sync of that name.
         settings: By default those of the environment; `dagster_url` says where Dagster's web server answers.
 
     Returns:
         The id of the Dagster run.
 
     Raises:
-        ConfigurationError: The code location that Dagster has loaded has no such sync.
+        ConfigurationError: No code location that Dagster has loaded has such a sync, or several have.
         RetryableError: Dagster's web server does not answer.
     """
     try:
@@ -33,8 +37,19 @@ def trigger_sync(name: str, *, settings: Settings | None = None) -> str:
     except ImportError as error:
         raise ConfigurationError("trigger_sync needs Dagster: pip install 'sync-pipelines[dagster]'") from error
     url = (settings or load_settings()).dagster_url
+    client, dagster_name = _client(url), name.replace("-", "_")
     try:
-        return str(_client(url).submit_job_execution(name.replace("-", "_"), run_config={}))
+        # the client itself can't be given a location alone, and of several it says that Dagster does not answer
+        found = client._get_repo_locations_and_names_with_pipeline(dagster_name)  # noqa: SLF001
+        job = _chosen(name, redact(url), found, location)
+        return str(
+            client.submit_job_execution(
+                dagster_name,
+                repository_location_name=job.repository_location_name,
+                repository_name=job.repository_name,
+                run_config={},
+            )
+        )
     except DagsterGraphQLClientError as error:
         raise _clear_error(name, url, error) from error
 
@@ -54,13 +69,49 @@ def _client(url: str) -> "DagsterGraphQLClient":
     )
 
 
+def _chosen(name: str, url: str, found: "Sequence[JobInfo]", location: str | None) -> "JobInfo":
+    """Returns the job that is meant.
+
+    Args:
+        location: A code location, or `repository@location` as Dagster's web pages write it; None for the only one.
+
+    Raises:
+        ConfigurationError: There is none, or more than one.
+    """
+    if not found:
+        raise _unknown(name, url)
+    places = [f"{job.repository_name}@{job.repository_location_name}" for job in found]
+    locations = [job.repository_location_name for job in found]
+    names = locations if len(set(locations)) == len(locations) else places
+    meant = [
+        job
+        for job, place in zip(found, places, strict=True)
+        if location is None or location in {place, job.repository_location_name}
+    ]
+    if len(meant) == 1:
+        return meant[0]
+    choice = f"say which one is meant: --location {names[0]}, or trigger_sync({name!r}, location={names[0]!r})"
+    if not meant:
+        raise ConfigurationError(
+            f"the code location {location!r} of Dagster at {url} has no sync {name!r}; there it is in "
+            f"{', '.join(names)}"
+        )
+    raise ConfigurationError(
+        f"Dagster at {url} has the sync {name!r} in {len(names)} code locations, {', '.join(names)}; {choice}"
+    )
+
+
+def _unknown(name: str, url: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the code location that Dagster at {url} has loaded has no sync {name!r}; its file must be in a "
+        "package of SYNC_PIPELINES_JOBS there, and the code location reloaded"
+    )
+
+
 def _clear_error(name: str, url: str, error: "DagsterGraphQLClientError") -> SyncPipelinesError:
     kind, *details = [str(argument) for argument in error.args] or [""]
     if kind in _UNKNOWN_JOB:
-        return ConfigurationError(
-            f"the code location that Dagster at {redact(url)} has loaded has no sync {name!r}; its file must be in a "
-            "package of SYNC_PIPELINES_JOBS there, and the code location reloaded"
-        )
+        return _unknown(name, redact(url))
     if details:  # Dagster has answered, with the kind of its refusal and the reason
         return ConfigurationError(f"Dagster at {redact(url)} refused to run {name!r}: {redact(' '.join(details))}")
     cause = f" ({message_of(error.__cause__)})" if error.__cause__ else ""

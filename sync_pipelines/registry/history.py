@@ -11,6 +11,7 @@ from sync_pipelines.database.history import History, HistoryRow
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.history import HistoryEvent, bound_of, find_line, read_changes
+from sync_pipelines.engine.redaction import typed
 from sync_pipelines.registry.registry import find_job, known_job
 from sync_pipelines.runner.calls.id_spellings import spellings_of
 from sync_pipelines.settings.model import Settings, load_settings
@@ -59,7 +60,11 @@ def events_of_record(history: History, job: str, external_ids: Sequence[str], li
 
 
 def _event(row: HistoryRow) -> HistoryEvent:
-    return HistoryEvent(**{**asdict(row), "changes": read_changes(row.changes)})
+    message = row.message
+    if row.kind == "failed" and message is not None:  # of a function of the user it has the error's name twice
+        name, _, said = message.partition(": ")
+        message = typed(name, said)
+    return HistoryEvent(**{**asdict(row), "message": message, "changes": read_changes(row.changes)})
 
 
 def _written_in_bulk(history: History, job: str, external_id: str) -> Iterator[HistoryEvent]:

@@ -59,10 +59,8 @@ class FieldTally:
         for each in pc.value_counts(shapes.combine_chunks()).to_pylist():
             for name in schema.shapes[each["values"]].fields:
                 self._fields[name].present += each["counts"]
-        for (name, kind), column in zip(
-            schema.kinds.items(), table.columns[len(table.columns) - len(schema.kinds) :], strict=True
-        ):
-            self._add_column(name, kind, column.combine_chunks())
+        for name, kind in schema.kinds.items():
+            self._add_column(name, kind, table.column(schema.column(name)).combine_chunks())
 
     def _add_column(self, name: str, kind: Kind, column: pa.Array) -> None:
         types = (

@@ -158,9 +158,9 @@ class SnapshotWriter:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Completes the snapshot with a summary, durably."""
         self._close_part()
-        write_json(
-            self._folder / _MANIFEST, {**summary, "shapes": shapes_to_json(self._tally.shapes()), "parts": self._parts}
-        )
+        shapes = self._tally.shapes()
+        counted = {"shapes": shapes_to_json(shapes)} if shapes else {}
+        write_json(self._folder / _MANIFEST, {**summary, **counted, "parts": self._parts})
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -34,6 +34,7 @@ FINDINGS = pa.schema(
         ("exception_type", pa.string()),
         ("message", pa.string()),
         ("kept_position", pa.int64()),
+        ("trace", pa.string()),
     ]
 )
 

@@ -17,6 +17,7 @@ from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.one_item import OneItem
+from sync_pipelines.engine.places import note_place
 from sync_pipelines.engine.redaction import SENSITIVE_NAMES, described, exception_type, message_of
 from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, body_as_item
 from sync_pipelines.errors import ConfigurationError, ItemError, WebhookRejectedError
@@ -102,9 +103,13 @@ class Interpreter:
             return await self._of_item(event)
         report = partial(self._report_once, "parse", "such deliveries wait, to be parsed again")
         with OneItem(report, lets_through=WebhookRejectedError):
-            value = self._webhook.parse(event)
-            change = as_change_event(await value if inspect.isawaitable(value) else value)
-            return await self._of_change(change, event, text)
+            try:
+                value = self._webhook.parse(event)
+                value = await value if inspect.isawaitable(value) else value
+            except Exception as error:
+                note_place(error, "parse")
+                raise
+            return await self._of_change(as_change_event(value), event, text)
         return Meaning(None, self._new("event", event, payload=text))  # the sender has done its part
 
     async def _of_item(self, event: WebhookEvent) -> Meaning:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from sync_pipelines.orchestration import build
+
 Invoke = Callable[..., Result]
 Document = Callable[..., Any]
 
@@ -169,3 +171,61 @@ def test_functions_of_a_job_are_not_called(place: Any, document: Document) -> No
     )
     found = document("check", "crm")["findings"]
     assert found[-1]["message"] == "functions of the job: there is nothing to open"
+
+
+DECLARED = """
+from sync_pipelines import SyncJob
+
+GIVEN = {{"fetch_external": list, "get_external_id": "id", "find_local": str, "create": str, "update": max}}
+JOBS = [{jobs}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("jobs", "message"),
+    [
+        (
+            """SyncJob(name="a", asset_key="s/x", **GIVEN), SyncJob(name="b", asset_key="s/x", **GIVEN)""",
+            "sync job 'b': asset_key: 'a' has the asset s/x already; change one",
+        ),
+        (
+            """SyncJob(name="it", **GIVEN), SyncJob(name="it-items", **GIVEN)""",
+            "sync job 'it-items': name: 'it' has the Dagster job it_items already; change one",
+        ),
+        (
+            """SyncJob(name="a", asset_key="s/a", source_asset="s/b", **GIVEN),
+               SyncJob(name="b", asset_key="s/b", source_asset="s/a", **GIVEN)""",
+            "sync job 'a': source_asset: it reads s/b of 'b', which reads s/a of 'a' itself: a circle ",
+        ),
+        (
+            """SyncJob(name="a", group="sources", **GIVEN)""",
+            "sync job 'a': source_asset: it would read its own asset sources/a; give another source_asset or asset_key",
+        ),
+    ],
+    ids=["one asset_key", "one name", "a circle", "its own source"],
+)
+def test_what_stops_dagster_from_loading_is_found(place: Any, document: Document, jobs: str, message: str) -> None:
+    place.write_job("declared", DECLARED.format(jobs=jobs))
+
+    found = problems(document("check", exit_code=2))
+
+    assert list(found) == ["Dagster"]
+    assert found["Dagster"].startswith(message)
+
+
+def test_whatever_else_dagster_refuses_is_found_and_names_the_job(
+    place: Any, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write_job("declared", DECLARED.format(jobs="""SyncJob(name="a", **GIVEN), SyncJob(name="b", **GIVEN)"""))
+    build_schedule = build.build_schedule
+
+    def refuse(job: Any) -> Any:
+        if job.name == "b":
+            raise ValueError("no such thing")
+        return build_schedule(job)
+
+    monkeypatch.setattr(build, "build_schedule", refuse)
+
+    found = problems(document("check", exit_code=2))
+
+    assert found == {"Dagster": "sync job 'b': Dagster can't load the definitions: ValueError: no such thing"}

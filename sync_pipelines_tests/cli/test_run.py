@@ -208,7 +208,7 @@ def test_a_terminal_sees_a_bar_with_rate_and_time_left(place: Any) -> None:
     assert code == 1
     assert re.search(r"many: fetching ━+ 1,000 items ", shown)
     assert re.search(r"many: writing [━╸╺ ]+ 2,000 of 3,000 items [\d,]+/s \d\d:\d\d left", shown)
-    assert "\rwarning: item 807 '807' failed: ValueError: seven �[31mis�[0m odd\r\n" in shown
+    assert "\rwarning: item 807 '807' failed: create: ValueError: seven �[31mis�[0m odd" in shown
     assert "3,000 fetched: 2,999 created, 1 failed" in shown
     assert "\x1b[33mpartial\x1b[0m" in sent
 

@@ -20,6 +20,7 @@ class DagsterStandIn(BaseHTTPRequestHandler):
     """Answers the two questions that a trigger asks of Dagster."""
 
     asked: ClassVar[list[Any]] = []
+    nodes: ClassVar[list[Any]] = [NODE]
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -28,7 +29,7 @@ class DagsterStandIn(BaseHTTPRequestHandler):
             run = {"runId": RUN_ID}
             data: Any = {"launchPipelineExecution": {"__typename": "LaunchRunSuccess", "run": run}}
         else:
-            data = {"repositoriesOrError": {"__typename": "RepositoryConnection", "nodes": [NODE]}}
+            data = {"repositoriesOrError": {"__typename": "RepositoryConnection", "nodes": self.nodes}}
         answer = json.dumps({"data": data}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -79,3 +80,40 @@ def test_a_dagster_that_does_not_answer_ends_with_1(place: Any) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: Dagster at http://127.0.0.1:1 does not answer; start it, or set SYNC_PIPELINES_")
+
+
+OTHER = {**NODE, "location": {"name": "warehouse"}}
+
+
+@pytest.fixture
+def in_two_locations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two code locations have the sync."""
+    monkeypatch.setattr(DagsterStandIn, "nodes", [NODE, OTHER])
+
+
+@pytest.mark.usefixtures("dagster_url", "in_two_locations")
+def test_a_sync_of_two_code_locations_is_said_to_be_there_twice_and_how_to_choose(invoke: Invoke) -> None:
+    result = invoke("trigger", "erp-stock")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "has the sync 'erp-stock' in 2 code locations, shop, warehouse; " in result.stderr
+    assert "--location shop, or trigger_sync('erp-stock', location='shop')" in result.stderr
+
+
+@pytest.mark.usefixtures("dagster_url", "in_two_locations")
+@pytest.mark.parametrize("location", ["warehouse", "__repository__@warehouse"])
+def test_the_code_location_that_is_named_gets_the_run(invoke: Invoke, location: str) -> None:
+    result = invoke("trigger", "erp-stock", "--location", location)
+
+    assert (result.exit_code, result.stdout) == (0, f"{RUN_ID}\n")
+    selector = DagsterStandIn.asked[-1]["executionParams"]["selector"]
+    assert (selector["repositoryLocationName"], selector["repositoryName"]) == ("warehouse", "__repository__")
+
+
+@pytest.mark.usefixtures("dagster_url", "in_two_locations")
+def test_a_code_location_without_the_sync_is_refused_and_those_with_it_are_named(invoke: Invoke) -> None:
+    result = invoke("trigger", "erp-stock", "--location", "office")
+
+    assert result.exit_code == 2
+    assert "the code location 'office' of Dagster at" in result.stderr
+    assert "has no sync 'erp-stock'; there it is in shop, warehouse" in result.stderr

@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -295,3 +296,52 @@ def test_what_pandas_writes_for_a_missing_id_is_refused() -> None:
     assert checked_external_id(np.int64(7)) == "7"
     assert checked_external_id(np.float64(7.0)) == "7"
     assert checked_external_id(np.str_("A")) == "A"
+
+
+def _yields(*_: Any) -> Any:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("fetch_external", lambda page: [], "is called with no argument, which it does not take"),
+        ("create", lambda: None, "is called with one argument, which it does not take"),
+        ("update", lambda item: None, "is called with two arguments, which it does not take"),
+        ("has_changed", lambda item: True, "is called with two arguments, which it does not take"),
+        ("on_start", lambda results: None, "is called with no argument, which it does not take"),
+        ("on_complete", lambda: None, "is called with one argument, which it does not take"),
+        ("should_skip", _yields, "has a yield: called, it would do nothing; let it return"),
+        ("on_start", _yields, "has a yield: called, it would do nothing; let it return"),
+        ("create", _yields, "has a yield: called, it would do nothing; let it return"),
+    ],
+)
+def test_a_function_that_could_never_work_is_refused(field: str, value: Any, problem: str) -> None:
+    given: dict[str, Any] = {"name": "stock", "fetch_external": list, "get_external_id": "id", "find_local": str,
+                             "create": str, "update": max}  # fmt: skip
+
+    with pytest.raises(ConfigurationError) as caught:
+        SyncJob(**given | {field: value})
+
+    assert str(caught.value).startswith(f"sync job 'stock': {field}: ")
+    assert str(caught.value).endswith(problem)
+
+
+def test_a_decorator_may_give_a_function_more_than_it_is_called_with() -> None:
+    def with_client(function: Any) -> Any:
+        @wraps(function)
+        def called(*given: Any) -> Any:
+            return function("client", *given)
+
+        return called
+
+    @with_client
+    def create(_client: str, _item: Any) -> None:
+        """Is called with the item alone."""
+
+    assert (
+        SyncJob(
+            name="stock", fetch_external=list, get_external_id="id", find_local=str, create=create, update=max
+        ).create
+        is create
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import stamina
 
-from sync_pipelines.engine.calls import call
+from sync_pipelines.engine.calls import call, call_own
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import RetryableError
 from sync_pipelines.runner.calls.rate_limit import RateLimit
@@ -48,15 +49,19 @@ def retrying(attempt: Callable[[], T], pace: RateLimit) -> T:
     return attempt()
 
 
-def call_again(function: Callable[..., Any], *arguments: Any, pace: RateLimit | None = None) -> Any:
+def call_again(
+    function: Callable[..., Any], *arguments: Any, what: str | None = None, pace: RateLimit | None = None
+) -> Any:
     """Calls a function of the user, or a method of a target; on `RetryableError` again, as `retrying` does.
 
     Whatever of a job may read or write is called by this, so that one outage of a moment is told nobody.
 
     Args:
+        what: What a function of the user is called in its declaration, for errors to say; None of other functions.
         pace: Says when a call may begin, and how to wait; by default at once, and asleep.
     """
-    return retrying(lambda: call(function, *arguments), pace or RateLimit())
+    once = partial(call, function) if what is None else partial(call_own, what, function)
+    return retrying(lambda: once(*arguments), pace or RateLimit())
 
 
 def _wait_s(error: RetryableError, number: int) -> float:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from sync_pipelines.database.faults import TargetStateError
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.places import note_place
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.backoff import call_again, retrying
@@ -58,20 +59,24 @@ class RecordCalls:
         except TargetStateError as error:
             raise in_words(self._job.name, error) from error
 
-    def one(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def one(self, function: Callable[..., Any], *arguments: Any, what: str | None = None) -> Any:
         """Calls a function that no rate limit is for, again if it says so.
+
+        Args:
+            what: What the function is to the user whose own it is; None if it is not.
 
         Raises:
             RetryableError: It got no answer in any attempt.
         """
-        return call_again(function, *arguments, pace=self._at_once)
+        return call_again(function, *arguments, what=what, pace=self._at_once)
 
-    def each(
+    def each(  # noqa: PLR0913 - how to call, by keyword
         self,
         function: Callable[..., Any],
         arguments: Mapping[str, tuple[Any, ...]],
         answers: dict[str, Answer],
         *,
+        what: str | None = None,
         before: Callable[[], object] = bool,
         one_by_one: bool = False,
     ) -> None:
@@ -80,6 +85,7 @@ class RecordCalls:
         Args:
             arguments: External id -> what to call it with.
             answers: Gets the answer of each external id as soon as it is there.
+            what: What the function is to the user whose own it is; None if it is not.
             before: Called before each attempt; what it raises is no record's error and ends the work.
             one_by_one: True for no more than one at a time, whatever the job says.
 
@@ -92,7 +98,7 @@ class RecordCalls:
             def work(place: int) -> None:
                 external_id = external_ids[place]
                 # in no variable: an error has the frames that it came through, and would keep itself alive in theirs
-                answers[external_id] = self._one(function, arguments[external_id], before)
+                answers[external_id] = self._one(function, arguments[external_id], what, before)
                 if watch.is_down(place, in_vain=answers[external_id].is_in_vain):
                     last = cast("Exception", answers[external_id].error)
                     raise self.does_not_answer(last, f" to calls for {ITEMS_IN_VAIN} records in a row") from last
@@ -103,7 +109,9 @@ class RecordCalls:
                 for place in watch.no_failures():
                     del answers[external_ids[place]]
 
-    def _one(self, function: Callable[..., Any], arguments: tuple[Any, ...], before: Callable[[], object]) -> Answer:
+    def _one(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], what: str | None, before: Callable[[], object]
+    ) -> Answer:
         def attempt() -> Answer:
             before()
             try:
@@ -113,6 +121,8 @@ class RecordCalls:
             except TargetStateError as error:
                 raise in_words(self._job.name, error) from error
             except Exception as error:  # noqa: BLE001 - one bad item never stops the others
+                if what is not None:
+                    note_place(error, what)
                 return Answer(error=error)
 
         try:

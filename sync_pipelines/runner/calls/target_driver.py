@@ -17,6 +17,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import checked_external_id, external_id_of
 from sync_pipelines.engine.items import field_names, read_field
 from sync_pipelines.engine.pages import stream_elements
+from sync_pipelines.engine.places import is_users, note_place
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.staged_target import StagedTarget, StagingRequest
@@ -122,6 +123,7 @@ class TargetDriver:
         self.target = target
         self._calls = RecordCalls(job, pace)
         self._has_changed = job.has_changed or self._offered("has_changed")
+        self._is_users = job.target is None or is_users(type(target))
 
     def _offered(self, method: str) -> Callable[..., Any] | None:
         found = getattr(self.target, method, None)
@@ -244,7 +246,12 @@ class TargetDriver:
         if list_local is None:
             raise ConfigurationError(f"{self._job.name}: target: has no list_local, which deletes need")
         with TemporaryFile("w+", encoding="utf-8") as listed:  # whole, before the first is given: it may break off
-            self._calls.at_once(partial(self._list_into, listed), list_local)
+            try:
+                self._calls.at_once(partial(self._list_into, listed), list_local)
+            except Exception as error:
+                if self._named("list_local"):
+                    note_place(error, "list_local")
+                raise
             listed.seek(0)
             for line in listed:
                 yield json.loads(line)
@@ -288,7 +295,8 @@ class TargetDriver:
         answers: dict[str, Answer] = {}
         one_by_one = self._offered("find_many") is not None  # such a target may have but one connection
         arguments = {each: (each,) for each in external_ids}
-        self._calls.each(self._function("find_local"), arguments, answers, one_by_one=one_by_one)
+        what = self._named("find_local")
+        self._calls.each(self._function("find_local"), arguments, answers, what=what, one_by_one=one_by_one)
         found = {each: answers[each].value for each in arguments if answers[each].value is not None}
         return found, {each: error for each in arguments if (error := answers[each].error) is not None}
 
@@ -298,7 +306,7 @@ class TargetDriver:
         changes: Mapping[str, FieldChange] = self._calls.one(name_changes, item, local) if name_changes else {}
         changed = local is None or name_changes is None or bool(changes)
         if changed and local is not None and self._has_changed is not None and not self.is_marked(local):
-            changed = bool(self._calls.one(self._has_changed, item, local))
+            changed = bool(self._calls.one(self._has_changed, item, local, what="has_changed"))
         return Comparison(changed, changes if changed else {})
 
     def write(
@@ -325,7 +333,8 @@ class TargetDriver:
             arguments = {work.external_id: _arguments(action, work) for work in works}
             if action is not Action.UPDATE:
                 arguments = {external_id: (each,) for external_id, each in arguments.items()}
-            self._calls.each(self._function(action.value), arguments, answers, before=self.check_lease)
+            what = self._named(action.value)
+            self._calls.each(self._function(action.value), arguments, answers, what=what, before=self.check_lease)
         return [answers[work.external_id].error for work in works]
 
     def _write_halving(
@@ -356,6 +365,10 @@ class TargetDriver:
     def units(self, works: Sequence[Work]) -> list[list[int]]:
         """Returns the places of writes in the order that the target needs; those in one list go together."""
         return list(self._calls.one(self._function("units"), [(work.item, work.local) for work in works]))
+
+    def _named(self, method: str) -> str | None:
+        """Returns how errors call a method that is the user's own; None of one that this package's target has."""
+        return method if self._is_users else None
 
     def check_lease(self) -> None:
         """Makes sure that this run may still write. Raises `LeaseLostError` if it may not."""

@@ -17,7 +17,7 @@ from sync_pipelines.database.history import Writer
 from sync_pipelines.database.inbox import Completed
 from sync_pipelines.database.tables import DRAIN
 from sync_pipelines.engine.plan import SUCCEEDED, Outcome
-from sync_pipelines.engine.redaction import message_of
+from sync_pipelines.engine.redaction import message_of, typed
 from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
@@ -251,4 +251,4 @@ def _other_id(incoming: Incoming) -> str | None:
 
 
 def _message(error: SyncError) -> str:
-    return f"{error.exception_type}: {error.message}"
+    return typed(error.exception_type, error.message)

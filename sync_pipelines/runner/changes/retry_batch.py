@@ -120,6 +120,7 @@ class RetryBatch(ChangeBatch):
                 external_id=error.external_id if error.external_id is not None else failure.external_id,
                 exception_type=error.exception_type,
                 message=error.message,
+                trace=error.trace,
                 source_id=(tried.external_id if tried is not None else None) or failure.source_id,
                 payload=tried.payload if tried is not None else failure.payload,
                 seen_at=tried.seen_at if tried is not None else failure.seen_at,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.progress import OnProgress, Progress
+from sync_pipelines.engine.redaction import typed
 from sync_pipelines.engine.results import SyncError, SyncResults
 
 PROGRESS_EVERY_S = 10.0
@@ -61,7 +62,9 @@ class RunReport:
         if self._errors <= ERRORS_SHOWN:
             item = f"item {error.position}" if error.position >= 0 else "local record"
             shown = f"{item} {error.external_id!r}" if error.external_id is not None else f"{item} (no external id)"
-            self._log.warning("%s failed: %s: %s", shown, error.exception_type, error.message)
+            self._log.warning("%s failed: %s", shown, typed(error.exception_type, error.message))
+            for line in error.trace.splitlines():
+                self._log.debug(line)
         elif self._errors == ERRORS_SHOWN + 1:
             self._log.warning("further items failed; they are counted, and the ledger lists them all")
 

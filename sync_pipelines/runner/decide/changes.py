@@ -115,7 +115,7 @@ def _without_skipped(rules: RunRules, changes: Sequence[Change], outcomes: Outco
     left: list[Change] = []
     for change in changes:
         with outcomes.one_item(change.handle, change.external_id):
-            if change.item is not DELETE and call_again(should_skip, change.item):
+            if change.item is not DELETE and call_again(should_skip, change.item, what="should_skip"):
                 outcomes.keep(change.handle, Outcome.SKIPPED)
             else:
                 left.append(change)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.calls import resolve
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.places import note_place
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.versions import Version, newer_of
 from sync_pipelines.errors import ItemError
@@ -152,7 +153,12 @@ def version_of(job: SyncJob[Any, Any], item: Any) -> Version:
     Raises:
         ItemError: It is missing, or neither a number nor an aware moment.
     """
-    return Version.of(resolve(job.read_version(item)))
+    try:
+        version = resolve(job.read_version(item))
+    except Exception as error:
+        note_place(error, "get_version")
+        raise
+    return Version.of(version)
 
 
 def _version_or_none(given: Any) -> Version | None:

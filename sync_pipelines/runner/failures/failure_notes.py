@@ -34,6 +34,7 @@ class FailedItem:
         payload: The item in the engine's JSON, None if there is none.
         seen_at: Since when the payload is known; None if it may be older than what has come since.
         template: The message without its values, if that is known already.
+        trace: Through which functions of the user the error came.
     """
 
     external_id: str | None
@@ -44,6 +45,7 @@ class FailedItem:
     payload: str | None = None
     seen_at: datetime | None = None
     template: str | None = None
+    trace: str | None = None
 
     @property
     def key(self) -> str:
@@ -116,6 +118,7 @@ class FailureNotes:
             next_try_at=retry.next_at(attempts, self._now) if retry and self._can_retry(failed, hashed) else None,
             state=GIVEN_UP if is_given_up else OPEN,
             last_run_id=self._run_id,
+            trace=failed.trace or None,
         )
 
     def _can_retry(self, failed: FailedItem, hashed: str | None) -> bool:

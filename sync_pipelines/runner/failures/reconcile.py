@@ -177,6 +177,7 @@ class _RunNotes:
                 payload=_payload(row),
                 seen_at=self._seen_at,
                 template=template,
+                trace=error.trace,
             )
 
 

@@ -15,10 +15,11 @@ def drift_notes(job: str, run_id: str, workspace: Workspace) -> list[str]:
     A run that took only some items, or none, is compared with nothing, and nothing with it.
     """
     summary = Snapshot(workspace.store.files_of(run_id).folder).summary()
-    if not summary["complete"] or not summary["shapes"]:
+    shapes = summary.get("shapes")
+    if not summary["complete"] or not shapes:
         return []
     with workspace.ledger.together():
         earlier = RunQueries(workspace.ledger).last_good(job, workspace.plans.released(job))
-        before = RunShapes(workspace.ledger).keep(job, run_id, summary["shapes"], earlier)
-    drift = drift_between(shapes_from_json(before), shapes_from_json(summary["shapes"]))
+        before = RunShapes(workspace.ledger).keep(job, run_id, shapes, earlier)
+    drift = drift_between(shapes_from_json(before), shapes_from_json(shapes))
     return [f"{PREFIX}{'; '.join(drift)}"] if drift else []

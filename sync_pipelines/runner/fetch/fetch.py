@@ -13,6 +13,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.pages import stream_pages
+from sync_pipelines.engine.places import is_users, note_place
 from sync_pipelines.engine.progress import Progress
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError
@@ -116,6 +117,8 @@ def _pages(
     except ConfigurationError as error:
         raise ConfigurationError(f"{job.name}: fetch_external: {error}") from error
     except Exception as error:
+        if is_users(job.fetch_external):
+            note_place(error, "")
         raise FetchError(
             f"{job.name}: the source broke off after {came:,} items, nothing was applied: "
             f"{described(error)}. Run the sync again when the source is well.",

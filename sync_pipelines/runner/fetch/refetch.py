@@ -55,7 +55,7 @@ def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence
 
     try:
         if external_ids:
-            _SourceCalls(job).each(ask, {each: (each,) for each in external_ids}, answers)
+            _SourceCalls(job).each(ask, {each: (each,) for each in external_ids}, answers, what="fetch_one")
     except FetchError as error:
         outage = error
         answers |= {each: Answer(error=error) for each in asked - answers.keys()}

@@ -143,9 +143,12 @@ def _fields(changes: str | None = None, before: str | None = None) -> tuple[dict
 def write_findings(findings: PageWriter, failed: Sequence[SyncError], duplicates: Sequence[Duplicate]) -> None:
     """Keeps errors and duplicates, which are complete without a write, for the results."""
     rows: list[tuple[Any, ...]] = [
-        (each.position, "failed", each.external_id, each.exception_type, each.message, None) for each in failed
+        (each.position, "failed", each.external_id, each.exception_type, each.message, None, each.trace or None)
+        for each in failed
     ]
-    rows += [(each.position, "duplicate", each.external_id, None, None, each.kept_position) for each in duplicates]
+    rows += [
+        (each.position, "duplicate", each.external_id, None, None, each.kept_position, None) for each in duplicates
+    ]
     findings.write(sorted(rows, key=lambda row: row[0]))
 
 
@@ -162,9 +165,9 @@ def read_duplicates(files: RunFiles, limit: int) -> list[Duplicate]:
 def read_failed(files: RunFiles) -> Iterator[SyncError]:
     """Yields the items that failed before anything was written."""
     for rows in read_pages(files.findings):
-        for position, kind, external_id, exception_name, message, _ in rows:
+        for position, kind, external_id, exception_name, message, _, *trace in rows:  # an older file has no traces
             if kind == "failed":
-                yield SyncError(external_id, message, exception_name, position)
+                yield SyncError(external_id, message, exception_name, position, "".join(filter(None, trace)))
 
 
 def fields_before(driver: TargetDriver, entry: PlanEntry) -> dict[str, Any] | None:

@@ -191,4 +191,4 @@ def _duplicates(files: RunFiles) -> tuple[Duplicate, ...]:
 
 
 def _sync_error(row: ErrorRow) -> SyncError:
-    return SyncError(row.external_id, row.message, row.exception_type, row.position)
+    return SyncError(row.external_id, row.message, row.exception_type, row.position, row.trace or "")

@@ -291,7 +291,7 @@ class RunSession:
         if self.job.on_start is None:
             return
         try:
-            call_again(self.job.on_start)
+            call_again(self.job.on_start, what="")
         except Exception as error:
             raise HookError(f"{self.job.name}: on_start failed, {self.kind.undone}: {described(error)}") from error
 
@@ -304,7 +304,7 @@ class RunSession:
         if self.job.on_complete is None or not self.kind.applies:
             return
         try:
-            call_again(self.job.on_complete, results)
+            call_again(self.job.on_complete, results, what="")
         except Exception as error:
             failure = f"on_complete failed after the applying was done: {described(error)}"
             failed = self.finish(failure, applied_all=True)
@@ -314,7 +314,7 @@ class RunSession:
         if self.job.on_complete is None or not self.kind.applies:
             return
         try:
-            call_again(self.job.on_complete, results)
+            call_again(self.job.on_complete, results, what="")
         except Exception as error:  # noqa: BLE001 - the run's own failure is the one to be raised
             failure.add_note(f"on_complete failed as well: {described(error)}")
             self._report.warning(f"on_complete failed as well: {described(error)}")

@@ -30,7 +30,7 @@ _WRITTEN = frozenset({Outcome.CREATED, Outcome.UPDATED, Outcome.DELETED})
 
 def error_row(error: SyncError) -> ErrorRow:
     """Returns an error as the ledger keeps it."""
-    return ErrorRow(error.position, error.external_id, error.exception_type, error.message)
+    return ErrorRow(error.position, error.external_id, error.exception_type, error.message, error.trace)
 
 
 @dataclass(frozen=True, slots=True)

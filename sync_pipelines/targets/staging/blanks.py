@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,7 +19,7 @@ _SHORT = 64
 """Bytes of a value that may be empty; a longer one need not be read."""
 
 
-def is_blank(column: StagedColumn, value: sa.ColumnElement[bool], dialect: str) -> sa.ColumnElement[bool]:
+def is_blank(column: StagedColumn, value: sa.ColumnElement[Any], dialect: str) -> sa.ColumnElement[bool]:
     """The condition that a staged value, or one of the table, is null or empty.
 
     Says the same as `engine.blanks.is_blank`.
@@ -26,8 +27,8 @@ def is_blank(column: StagedColumn, value: sa.ColumnElement[bool], dialect: str) 
     family = column.codec.facts.family
     if dialect == "sqlite":
         bare = sa.type_coerce(value, sa.Text())
-        text = sa.func.typeof(bare) == "text"
-        empty = [text & (sa.func.replace(bare, " ", "") == form) for form in _EMPTY_FORMS[1:-1]]
+        is_text = sa.func.typeof(bare) == "text"
+        empty = [is_text & (sa.func.replace(bare, " ", "") == form) for form in _EMPTY_FORMS[1:-1]]
         filled = sa.collate(sa.func.coalesce(bare, sa.literal_column("''")), "BINARY")
         is_empty = filled.in_([sa.literal_column("''"), sa.literal_column("x''")])
         return sa.or_(is_empty, *empty) if family == "json" else is_empty

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sync_pipelines.engine.items import field_names, read_field
+from sync_pipelines.engine.places import note_place
 from sync_pipelines.errors import ConfigurationError, ItemError
 
 Reader = Callable[[Any], Any]
@@ -28,7 +29,7 @@ class ItemMapping:
         self._readers: dict[str, Reader] | None = None
         if self.sources is not None:
             self._readers = {
-                name: _field_reader(source) if isinstance(source, str) else source
+                name: _field_reader(source) if isinstance(source, str) else _function_reader(name, source)
                 for name, source in self.sources.items()
             }
 
@@ -81,7 +82,11 @@ class ItemMapping:
         return read_field(item, column)
 
     def _called(self, item: Any, writable: Callable[[str], bool]) -> dict[str, Any]:
-        values = self._function(item) if self._function is not None else {}
+        try:
+            values = self._function(item) if self._function is not None else {}
+        except Exception as error:
+            note_place(error, "columns")
+            raise
         if not isinstance(values, Mapping):
             raise ItemError(f"the function given as columns returned {type(values).__name__}, not a mapping")
         for name in values:
@@ -110,6 +115,19 @@ def _sources(columns: Any) -> dict[str, str | Reader]:
 
 def _field_reader(field: str) -> Reader:
     return lambda item: read_field(item, field)
+
+
+def _function_reader(column: str, function: Reader) -> Reader:
+    """Returns a reader whose errors know which column it is that the function failed to give."""
+
+    def read(item: Any) -> Any:
+        try:
+            return function(item)
+        except Exception as error:
+            note_place(error, f"column {column!r}")
+            raise
+
+    return read
 
 
 def _wrong(columns: Any) -> ConfigurationError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.progress import Progress
-from sync_pipelines.engine.results import Duplicate, SyncError, SyncResults
+from sync_pipelines.engine.results import Duplicate, SyncResults
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.fetch.fetch import identified
@@ -110,7 +111,9 @@ class TestIds:
 
     def test_a_get_external_id_that_raises_fails_its_item(self, sync: Sync) -> None:
         results = sync([item("A"), {}, item("B")], get_external_id=lambda each: each["sku"])
-        assert results.errors == (SyncError(None, "'sku'", "KeyError", 1),)
+        [error] = results.errors
+        assert (error.external_id, error.exception_type, error.position) == (None, "KeyError", 1)
+        assert re.fullmatch(r"get_external_id: KeyError: 'sku' \(test_fetch\.py:\d+, in <lambda>\)", error.message)
         assert results.created == 2
 
     @pytest.mark.parametrize("error", [StopIteration("x"), StopAsyncIteration("x")])

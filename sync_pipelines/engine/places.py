@@ -1,0 +1,113 @@
+"""Where in a user's own function an error was raised: which function, which file and line, by way of which others."""
+
+from __future__ import annotations
+
+import linecache
+import sysconfig
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import CodeType, TracebackType
+from typing import Any
+
+from sync_pipelines.errors import SyncPipelinesError
+
+_ATTRIBUTE = "_sync_pipelines_place"
+_OURS = "sync_pipelines"
+_JOBS = "sync_pipelines.jobs"
+_PACKAGE = Path(__file__).absolute().parents[1]
+_JOB_FILES = _PACKAGE / "jobs"
+_STANDARD = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+_INSTALLED = ("site-packages", "dist-packages")
+_FRAMES_SHOWN = 12
+
+Frame = tuple[CodeType, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Says where an error was raised.
+
+    Args:
+        what: The function as its declaration calls it, e.g. `column 'price'` or `create`; empty where the
+            sentence around it says so.
+        where: File, line and function, e.g. `prices.py:14, in price_of`; empty if it is none of the user's.
+        trace: The user's functions through which it came, as Python writes them.
+    """
+
+    what: str
+    where: str = ""
+    trace: str = ""
+
+
+def note_place(error: Exception, what: str) -> None:
+    """Notes where an error was raised, unless that is known; this package's own errors say what they have to.
+
+    Call it where the user's function was called: the error has the frames from there on.
+    """
+    if isinstance(error, SyncPipelinesError) or place_of(error) is not None:
+        return
+    frames = _users_frames(error.__traceback__)
+    place = Place(what, _described(frames[-1]) if frames else "", "".join(map(_shown, frames[-_FRAMES_SHOWN:])))
+    with suppress(AttributeError, TypeError):  # an exception may allow no attributes
+        setattr(error, _ATTRIBUTE, place)
+
+
+def place_of(error: BaseException) -> Place | None:
+    """Returns where an error was raised, as far as that is known."""
+    place = getattr(error, _ATTRIBUTE, None)
+    return place if isinstance(place, Place) else None
+
+
+def is_users(function: Any) -> bool:
+    """Returns True for a function or an object that is not this package's: whose errors are about the user's code."""
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return module != _OURS and (not module.startswith(f"{_OURS}.") or module.startswith(_JOBS))
+
+
+def _users_frames(traceback: TracebackType | None) -> list[Frame]:
+    """Returns the frames of the user's code, outermost first; without those of libraries that it calls."""
+    frames = [frame for frame in _frames(traceback) if not _is_ours_or_standard(frame[0].co_filename)]
+    if not frames:
+        return []
+    own = _installed_package(frames[0][0].co_filename)  # a project may be installed among the libraries that it uses
+    packages = ((frame, _installed_package(frame[0].co_filename)) for frame in frames)
+    return [frame for frame, package in packages if package in {None, own}]
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[Frame]:
+    while traceback is not None:
+        yield traceback.tb_frame.f_code, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+@lru_cache(maxsize=4_096)
+def _is_ours_or_standard(filename: str) -> bool:
+    if filename.startswith("<frozen"):
+        return True
+    path = Path(filename).absolute()
+    if path.is_relative_to(_PACKAGE):
+        return not path.is_relative_to(_JOB_FILES)
+    return any(map(path.is_relative_to, _STANDARD)) and _installed_package(filename) is None
+
+
+@lru_cache(maxsize=4_096)
+def _installed_package(filename: str) -> str | None:
+    """Returns the installed package that a file belongs to; None for a file that is not installed."""
+    parts = Path(filename).parts
+    places = [number for number, part in enumerate(parts) if part in _INSTALLED]
+    return "/".join(parts[: places[-1] + 2]) if places else None
+
+
+def _described(frame: Frame) -> str:
+    code, line = frame
+    return f"{Path(code.co_filename).name}:{line}, in {code.co_name}"
+
+
+@lru_cache(maxsize=4_096)
+def _shown(frame: Frame) -> str:
+    code, line = frame
+    source = linecache.getline(code.co_filename, line).strip()
+    return f'  File "{code.co_filename}", line {line}, in {code.co_name}\n' + (f"    {source}\n" if source else "")
