@@ -118,7 +118,9 @@ class TestWire:
 
 class TestStart:
     def start(self, serve: Serve, url: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-        served = serve(url, now=False)
+        return self.run(serve(url, now=False), **environment)
+
+    def run(self, served: Served, **environment: str | None) -> subprocess.CompletedProcess[str]:
         changed = {**served.environment, **environment}
         command = [sys.executable, "-m", "sync_pipelines.cli", "webhooks", "serve", "--port", "0"]
         return run_child(
@@ -132,10 +134,28 @@ class TestStart:
         served.start()
         assert served.port > 0
 
-    def test_a_missing_secret_is_said_before_it_listens(self, serve: Serve, sqlite_url: str) -> None:
-        done = self.start(serve, sqlite_url, HOOK_TOKEN=None)
+    def test_a_missing_secret_of_the_only_webhook_is_said_before_it_listens(
+        self, serve: Serve, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        served = serve(sqlite_url, now=False)
+        file = tmp_path / "served_jobs" / "__init__.py"
+        file.write_text(file.read_text().replace('job("stock", signature=Unsigned(), delivery_id="X-Delivery"),', ""))
+        del served.environment["HOOK_TOKEN"]
+        done = self.run(served)
         assert (done.returncode, done.stdout) == (2, "")
         assert "HOOK_TOKEN is not set or empty; the webhook of sync job 'small' needs it" in done.stderr
+
+    def test_a_missing_secret_and_a_broken_file_stop_no_other_webhook(
+        self, serve: Serve, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        served = serve(sqlite_url, now=False)
+        (tmp_path / "served_jobs" / "broken.py").write_text("import no_such_module_at_all")
+        del served.environment["HOOK_TOKEN"]
+        served.start()
+        item = {"sku": "A"}
+        assert [served.post(item, name).status_code for name in ("stock", "small", "broken")] == [202, 503, 503]
+        assert "HOOK_TOKEN is not set or empty; the webhook of sync job 'small' needs it" in served.log
+        assert "served_jobs.broken can't be imported: ModuleNotFoundError" in served.log
 
     def test_a_ledger_that_is_away_is_said_before_it_listens(
         self, serve: Serve, sqlite_url: str, tmp_path: Any

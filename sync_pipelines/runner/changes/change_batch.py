@@ -34,8 +34,6 @@ class ChangeBatch:
         self.decided = Decided(outcomes=Outcomes(raises=raises))
         self.outcomes = self.decided.outcomes
         """What has become of the changes so far."""
-        self.in_vain: set[int] = set()
-        """Handles of those that failed because the source does not answer."""
         self.outage: FetchError | None = None
         """Set if the source does not answer; what it was not asked for has no outcome."""
 
@@ -58,8 +56,6 @@ class ChangeBatch:
             if answer is None:
                 continue
             if answer.error is not None:
-                if answer.error is found.outage:
-                    self.in_vain.add(handle)
                 self.outcomes.fail(handle, each.external_id, answer.error)
             else:
                 items[handle] = answer.value

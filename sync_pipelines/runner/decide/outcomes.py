@@ -10,7 +10,7 @@ from sync_pipelines.database.history import Written
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
-from sync_pipelines.errors import AccountsError
+from sync_pipelines.errors import AccountsError, FetchError, RetryableError
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Outcomes:
     Args:
         failed_deletes: Those of the errors that belong to no item.
         needless_deletes: Deletes without an item that found nothing to delete.
+        in_vain: Handles of those of the errors that are nobody's fault: source or target did not answer.
         recovered: How many entries an attempt that broke off had already written.
         raises: True to raise errors as they are instead of keeping them: for a single item.
     """
@@ -31,6 +32,7 @@ class Outcomes:
     errors: dict[int, SyncError] = field(default_factory=dict)
     failed_deletes: set[int] = field(default_factory=set)
     needless_deletes: set[int] = field(default_factory=set)
+    in_vain: set[int] = field(default_factory=set)
     recovered: int = 0
     written: list[Written] = field(default_factory=list)
     raises: bool = False
@@ -43,6 +45,7 @@ class Outcomes:
             errors=dict(self.errors),
             failed_deletes=set(self.failed_deletes),
             needless_deletes=set(self.needless_deletes),
+            in_vain=set(self.in_vain),
             written=list(self.written),
         )
 
@@ -64,6 +67,8 @@ class Outcomes:
         if self.raises:
             raise error
         self.errors[handle] = SyncError.of(error, external_id, position)
+        if isinstance(error, (RetryableError, FetchError)):
+            self.in_vain.add(handle)
 
     def one_item(self, handle: int, external_id: str | None) -> OneItem:
         """Keeps as its own what goes wrong with a change in the block."""
