@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sync_pipelines.cli.check_webhooks import webhook_problems
 from sync_pipelines.cli.columns import Column, document, show_rows
 from sync_pipelines.cli.formats import target_text
 from sync_pipelines.cli.output import remark, show_json, show_line
@@ -25,6 +26,7 @@ _REACH_SNAPSHOTS = "let this user write there, or correct where it is"
 _CORRECT_FILE = "correct the job file"
 _CORRECT_JOB = "correct the job file, or the table"
 _REACH_TARGET = "start the database, or correct SYNC_PIPELINES_DATABASE_URL or the target's `database`"
+_CORRECT_WEBHOOK = "correct the environment variable, or the job file"
 _ALL_WELL = "all is well; the sources were not asked: sync-pipelines run NAME --limit 1 does that"
 
 
@@ -80,6 +82,9 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
     if not problems:
         yield Finding("job files", ok=True, message=f"{len(jobs)} sync jobs" if jobs else "no sync job yet")
     yield from _check_jobs(jobs, names, complete=not problems)
+    for name, told, is_problem in webhook_problems(jobs.values()):
+        if not names or name in names:
+            yield Finding(name, ok=not is_problem, message=told, to_do=_CORRECT_WEBHOOK if is_problem else "")
 
 
 def _check_ledger(settings: Settings) -> Finding:

@@ -117,7 +117,7 @@ def _show(hooks: Mapping[str, Hook], listener: socket.socket) -> None:
             f"{base}/webhooks/{name}",
             hook.job.name,
             hook.webhook.signature.title if hook.webhook.signature else "",
-            hook.webhook.mode,
+            hook.webhook.mode if hook.problem is None else "not served",
         ]
         for name, hook in sorted(hooks.items())
     ]

@@ -18,6 +18,7 @@ from sync_pipelines.engine.webhook_signatures import (
     DeliveryId,
     Signature,
     is_number,
+    names_of,
     problems_of_delivery_id,
     require_signature,
 )
@@ -99,6 +100,13 @@ class Webhook:
     def all_handshakes(self) -> tuple[Handshake, ...]:
         """The handshakes, one or several."""
         return (self.handshakes,) if isinstance(self.handshakes, Handshake) else tuple(self.handshakes)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The environment variables that hold its secrets and tokens."""
+        holders = (self.signature, *self.all_handshakes)
+        given = [getattr(holder, "secrets", None) for holder in holders]
+        return tuple(name for secrets in given if secrets is not None for name in names_of(secrets))
 
 
 def check_webhook(webhook: object) -> Webhook:

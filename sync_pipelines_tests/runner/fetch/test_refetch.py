@@ -162,8 +162,9 @@ class TooBusyError(Exception):
 @pytest.mark.parametrize(
     "error",
     [
-        RetryableError("503"), ConnectionRefusedError("refused"), TimeoutError(), FetchError("broke off"), TooBusyError(503),
-        TooBusyError(429), httpx.ConnectError("no route"), httpx.ReadTimeout("slow"), URLError("no route"),
+        RetryableError("503"), ConnectionRefusedError("refused"), TimeoutError(), FetchError("broke off"),
+        TooBusyError(503), TooBusyError(429), httpx.ConnectError("no route"), httpx.ReadTimeout("slow"),
+        URLError("no route"),
     ],
 )  # fmt: skip
 def test_an_item_that_a_source_that_is_down_is_asked_for_is_tried_for_days_at_no_cost(
