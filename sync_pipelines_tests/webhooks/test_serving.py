@@ -139,7 +139,9 @@ class TestStart:
     ) -> None:
         served = serve(sqlite_url, now=False)
         file = tmp_path / "served_jobs" / "__init__.py"
-        file.write_text(file.read_text().replace('job("stock", signature=Unsigned(), delivery_id="X-Delivery"),', ""))
+        file.write_text(
+            file.read_text().partition("JOBS = [")[0] + 'JOBS = [job("small", signature=BearerToken("HOOK_TOKEN"))]'
+        )
         del served.environment["HOOK_TOKEN"]
         done = self.run(served)
         assert (done.returncode, done.stdout) == (2, "")
@@ -235,6 +237,25 @@ class TestDeath:
             senders.wait_for(202, 50)
         assert_all_stored(senders, served.rows())
         assert senders.broken > 0
+
+    def test_of_several_changes_in_one_delivery_a_kill_leaves_all_or_none(
+        self, serve: Serve, database_url: str
+    ) -> None:
+        served = serve(database_url)
+        with Senders(served.port, webhook="several") as senders:
+            for _ in range(3):
+                senders.wait_for(202, 30)
+                served.end(signal.SIGKILL)
+                served.start()
+            senders.wait_for(202, 10)
+        rows = served.rows("several")
+        stored: dict[str, list[str]] = {}
+        for row in rows:
+            stored.setdefault((row.external_id or "")[2:], []).append((row.external_id or "")[:1])
+        assert {tuple(each) for each in stored.values()} == {("A", "B", "C")}
+        assert senders.accepted.keys() <= stored.keys()
+        firsts = {row.delivery_id: row.id for row in rows if (row.external_id or "").startswith("A")}
+        assert {name: firsts[name] for name in senders.accepted} == senders.accepted
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
     def test_a_database_that_dies_means_try_again_and_nothing_is_lost(

@@ -32,8 +32,8 @@ def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | 
     """Brings one local record up to an item, as a web handler or a webhook wants it. Calls no run hooks.
 
     Args:
-        item: One item as `fetch_external` would give it; or `Delete(external_id)` for one that is gone, or
-            `Refetch(external_id)` for one that `fetch_one` is to be asked for.
+        item: One item as `fetch_external` would give it; or `Delete(external_id)` for one that is gone (with its
+            `version`, if there is one), or `Refetch(external_id)` for one that `fetch_one` is to be asked for.
         settings: Where the ledger is, which a job with `get_version` needs; by default those of the environment.
 
     Returns:
