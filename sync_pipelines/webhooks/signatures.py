@@ -148,9 +148,11 @@ class _Hmac:
 
     def _parts(self, headers: Headers, value: str) -> tuple[str | None, list[str]]:
         """Returns the time ("" for a scheme without one, None if it is missing) and the signatures."""
-        scheme = self._scheme
-        fields = _fields(value) if scheme.signature_field is not None else {}
-        texts = fields.get(scheme.signature_field, []) if scheme.signature_field is not None else _signatures_in(value)
+        scheme, fields = self._scheme, _fields(value)
+        texts = _signatures_in(value)
+        if scheme.signature_field is not None:
+            told = " ".join(fields.get(scheme.signature_field, []))
+            texts = [part.removeprefix(f"{scheme.signature_field}=") for part in told.split()][:_MAX_SIGNATURES]
         if scheme.timestamp_header is not None:
             return headers.get(scheme.timestamp_header.lower()), texts
         if scheme.timestamp_field is not None:

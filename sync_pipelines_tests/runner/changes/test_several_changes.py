@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner import drain_child as child
-from sync_pipelines_tests.runner.crash_child import killed_at
+from sync_pipelines_tests.runner.crash_child import killed, killed_at
 from sync_pipelines_tests.runner.desk import AT_ONCE, Clock, Desk
 
 Make = Callable[..., SyncJob[Any, Any]]
@@ -173,8 +174,41 @@ def drain_and_be_killed(settings: Settings, url: str, instant: str, number: int)
         Drain(several_job(url), workspace).run(AT_ONCE)
 
 
+def drain_and_be_killed_some_time(settings: Settings, url: str, after_s: float) -> None:
+    threading.Timer(after_s, killed).start()
+    with open_workspace(settings) as workspace, child.small_batches():
+        Drain(several_job(url), workspace).run(AT_ONCE)
+
+
 def several_job(url: str) -> SyncJob[Any, Any]:
     return child.job(url, get_version=None, webhook=Parse().webhook)
+
+
+def deliver(settings: Settings, url: str) -> dict[int, int]:
+    """Events of four items each, and one that the table refuses; gives what the table has in the end."""
+    child.make_table(url)
+    expected = {0: 100_000, 1: 100_001}
+    with open_workspace(settings) as workspace:
+        desk = Desk(workspace)
+        for number in range(12):
+            changes = [{"sku": (number + place) % 9, "stock": number * 10 + place} for place in range(4)]
+            desk.event([*changes, {"sku": 50 + number, "stock": child.BAD_STOCK}])
+            expected |= {each["sku"]: each["stock"] for each in changes}
+    return expected
+
+
+def assert_accounted(settings: Settings, database: Engine, expected: dict[int, int]) -> None:
+    """Each change is applied or waits with its reason, and the table is what they say."""
+    with open_workspace(settings) as workspace:
+        results = Drain(several_job(database.url.render_as_string(hide_password=False)), workspace).run(AT_ONCE)
+        assert results.accounts_balance
+        rows = workspace.inbox.newest("stock", limit=1_000)
+    assert len(rows) == 60
+    assert sum(row.state == "applied" for row in rows) == 48
+    assert {row.attempts for row in rows if row.state == "waiting"} == {1}
+    with database.begin() as connection:
+        found = connection.exec_driver_sql("SELECT sku, stock FROM variants").all()
+    assert {row[0]: row[1] for row in found} == expected
 
 
 @pytest.mark.parametrize(
@@ -187,25 +221,20 @@ def several_job(url: str) -> SyncJob[Any, Any]:
     ],
 )
 def test_after_a_kill_each_change_is_applied_once_or_fails_with_its_reason(
-    settings: Settings, database_url: str, database: Engine, instant: str
+    settings: Settings, database: Engine, database_url: str, instant: str
 ) -> None:
-    child.make_table(database_url)
-    expected = {0: 100_000, 1: 100_001}
-    with open_workspace(settings) as workspace:
-        desk = Desk(workspace)
-        for number in range(12):
-            changes = [{"sku": (number + place) % 9, "stock": number * 10 + place} for place in range(4)]
-            desk.event([*changes, {"sku": 50 + number, "stock": child.BAD_STOCK}])
-            expected |= {each["sku"]: each["stock"] for each in changes}
-    code = exit_code(fork(drain_and_be_killed, settings, database_url, instant, 2))
-    assert code == -signal.SIGKILL
-    with open_workspace(settings) as workspace:
-        results = Drain(several_job(database_url), workspace).run(AT_ONCE)
-        assert results.accounts_balance
-        rows = workspace.inbox.newest("stock", limit=1_000)
-    assert len(rows) == 60
-    assert sum(row.state == "applied" for row in rows) == 48
-    assert {row.attempts for row in rows if row.state == "waiting"} == {1}
-    with database.begin() as connection:
-        found = connection.exec_driver_sql("SELECT sku, stock FROM variants").all()
-    assert {row[0]: row[1] for row in found} == expected
+    expected = deliver(settings, database_url)
+    assert exit_code(fork(drain_and_be_killed, settings, database_url, instant, 2)) == -signal.SIGKILL
+    assert_accounted(settings, database, expected)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(5))
+def test_after_kills_at_random_instants_it_is_so_too(
+    settings: Settings, database: Engine, database_url: str, seed: int
+) -> None:
+    rng, expected = random.Random(seed), deliver(settings, database_url)
+    for _ in range(4):
+        code = exit_code(fork(drain_and_be_killed_some_time, settings, database_url, rng.uniform(0.02, 0.5)))
+        assert code in {0, -signal.SIGKILL}
+    assert_accounted(settings, database, expected)
