@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sync_pipelines.engine.progress import Progress
     from sync_pipelines.engine.results import Duplicate, ItemResult, SyncError, SyncResults
     from sync_pipelines.engine.retry import Retry
+    from sync_pipelines.engine.webhook_handshakes import Handshake
     from sync_pipelines.engine.webhook_signatures import BearerToken, HmacSignature, StandardWebhooks, Unsigned
     from sync_pipelines.engine.webhooks import Webhook, WebhookEvent
     from sync_pipelines.errors import (
@@ -88,6 +89,7 @@ _PLACES = {
     "FetchError": "errors",
     "FieldChange": "engine.plan",
     "Guards": "engine.guards",
+    "Handshake": "engine.webhook_handshakes",
     "HistoryEvent": "engine.history",
     "HmacSignature": "engine.webhook_signatures",
     "HookError": "errors",
@@ -168,6 +170,7 @@ __all__ = [
     "FetchError",
     "FieldChange",
     "Guards",
+    "Handshake",
     "HistoryEvent",
     "HmacSignature",
     "HookError",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sync_pipelines.cli.check_webhooks import webhook_problems
 from sync_pipelines.cli.columns import Column, document, show_rows
 from sync_pipelines.cli.formats import target_text
 from sync_pipelines.cli.output import remark, show_json, show_line
@@ -34,6 +35,7 @@ _CORRECT_FILE = "correct the job file"
 _CORRECT_JOB = "correct the job file, or the table"
 _REACH_TARGET = "start the database, or correct SYNC_PIPELINES_DATABASE_URL or the target's `database`"
 _KEEP_COLUMN = "see which trigger or program writes it; keep it from that, or leave the column out of `columns`"
+_CORRECT_WEBHOOK = "correct the environment variable, or the job file"
 _ALL_WELL = "all is well; the sources were not asked: sync-pipelines run NAME --limit 1 does that"
 
 
@@ -95,6 +97,9 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
     yield from _check_jobs(jobs, names, complete=not problems)
     with suppress(Exception):  # that the ledger does not answer has been told
         yield from _check_columns(settings, [name for name in names or jobs if name in jobs])
+    for name, told, is_problem in webhook_problems(jobs.values()):
+        if not names or name in names:
+            yield Finding(name, ok=not is_problem, message=told, to_do=_CORRECT_WEBHOOK if is_problem else "")
 
 
 def _check_ledger(settings: Settings) -> Finding:

@@ -35,15 +35,16 @@ def serve(host: str, port: int) -> None:
         Stopped: A signal came.
     """
     settings = load_settings()
-    hooks = served_hooks(settings)
+    served = served_hooks(settings)
     access = LedgerAccess(settings.ledger_database_url())
     access.ledger()
+    app = WebhookApp(served.hooks, access, apply_or_store(access), _reporter(served.hooks), knows_all=served.knows_all)
     with _listening(host, port) as listener:
-        _show(hooks, listener)
+        _show(served.hooks, listener)
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         server = _Server(
             uvicorn.Config(
-                WebhookApp(hooks, access, apply_or_store(access), _reporter(hooks)),
+                app,
                 log_config=None,
                 access_log=False,  # a line per delivery would cost more than the delivery; /metrics counts them
                 server_header=False,
@@ -116,7 +117,7 @@ def _show(hooks: Mapping[str, Hook], listener: socket.socket) -> None:
             f"{base}/webhooks/{name}",
             hook.job.name,
             hook.webhook.signature.title if hook.webhook.signature else "",
-            hook.webhook.mode,
+            hook.webhook.mode if hook.problem is None else "not served",
         ]
         for name, hook in sorted(hooks.items())
     ]

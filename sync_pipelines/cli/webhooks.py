@@ -139,6 +139,7 @@ def _facts(delivery: Delivery) -> dict[str, str]:
         "next attempt": local_time(delivery.next_try_at) if delivery.next_try_at else "",
         "finished": local_time(delivery.finished_at) if delivery.finished_at else "",
         "sender's id": delivery.delivery_id or "",
+        "part of delivery": str(delivery.came_with or ""),
     }
     return facts | {f"header {name}": value for name, value in (delivery.headers or {}).items()}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Text, and_, delete, func, literal_column, or_, select, update
 
-from sync_pipelines.database.inbox_storing import NewDelivery, Stored, store_deliveries
+from sync_pipelines.database.inbox_storing import NewDelivery, Stored, find_repeated, put_again, store_deliveries
 from sync_pipelines.database.ledger import Ledger, storable
 
 WAITING = "waiting"
@@ -31,14 +31,15 @@ class Delivery:
     """Holds one delivered change of an item.
 
     Args:
-        id: Its number in the inbox; a later one is newer.
-        item: The engine's JSON of the item, None for what is no upsert.
+        id: Its number in the inbox; a later one is newer, unless it was split off an older one.
+        item: The engine's JSON of the item; of what is no upsert see `NewDelivery`.
         kind: `upsert`, `delete`, `refetch`, or `event`: a payload that is yet to be parsed.
         payload: The body of a webhook, unless the item is the same.
         delivery_id: What names it at the sender's.
         next_try_at: When it is to be tried again; None: at once.
         state: `waiting`, `applied` or `failed`.
         action: What became of it, e.g. `updated`.
+        came_with: The number of the delivery that it was split off.
     """
 
     id: int
@@ -56,6 +57,12 @@ class Delivery:
     message: str | None = None
     finished_at: datetime | None = None
     job: str = ""
+    came_with: int | None = None
+
+    @property
+    def place(self) -> int:
+        """Returns its place in the order in which deliveries came."""
+        return self.came_with if self.came_with is not None else self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ class Inbox:
         return self.store_many([NewDelivery(job=job, kind="upsert", item=item, received_at=at)])[0].id
 
     def store_many(self, deliveries: Sequence[NewDelivery]) -> list[Stored]:
-        """Stores deliveries durably, all in one transaction. One whose `delivery_id` the job knows is not stored again.
+        """Stores deliveries durably, all in one transaction. See `store_deliveries` for those that are repeated.
 
         Returns:
             The number of each, in their order; of a repeated one that of the first.
@@ -132,10 +139,11 @@ class Inbox:
         with self._ledger.transaction() as connection:
             return store_deliveries(connection, self._table, deliveries)
 
-    def known(self, job: str, delivery_id: str) -> Delivery | None:
-        """Returns the delivery that has that name at the sender's."""
-        table = self._table
-        return next(iter(self._select(table.c.job == job, table.c.delivery_id == delivery_id, limit=1)), None)
+    def known(self, delivery: NewDelivery) -> Delivery | None:
+        """Returns the delivery that this one repeats: of the same name at the sender's, and the same content."""
+        with self._ledger.transaction() as connection:
+            number = find_repeated(connection, self._table, delivery)
+        return self.show(number) if number is not None else None
 
     def count(self, job: str, state: str = WAITING) -> int:
         """Returns how many deliveries of the job are in that state."""
@@ -238,25 +246,32 @@ class Inbox:
     def newest_applied(
         self, job: str, external_ids: Sequence[str], since: int, actions: Collection[str] | None = None
     ) -> dict[str, int]:
-        """Returns the newest delivery for each of these items that was applied, as far as there is one.
+        """Returns the place of the newest delivery for each of these items that was applied, as far as there is one.
 
         Args:
             external_ids: Canonical ids.
-            since: Only deliveries with a higher number.
+            since: Only deliveries with a higher place.
             actions: Only those of which one of these became; by default whatever it was.
         """
         table = self._table
-        conditions = [table.c.job == job, table.c.state == APPLIED, table.c.id > since]
+        place = func.coalesce(table.c.came_with, table.c.id)
+        conditions = [table.c.job == job, table.c.state == APPLIED, place > since]
         if actions is not None:
             conditions.append(table.c.action.in_(list(actions)))
         found: dict[str, int] = {}
         with self._ledger.transaction() as connection:
             for start in range(0, len(external_ids), _IDS_AT_ONCE):
                 ids = {storable(each) or "": each for each in external_ids[start : start + _IDS_AT_ONCE]}
-                query = select(table.c.external_id, func.max(table.c.id)).where(*conditions, self._is_for(list(ids)))
+                query = select(table.c.external_id, func.max(place)).where(*conditions, self._is_for(list(ids)))
                 rows = connection.execute(query.group_by(table.c.external_id))
                 found |= {ids[row[0]]: row[1] for row in rows}
         return found
+
+    def split(self, delivery: int, parts: Sequence[NewDelivery]) -> None:
+        """Puts parts of a delivery that waits in its place: the first under its number."""
+        with self._ledger.transaction() as connection:
+            if put_again(connection, self._table, parts[0], number=delivery, state=WAITING):
+                store_deliveries(connection, self._table, [replace(each, came_with=delivery) for each in parts[1:]])
 
     def _is_for(self, external_ids: Sequence[str]) -> ColumnElement[bool]:
         """True of deliveries for these items, by the index."""

@@ -190,6 +190,7 @@ def _inbox(metadata: MetaData, prefix: str) -> Table:
         Column("action", String(16)),
         Column("message", Text),
         Column("finished_at", Moment),
+        Column("came_with", BigInteger),  # the delivery that it was split off, and whose place in the order it has
         Index(f"ix_{prefix}inbox_job_state_id", "job", "state", "id"),
         Index(
             f"ux_{prefix}inbox_job_delivery_id",

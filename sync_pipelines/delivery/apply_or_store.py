@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sync_pipelines.database.failures import Failures
+from sync_pipelines.database.inbox import APPLIED, WAITING
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.engine.changes import ChangeEvent
@@ -28,22 +29,25 @@ def apply_or_store(access: LedgerAccess, apply: Apply | None = None) -> ApplyOrS
     """Returns the one function through which changes come in that are to be applied at once.
 
     It applies a change while no run of its sync is under way, and notes it in the inbox. Else it stores the change, and
-    the next drain applies it. A delivery that the inbox knows by its name is not applied again: it is older than what
-    has come since. What fails is not stored.
+    the next drain applies it. A delivery that repeats one that was applied is not applied again: it is older than what
+    has come since. One that repeats another that waits, waits with it. What fails is not stored.
 
     Args:
         apply: Applies a change; by default as `sync_single_item` does, with the ledger that is open.
     """
     applied = one_at_a_time(apply or applied_by(access), access)
 
-    def apply_or_store_change(job: SyncJob[Any, Any], event: ChangeEvent, delivery: NewDelivery) -> Noted:
+    def apply_or_store_change(job: SyncJob[Any, Any], event: ChangeEvent | None, delivery: NewDelivery) -> Noted:
         inbox = access.inbox()
-        known = inbox.known(job.name, delivery.delivery_id) if delivery.delivery_id is not None else None
-        if known is not None:
+        known = inbox.known(delivery)
+        if known is not None and known.state == APPLIED:
             return Noted(known.id, known.action, known.external_id)
+        is_to_wait = event is None or (known is not None and known.state == WAITING)
         try:
-            result = applied(job, event)
+            result = applied(job, event) if event is not None and not is_to_wait else None
         except SyncBusyError:  # what the run has fetched may be older; the item is applied after it
+            result = None
+        if result is None:
             [stored] = inbox.store_many([delivery])
             return Noted(stored.id, None, delivery.external_id, is_stored=True)
         [stored] = inbox.store_many([replace(delivery, external_id=result.external_id, action=result.action)])

@@ -7,13 +7,13 @@ from typing import Any
 
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.delivery.apply_or_store import apply_or_store
-from sync_pipelines.engine.changes import Delete, Ignore, Refetch, as_change_event
-from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.changes import Ignore, Upsert, as_change_event
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.external_ids import checked_external_id, external_id_of
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.errors import ConfigurationError, ItemError
+from sync_pipelines.engine.stored_changes import StoredChange, stored_change
+from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_job
+from sync_pipelines.runner.changes.read_delivery import given_id
 from sync_pipelines.runner.changes.single_item import item_error
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines.settings.model import Settings, load_settings
@@ -31,9 +31,10 @@ def trigger_item(name: str, item: Any, *, delivery_id: str | None = None, settin
 
     Args:
         name: The sync job's name.
-        item: One item as the job's `fetch_external` would give it; or `Upsert(item)`, `Delete(external_id)`, or
-            `Refetch(external_id)`.
-        delivery_id: What names the delivery at its sender's; a repeated one is stored once.
+        item: One item as the job's `fetch_external` would give it; or `Upsert(item)`, `Delete(external_id)` (with its
+            `version`, if the sender gives one), or `Refetch(external_id)`.
+        delivery_id: What names the delivery at its sender's. One that is repeated is stored once; if it has failed, it
+            waits again. The same name with another item is another delivery.
         settings: By default those of the environment.
 
     Returns:
@@ -45,13 +46,13 @@ def trigger_item(name: str, item: Any, *, delivery_id: str | None = None, settin
         ItemError: The item has no external id, or can't be kept.
     """
     job = find_job(name)
-    kind, external_id, text = _described(job, item)
+    change = _described(job, item)
     with open_workspace(settings) as workspace:
         delivery = NewDelivery(
             job=job.name,
-            kind=kind,
-            external_id=external_id,
-            item=text,
+            kind=change.kind,
+            external_id=change.external_id,
+            item=change.item,
             delivery_id=delivery_id,
             received_at=workspace.clock(),
         )
@@ -78,38 +79,32 @@ def apply_item(name: str, item: Any, *, settings: Settings | None = None, report
         TargetError: The target does not answer; nothing is stored.
     """
     job = find_job(name)
-    kind, external_id, text = _described(job, item)
+    change = _described(job, item)
     access = LedgerAccess((settings or load_settings()).ledger_database_url())
     with closing(access):
-        delivery = NewDelivery(job=job.name, kind=kind, external_id=external_id, item=text, received_at=utc_now())
+        delivery = NewDelivery(
+            job=job.name,
+            kind=change.kind,
+            external_id=change.external_id,
+            item=change.item,
+            received_at=utc_now(),
+        )
         noted = apply_or_store(access)(job, as_change_event(item), delivery)
     if noted.result is None:
-        return ItemResult(STORED, external_id or "")
+        return ItemResult(STORED, change.external_id)
     if report is not None:
         report(job, noted.result)
     return noted.result
 
 
-def _described(job: SyncJob[Any, Any], item: Any) -> tuple[str, str, str | None]:
-    """Returns kind, external id and JSON of a change."""
-    change = as_change_event(item) if item is not None else None
+def _described(job: SyncJob[Any, Any], item: Any) -> StoredChange:
+    """Returns a change as it is kept."""
+    change = as_change_event(item) if item is not None else Upsert(None)
     external_id: str | None = None
-    if isinstance(change, Ignore):
-        raise ItemError("of an Ignore there is nothing to store")
     try:
-        if isinstance(change, (Delete, Refetch)):
-            external_id = checked_external_id(change.external_id)
-            _require_fetch_one(job, change)
-            return "delete" if isinstance(change, Delete) else "refetch", external_id, None
-        plain = change.item if change is not None else None
-        external_id = external_id_of(job, plain)
-        return "upsert", external_id, encode(plain)
+        external_id = given_id(job, change) if not isinstance(change, Ignore) else ""
+        return stored_change(job, change, external_id)
     except ConfigurationError:
         raise
     except Exception as error:
         raise item_error(external_id, error) from error
-
-
-def _require_fetch_one(job: SyncJob[Any, Any], change: Delete | Refetch) -> None:
-    if isinstance(change, Refetch) and job.fetch_one is None:
-        raise ConfigurationError(f"sync job {job.name!r}: {change!r} needs a fetch_one; give the job one")

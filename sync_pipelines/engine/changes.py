@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,12 @@ class Delete:
 
     Args:
         external_id: What `get_external_id` gave of it.
+        version: The sender's number or time of the delete, comparable to what `get_version` gives of items: an item
+            that is older does not bring the record back, and a record that is newer is not deleted.
     """
 
     external_id: str
+    version: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,20 @@ class Ignore:
 ChangeEvent = Upsert | Delete | Refetch | Ignore
 
 
+def as_change_events(value: Any) -> list[ChangeEvent]:
+    """Returns what `parse` gave as change events: of several together each, in their order."""
+    if not _are_several(value):
+        return [as_change_event(value)]
+    return [event for each in value for event in as_change_events(each)]
+
+
+def _are_several(value: Any) -> bool:
+    """Returns True for several changes; a named tuple, as any object with fields, may be an item."""
+    return isinstance(value, (list, tuple, set, frozenset, ValuesView, Iterator)) and not hasattr(value, "_fields")
+
+
 def as_change_event(value: Any) -> ChangeEvent:
-    """Returns what `parse` or a caller gave as a change event: a bare item is an upsert, None is ignored.
+    """Returns what a caller gave as a change event: a bare item is an upsert, None is ignored.
 
     Raises:
         ItemError: It was given in the place of an item.

@@ -33,7 +33,7 @@ class StandardWebhooks:
 
     Args:
         secrets: Names of the environment variables that hold the secrets (`whsec_...`); several while one replaces the
-            other.
+            other. A secret is base64, with or without `whsec_` in front, `=` at its end, `-` and `_` for `+` and `/`.
     """
 
     secrets: Secrets
@@ -47,12 +47,12 @@ class StandardWebhooks:
 
     def problems(self) -> list[str]:
         """Lists what is wrong with the declaration."""
-        return _problems_of_secrets(self.secrets)
+        return problems_of_secrets(self.secrets)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HmacSignature:
-    """A header holds the HMAC of the body, or of the body with a time.
+    """A header holds the HMAC of the body, or of the body with a time. Of several signatures in it one must match.
 
     `HmacSignature.github(...)`, `.shopify(...)` and `.stripe(...)` fill this in; others are declared:
     `HmacSignature(secrets="SHOP_SECRET", header="X-Signature", timestamp_header="X-Timestamp",
@@ -63,7 +63,8 @@ class HmacSignature:
         header: The header with the signature.
         prefix: What stands before the signature, e.g. `"sha256="`.
         signed: What was signed: `{body}`, with `{timestamp}` if the sender signs one.
-        timestamp_header: The header with the time, in seconds or milliseconds since 1970.
+        timestamp_header: The header with the time: seconds since 1970 (or milli-, micro- or nanoseconds, which are told
+            apart by their size), ISO 8601 (UTC, if it has no offset) or the form of HTTP's `Date`.
         timestamp_field: Instead, where the header is a list such as `t=1700000000,v1=5257...`: the time's name in it.
         signature_field: In such a list the name of the signatures, of which there may be several.
         tolerance_s: How old a delivery may be, or how far ahead, in seconds; for signatures with a time.
@@ -131,7 +132,7 @@ class HmacSignature:
     def problems(self) -> list[str]:
         """Lists what is wrong with the declaration."""
         return [
-            *_problems_of_secrets(self.secrets),
+            *problems_of_secrets(self.secrets),
             *self._problems_of_text(),
             *self._problems_of_time(),
             *problems_of_delivery_id(self.delivery_id),
@@ -196,7 +197,7 @@ class BearerToken:
 
     def problems(self) -> list[str]:
         """Lists what is wrong with the declaration."""
-        return _problems_of_secrets(self.secrets)
+        return problems_of_secrets(self.secrets)
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def problems_of_delivery_id(value: object) -> list[str]:
     return [f"delivery_id: {value!r} is neither the name of a header nor a function of the event"]
 
 
-def _problems_of_secrets(secrets: object) -> list[str]:
+def problems_of_secrets(secrets: object) -> list[str]:
     """Lists what is wrong, without the value: it may be the secret itself."""
     names = (secrets,) if isinstance(secrets, str) else secrets
     if isinstance(names, (list, tuple)) and names and all(map(_is_variable, names)):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from sync_pipelines.engine.calls import call_own
-from sync_pipelines.engine.changes import ChangeEvent, Upsert, as_change_event
+from sync_pipelines.engine.calls import call_own, iterate
+from sync_pipelines.engine.changes import ChangeEvent, Ignore, Upsert, as_change_events
 from sync_pipelines.engine.json_text import json_text, parse_json
 from sync_pipelines.engine.keyword_fields import check_field_names
+from sync_pipelines.engine.webhook_handshakes import Handshake
 from sync_pipelines.engine.webhook_signatures import (
     DeliveryId,
     Signature,
     is_number,
+    names_of,
     problems_of_delivery_id,
     require_signature,
 )
@@ -57,9 +59,10 @@ class Webhook:
         signature: How the sender proves that it is the sender: `StandardWebhooks(...)`, `HmacSignature(...)`,
             `BearerToken(...)` or `Unsigned()`.
         parse: `parse(event)` gives `Upsert(item)`, `Delete(external_id)`, `Refetch(external_id)` or `Ignore(reason)`;
-            a bare item is an upsert, None is ignored. Plain or `async`, and quick, because the receiver waits for it.
-            It may raise `WebhookRejectedError`; if it raises anything else, the delivery is kept and parsed again
-            later. Without it the whole body is the item.
+            a bare item is an upsert, None is ignored. A list (tuple, generator) of them is several changes, each with
+            an outcome of its own. Plain or `async`, and quick, because the receiver waits for it. It may raise
+            `WebhookRejectedError`; if it raises anything else, the delivery is kept and parsed again later. Without it
+            the whole body is the item.
         delivery_id: The header that names the delivery, or a function of the event; a repeated one is stored once.
             By default that of the signature's scheme; without any, every request is a delivery of its own.
         mode: `"inbox"` stores and answers at once; `"inline"` answers when the item is applied.
@@ -67,6 +70,9 @@ class Webhook:
         max_per_s: Deliveries a second, above which the sender is asked to wait; as many may come at once. None: no
             limit. It holds for each process.
         name: The last part of the path; by default the job's name.
+        handshakes: What the sender asks when the webhook is set up, one or several: `Handshake.slack()`, say.
+        bare_answers: True for a sender that wants every delivery that is taken answered with status 200 and no body, as
+            Xero does.
     """
 
     signature: Signature | None = None
@@ -76,6 +82,8 @@ class Webhook:
     max_body_bytes: int = 1_000_000
     max_per_s: float | None = None
     name: str | None = None
+    handshakes: Handshake | Sequence[Handshake] = ()
+    bare_answers: bool = False
 
     if not TYPE_CHECKING:
 
@@ -88,6 +96,18 @@ class Webhook:
     def names_deliveries_by(self) -> DeliveryId | None:
         """The header or function that names a delivery."""
         return self.delivery_id if self.delivery_id is not None else require_signature(self.signature).delivery_id
+
+    @property
+    def all_handshakes(self) -> tuple[Handshake, ...]:
+        """The handshakes, one or several."""
+        return (self.handshakes,) if isinstance(self.handshakes, Handshake) else tuple(self.handshakes)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The environment variables that hold its secrets and tokens."""
+        holders = (self.signature, *self.all_handshakes)
+        given = [getattr(holder, "secrets", None) for holder in holders]
+        return tuple(name for secrets in given if secrets is not None for name in names_of(secrets))
 
 
 def check_webhook(webhook: object) -> Webhook:
@@ -102,17 +122,18 @@ def check_webhook(webhook: object) -> Webhook:
     problems = [f"signature: {problem}" for problem in signature.problems()] + [
         *_problems_of_meaning(webhook),
         *_problems_of_limits(webhook),
+        *_problems_of_handshakes(webhook),
     ]
     if problems:
         raise ConfigurationError(problems[0])
     return webhook
 
 
-def parse_event(webhook: Webhook, event: WebhookEvent) -> ChangeEvent:
-    """Decides what an event means."""
-    return as_change_event(
-        call_own("parse", webhook.parse, event) if webhook.parse is not None else body_as_item(event)
-    )
+def parse_events(webhook: Webhook, event: WebhookEvent) -> list[ChangeEvent]:
+    """Decides what an event means: the changes that it tells of, in their order, without those that are ignored."""
+    value = call_own("parse", webhook.parse, event) if webhook.parse is not None else body_as_item(event)
+    changes = as_change_events(iterate(value) if isinstance(value, AsyncIterator) else value)
+    return [each for each in changes if not isinstance(each, Ignore)]
 
 
 def body_as_item(event: WebhookEvent) -> ChangeEvent:
@@ -169,6 +190,15 @@ def _problems_of_meaning(webhook: Webhook) -> list[str]:
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
         problems.append(f"name: {name!r} must be lower case words and digits joined by '-', '_' or '.'")
     return problems
+
+
+def _problems_of_handshakes(webhook: Webhook) -> list[str]:
+    given: object = webhook.handshakes
+    if not isinstance(given, (Handshake, list, tuple)) or not all(
+        isinstance(each, Handshake) for each in webhook.all_handshakes
+    ):
+        return [f"handshakes: {given!r} must be Handshake(...), such as Handshake.slack(), or a list of them"]
+    return [f"handshakes: {problem}" for each in webhook.all_handshakes for problem in each.problems()]
 
 
 def _problems_of_limits(webhook: Webhook) -> list[str]:

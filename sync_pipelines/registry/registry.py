@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from sync_pipelines.engine.declaration import AnyJob, SyncJob
 from sync_pipelines.engine.intervals import Interval, as_interval
+from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.model import load_settings
@@ -56,26 +58,36 @@ def schedule_sync_job(name: str, interval: Interval | str) -> None:
         )
 
 
-def find_jobs(packages: Sequence[str] | None = None) -> dict[str, AnyJob]:
+def find_jobs(packages: Sequence[str] | None = None, *, unread: list[Exception] | None = None) -> dict[str, AnyJob]:
     """Imports the jobs packages and gives all jobs by name, in the order of their names.
 
     Args:
         packages: Names of packages; by default those of the setting `SYNC_PIPELINES_JOBS`.
+        unread: Gets what is wrong with a file or a job, in place of its being raised: the others are given.
 
     Raises:
         ConfigurationError: A package or a file can't be imported, two jobs have one name, or a schedule has no job.
     """
     jobs: dict[str, AnyJob] = {}
+    keep = _raise if unread is None else unread.append
     for package in load_settings().jobs if packages is None else packages:
-        for module in _modules(package):
+        for module in _modules(package, keep):
             for job in _jobs_in(module):
-                _add(jobs, job, module.__name__)
+                with OneItem(keep):
+                    _add(jobs, job, module.__name__)
     for job in _recorded.jobs.values():
-        _add(jobs, job, "register_sync_job")
+        with OneItem(keep):
+            _add(jobs, job, "register_sync_job")
     for name, interval in _recorded.intervals.items():
-        jobs[name] = _scheduled(jobs, name, interval)
-    _require_distinct_dagster_names(jobs)
+        with OneItem(keep):
+            jobs[name] = _scheduled(jobs, name, interval)
+    with OneItem(keep):
+        _require_distinct_dagster_names(jobs)
     return dict(sorted(jobs.items()))
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def find_job(name: str) -> AnyJob:
@@ -98,12 +110,16 @@ def known_job(name: str) -> AnyJob | None:
         return None
 
 
-def _modules(package: str) -> Iterator[ModuleType]:
-    found = _import(package)
+def _modules(package: str, keep: Callable[[Exception], object]) -> Iterator[ModuleType]:
+    try:
+        found = _import(package)
+    except ConfigurationError as error:
+        keep(error)
+        return
     yield found
     for info in pkgutil.iter_modules(getattr(found, "__path__", ()), f"{package}."):
         if not info.name.rpartition(".")[2].startswith("_"):
-            yield from _modules(info.name)
+            yield from _modules(info.name, keep)
 
 
 def _import(name: str) -> ModuleType:

@@ -33,6 +33,11 @@ def check_secret(secret: object, used_for: str) -> None:
     )
 
 
+def is_set(name: str) -> bool:
+    """Returns True if the environment variable holds something."""
+    return bool(os.environ.get(name, "").rstrip("\r\n"))
+
+
 def read_secret(secret: Secret, used_for: str) -> SecretStr:
     """Returns the secret. Line breaks at its end, which files mounted as secrets often have, do not belong to it.
 

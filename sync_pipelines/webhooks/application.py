@@ -31,6 +31,9 @@ class WebhookApp:
     """The ASGI application: hands deliveries to the receiver on the shortest way, everything else to Starlette.
 
     All starts when it is first needed, because an application that is mounted does not learn when it starts.
+
+    Args:
+        knows_all: False if there may be webhooks that are not among the hooks.
     """
 
     def __init__(
@@ -39,13 +42,15 @@ class WebhookApp:
         access: LedgerAccess,
         apply_or_store: ApplyOrStore,
         report: Report | None = None,
+        *,
+        knows_all: bool = True,
     ) -> None:
         metrics = Metrics()
         self._access = access
         self._inline = InlineApplier(apply_or_store, report)
         self._writer = DeliveryWriter(access.store)
         self._health = _Health(access, metrics, sorted({hook.job.name for hook in hooks.values()}))
-        self._receiver = Receiver(hooks, self._writer, self._inline, metrics)
+        self._receiver = Receiver(hooks, self._writer, self._inline, metrics, knows_all=knows_all)
         self._rest = self._build_rest()
 
     def _build_rest(self) -> Starlette:

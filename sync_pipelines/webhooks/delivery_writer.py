@@ -7,6 +7,7 @@ import contextlib
 import threading
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
+from itertools import islice
 from queue import Empty, SimpleQueue
 
 from sync_pipelines.database.inbox_storing import NewDelivery, Stored
@@ -19,8 +20,9 @@ MAX_BATCH = 500
 MAX_WAITING = 5_000
 
 Store = Callable[[Sequence[NewDelivery]], list[Stored]]
-_Waiting = tuple[NewDelivery, "Future[Stored]", AbstractEventLoop]
-_Result = tuple["Future[Stored]", Stored | Exception]
+_Waiting = tuple[Sequence[NewDelivery], "Future[list[Stored]]", AbstractEventLoop]
+"""What came in one request and is stored together or not at all, and who waits for it."""
+_Result = tuple["Future[list[Stored]]", list[Stored] | Exception]
 
 
 class NotStoredError(Exception):
@@ -44,19 +46,23 @@ class DeliveryWriter:
         self._away: str | None = None
 
     async def store(self, delivery: NewDelivery) -> Stored:
-        """Waits until the delivery is committed.
+        """Waits until the delivery is committed. See `store_together`."""
+        return (await self.store_together([delivery]))[0]
+
+    async def store_together(self, deliveries: Sequence[NewDelivery]) -> list[Stored]:
+        """Waits until the deliveries are committed, all of them in one transaction.
 
         Raises:
-            NotStoredError: It is not known to be, after some seconds at most.
+            NotStoredError: They are not known to be, after some seconds at most.
         """
         if self._queue.qsize() >= self._max_waiting:
             raise NotStoredError("too many deliveries wait to be stored")
         if self._thread is None:
             self._start()
         loop = asyncio.get_running_loop()
-        future: Future[Stored] = loop.create_future()
+        future: Future[list[Stored]] = loop.create_future()
         giving_up = loop.call_later(self._timeout_s, _give_up, future)
-        self._queue.put((delivery, future, loop))
+        self._queue.put((deliveries, future, loop))
         try:
             return await future
         finally:
@@ -81,7 +87,7 @@ class DeliveryWriter:
         while goes_on:
             batch, goes_on = self._next_batch()
             if batch:
-                self._answer(batch, self._store_batch([delivery for delivery, _, _ in batch]))
+                self._answer(batch, self._store_batch([deliveries for deliveries, _, _ in batch]))
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
         """Waits for a delivery and takes as many as there are, without those that nobody waits for any longer."""
@@ -92,28 +98,28 @@ class DeliveryWriter:
         waiting = [entry for entry in taken if entry is not None]
         return [entry for entry in waiting if not entry[1].done()], len(waiting) == len(taken)
 
-    def _store_batch(self, deliveries: Sequence[NewDelivery]) -> Sequence[Stored | Exception]:
+    def _store_batch(self, batch: Sequence[Sequence[NewDelivery]]) -> Sequence[list[Stored] | Exception]:
         try:
-            stored = self._store(deliveries)
+            stored = iter(self._store([each for deliveries in batch for each in deliveries]))
         except SyncPipelinesError as error:  # the ledger does not answer
             self._note_away(error)
-            return [error] * len(deliveries)
+            return [error] * len(batch)
         except Exception as error:  # noqa: BLE001 - one bad delivery never stops the others
-            if len(deliveries) == 1:
-                log_problem(f"{deliveries[0].job}: a delivery can't be stored", error)
+            if len(batch) == 1:
+                log_problem(f"{batch[0][0].job}: a delivery can't be stored", error)
                 return [error]
-            return [result for delivery in deliveries for result in self._store_batch([delivery])]
+            return [result for deliveries in batch for result in self._store_batch([deliveries])]
         if self._away is not None:
             logger.warning("the ledger answers again")
             self._away = None
-        return stored
+        return [list(islice(stored, len(deliveries))) for deliveries in batch]
 
     def _note_away(self, error: Exception) -> None:
         if described(error) != self._away:
             log_problem("deliveries are refused with status 503", error)
             self._away = described(error)
 
-    def _answer(self, batch: Sequence[_Waiting], results: Sequence[Stored | Exception]) -> None:
+    def _answer(self, batch: Sequence[_Waiting], results: Sequence[list[Stored] | Exception]) -> None:
         by_loop: dict[AbstractEventLoop, list[_Result]] = {}
         for (_, future, loop), result in zip(batch, results, strict=True):
             by_loop.setdefault(loop, []).append((future, result))
@@ -132,6 +138,6 @@ def _settle(results: Sequence[_Result]) -> None:
             future.set_result(result)
 
 
-def _give_up(future: Future[Stored]) -> None:
+def _give_up(future: Future[list[Stored]]) -> None:
     if not future.done():
         future.set_exception(NotStoredError("the ledger did not answer in time"))

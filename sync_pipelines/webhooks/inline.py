@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +17,13 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.errors import ItemError
 from sync_pipelines.webhooks.error_log import log_problem
+from sync_pipelines.webhooks.interpreter import Part
 from sync_pipelines.webhooks.responses import RETRY_AFTER_S, Answer, error, refused
 
 Report = Callable[[AnyJob, ItemResult], object]
 """Reports to somebody else, say Dagster, what became of an item."""
 
+SERVICE_UNAVAILABLE = 503
 AT_A_TIME = 8
 WAITING_AT_MOST = 64
 TIMEOUT_S = 25.0
@@ -45,12 +48,13 @@ class Noted:
     is_stored: bool = False
 
 
-ApplyOrStore = Callable[[AnyJob, ChangeEvent, NewDelivery], Noted]
-"""Applies one change at once and notes it, or stores it. Raises `ItemError` if the item is at fault."""
+ApplyOrStore = Callable[[AnyJob, ChangeEvent | None, NewDelivery], Noted]
+"""Applies one change at once and notes it, or stores it; None is stored, because it is yet to be found out what it is.
+Raises `ItemError` if the item is at fault."""
 
 
 class InlineApplier:
-    """Applies changes in a few threads.
+    """Applies changes in a few threads of each job.
 
     Args:
         report: Called with each that was applied; its failure is no failure of the delivery.
@@ -59,36 +63,61 @@ class InlineApplier:
     def __init__(self, apply_or_store: ApplyOrStore, report: Report | None = None) -> None:
         self._apply_or_store = apply_or_store
         self._report = report
-        self._pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="sync_pipelines.inline")
-        self._under_way = 0
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._under_way: Counter[str] = Counter()
 
-    async def answer(self, job: AnyJob, event: ChangeEvent, delivery: NewDelivery) -> Answer:
-        """Applies the change and returns the answer to its sender.
+    async def answer(self, job: AnyJob, parts: Sequence[Part]) -> Answer:
+        """Applies the changes of a delivery, one after the other, and returns the answer to its sender.
 
         Raises:
             RefusedError: There is too much to do, or it takes too long.
         """
-        if self._under_way >= WAITING_AT_MOST:
+        if self._under_way[job.name] >= WAITING_AT_MOST:
             raise refused(503, "too many deliveries are being applied", retry_after_s=1)
-        self._under_way += 1
-        work = asyncio.get_running_loop().run_in_executor(self._pool, self._carry_out, job, event, delivery)
-        work.add_done_callback(self._has_ended)
+        self._under_way[job.name] += 1
+        work = asyncio.get_running_loop().run_in_executor(self._pool_of(job), self._carry_out_all, job, parts)
+        work.add_done_callback(lambda _: self._has_ended(job.name))
         try:
             return await asyncio.wait_for(asyncio.shield(work), TIMEOUT_S)
         except TimeoutError:
             raise refused(503, "the item was not applied in time", retry_after_s=RETRY_AFTER_S) from None
 
-    def _has_ended(self, _work: object) -> None:
-        self._under_way -= 1
+    def _pool_of(self, job: AnyJob) -> ThreadPoolExecutor:
+        """Returns the threads of a job; a target that hangs keeps no other job's deliveries waiting."""
+        if job.name not in self._pools:
+            self._pools[job.name] = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="sync_pipelines.inline")
+        return self._pools[job.name]
 
-    def _carry_out(self, job: AnyJob, event: ChangeEvent, delivery: NewDelivery) -> Answer:
+    def _has_ended(self, job: str) -> None:
+        self._under_way[job] -= 1
+
+    def _carry_out_all(self, job: AnyJob, parts: Sequence[Part]) -> Answer:
+        """Carries out changes, each with its own outcome. The worst status is the answer's: then all are sent again.
+
+        Those that were applied are known by then, if the sender names its deliveries.
+        """
+        answers: list[Answer] = []
+        for part in parts:
+            answers.append(self._carry_out(job, part))
+            if answers[-1].status == SERVICE_UNAVAILABLE:
+                return answers[-1]
+        if len(answers) == 1:
+            return answers[0]
+        changes = [dict(each.document) for each in answers]
+        status = max(each.status for each in answers)
+        failed = sum("error" in each for each in changes)
+        told = {"error": f"{failed} of {len(changes)} changes failed"} if failed else {}
+        return Answer(status, {**told, "changes": changes})
+
+    def _carry_out(self, job: AnyJob, part: Part) -> Answer:
         try:
-            noted = self._apply_or_store(job, event, delivery)
+            noted = self._apply_or_store(job, part.change, part.delivery)
         except ItemError as failed:
-            return Answer(422, {"error": message_of(failed), "external_id": failed.external_id or delivery.external_id})
+            external_id = failed.external_id or part.delivery.external_id
+            return Answer(422, {"error": message_of(failed), "external_id": external_id})
         except Exception as failed:  # noqa: BLE001 - the target or the ledger is away: the sender tries again
             log_problem(f"{job.name}: a delivery was not applied", failed)
-            return error(503, "the item can't be applied now", retry_after_s=RETRY_AFTER_S)
+            return error(SERVICE_UNAVAILABLE, "the item can't be applied now", retry_after_s=RETRY_AFTER_S)
 
         if noted.is_stored:
             return Answer(202, {"delivery": noted.delivery})
@@ -99,4 +128,5 @@ class InlineApplier:
 
     def close(self) -> None:
         """Waits for what is under way."""
-        self._pool.shutdown()
+        for pool in self._pools.values():
+            pool.shutdown()

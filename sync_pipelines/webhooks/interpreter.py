@@ -5,25 +5,26 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from sync_pipelines.database.inbox_storing import NewDelivery
-from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert, as_change_event
-from sync_pipelines.engine.codec import encode
+from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert, as_change_events
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.places import note_place
 from sync_pipelines.engine.redaction import SENSITIVE_NAMES, described, exception_type, message_of
+from sync_pipelines.engine.stored_changes import EVENT, StoredChange, stored_change
 from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, body_as_item
-from sync_pipelines.errors import ConfigurationError, ItemError, WebhookRejectedError
+from sync_pipelines.errors import ItemError, WebhookRejectedError
 from sync_pipelines.webhooks.error_log import log_problem
+from sync_pipelines.webhooks.parts import parts_of
 
-_KEPT = re.compile(r"content-type|(webhook|svix)-(id|timestamp)|x-[a-z0-9-]+")
+_KEPT = re.compile(r"content-type|(webhook|svix)-(id|timestamp)|(x|ce)-[a-z0-9-]+")
 _SECRET = re.compile(
     rf"{SENSITIVE_NAMES}|signature|hmac|auth|cookie|key|passw|session|forwarded|real-ip|client-ip|cert|csrf"
 )
@@ -54,16 +55,29 @@ def _is_kept(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Holds one change of a delivery.
+
+    Args:
+        change: What it means; None if that is yet to be found out.
+        delivery: What is to be stored.
+    """
+
+    change: ChangeEvent | None
+    delivery: NewDelivery
+
+
+@dataclass(frozen=True, slots=True)
 class Meaning:
     """What a delivery is taken for.
 
     Args:
-        change: What it means; None if that is yet to be found out.
-        delivery: What is to be stored; None for an ignored one.
+        parts: Its changes; none of an ignored one.
+        reason: Why it is ignored.
     """
 
-    change: ChangeEvent | None
-    delivery: NewDelivery | None
+    parts: Sequence[Part]
+    reason: str = ""
 
 
 class Interpreter:
@@ -101,20 +115,36 @@ class Interpreter:
         """
         if self._webhook.parse is None:
             return await self._of_item(event)
+        whole = self._new(event, EVENT, payload=text)
         report = partial(self._report_once, "parse", "such deliveries wait, to be parsed again")
         with OneItem(report, lets_through=WebhookRejectedError):
             try:
-                value = self._webhook.parse(event)
-                value = await value if inspect.isawaitable(value) else value
+                changes = await _awaited(self._webhook.parse(event))
+                events = as_change_events([each async for each in changes] if _is_async(changes) else changes)
             except Exception as error:
                 note_place(error, "parse")
                 raise
-            return await self._of_change(as_change_event(value), event, text)
-        return Meaning(None, self._new("event", event, payload=text))  # the sender has done its part
+            meant = [each for each in events if not isinstance(each, Ignore)]
+            if len(meant) == 1:
+                change, stored = await self._stored(meant[0])
+                return Meaning([Part(change, parts_of(whole, [stored])[0])])
+            return await self._of_several(whole, meant, _reason(events))
+        return Meaning([Part(None, whole)])  # the sender has done its part
+
+    async def _of_several(self, whole: NewDelivery, changes: Sequence[ChangeEvent], reason: str) -> Meaning:
+        """Takes each change for itself: one that is no good does not stop the others."""
+        read: list[tuple[ChangeEvent | None, StoredChange | None]] = []
+        for change in changes:
+            found: tuple[ChangeEvent | None, StoredChange | None] = (None, None)
+            with OneItem(partial(self._report_once, "parse", "such changes wait, to be parsed again")):
+                found = await self._stored(change)
+            read.append(found)
+        parts = parts_of(whole, [stored for _, stored in read])
+        return Meaning([Part(change, part) for (change, _), part in zip(read, parts, strict=True)], reason)
 
     async def _of_item(self, event: WebhookEvent) -> Meaning:
         try:
-            return await self._of_change(body_as_item(event), event, None)
+            change, stored = await self._stored(body_as_item(event))
         except WebhookRejectedError:
             raise
         except RecursionError as error:
@@ -122,29 +152,25 @@ class Interpreter:
         except Exception as error:
             reason = message_of(error) if isinstance(error, ItemError) else described(error)
             raise WebhookRejectedError(reason) from error
+        return Meaning([Part(change, parts_of(self._new(event, EVENT), [stored])[0])])
 
-    async def _of_change(self, change: ChangeEvent, event: WebhookEvent, payload: str | None) -> Meaning:
-        if isinstance(change, Ignore):
-            return Meaning(change, None)
+    async def _stored(self, change: ChangeEvent) -> tuple[ChangeEvent, StoredChange]:
+        """Returns a change with the id that it is for, and as it is kept."""
         if isinstance(change, Upsert):
-            value = self._job.identify(change.item)
-            external_id = _storable_id(await value if inspect.isawaitable(value) else value)
-            item = encode(change.item)
-            return Meaning(change, self._new("upsert", event, external_id=external_id, item=item, payload=payload))
-        if isinstance(change, Refetch) and self._job.fetch_one is None:
-            raise ConfigurationError(f"sync job {self._job.name!r}: Refetch needs a fetch_one; give the job one")
-        kind = "delete" if isinstance(change, Delete) else "refetch"
+            external_id = _storable_id(await _awaited(self._job.identify(change.item)))
+            return change, stored_change(self._job, change, external_id)
+        assert isinstance(change, (Delete, Refetch))  # noqa: S101 - for the type checker; nothing else is meant
         external_id = _storable_id(change.external_id)
-        return Meaning(type(change)(external_id), self._new(kind, event, external_id=external_id, payload=payload))
+        return replace(change, external_id=external_id), stored_change(self._job, change, external_id)
 
-    def _new(self, kind: str, event: WebhookEvent, **fields: str | None) -> NewDelivery:
+    def _new(self, event: WebhookEvent, kind: str, payload: str | None = None) -> NewDelivery:
         return NewDelivery(
             job=self._job.name,
             kind=kind,
             received_at=event.received_at,
+            payload=payload,
             headers=event.headers,
             delivery_id=event.delivery_id,
-            **fields,
         )
 
     def _report_once(self, what: str, consequence: str, error: Exception) -> None:
@@ -153,6 +179,19 @@ class Interpreter:
         if key not in self._reported:
             self._reported.add(key)
             log_problem(f"{self._job.name}: {what} of the webhook failed ({consequence})", error)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _is_async(value: Any) -> TypeGuard[AsyncIterator[Any]]:
+    return isinstance(value, AsyncIterator)
+
+
+def _reason(events: Sequence[ChangeEvent]) -> str:
+    """Returns the first reason why something is ignored."""
+    return next((each.reason for each in events if isinstance(each, Ignore) and each.reason), "")
 
 
 def delivery_name(value: Any) -> str | None:

@@ -15,19 +15,32 @@ RETRY_AFTER_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, and a document that explains it."""
+    """A status, and a document that explains it.
+
+    Args:
+        text: Sent in place of the document, as plain text; empty: without a body.
+    """
 
     status: int
     document: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
+    text: str | None = None
 
-    async def send(self, send: Send) -> None:
-        """Sends it."""
-        body = json.dumps(self.document).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+    async def send(self, send: Send, *, with_body: bool = True) -> None:
+        """Sends it.
+
+        Args:
+            with_body: False for a HEAD request.
+        """
+        body = (json.dumps(self.document) if self.text is None else self.text).encode()
+        headers = [(b"content-length", b"%d" % len(body))]
+        if self.text is None:
+            headers.append((b"content-type", b"application/json"))
+        elif self.text:  # a browser is not to make a page of what somebody had sent back
+            headers += [(b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff")]
+        headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body if with_body else b""})
 
 
 def error(status: int, message: str, *, retry_after_s: int | None = None, **headers: str) -> Answer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, WebhookVerificationError
 from standardwebhooks.webhooks import Webhook as StandardWebhook
@@ -18,14 +20,17 @@ from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.settings.secrets import read_secret
 
 Headers = Mapping[str, str]
-"""Names in lower case. The values of one that came several times are joined, so that no scheme accepts them."""
+"""Names in lower case. The values of one that came several times are joined with commas."""
 Verify = Callable[[Headers, bytes], bool]
 Clock = Callable[[], float]
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _SHORTEST_OF_SEVERAL = 16
-_DIGITS = re.compile(r"[0-9]{1,16}")
+_COMMAS = re.compile(r"\s*,\s*")
+_NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?")
 _MILLISECONDS_FROM = 100_000_000_000
+_MAX_SIGNATURES = 50
+_URL_SAFE = frozenset("-_")
 _STANDARD = ("id", "timestamp", "signature")
 
 
@@ -73,12 +78,16 @@ class _Standard:
     """Standard Webhooks, through their own library."""
 
     def __init__(self, secrets: Sequence[tuple[str, str]], job: str) -> None:
-        self._keys = [_standard_key(name, secret, job) for name, secret in secrets]
+        self._keys = [key for name, secret in secrets for key in _standard_keys(name, secret, job)]
 
     def __call__(self, headers: Headers, body: bytes) -> bool:
         brand = "webhook" if "webhook-id" in headers else "svix"
         received = {f"webhook-{part}": headers.get(f"{brand}-{part}", "") for part in _STANDARD}
-        return any(_verifies(key, body, received) for key in self._keys)
+        signatures = received["webhook-signature"].split()[
+            :_MAX_SIGNATURES
+        ]  # of several, one that is none is no matter
+        each_alone = [received | {"webhook-signature": signature} for signature in signatures]
+        return any(_verifies(key, body, alone) for key in self._keys for alone in each_alone)
 
 
 def _verifies(key: StandardWebhook, body: bytes, headers: dict[str, str]) -> bool:
@@ -89,16 +98,32 @@ def _verifies(key: StandardWebhook, body: bytes, headers: dict[str, str]) -> boo
     return True
 
 
-def _standard_key(name: str, secret: str, job: str) -> StandardWebhook:
+def _standard_keys(name: str, secret: str, job: str) -> list[StandardWebhook]:
+    """Returns the key, or of a secret with `-` or `_` two: senders that use the library in Python leave those out."""
+    text = secret.removeprefix("whsec_").rstrip("=")
     try:
-        base64.b64decode(secret.removeprefix("whsec_") + "==", validate=True)
-        return StandardWebhook(secret)
-    except (binascii.Error, ValueError, EmptyWebhookSecretError):
-        pass  # the cause is not shown: it may hold the secret
-    raise ConfigurationError(
-        f"the environment variable {name} of the webhook of sync job {job!r} holds no secret of Standard Webhooks; "
-        "those are base64 with whsec_ in front"
-    )
+        keys = [StandardWebhook(_from_base64(text))]
+    except (ValueError, EmptyWebhookSecretError):
+        keys = []  # the cause is not shown: it may hold the secret
+    if not keys:
+        raise ConfigurationError(
+            f"the environment variable {name} of the webhook of sync job {job!r} holds no secret of Standard Webhooks; "
+            "those are base64, mostly with whsec_ in front"
+        )
+    if not _URL_SAFE.isdisjoint(text):
+        with suppress(ValueError, EmptyWebhookSecretError):
+            keys.append(StandardWebhook(secret))
+    return keys
+
+
+def _from_base64(text: str) -> bytes:
+    """Decodes base64 of either alphabet, with or without padding.
+
+    Raises:
+        ValueError: It is none.
+    """
+    bare = text.rstrip("=").replace("-", "+").replace("_", "/")
+    return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
 
 
 class _Hmac:
@@ -123,9 +148,11 @@ class _Hmac:
 
     def _parts(self, headers: Headers, value: str) -> tuple[str | None, list[str]]:
         """Returns the time ("" for a scheme without one, None if it is missing) and the signatures."""
-        scheme = self._scheme
-        fields = _fields(value) if scheme.signature_field is not None else {}
-        texts = fields.get(scheme.signature_field, []) if scheme.signature_field is not None else [value]
+        scheme, fields = self._scheme, _fields(value)
+        texts = _signatures_in(value)
+        if scheme.signature_field is not None:
+            told = " ".join(fields.get(scheme.signature_field, []))
+            texts = [part.removeprefix(f"{scheme.signature_field}=") for part in told.split()][:_MAX_SIGNATURES]
         if scheme.timestamp_header is not None:
             return headers.get(scheme.timestamp_header.lower()), texts
         if scheme.timestamp_field is not None:
@@ -136,10 +163,8 @@ class _Hmac:
     def _is_timely(self, moment: str) -> bool:
         if not self._scheme.has_time:
             return True
-        if not _DIGITS.fullmatch(moment):
-            return False
-        at_s = int(moment) / 1000 if int(moment) >= _MILLISECONDS_FROM else int(moment)
-        return abs(self._clock() - at_s) <= self._scheme.tolerance_s
+        at_s = _seconds(moment)
+        return at_s is not None and abs(self._clock() - at_s) <= self._scheme.tolerance_s
 
     def _decoded(self, text: str) -> bytes | None:
         prefix = self._scheme.prefix
@@ -147,7 +172,7 @@ class _Hmac:
             return None
         text = text[len(prefix) :]
         try:
-            return bytes.fromhex(text) if self._scheme.encoding == "hex" else base64.b64decode(text, validate=True)
+            return bytes.fromhex(text) if self._scheme.encoding == "hex" else _from_base64(text)
         except ValueError:
             return None
 
@@ -156,13 +181,33 @@ class _Hmac:
         return before + body + after
 
 
+def _signatures_in(header: str) -> list[str]:
+    """Returns what may be a signature in a header: all of it, or parts of it, of which a sender may give several."""
+    parts = [header, *_COMMAS.split(header), *_SEPARATORS.split(header)]  # a prefix may have a space
+    return list(dict.fromkeys(part.strip() for part in parts))[:_MAX_SIGNATURES]
+
+
 def _fields(header: str) -> dict[str, list[str]]:
-    """Parses `t=1,v1=a,v1=b` to its values by name."""
+    """Parses `t=1,v1=a,v1=b`, or the same with semicolons, to its values by name."""
     fields: dict[str, list[str]] = {}
-    for part in header.split(","):
+    for part in re.split("[,;]", header):
         name, _, value = part.strip().partition("=")
         fields.setdefault(name, []).append(value)
     return fields
+
+
+def _seconds(moment: str) -> float | None:
+    """Returns a time in seconds since 1970: of a number by its size, of ISO 8601, of the form of HTTP dates."""
+    if _NUMBER.fullmatch(moment):
+        number = float(moment)
+        while number >= _MILLISECONDS_FROM:
+            number /= 1000
+        return number
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        with suppress(ValueError, OverflowError, TypeError, IndexError):
+            found = read(moment)
+            return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+    return None
 
 
 class _Bearer:

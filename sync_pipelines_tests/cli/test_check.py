@@ -229,3 +229,36 @@ def test_whatever_else_dagster_refuses_is_found_and_names_the_job(
     found = problems(document("check", exit_code=2))
 
     assert found == {"Dagster": "sync job 'b': Dagster can't load the definitions: ValueError: no such thing"}
+
+
+WEBHOOKS = """
+    from sync_pipelines import StandardWebhooks, SyncJob, Unsigned, Webhook
+
+    def job(title, **webhook):
+        return SyncJob(name=title, fetch_external=list, get_external_id="sku", find_local=id, create=id, update=id,
+                       webhook=Webhook(**webhook))
+
+    JOBS = [
+        job("good", signature=StandardWebhooks("GOOD_SECRET")),
+        job("bad", signature=StandardWebhooks("BAD_SECRET")),
+        job("absent", signature=StandardWebhooks("NO_SUCH_SECRET")),
+        job("twin", signature=Unsigned(), name="good"),
+    ]
+"""
+
+
+def test_a_bad_secret_of_a_webhook_is_found_and_a_name_that_two_have(place: Any) -> None:
+    place.write_job("webhooks", WEBHOOKS)
+    place.environment |= {"GOOD_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "BAD_SECRET": "no*secret"}
+    done = place.run("check", "--json")
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    told = problems(found)
+    assert "the environment variable BAD_SECRET of the webhook of sync job 'bad' holds no secret" in told["bad"]
+    assert "both named 'good'" in told["good"]
+    assert "no*secret" not in done.stdout
+    [absent] = [
+        each["message"] for each in found["findings"] if each["subject"] == "absent" and "hook" in each["message"]
+    ]
+    assert absent == "the webhook 'absent' can't be checked here: NO_SUCH_SECRET is not set"
+    assert place.run("check", "absent").returncode == 0

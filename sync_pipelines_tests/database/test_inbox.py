@@ -63,8 +63,8 @@ def test_what_has_a_name_is_stored_once_and_order_is_kept(inbox: Inbox, store: A
     first = store([delivery(str(n), delivery_id=None if n % 3 == 0 else f"e-{n}") for n in range(100)])
     assert [each.repeated for each in first] == [False] * 100
     assert [each.id for each in first] == sorted(each.id for each in first)
-    mixed = [delivery("x", delivery_id="e-1"), delivery("new"), delivery("y", delivery_id="e-200")]
-    mixed += [delivery("z", delivery_id="e-200"), delivery("other", job="other", delivery_id="e-1")]
+    mixed = [delivery("1", delivery_id="e-1"), delivery("new"), delivery("y", delivery_id="e-200")]
+    mixed += [delivery("y", delivery_id="e-200"), delivery("other", job="other", delivery_id="e-1")]
     places = store(mixed)
     assert [each.repeated for each in places] == [True, False, False, True, False]
     assert places[0] == Stored(first[1].id, repeated=True)
@@ -101,7 +101,7 @@ def test_a_named_delivery_that_is_gone_when_it_is_looked_for_is_stored_anew(
 ) -> None:
     from sync_pipelines.database import inbox_storing
 
-    inbox.store_many([delivery(delivery_id="e-1")])
+    inbox.store_many([delivery("B", delivery_id="e-1")])
     looks = []
 
     def vanishing(connection: Any, table: Any, _keys: Any) -> dict[Any, int]:
@@ -121,11 +121,12 @@ def test_a_named_delivery_that_is_gone_when_it_is_looked_for_is_stored_anew(
 
 def test_one_that_is_applied_already_is_stored_so(inbox: Inbox) -> None:
     [stored] = inbox.store_many([delivery(action="updated", delivery_id="e-1")])
-    found = inbox.known("stock", "e-1")
+    found = inbox.known(delivery(delivery_id="e-1"))
     assert found is not None
     assert (found.id, found.state, found.action, found.attempts) == (stored.id, APPLIED, "updated", 1)
     assert found.finished_at == AT
-    assert inbox.known("stock", "e-2") is None
+    for other in (delivery(delivery_id="e-2"), delivery("B", delivery_id="e-1"), delivery()):
+        assert inbox.known(other) is None
 
 
 def test_only_what_is_due_is_given(inbox: Inbox) -> None:

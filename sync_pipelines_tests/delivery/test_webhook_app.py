@@ -43,7 +43,7 @@ def test_versions_are_kept_in_the_ledger_that_was_given(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_PIPELINES_DATA_DIR", str(tmp_path / "environment"))
-    monkeypatch.setattr("sync_pipelines.delivery.webhook_app.find_jobs", lambda _: {JOB.name: JOB})
+    monkeypatch.setattr("sync_pipelines.delivery.webhook_app.find_jobs", lambda *_, **__: {JOB.name: JOB})
     app = webhook_app(settings=settings)
 
     async def send() -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert, as_change_event
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.webhook_signatures import BearerToken, HmacSignature, StandardWebhooks, Unsigned, names_of
-from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, decode_body, parse_event
+from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, decode_body, parse_events
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
 
 AT = datetime(2024, 5, 6, tzinfo=UTC)
@@ -122,16 +122,50 @@ def test_what_parse_gives_is_a_change(given: Any, change: Any) -> None:
     async def parse(_event: WebhookEvent) -> Any:
         return given
 
-    assert parse_event(Webhook(signature=Unsigned(), parse=parse), event({})) == change
-    assert parse_event(Webhook(signature=Unsigned(), parse=lambda _: given), event({})) == change
+    meant = [] if isinstance(change, Ignore) else [change]
+    assert parse_events(Webhook(signature=Unsigned(), parse=parse), event({})) == meant
+    assert parse_events(Webhook(signature=Unsigned(), parse=lambda _: given), event({})) == meant
+
+
+class Point(NamedTuple):
+    """An item with fields that is a tuple."""
+
+    sku: str
+
+
+async def several(_event: WebhookEvent) -> Any:
+    yield {"sku": "A"}
+    yield None
+    yield Delete("B", version=7)
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        lambda _: [{"sku": "A"}, Ignore("not ours"), Delete("B", version=7)],
+        lambda _: ({"sku": "A"}, Delete("B", version=7)),
+        lambda _: (each for each in ({"sku": "A"}, Delete("B", version=7))),
+        lambda _: [[{"sku": "A"}], [], [Delete("B", version=7)]],
+        lambda _: {1: {"sku": "A"}, 2: Delete("B", version=7)}.values(),
+        several,
+    ],
+)
+def test_parse_may_give_several_changes_in_their_order(parse: Any) -> None:
+    found = parse_events(Webhook(signature=Unsigned(), parse=parse), event({}))
+    assert found == [Upsert({"sku": "A"}), Delete("B", version=7)]
+
+
+def test_a_list_may_be_empty_and_a_tuple_with_fields_is_one_item() -> None:
+    assert parse_events(Webhook(signature=Unsigned(), parse=lambda _: []), event({})) == []
+    assert parse_events(Webhook(signature=Unsigned(), parse=lambda _: Point("A")), event({})) == [Upsert(Point("A"))]
 
 
 def test_without_parse_the_body_is_the_item() -> None:
     plain = Webhook(signature=Unsigned())
-    assert parse_event(plain, event({"sku": "A"})) == Upsert({"sku": "A"})
+    assert parse_events(plain, event({"sku": "A"})) == [Upsert({"sku": "A"})]
     for body, kind in ((None, "null"), ([], "array"), ("x", "string"), (1.5, "number"), (True, "boolean")):
         with pytest.raises(WebhookRejectedError, match=f"the body is a JSON {kind}; send one object"):
-            parse_event(plain, event(body))
+            parse_events(plain, event(body))
 
 
 @pytest.mark.parametrize(

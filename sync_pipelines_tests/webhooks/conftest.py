@@ -280,6 +280,7 @@ SERVED_JOB = """
 
     JOBS = [
         job("stock", signature=Unsigned(), delivery_id="X-Delivery"),
+        job("several", signature=Unsigned(), delivery_id="X-Delivery", parse=lambda event: event.body),
         job("small", signature=BearerToken("HOOK_TOKEN"), max_body_bytes=1_000),
     ]
 """

@@ -18,10 +18,12 @@ class Senders:
     Args:
         port: The receiver's.
         count: How many threads.
+        webhook: Its name; of `several` each delivery carries three items.
     """
 
-    def __init__(self, port: int, count: int = 6) -> None:
+    def __init__(self, port: int, count: int = 6, webhook: str = "stock") -> None:
         self._port = port
+        self._webhook = webhook
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.accepted: dict[str, int] = {}
@@ -75,9 +77,10 @@ class Senders:
 
     def _post(self, connection: http.client.HTTPConnection, name: str) -> tuple[int, Any]:
         began_s = time.monotonic()
-        body = json.dumps({"sku": f"A-{name}", "quantity": 5})
+        item = {"sku": f"A-{name}", "quantity": 5}
+        body = json.dumps(item if self._webhook == "stock" else [item, {"sku": f"B-{name}"}, {"sku": f"C-{name}"}])
         headers = {"content-type": "application/json", "x-delivery": name}
-        connection.request("POST", "/webhooks/stock", body, headers)
+        connection.request("POST", f"/webhooks/{self._webhook}", body, headers)
         with connection.getresponse() as response:
             document = json.loads(response.read())
         self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)

@@ -119,7 +119,9 @@ class TestWire:
 
 class TestStart:
     def start(self, serve: Serve, url: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-        served = serve(url, now=False)
+        return self.run(serve(url, now=False), **environment)
+
+    def run(self, served: Served, **environment: str | None) -> subprocess.CompletedProcess[str]:
         changed = {**served.environment, **environment}
         command = [sys.executable, "-m", "sync_pipelines.cli", "webhooks", "serve", "--port", "0"]
         return run_child(
@@ -133,10 +135,30 @@ class TestStart:
         served.start()
         assert served.port > 0
 
-    def test_a_missing_secret_is_said_before_it_listens(self, serve: Serve, sqlite_url: str) -> None:
-        done = self.start(serve, sqlite_url, HOOK_TOKEN=None)
+    def test_a_missing_secret_of_the_only_webhook_is_said_before_it_listens(
+        self, serve: Serve, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        served = serve(sqlite_url, now=False)
+        file = tmp_path / "served_jobs" / "__init__.py"
+        file.write_text(
+            file.read_text().partition("JOBS = [")[0] + 'JOBS = [job("small", signature=BearerToken("HOOK_TOKEN"))]'
+        )
+        del served.environment["HOOK_TOKEN"]
+        done = self.run(served)
         assert (done.returncode, done.stdout) == (2, "")
         assert "HOOK_TOKEN is not set or empty; the webhook of sync job 'small' needs it" in done.stderr
+
+    def test_a_missing_secret_and_a_broken_file_stop_no_other_webhook(
+        self, serve: Serve, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        served = serve(sqlite_url, now=False)
+        (tmp_path / "served_jobs" / "broken.py").write_text("import no_such_module_at_all")
+        del served.environment["HOOK_TOKEN"]
+        served.start()
+        item = {"sku": "A"}
+        assert [served.post(item, name).status_code for name in ("stock", "small", "broken")] == [202, 503, 503]
+        assert "HOOK_TOKEN is not set or empty; the webhook of sync job 'small' needs it" in served.log
+        assert "served_jobs.broken can't be imported: ModuleNotFoundError" in served.log
 
     def test_a_ledger_that_is_away_is_said_before_it_listens(
         self, serve: Serve, sqlite_url: str, tmp_path: Any
@@ -216,6 +238,25 @@ class TestDeath:
             senders.wait_for(202, 50)
         assert_all_stored(senders, served.rows())
         assert senders.broken > 0
+
+    def test_of_several_changes_in_one_delivery_a_kill_leaves_all_or_none(
+        self, serve: Serve, database_url: str
+    ) -> None:
+        served = serve(database_url)
+        with Senders(served.port, webhook="several") as senders:
+            for _ in range(3):
+                senders.wait_for(202, 30)
+                served.end(signal.SIGKILL)
+                served.start()
+            senders.wait_for(202, 10)
+        rows = served.rows("several")
+        stored: dict[str, list[str]] = {}
+        for row in rows:
+            stored.setdefault((row.external_id or "")[2:], []).append((row.external_id or "")[:1])
+        assert {tuple(each) for each in stored.values()} == {("A", "B", "C")}
+        assert senders.accepted.keys() <= stored.keys()
+        firsts = {row.delivery_id: row.id for row in rows if (row.external_id or "").startswith("A")}
+        assert {name: firsts[name] for name in senders.accepted} == senders.accepted
 
     @pytest.mark.parametrize("number", spread([signal.SIGKILL, signal.SIGINT], 2))
     def test_a_database_that_dies_means_try_again_and_nothing_is_lost(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.faults import TargetStateError, first_line, sentence, state_of
+from sync_pipelines.engine.outages import is_outage
 from sync_pipelines.errors import RetryableError, RunError, TargetError
 
 
@@ -16,7 +17,7 @@ def is_no_items_fault(error: Exception) -> bool:
 
     A function of a job may raise `RetryableError`, or let out what its own database or file system said.
     """
-    return isinstance(error, RetryableError) or state_of(error) is not None
+    return is_outage(error) or state_of(error) is not None
 
 
 def passes(error: BaseException) -> bool:

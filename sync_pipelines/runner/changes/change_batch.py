@@ -34,8 +34,6 @@ class ChangeBatch:
         self.decided = Decided(outcomes=Outcomes(raises=raises))
         self.outcomes = self.decided.outcomes
         """What has become of the changes so far."""
-        self.in_vain: set[int] = set()
-        """Handles of those that failed through no fault of theirs: the source or the target does not answer."""
         self.outage: FetchError | None = None
         """Set if the source does not answer; what it was not asked for has no outcome."""
 
@@ -58,8 +56,6 @@ class ChangeBatch:
             if answer is None:
                 continue
             if answer.error is not None:
-                if answer.error is found.outage:
-                    self.in_vain.add(handle)
                 self.outcomes.fail(handle, each.external_id, answer.error)
             else:
                 items[handle] = answer.value
@@ -89,6 +85,5 @@ class ChangeBatch:
         if rules.stale_check is not None:
             rules.stale_check.keep_versions(self.decided.tombstones)
         write_entries(rules, self.decided.writes, outcomes, recheck=recheck)
-        self.in_vain |= outcomes.in_vain
         outcomes.require_complete(rules.job.name, handles)
         return outcomes

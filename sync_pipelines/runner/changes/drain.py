@@ -22,12 +22,13 @@ from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import LeaseLostError, RetryableError, TargetError
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.calls.whose_fault import passes
-from sync_pipelines.runner.changes.coalesce import Incoming, in_their_order, read_delivery
+from sync_pipelines.runner.changes.coalesce import Incoming
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
+from sync_pipelines.runner.changes.read_delivery import in_their_order, parts_in, read_delivery
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
-from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
+from sync_pipelines.runner.fetch.refetch import again_after_outage
 from sync_pipelines.runner.runs.session import DRAINING, ItemsRun
 from sync_pipelines.runner.write.plan_writer import error_row
 from sync_pipelines.runner.write.record_history import Recorder
@@ -126,7 +127,17 @@ class Drain(ItemsRun):
         ids = {id_ for each in due.values() for id_ in (each.external_id, each.delivery.external_id) if id_ is not None}
         others = [each for each in inbox.waiting_of(name, list(ids), stored[-1].id, _BATCH_BYTES) if each.id not in due]
         read = [*due.values(), *(read_delivery(self.job, driver, each) for each in others)]
+        if any(each.several for each in read):
+            self._split(read)
+            return self._next(driver)
         return self._with_overtaken(in_their_order(read))
+
+    def _split(self, read: Sequence[Incoming]) -> None:
+        """Has each change of a delivery that carries several wait by itself."""
+        for each in read:
+            if each.several:
+                parts = parts_in(self.job, each, self._workspace.clock())
+                self._workspace.inbox.split(each.delivery.id, parts)
 
     def _with_overtaken(self, deliveries: Sequence[Incoming]) -> Sequence[Incoming]:
         """Marks those whose item has a later state by now, and which have no version that would tell.
@@ -137,7 +148,7 @@ class Drain(ItemsRun):
         known = [each for each in deliveries if each.may_be_overtaken]
         if not known:
             return deliveries
-        inbox, name, first = self._workspace.inbox, self.job.name, known[0].delivery.id
+        inbox, name, first = self._workspace.inbox, self.job.name, known[0].delivery.place
         ids = list({each.external_id or "" for each in known})
         has_versions = self.job.get_version is not None
         actions = sorted(SUCCEEDED) if has_versions and self.job.fetch_one is None else None
@@ -149,7 +160,7 @@ class Drain(ItemsRun):
         marked = set()
         for each in known:
             by = newest if each.version is None else deleted
-            if by.get(each.external_id or "", 0) > each.delivery.id:
+            if by.get(each.external_id or "", 0) > each.delivery.place:
                 marked.add(each.position)
         return [replace(each, is_overtaken=True) if each.position in marked else each for each in deliveries]
 
@@ -218,9 +229,11 @@ class Drain(ItemsRun):
         for each in batch.incoming:
             error, outcome = outcomes.errors.get(each.position), outcomes.by_handle.get(each.position)
             if error is not None:
-                in_vain = each.position in batch.in_vain
+                in_vain = each.position in outcomes.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
-                again_at = now + AFTER_OUTAGE if in_vain else again_at
+                if in_vain:
+                    is_down = batch.outage is not None
+                    again_at = again_after_outage(each.delivery.received_at, now, is_down=is_down)
                 yield Completed(each.delivery.id, _other_id(each), None, _message(error), again_at, not in_vain)
             elif outcome is not None:
                 yield Completed(each.delivery.id, _other_id(each), outcome.value)

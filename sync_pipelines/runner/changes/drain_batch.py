@@ -104,7 +104,7 @@ class DrainBatch(ChangeBatch):
         deletes = [gone for place in self.decided.stale if (gone := coalesced[place].passed_over_delete) is not None]
         for each in deletes:
             del self.outcomes.by_handle[each.position]
-        self.decide([Change(each.position, each.external_id or "", DELETE) for each in deletes])
+        self.decide([Change(each.position, each.external_id or "", DELETE, each.version) for each in deletes])
 
 
 def _change(coalesced: Coalesced) -> Change | None:
@@ -113,5 +113,6 @@ def _change(coalesced: Coalesced) -> Change | None:
     if isinstance(coalesced.event, Upsert):
         return Change(place, external_id, coalesced.event.item)
     if isinstance(coalesced.event, Delete):
-        return Change(place, external_id, DELETE, version=coalesced.newest_version)
+        own = coalesced.kept.version if coalesced.event is coalesced.kept.event else None
+        return Change(place, external_id, DELETE, own, newest=coalesced.newest_version)
     return None

@@ -112,9 +112,9 @@ class RetryBatch(ChangeBatch):
         return bool(self.decided.writes)
 
     def failed(self) -> dict[str, FailedItem]:
-        """Returns what failed again, by the key that it was known by; without what was asked for in vain."""
+        """Returns what failed again, by the key that it was known by; without what got no answer."""
         found: dict[str, FailedItem] = {}
-        for place in sorted(self.outcomes.errors.keys() - self.in_vain):
+        for place in sorted(self.outcomes.errors.keys() - self.outcomes.in_vain):
             failure, error, tried = self._failures[place], self.outcomes.errors[place], self._tried.get(place)
             found[failure.key] = FailedItem(
                 external_id=error.external_id if error.external_id is not None else failure.external_id,
@@ -140,9 +140,9 @@ class RetryBatch(ChangeBatch):
         places = set(self.outcomes.missing(self._failures)) - self.vanished
         return {self._failures[place].key: self._failures[place] for place in places}
 
-    def in_vain_keys(self) -> list[str]:
-        """Returns the keys of what the source was asked for in vain."""
-        return [self._failures[place].key for place in self.in_vain]
+    def in_vain(self) -> list[FailureRow]:
+        """Returns what something did not answer for."""
+        return [self._failures[place] for place in self.outcomes.in_vain]
 
 
 def _asked_item(failure: FailureRow) -> AskedItem:

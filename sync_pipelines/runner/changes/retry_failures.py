@@ -25,7 +25,7 @@ from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import FailureNotes
-from sync_pipelines.runner.fetch.refetch import AFTER_OUTAGE
+from sync_pipelines.runner.fetch.refetch import again_after_outage
 from sync_pipelines.runner.runs.session import RETRYING, ItemsRun
 from sync_pipelines.runner.write.plan_writer import error_row
 from sync_pipelines.runner.write.record_history import Recorder
@@ -205,7 +205,10 @@ class RetryRun(ItemsRun):
             self._workspace.failures.resolve(name, batch.vanished_keys(), VANISHED, now, connection)
             notes.note(list(failed.values()), connection)
             again = {key: row.next_try_at for key, row in batch.left().items()}
-            again |= dict.fromkeys(batch.in_vain_keys(), now + AFTER_OUTAGE)
+            is_down = batch.outage is not None
+            again |= {
+                each.key: again_after_outage(each.first_failed_at, now, is_down=is_down) for each in batch.in_vain()
+            }
             self._workspace.failures.reschedule(name, again, connection)
         self._batches_done += 1
         self._vanished += len(batch.vanished)

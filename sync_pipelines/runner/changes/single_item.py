@@ -16,12 +16,13 @@ from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.plan import Outcome
 from sync_pipelines.engine.redaction import described, message_of
 from sync_pipelines.engine.results import ItemResult
-from sync_pipelines.errors import ItemError, RunError
+from sync_pipelines.errors import FetchError, ItemError, RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.runner.changes.change_batch import AskedItem, ChangeBatch
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines.runner.decide.changes import DELETE, Change
 from sync_pipelines.runner.decide.rules import RunRules
+from sync_pipelines.runner.decide.stale_check import version_of_change
 from sync_pipelines.runner.write.batch_writer import Recheck
 from sync_pipelines.runner.write.record_history import SINGLE
 from sync_pipelines.settings.model import Settings
@@ -31,8 +32,8 @@ def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | 
     """Brings one local record up to an item, as a web handler or a webhook wants it. Calls no run hooks.
 
     Args:
-        item: One item as `fetch_external` would give it; or `Delete(external_id)` for one that is gone, or
-            `Refetch(external_id)` for one that `fetch_one` is to be asked for.
+        item: One item as `fetch_external` would give it; or `Delete(external_id)` for one that is gone (with its
+            `version`, if there is one), or `Refetch(external_id)` for one that `fetch_one` is to be asked for.
         settings: Where the ledger is, which a job with `get_version` needs; by default those of the environment.
 
     Returns:
@@ -85,6 +86,9 @@ class _Single:
         return ItemResult(outcome.value, self._external_id or "")
 
     def _raise(self, error: Exception) -> NoReturn:
+        if isinstance(error, RetryableError):
+            told = f"{self._rules.job.name}: the target does not answer: {message_of(error)}"
+            raise TargetError(told) from error
         raise item_error(self._external_id, error) from error
 
     def _apply(self, event: Upsert | Delete | Refetch) -> Outcome:
@@ -94,16 +98,25 @@ class _Single:
         self._external_id = given  # so that an error says it even if it does not convert
         external_id = self._external_id = driver.canonical_id(given)
         item: Any = DELETE
+        version = version_of_change(job, event)
         if isinstance(event, Upsert):
             item = decode(encode(event.item))  # what a run would hand to the functions
         elif isinstance(event, Refetch):
-            answer = batch.ask({0: AskedItem(event.external_id, external_id)})[0]
+            answer = self._asked(batch, AskedItem(event.external_id, external_id))
             item = DELETE if answer is None else answer
         with self._turn(external_id):
-            batch.decide([Change(0, external_id, item)])
+            batch.decide([Change(0, external_id, item, version)])
             outcomes = batch.write([0], recheck=Recheck.NOTHING)
         self.written = outcomes.written
         return outcomes.by_handle[0]
+
+    def _asked(self, batch: ChangeBatch, asked: AskedItem) -> Any:
+        """Returns what the source says the item is, None of one that is gone."""
+        try:
+            return batch.ask({0: asked})[0]
+        except RetryableError as error:
+            told = f"{self._rules.job.name}: the source does not answer: {message_of(error)}"
+            raise FetchError(told, items_fetched=0) from error
 
     def _turn(self, external_id: str) -> AbstractContextManager[None]:
         """Keeps other single items for the record waiting from its comparison to its write, for jobs with versions."""

@@ -37,8 +37,9 @@ class Change:
         handle: What the caller knows it by, such as its place in a fetch or among deliveries.
         external_id: Canonical external id.
         item: The item, or `DELETE`.
-        version: The item's, if it has been read already; of a delete the newest that is known of the item.
+        version: The item's, if it has been read already; of a delete its own, None if it has none.
         seen_at: Since when that state is known, where it matters.
+        newest: Of a delete, the newest version that is known of the item; by default the delete's own.
     """
 
     handle: int
@@ -46,6 +47,7 @@ class Change:
     item: Any
     version: Version | None = None
     seen_at: datetime | None = None
+    newest: Version | None = None
 
 
 @dataclass
@@ -94,7 +96,7 @@ def decide_changes(rules: RunRules, changes: Sequence[Change], decided: Decided)
     unchanged: dict[str, Any] = {}
     for change in changes:
         with decided.outcomes.one_item(change.handle, change.external_id):
-            if change.item is not DELETE and _is_stale(rules, change, watermarks, decided):
+            if _is_stale(rules, change, watermarks, decided):
                 decided.stale.add(change.handle)
                 decided.outcomes.keep(change.handle, Outcome.SKIPPED)
             elif change.external_id in broken:
@@ -123,8 +125,8 @@ def _without_skipped(rules: RunRules, changes: Sequence[Change], outcomes: Outco
 
 
 def _is_stale(rules: RunRules, change: Change, watermarks: Mapping[str, Watermark], decided: Decided) -> bool:
-    """True if the item is older than its local record."""
-    if rules.stale_check is None:
+    """True if the item, or a delete with a version, is older than the local record."""
+    if rules.stale_check is None or (change.item is DELETE and change.version is None):
         return False
     version = change.version or rules.stale_check.version_of(change.item)
     standing = rules.stale_check.standing(version, watermarks.get(change.external_id))
@@ -155,9 +157,9 @@ def _note_blanks(driver: TargetDriver, local: Any, differing: Mapping[str, Field
 
 def _add_tombstones(changes: Sequence[Change], watermarks: Mapping[str, Watermark], decided: Decided) -> None:
     for change in changes:
-        if change.item is DELETE:
+        if change.item is DELETE and change.handle not in decided.stale:
             watermark = watermarks.get(change.external_id)
-            newest = newer_of(watermark.newest if watermark is not None else None, change.version)
+            newest = newer_of(watermark.newest if watermark is not None else None, change.newest or change.version)
             if newest is not None:
                 decided.tombstones[change.external_id] = newest
 

@@ -25,7 +25,7 @@ class Outcomes:
     Args:
         failed_deletes: Those of the errors that belong to no item.
         needless_deletes: Deletes without an item that found nothing to delete.
-        in_vain: Those of the errors that are no item's fault: they cost it no attempt.
+        in_vain: Handles of those of the errors that are no item's fault: they cost it no attempt.
         recovered: How many entries an attempt that broke off had already written.
         raises: True to raise errors as they are instead of keeping them: for a single item.
     """

@@ -12,9 +12,11 @@ from sqlalchemy import Connection
 
 from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.calls import resolve
+from sync_pipelines.engine.changes import ChangeEvent, Delete, Upsert
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.places import note_place
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
+from sync_pipelines.engine.stored_changes import version_of_delete
 from sync_pipelines.engine.versions import Version, newer_of
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.calls.backoff import call_again
@@ -159,6 +161,20 @@ def version_of(job: SyncJob[Any, Any], item: Any) -> Version:
         note_place(error, "get_version")
         raise
     return Version.of(version)
+
+
+def version_of_change(job: SyncJob[Any, Any], change: ChangeEvent) -> Version | None:
+    """Returns the version of the state that a change says; None of one without.
+
+    Raises:
+        ConfigurationError: A delete has a version, and the items of the job have none.
+        ItemError: It is missing, or neither a number nor an aware moment.
+    """
+    if isinstance(change, Delete):
+        return version_of_delete(job, change)
+    if isinstance(change, Upsert) and job.get_version is not None:
+        return version_of(job, change.item)
+    return None
 
 
 def _version_or_none(given: Any) -> Version | None:

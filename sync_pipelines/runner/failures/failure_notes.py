@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN, RESOLVED, UPSERT, FailureRow, Known
 from sync_pipelines.database.failures import Failures, hash_of, key_of_id, key_without_id
 from sync_pipelines.engine.causes import fingerprint, template_of
-from sync_pipelines.engine.changes import ChangeEvent, Upsert
+from sync_pipelines.engine.changes import ChangeEvent
 from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.versions import Version, supersedes
-from sync_pipelines.runner.decide.stale_check import version_of
+from sync_pipelines.runner.decide.stale_check import version_of, version_of_change
 
 SINGLE_ITEM = "single item"
 """What resolved a failure whose item came by itself and succeeded."""
@@ -155,9 +155,7 @@ def attempts_after(failed: FailedItem, hashed: str | None, known: Known | None, 
 
 def delivered_now(job: SyncJob[Any, Any], change: ChangeEvent, external_id: str, at: datetime) -> Delivered:
     """Returns a change that was applied at once."""
-    if job.get_version is None or not isinstance(change, Upsert):
-        return Delivered(external_id, at)
-    return Delivered(external_id, at, version_of(job, change.item))
+    return Delivered(external_id, at, version_of_change(job, change))
 
 
 def resolve_delivered(

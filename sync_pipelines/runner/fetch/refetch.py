@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sync_pipelines.database.faults import TargetStateError
+from sync_pipelines.engine.calls import call
 from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.one_item import OneItem
-from sync_pipelines.engine.redaction import message_of
-from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RunError
+from sync_pipelines.engine.outages import is_outage
+from sync_pipelines.engine.redaction import described, message_of
+from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError, RunError
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.calls.target_driver import TargetDriver
 
-AFTER_OUTAGE = timedelta(seconds=60)
-"""How long an item waits for which a source that seems to be down was asked: others get their turn first."""
+_AFTER_OUTAGE = timedelta(seconds=60)
+"""How long an item waits at least after a source that seems to be down was asked: others get their turn first."""
+_AFTER_NO_ANSWER = timedelta(seconds=10)
+_LONGEST_WAIT = timedelta(hours=1)
+_OF_ITS_AGE = 8
+"""An outage of days is not asked about every minute: each wait is an eighth of the time since the first."""
+
+
+def again_after_outage(since: datetime, now: datetime, *, is_down: bool) -> datetime:
+    """Returns when an item is tried again that got no answer. No attempt is counted, and it is never given up.
+
+    Args:
+        since: When it came.
+        is_down: True if it is not for this item alone that there is no answer.
+    """
+    shortest = _AFTER_OUTAGE if is_down else _AFTER_NO_ANSWER
+    return now + min(max((now - since) / _OF_ITS_AGE, shortest), _LONGEST_WAIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +68,14 @@ def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence
 
     def ask(external_id: str) -> Any:
         asked.add(external_id)
-        return fetch_one(external_id)
+        try:
+            return call(fetch_one, external_id)
+        except RetryableError:
+            raise
+        except Exception as error:
+            if is_outage(error):
+                raise RetryableError(described(error)) from error
+            raise
 
     try:
         if external_ids:

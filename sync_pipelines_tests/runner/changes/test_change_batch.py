@@ -139,4 +139,4 @@ def test_the_source_is_asked_once_for_each_item(workspace: Workspace) -> None:
     assert asked == ["A", "gone", "bad"]
     assert items == {0: item("A", 7), 1: None, 3: item("A", 7)}
     assert batch.outcomes.errors[2].message.startswith("fetch_one: ValueError: no (test_change_batch.py:")
-    assert batch.in_vain == set()
+    assert batch.outcomes.in_vain == set()

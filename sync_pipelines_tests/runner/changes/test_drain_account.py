@@ -17,6 +17,7 @@ from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.inbox import APPLIED, FAILED, WAITING, Delivery, Inbox
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.changes import Delete, Upsert
+from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhook_signatures import Unsigned
@@ -126,6 +127,8 @@ def one_by_one(said: Sequence[tuple[str, str, int]]) -> dict[str, int]:
             stock.pop(sku, None)
         elif version >= newest.get(sku, 0):
             stock[sku] = newest[sku] = version
+            if kind == "numbered":
+                del stock[sku]
     return stock
 
 
@@ -175,8 +178,12 @@ def test_with_versions_the_newest_state_is_there_whatever_went_wrong(
             if rng.random() < 0.2 and sku not in BAD:
                 said.append(("delete", sku, 0))
                 desk.delete(spelt(rng, sku))
+                continue
+            version = rng.randint(1, 60)
+            if rng.random() < 0.2 and sku not in BAD:
+                said.append(("numbered", sku, version))
+                desk.store("delete", external_id=spelt(rng, sku), item=encode({"version": version}))
             else:
-                version = rng.randint(1, 60)
                 said.append(("upsert", sku, version))
                 known = rng.choice([None, spelt(rng, sku)])
                 desk.upsert({"sku": spelt(rng, sku), "stock": version}, external_id=known)
@@ -213,7 +220,12 @@ class Source:
         )
 
     def change(self) -> None:
-        """Changes or deletes an item, and tells of it."""
+        """Changes or deletes an item, and tells of it; or several, and tells of them at once."""
+        if self._rng.random() < 0.2:
+            changes = [self._changed() for _ in range(self._rng.randint(0, 4))]
+            self._desk.event(changes)
+            self.told += not changes  # it is a delivery all the same
+            return
         sku, gone = self._rng.choice(SKUS), self._rng.random() < 0.25
         self.stock.pop(sku, None)
         self.told += 1
@@ -230,6 +242,15 @@ class Source:
         else:
             self._desk.upsert(self._item(sku), external_id=id_)
 
+    def _changed(self) -> dict[str, Any]:
+        """Changes or deletes an item; gives what is told of it."""
+        sku = self._rng.choice(SKUS)
+        self.told += 1
+        self.stock[sku] = self.told
+        if self._rng.random() < 0.25:
+            del self.stock[sku]
+        return {"sku": spelt(self._rng, sku), "item": self._item(sku) if sku in self.stock else None}
+
     def _item(self, sku: str) -> dict[str, Any]:
         return {"sku": sku, "stock": self.stock[sku]}
 
@@ -242,8 +263,8 @@ class Source:
     def _parse(self, event: WebhookEvent) -> Any:
         if not self.is_calm and self._rng.random() < 0.3:
             raise KeyError("colour")
-        item = event.body["item"]
-        return Upsert(item) if item is not None else Delete(event.body["sku"])
+        several = event.body if isinstance(event.body, list) else [event.body]
+        return [Upsert(each["item"]) if each["item"] is not None else Delete(each["sku"]) for each in several]
 
 
 @pytest.mark.parametrize("seed", range(6))

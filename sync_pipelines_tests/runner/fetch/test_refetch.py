@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
+from urllib.error import URLError
 
+import httpx
 import pytest
 
+from sync_pipelines.engine.changes import Refetch
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.webhook_signatures import Unsigned
+from sync_pipelines.engine.webhooks import Webhook, WebhookEvent
 from sync_pipelines.errors import FetchError, RetryableError
+from sync_pipelines.runner.changes.single_item import sync_single_item
+from sync_pipelines.runner.fetch.refetch import again_after_outage
+from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import Clock, Desk
 
@@ -133,6 +143,105 @@ def test_an_item_that_the_source_does_not_answer_for_waits_and_the_others_do_not
     source.errors.clear()
     clock.advance(10)
     desk.drain(job(fetch_one=source.fetch_one))
+    assert desk.actions(*given) == ["created", "created"]
+
+
+class NoRouteError(Exception):
+    """What a client that we do not know raises."""
+
+
+class TooBusyError(Exception):
+    """What a client makes of a status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.response = SimpleNamespace(status_code=status)
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize(
+    "error",
+    [
+        RetryableError("503"), ConnectionRefusedError("refused"), TimeoutError(), FetchError("broke off"),
+        TooBusyError(503), TooBusyError(429), httpx.ConnectError("no route"), httpx.ReadTimeout("slow"),
+        URLError("no route"),
+    ],
+)  # fmt: skip
+def test_an_item_that_a_source_that_is_down_is_asked_for_is_tried_for_days_at_no_cost(
+    job: Make, desk: Desk, target: MemoryTarget, clock: Clock, error: Exception
+) -> None:
+    source = Source(A=1)
+    source.errors["A"] = error
+    [given] = desk.refetch("A")
+    for _ in range(8):
+        desk.drain(job(fetch_one=source.fetch_one))
+        shown = desk.show(given)
+        assert (shown.state, shown.attempts) == ("waiting", 0)
+        assert shown.next_try_at is not None
+        assert timedelta(seconds=10) <= shown.next_try_at - clock.now <= timedelta(hours=1)
+        clock.now = shown.next_try_at + timedelta(hours=12)
+    source.errors.clear()
+    desk.drain(job(fetch_one=source.fetch_one))
+    assert (desk.actions(given), target.records) == (["created"], {"A": item("A", 1)})
+
+
+def test_the_longer_an_outage_is_the_less_often_it_is_asked_about(clock: Clock) -> None:
+    began_at, tries = clock.now, 0
+    while clock.now < began_at + timedelta(days=4):
+        clock.now = again_after_outage(began_at, clock.now, is_down=False)
+        tries += 1
+    assert 96 < tries < 160
+    assert again_after_outage(clock.now, clock.now, is_down=True) - clock.now == timedelta(seconds=60)
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_as_a_single_item_too_it_is_no_fault_of_the_item(job: Make, settings: Settings) -> None:
+    """An inline webhook answers with 503 then, and its sender tries again."""
+    source = Source()
+    source.errors["A"] = RetryableError("503")
+    with pytest.raises(FetchError, match="stock: the source does not answer: 503"):
+        sync_single_item(job(fetch_one=source.fetch_one), Refetch("A"), settings=settings)
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("error", [NoRouteError("?"), TooBusyError(404), TooBusyError(500), KeyError("price")])
+def test_what_is_the_items_own_fault_has_its_attempts_and_no_more(
+    job: Make, desk: Desk, clock: Clock, error: Exception
+) -> None:
+    source = Source(A=1)
+    source.errors["A"] = error
+    [given] = desk.refetch("A")
+    for _ in range(6):
+        desk.drain(job(fetch_one=source.fetch_one))
+        clock.advance(100_000)
+    assert (desk.actions(given), desk.show(given).attempts) == (["failed"], 6)
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_a_target_function_or_a_parse_that_gets_no_answer_costs_no_attempt_either(
+    job: Make, desk: Desk, target: MemoryTarget, clock: Clock
+) -> None:
+    is_down = True
+
+    def create(each: Any) -> None:
+        if is_down:
+            raise RetryableError("503")
+        target.records[each["sku"]] = each
+
+    def parse(event: WebhookEvent) -> Any:
+        if is_down:
+            raise RetryableError("503")
+        return event.body
+
+    functions = {"target": None, "find_local": target.records.get, "create": create, "update": create}
+    able = job(**functions, webhook=Webhook(signature=Unsigned(), parse=parse))
+    given = [*desk.upsert(item("A")), *desk.event(item("B"))]
+    for _ in range(10):
+        desk.drain(able)
+        clock.advance(100_000)
+    assert [desk.show(each).attempts for each in given] == [0, 0]
+    is_down = False
+    desk.drain(able)
     assert desk.actions(*given) == ["created", "created"]
 
 
