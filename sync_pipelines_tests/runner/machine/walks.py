@@ -130,6 +130,18 @@ def a_run_is_killed_where_its_history_moves(machine: Deaths) -> Iterator[object]
         yield machine.run_is_killed(items, "off", bulk=True, survived=2, instant=instant, then="go on")
 
 
+def a_source_ends_early_and_says_so(machine: Deaths) -> Iterator[object]:
+    whole = [item("a", 1), item("b", 1), item("ü", REFUSED), item("7", 1)]
+    for bulk in (True, False):
+        yield machine.begin({"a": 1, "b": 1, "x": 1}, set(), holds_version=False)
+        yield machine.run(whole, "hard", bulk=bulk)
+        plan = machine.dry_run_of(whole[:2], "hard")
+        yield machine.run_that_is_not_complete([item("a", 2)], bulk=bulk)
+        yield machine.run_that_is_not_complete([], bulk=bulk)
+        yield machine.apply_a_plan(plan)
+        yield machine.run(whole[1:], "hard", bulk=bulk)
+
+
 WALKS: tuple[tuple[Walk, tuple[str, ...]], ...] = (
     (a_guarded_run_is_killed_gone_on_with_and_released, ("table", "marks", "versions", "functions")),
     (a_newer_run_supersedes_what_an_older_one_withheld, ("table", "functions")),
@@ -140,6 +152,7 @@ WALKS: tuple[tuple[Walk, tuple[str, ...]], ...] = (
     (nobody_touches_what_is_others, ("table", "grace")),
     (an_older_item_comes_whichever_way, ("versions",)),
     (a_run_is_killed_where_its_history_moves, ("table",)),
+    (a_source_ends_early_and_says_so, ("table", "functions", "grace")),
 )
 
 
