@@ -1,4 +1,4 @@
-"""Rules: a target that takes no writes for a while, and a source that does not say whether it has given all."""
+"""Rules: a target that takes no writes for a while."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from sqlalchemy import Engine, event
 
-from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import TargetError
 from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk
 from sync_pipelines_tests.runner.machine.deaths import Deaths
-from sync_pipelines_tests.runner.machine.model import Item, id_of
+from sync_pipelines_tests.runner.machine.model import Item
 
 _WRITES = re.compile(r'\s*(?:WITH\b.*?)?\b(?:INSERT INTO|UPDATE|DELETE FROM)\s+"?stock\b', re.IGNORECASE | re.DOTALL)
 _SAYS = {"read-only": ("attempt to write a readonly database", sqlite3.SQLITE_READONLY)}
@@ -63,7 +62,7 @@ def taking_no_writes(kind: str, after: int) -> Iterator[list[str]]:
 
 
 class Outages(Deaths):
-    """What is no item's fault costs no item anything, and what was not said is not taken for news."""
+    """What is no item's fault costs no item anything."""
 
     @precondition(lambda machine: machine.world.kind != "functions")  # whose errors are theirs, item by item
     @rule(
@@ -107,21 +106,3 @@ class Outages(Deaths):
             return run.apply(plan)
         except TargetError as error:
             return error
-
-    @rule(items=fetches, bulk=st.booleans())
-    def source_does_not_say_that_it_is_at_its_end(self, items: list[Item], bulk: bool) -> None:  # noqa: FBT001 - drawn
-        """What has come is written; what has not come is not missed."""
-
-        def fetch() -> Iterator[Item]:
-            with reading_source("the shop's API") as said:
-                yield from items
-                said.doubt("the pages ended before the total")
-
-        with in_bulk(bulk):
-            run = SyncRun(self.world.job(fetch, deletes="hard"), self.world.workspace)
-            results = run.apply(run.diff(run.fetch()))
-        expected = self.model.apply(self.model.diff(items))
-        self.check(results, expected, fetched=len(items))
-        assert results.deleted == 0
-        assert any("the pages ended before the total" in note for note in results.notes)
-        self.model.arrivals.fetched(map(id_of, items), whole=False)

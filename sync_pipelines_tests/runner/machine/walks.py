@@ -138,13 +138,16 @@ def a_target_takes_no_writes_and_comes_back(machine: Outages) -> Iterator[object
         yield machine.run(items, "hard", bulk=not bulk)
 
 
-def a_source_ends_early_without_saying_so(machine: Outages) -> Iterator[object]:
+def a_source_ends_early_and_says_so(machine: Outages) -> Iterator[object]:
+    whole = [item("a", 1), item("b", 1), item("ü", REFUSED), item("7", 1)]
     for bulk in (True, False):
-        yield machine.begin({"a": 1, "b": 1, "ü": 1}, set(), holds_version=True)
-        yield machine.run([item("a", 1), item("b", 1), item("ü", 1)], "hard", bulk=bulk)
-        for _ in range(2):
-            yield machine.source_does_not_say_that_it_is_at_its_end([item("a", 2, 3), item("b", 1, 3)], bulk=bulk)
-        yield machine.run([item("a", 2, 3), item("b", 1, 3)], "hard", bulk=not bulk)
+        yield machine.begin({"a": 1, "b": 1, "x": 1}, set(), holds_version=False)
+        yield machine.run(whole, "hard", bulk=bulk)
+        plan = machine.dry_run_of(whole[:2], "hard")
+        yield machine.run_that_is_not_complete([item("a", 2)], bulk=bulk)
+        yield machine.run_that_is_not_complete([], bulk=bulk)
+        yield machine.apply_a_plan(plan)
+        yield machine.run(whole[1:], "hard", bulk=bulk)
 
 
 WALKS: tuple[tuple[Walk, tuple[str, ...]], ...] = (
@@ -158,7 +161,7 @@ WALKS: tuple[tuple[Walk, tuple[str, ...]], ...] = (
     (an_older_item_comes_whichever_way, ("versions",)),
     (a_run_is_killed_where_its_history_moves, ("table",)),
     (a_target_takes_no_writes_and_comes_back, ("table", "marks", "grace", "versions")),
-    (a_source_ends_early_without_saying_so, EVERY),
+    (a_source_ends_early_and_says_so, ("table", "functions", "grace")),
 )
 
 
