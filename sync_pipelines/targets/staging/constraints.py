@@ -88,13 +88,11 @@ def read_constraints(
         if set(each["constrained_columns"]) <= set(staged) and each["referred_columns"]
     ]  # fmt: skip
     unique = [tuple(sorted(each)) for each in unique_keys if each]
-    unique += [
-        tuple(sorted(each["column_names"]))
-        for each in inspector.get_unique_constraints(table.name, schema=table.schema)
-    ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Skipped unsupported reflection", sa.exc.SAWarning)  # `_has_hidden` sees it
+        constraints = inspector.get_unique_constraints(table.name, schema=table.schema)
         indexes = [each for each in inspector.get_indexes(table.name, schema=table.schema) if each["unique"]]
+    unique += [tuple(sorted(each["column_names"])) for each in constraints]
     whole = [each for each in indexes if None not in each["column_names"]]
     unique += [tuple(sorted(str(name) for name in each["column_names"])) for each in whole]
     has_others = len(whole) < len(indexes) or any(set(each) != set(key) for each in unique)
