@@ -91,7 +91,7 @@ def apply_item(name: str, item: Any, *, settings: Settings | None = None, report
         )
         noted = apply_or_store(access)(job, as_change_event(item), delivery)
     if noted.result is None:
-        return ItemResult(STORED, change.external_id)
+        return ItemResult(STORED, change.external_id or "")
     if report is not None:
         report(job, noted.result)
     return noted.result

@@ -25,7 +25,7 @@ class StoredChange:
     """
 
     kind: str
-    external_id: str
+    external_id: str | None
     item: str | None = None
 
 

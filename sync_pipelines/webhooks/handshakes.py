@@ -130,7 +130,8 @@ def _is_one_of(tokens: Sequence[bytes], given: str | None) -> bool:
 
 
 def _answer(handshake: Handshake, asked: Asked) -> Answer:
-    headers = {name: _sendable(asked.at(place)) for name, place in handshake.headers.items() if asked.at(place)}
+    found = {name: asked.at(place) for name, place in handshake.headers.items()}
+    headers = {name: _sendable(value, in_header=True) for name, value in found.items() if value}
     if handshake.method == "OPTIONS":
         headers["Allow"] = "POST"
     if handshake.echo is None:
@@ -140,8 +141,9 @@ def _answer(handshake: Handshake, asked: Asked) -> Answer:
     return Answer(200, told, headers) if isinstance(told, Mapping) else Answer(200, {}, headers, text=str(told))
 
 
-def _sendable(value: str | None) -> str:
+def _sendable(value: str | None, *, in_header: bool = False) -> str:
     """Returns a value that may be sent back: one line of text."""
-    if not value or len(value) > _LONGEST or not value.isascii() or not value.isprintable():
+    is_text = value is not None and 0 < len(value) <= _LONGEST and value.isprintable()
+    if value is None or not is_text or (in_header and not value.isascii()):
         raise refused(400, "the handshake has no value that could be sent back")
     return value

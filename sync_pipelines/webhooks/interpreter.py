@@ -31,6 +31,7 @@ _SECRET = re.compile(
 _MAX_HEADERS = 30
 _MAX_HEADER_CHARS = 1_000
 _MAX_NAME_CHARS = 200
+_UNREAD = StoredChange(EVENT, None)
 _MAX_ID_BYTES = 1_000  # what is looked up by an index must fit into it
 
 
@@ -115,7 +116,6 @@ class Interpreter:
         """
         if self._webhook.parse is None:
             return await self._of_item(event)
-        whole = self._new(event, EVENT, payload=text)
         report = partial(self._report_once, "parse", "such deliveries wait, to be parsed again")
         with OneItem(report, lets_through=WebhookRejectedError):
             try:
@@ -127,9 +127,9 @@ class Interpreter:
             meant = [each for each in events if not isinstance(each, Ignore)]
             if len(meant) == 1:
                 change, stored = await self._stored(meant[0])
-                return Meaning([Part(change, parts_of(whole, [stored])[0])])
-            return await self._of_several(whole, meant, _reason(events))
-        return Meaning([Part(None, whole)])  # the sender has done its part
+                return Meaning([Part(change, self._new(event, stored, text))])
+            return await self._of_several(self._new(event, _UNREAD, text), meant, _reason(events))
+        return Meaning([Part(None, self._new(event, _UNREAD, text))])  # the sender has done its part
 
     async def _of_several(self, whole: NewDelivery, changes: Sequence[ChangeEvent], reason: str) -> Meaning:
         """Takes each change for itself: one that is no good does not stop the others."""
@@ -152,7 +152,7 @@ class Interpreter:
         except Exception as error:
             reason = message_of(error) if isinstance(error, ItemError) else described(error)
             raise WebhookRejectedError(reason) from error
-        return Meaning([Part(change, parts_of(self._new(event, EVENT), [stored])[0])])
+        return Meaning([Part(change, self._new(event, stored, None))])
 
     async def _stored(self, change: ChangeEvent) -> tuple[ChangeEvent, StoredChange]:
         """Returns a change with the id that it is for, and as it is kept."""
@@ -163,11 +163,13 @@ class Interpreter:
         external_id = _storable_id(change.external_id)
         return replace(change, external_id=external_id), stored_change(self._job, change, external_id)
 
-    def _new(self, event: WebhookEvent, kind: str, payload: str | None = None) -> NewDelivery:
+    def _new(self, event: WebhookEvent, change: StoredChange, payload: str | None) -> NewDelivery:
         return NewDelivery(
             job=self._job.name,
-            kind=kind,
+            kind=change.kind,
             received_at=event.received_at,
+            external_id=change.external_id,
+            item=change.item,
             payload=payload,
             headers=event.headers,
             delivery_id=event.delivery_id,

@@ -11,7 +11,7 @@ from sync_pipelines.engine.stored_changes import EVENT, StoredChange
 
 
 def parts_of(whole: NewDelivery, changes: Sequence[StoredChange | None]) -> list[NewDelivery]:
-    """Returns a delivery for each change that a whole one carries, in their order.
+    """Returns a delivery for each of the several changes that a whole one carries, in their order.
 
     The first one has the sender's name and the body, the others have names made of both, so that each of them is known
     when the whole is sent again.
@@ -20,16 +20,21 @@ def parts_of(whole: NewDelivery, changes: Sequence[StoredChange | None]) -> list
         whole: The delivery as an event.
         changes: What it carries; None for one that can't be kept by itself: it is parsed again later, with the body.
     """
-    are_several = len(changes) > 1
-    return [_part(replace(whole, is_part=are_several), number, change) for number, change in enumerate(changes)]
+    return [_part(whole, number, change) for number, change in enumerate(changes)]
 
 
 def _part(whole: NewDelivery, number: int, change: StoredChange | None) -> NewDelivery:
-    named = replace(whole, delivery_id=_name(whole, number))
-    if change is None:
-        return replace(named, kind=EVENT, item=str(number))
-    payload = whole.payload if number == 0 else None
-    return replace(named, kind=change.kind, external_id=change.external_id, item=change.item, payload=payload)
+    change = change or StoredChange(EVENT, None, str(number))
+    payload = whole.payload if number == 0 or change.kind == EVENT else None
+    return replace(
+        whole,
+        kind=change.kind,
+        external_id=change.external_id,
+        item=change.item,
+        payload=payload,
+        delivery_id=_name(whole, number),
+        is_part=True,
+    )
 
 
 def _name(whole: NewDelivery, number: int) -> str | None:

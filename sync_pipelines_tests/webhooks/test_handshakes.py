@@ -152,10 +152,12 @@ def test_a_webhook_allows_the_methods_of_its_handshakes_and_no_others(client: Cl
         assert (reply.status, reply.headers["allow"]) == (405, allowed)
 
 
-@pytest.mark.parametrize("value", ["", "x" * 5_000, "a\r\nset-cookie: b", "\x00", "Größe"])
+@pytest.mark.parametrize("value", ["", "x" * 5_000, "a\r\nset-cookie: b", "\x00"])
 def test_what_can_not_be_sent_back_is_refused(client: Client, value: str) -> None:
     reply = ask(client, "GET", "dropbox", {"challenge": value})
     assert (reply.status, "set-cookie" in reply.headers) == (400, False)
+    assert ask(client, "GET", "dropbox", {"challenge": "Größe"}).body.decode() == "Größe"
+    assert client.send("POST", "/webhooks/asana", [(b"x-hook-secret", "Größe".encode())]).status == 400
 
 
 def test_nothing_that_answers_a_handshake_stores_a_delivery(client: Client) -> None:

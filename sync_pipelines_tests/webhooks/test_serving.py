@@ -244,10 +244,9 @@ class TestDeath:
     ) -> None:
         served = serve(database_url)
         with Senders(served.port, webhook="several") as senders:
-            for _ in range(3):
-                senders.wait_for(202, 30)
-                served.end(signal.SIGKILL)
-                served.start()
+            senders.wait_for(202, 50)
+            served.end(signal.SIGKILL)
+            served.start()
             senders.wait_for(202, 10)
         rows = served.rows("several")
         stored: dict[str, list[str]] = {}
