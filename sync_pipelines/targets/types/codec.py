@@ -7,6 +7,7 @@ Python value; that value is what is written, and what is compared.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ _UNCONVERTIBLE = (ValueError, TypeError, ArithmeticError, AttributeError, Lookup
 _WIDE = Context(prec=150_000)
 _NAN = "NaN"
 """What stands for a number of the database that is none: unlike NULL, and unlike itself in Python."""
+# An id that was a number once and became text, in a ledger or in `get_external_id`; three zeros may be a thousand.
+_WHOLE_ID = re.compile(r"([+-]?[0-9]+)\.00?", re.ASCII)
 
 
 def _equal(old: Any, new: Any) -> bool:
@@ -145,7 +148,8 @@ class ColumnCodec:
         Raises:
             ItemError: It does not convert, is empty, or is a number that the column can't hold.
         """
-        value = self.from_item(part)
+        written = _WHOLE_ID.fullmatch(part) if self.facts.family == "int" and isinstance(part, str) else None
+        value = self.from_item(written.group(1) if written else part)
         if value is None or self._folded(value, part) == "":
             raise ItemError(f"column {self.name!r}: the external id {shortened(part)} is empty")
         if self.int_bits and not -(2 ** (self.int_bits - 1)) <= value < 2 ** (self.int_bits - 1):

@@ -121,6 +121,7 @@ def to_int(value: Any) -> int | None:
     if isinstance(value, str):
         text = value.strip(BLANKS)
         if not _WHOLE.fullmatch(text):
+            to_decimal(text)  # which says so if it is no number at all
             raise ValueError("it is not written as a whole number")
         return int(text)
     number = to_decimal(value)
