@@ -220,9 +220,7 @@ class Drain(ItemsRun):
             if error is not None:
                 in_vain = each.position in batch.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
-                if in_vain and (
-                    batch.outage is not None or again_at is None
-                ):  # it is not this item's, and never given up
+                if in_vain and (batch.outage is not None or again_at is None):  # never given up
                     again_at = now + AFTER_OUTAGE
                 yield Completed(each.delivery.id, _other_id(each), None, _message(error), again_at, not in_vain)
             elif outcome is not None:
