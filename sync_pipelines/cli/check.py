@@ -12,6 +12,7 @@ from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, WRONG
 from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.engine.declaration_checks import require_callable_as_declared
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.errors import ConfigurationError, TargetError
 from sync_pipelines.registry.registry import find_jobs
@@ -140,6 +141,7 @@ def _check_jobs(jobs: Mapping[str, AnyJob], names: Sequence[str], *, complete: b
 
 def _check_target(job: AnyJob) -> Finding:
     try:
+        require_callable_as_declared(job)
         with open_target(job):
             pass
     except ConfigurationError as error:
@@ -156,7 +158,8 @@ def _check_target(job: AnyJob) -> Finding:
 
 def _problem(subject: str, error: Exception, to_do: str) -> Finding:
     kind = "" if isinstance(error, (ConfigurationError, TargetError)) else f"{exception_type(error)}: "
-    return Finding(subject, ok=False, message=f"{kind}{message_of(error)}".removeprefix(f"{subject}: "), to_do=to_do)
+    message = f"{kind}{message_of(error)}".removeprefix(f"{subject}: ").removeprefix(f"sync job {subject!r}: ")
+    return Finding(subject, ok=False, message=message, to_do=to_do)
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -229,3 +229,11 @@ def test_whatever_else_dagster_refuses_is_found_and_names_the_job(
     found = problems(document("check", exit_code=2))
 
     assert found == {"Dagster": "sync job 'b': Dagster can't load the definitions: ValueError: no such thing"}
+
+
+def test_a_function_that_takes_another_number_of_arguments_is_found(place: Any, document: Document) -> None:
+    place.write_job(
+        "stock", DECLARED.format(jobs="""SyncJob(**{**GIVEN, "name": "stock", "update": lambda item: 0})""")
+    )
+
+    assert "is called with two arguments, which it does not take" in problems(document("check", exit_code=2))["stock"]

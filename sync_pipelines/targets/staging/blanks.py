@@ -27,8 +27,8 @@ def is_blank(column: StagedColumn, value: sa.ColumnElement[Any], dialect: str) -
     family = column.codec.facts.family
     if dialect == "sqlite":
         bare = sa.type_coerce(value, sa.Text())
-        text = sa.func.typeof(bare) == "text"
-        empty = [text & (sa.func.replace(bare, " ", "") == form) for form in _EMPTY_FORMS[1:-1]]
+        is_text = sa.func.typeof(bare) == "text"
+        empty = [is_text & (sa.func.replace(bare, " ", "") == form) for form in _EMPTY_FORMS[1:-1]]
         filled = sa.collate(sa.func.coalesce(bare, sa.literal_column("''")), "BINARY")
         is_empty = filled.in_([sa.literal_column("''"), sa.literal_column("x''")])
         return sa.or_(is_empty, *empty) if family == "json" else is_empty
