@@ -37,7 +37,7 @@ def test_declaring_a_job_loads_nothing_heavy() -> None:
     """A file that only declares is read in every process that lists the jobs."""
     code = (
         "import sys; from sync_pipelines import SyncJob, sync_intervals, SyncResults, ItemError\n"
-        "SyncJob(name='x', fetch_external=list, get_external_id='sku', find_local=id, create=id, update=id,\n"
+        "SyncJob(name='x', fetch_external=list, get_external_id='sku', find_local=id, create=id, update=print,\n"
         "        schedule=sync_intervals.hours(1))\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )

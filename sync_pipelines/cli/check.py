@@ -19,6 +19,7 @@ from sync_pipelines.database.ledger import open_ledger
 from sync_pipelines.database.private_files import open_to_others
 from sync_pipelines.database.rewritten import RewrittenColumns
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.engine.declaration_checks import require_callable_as_declared
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.set_back import set_back_notes
 from sync_pipelines.errors import ConfigurationError, TargetError
@@ -181,6 +182,7 @@ def _check_columns(settings: Settings, names: Sequence[str]) -> list[Finding]:
 
 def _check_target(job: AnyJob) -> Finding:
     try:
+        require_callable_as_declared(job)
         with open_target(job):
             pass
     except ConfigurationError as error:
@@ -197,7 +199,8 @@ def _check_target(job: AnyJob) -> Finding:
 
 def _problem(subject: str, error: Exception, to_do: str) -> Finding:
     kind = "" if isinstance(error, (ConfigurationError, TargetError)) else f"{exception_type(error)}: "
-    return Finding(subject, ok=False, message=f"{kind}{message_of(error)}".removeprefix(f"{subject}: "), to_do=to_do)
+    message = f"{kind}{message_of(error)}".removeprefix(f"{subject}: ").removeprefix(f"sync job {subject!r}: ")
+    return Finding(subject, ok=False, message=message, to_do=to_do)
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -101,19 +101,29 @@ def _check_name(job: Unchecked) -> None:
 def _check_callables(job: Unchecked) -> None:
     if not callable(job.fetch_external):
         raise _wrong(job, "fetch_external", f"{job.fetch_external!r} is not a function; pass it without calling it")
-    for name, count in _HOOKS.items():
+    for name in _HOOKS:
         value = getattr(job, name)
         if value is None:
             continue
         if not callable(value):
             raise _wrong(job, name, f"{value!r} is not a function")
-        if not _takes(value, count):
-            raise _wrong(job, name, f"{value!r} is called with {_ARGUMENTS[count]}, which it does not take")
         if name not in _MAY_YIELD and (inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)):
             raise _wrong(job, name, f"{value!r} has a yield: called, it would do nothing; let it return")
 
 
 _ARGUMENTS = ("no argument", "one argument", "two arguments")
+
+
+def require_callable_as_declared(job: Unchecked) -> None:
+    """Makes sure that each function takes what it will be called with; a call would fail every item, or the run.
+
+    Raises:
+        ConfigurationError: One does not; the message names job and field.
+    """
+    for name, count in _HOOKS.items():
+        value = getattr(job, name)
+        if value is not None and not _takes(value, count):
+            raise _wrong(job, name, f"{value!r} is called with {_ARGUMENTS[count]}, which it does not take")
 
 
 def _takes(function: Any, count: int) -> bool:

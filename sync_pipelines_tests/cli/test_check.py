@@ -235,7 +235,7 @@ WEBHOOKS = """
     from sync_pipelines import StandardWebhooks, SyncJob, Unsigned, Webhook
 
     def job(title, **webhook):
-        return SyncJob(name=title, fetch_external=list, get_external_id="sku", find_local=id, create=id, update=id,
+        return SyncJob(name=title, fetch_external=list, get_external_id="sku", find_local=id, create=id, update=print,
                        webhook=Webhook(**webhook))
 
     JOBS = [
@@ -262,3 +262,11 @@ def test_a_bad_secret_of_a_webhook_is_found_and_a_name_that_two_have(place: Any)
     ]
     assert absent == "the webhook 'absent' can't be checked here: NO_SUCH_SECRET is not set"
     assert place.run("check", "absent").returncode == 0
+
+
+def test_a_function_that_takes_another_number_of_arguments_is_found(place: Any, document: Document) -> None:
+    place.write_job(
+        "stock", DECLARED.format(jobs="""SyncJob(**{**GIVEN, "name": "stock", "update": lambda item: 0})""")
+    )
+
+    assert "is called with two arguments, which it does not take" in problems(document("check", exit_code=2))["stock"]

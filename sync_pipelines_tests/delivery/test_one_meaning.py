@@ -66,7 +66,7 @@ def posted(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, job: Job, body: bytes, content_type: str = "application/json"
 ) -> httpx.Response:
     """Sends a webhook, which is stored."""
-    monkeypatch.setattr("sync_pipelines.delivery.webhook_app.find_jobs", lambda _: {job.name: job})
+    monkeypatch.setattr("sync_pipelines.delivery.webhook_app.find_jobs", lambda _, **_options: {job.name: job})
     app = webhook_app(settings=settings)
 
     async def send() -> httpx.Response:

@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.declaration_checks import require_callable_as_declared
 from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import sync_intervals
@@ -321,7 +322,7 @@ def test_a_function_that_could_never_work_is_refused(field: str, value: Any, pro
                              "create": str, "update": max}  # fmt: skip
 
     with pytest.raises(ConfigurationError) as caught:
-        SyncJob(**given | {field: value})
+        require_callable_as_declared(SyncJob(**given | {field: value}))
 
     assert str(caught.value).startswith(f"sync job 'stock': {field}: ")
     assert str(caught.value).endswith(problem)
@@ -339,9 +340,6 @@ def test_a_decorator_may_give_a_function_more_than_it_is_called_with() -> None:
     def create(_client: str, _item: Any) -> None:
         """Is called with the item alone."""
 
-    assert (
-        SyncJob(
-            name="stock", fetch_external=list, get_external_id="id", find_local=str, create=create, update=max
-        ).create
-        is create
-    )
+    job = SyncJob(name="stock", fetch_external=list, get_external_id="id", find_local=str, create=create, update=max)
+
+    require_callable_as_declared(job)

@@ -258,7 +258,7 @@ class TestPromise9:
     JOB = """
         from sync_pipelines import SyncJob, Unsigned, Webhook
 
-        JOB = SyncJob(name="stock", fetch_external=list, get_external_id="sku", find_local=id, create=id, update=id,
+        JOB = SyncJob(name="stock", fetch_external=list, get_external_id="sku", find_local=id, create=id, update=print,
                       webhook=Webhook(signature=Unsigned()))
     """
 

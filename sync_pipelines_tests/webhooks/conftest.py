@@ -275,7 +275,7 @@ SERVED_JOB = """
     from sync_pipelines import BearerToken, SyncJob, Unsigned, Webhook
 
     def job(name, **webhook):
-        return SyncJob(name=name, fetch_external=list, get_external_id="sku", find_local=id, create=id, update=id,
+        return SyncJob(name=name, fetch_external=list, get_external_id="sku", find_local=id, create=id, update=print,
                        webhook=Webhook(**webhook))
 
     JOBS = [
