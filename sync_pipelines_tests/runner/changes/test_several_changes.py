@@ -74,9 +74,12 @@ def test_each_change_has_its_own_outcome_and_only_what_failed_is_tried_again(
     results = desk.drain(able)
     rows = desk.workspace.inbox.newest("stock")[::-1]
     assert [row.action or row.message for row in rows] == [
-        "created", "deleted", "should_skip: ValueError: no such colour (test_several_changes.py:69, in should_skip)", "ItemError: the item has no field 'sku'; it has: no",
         "created",
-    ]  # fmt: skip
+        "deleted",
+        "should_skip: ValueError: no such colour (test_several_changes.py:69, in should_skip)",
+        "ItemError: the item has no field 'sku'; it has: no",
+        "created",
+    ]
     assert (rows[0].id, [row.came_with for row in rows]) == (given, [None] + [given] * 4)
     assert (results.created, results.deleted, results.error_count) == (2, 1, 2)
     clock.advance(10)
