@@ -26,6 +26,13 @@ def is_of_statement(error: DBAPIError) -> bool:
     return state is None or state.of_statement
 
 
+def refused_statement(error: BaseException | None) -> DBAPIError | None:
+    """Returns the refusal of one statement that an error came of; None if another statement would fare no better."""
+    while error is not None and not isinstance(error, DBAPIError):
+        error = error.__cause__
+    return error if error is not None and is_of_statement(error) else None
+
+
 def is_stopped(error: RetryableError) -> bool:
     """True if the database ended a statement that took long, as PostgreSQL's `statement_timeout` does."""
     return error.__cause__ is not None and state_of(error.__cause__) is STOPPED

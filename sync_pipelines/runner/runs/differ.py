@@ -12,7 +12,7 @@ from sync_pipelines.database.batches import STAGED, WrittenBatches
 from sync_pipelines.database.faults import first_line
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.engine.staged_target import StagedPlan
-from sync_pipelines.errors import RunError
+from sync_pipelines.errors import RunError, TargetError
 from sync_pipelines.runner.calls.target_driver import Staged, TargetDriver
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
@@ -24,6 +24,7 @@ from sync_pipelines.runner.write.plan_writer import PlanWriter
 from sync_pipelines.runner.write.record_history import move_left
 from sync_pipelines.runner.write.staged_writer import StagedWriter
 from sync_pipelines.snapshots.store import RunFiles
+from sync_pipelines.targets.db_errors import refused_statement
 
 
 class Differ(Protocol):
@@ -123,10 +124,14 @@ class StagedDiffer:
         staged_diff = StagedDiff(rules, paged.files, self._staged, paged.report, durable=paged.durable)
         try:
             found = self._driver.at_once(staged_diff.run)
-        except DBAPIError as error:  # nothing is written yet, and one by one it may do what it does not do at once
+        except (DBAPIError, TargetError) as error:
+            refused = refused_statement(error)
+            if refused is None:
+                raise
+            # nothing is written yet, and one by one the database may do what it does not do at once
             with suppress(DBAPIError, RunError):
                 self._driver.at_once(self._staged.drop)
-            reason = f"compared page by page, for the database refuses to compare all at once: {first_line(error)}"
+            reason = f"compared page by page, for the database refuses to compare all at once: {first_line(refused)}"
             planned = paged.diff(rules)
             return replace(planned, notes=[*planned.notes, reason])
         if not isinstance(found, str):
