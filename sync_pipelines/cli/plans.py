@@ -54,7 +54,12 @@ def make_plan(name: str, options: RunOptions, *, as_json: bool) -> int:
     job = find_job(name)
     with showing_what_is_known(as_json=as_json), watch_run(name) as on_progress:
         results = run_sync(
-            job, limit=options.limit, only=options.only, on_progress=on_progress, wait_s=options.wait_s, dry_run=True
+            job,
+            limit=options.limit,
+            only=options.only or None,
+            on_progress=on_progress,
+            wait_s=options.wait_s,
+            dry_run=True,
         )
     plan = open_plan(results.plan_id or "")
     if as_json:

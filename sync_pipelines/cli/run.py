@@ -33,7 +33,9 @@ def run(name: str, options: RunOptions, *, as_json: bool) -> int:
     job = find_job(name)
     stays = f"What {name} had applied stays; run it again to go on from a consistent state."
     with showing_what_is_known(as_json=as_json, if_stopped=stays), watch_run(name) as on_progress:
-        results = run_sync(job, limit=options.limit, only=options.only, on_progress=on_progress, wait_s=options.wait_s)
+        results = run_sync(
+            job, limit=options.limit, only=options.only or None, on_progress=on_progress, wait_s=options.wait_s
+        )
     show_results(results, as_json=as_json)
     return exit_code_of(results.outcome)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sync_pipelines.errors import FetchError, RetryableError
+from collections.abc import Mapping
 
-_PASSING_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
+from sync_pipelines.errors import FetchError, ItemError, RetryableError
+
+_PASSING_STATUSES = frozenset({202, 408, 423, 425, 429})
+_SERVERS_FAULT = 500
+_LONGEST_CHAIN = 10
 _OF_CLIENTS = frozenset(
     {
         "httpx.TransportError",
@@ -12,20 +16,44 @@ _OF_CLIENTS = frozenset(
         "requests.exceptions.Timeout",
         "aiohttp.client_exceptions.ClientConnectionError",
         "urllib.error.URLError",
+        "http.client.IncompleteRead",
+        "ssl.SSLEOFError",
         "socket.gaierror",
     }
 )
 """Errors of HTTP clients, by name: none of them need be installed."""
+_LEFT = ("x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Returns True if what was asked does not answer now, and may do so later."""
-    status = _status_of(error)
-    if status is not None:
-        return status in _PASSING_STATUSES
-    if isinstance(error, (RetryableError, FetchError, ConnectionError, TimeoutError)):
-        return True
-    return any(f"{each.__module__}.{each.__qualname__}" in _OF_CLIENTS for each in type(error).__mro__)
+    """Returns True if what was asked does not answer now, and may do so later; also if that is what it was raised from.
+
+    Of statuses of HTTP it says the same as `sources.http_statuses.passes`, for errors of any client.
+    """
+    current: BaseException | None = error
+    for _ in range(_LONGEST_CHAIN):
+        if current is None or isinstance(current, ItemError):
+            return False
+        status = _status_of(current)
+        if status is not None:
+            return status in _PASSING_STATUSES or status >= _SERVERS_FAULT or _names_a_time(current)
+        if isinstance(current, (RetryableError, FetchError, ConnectionError, TimeoutError)):
+            return True
+        if any(f"{each.__module__}.{each.__qualname__}" in _OF_CLIENTS for each in type(current).__mro__):
+            return True
+        if isinstance(current, BaseExceptionGroup):
+            return all(map(is_outage, current.exceptions))
+        current = current.__cause__
+    return False
+
+
+def _names_a_time(error: BaseException) -> bool:
+    """Returns True if the answer says when to come again, or that nothing is left of a rate limit."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping):
+        return False
+    said = {str(name).lower(): str(value).strip() for name, value in headers.items()}
+    return "retry-after" in said or any(said.get(name) == "0" for name in _LEFT)
 
 
 def _status_of(error: BaseException) -> int | None:

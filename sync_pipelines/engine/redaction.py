@@ -27,7 +27,17 @@ _PATTERNS = (  # none begins with a repetition: looking for it in a text of mega
     # Authorization: Bearer ..., Basic ..., Session ...
     re.compile(r"(?P<keep>\b(?:bearer|basic|session|token)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
     # password=..., "token": "...", api_key: ...
-    re.compile(rf"(?P<keep>(?:{SENSITIVE_NAMES})['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&)}}]+", re.IGNORECASE),
+    re.compile(
+        rf"(?P<keep>(?:{SENSITIVE_NAMES})(?:[_-]?(?:key|access[_-]?key|value|hash|id))?['\"]?\s*[=:]\s*['\"]?)"
+        r"(?:(?<=\")[^\"\n]{1,500}(?=\")|(?<=')[^'\n]{1,500}(?=')|[^\s'\",;&)}]+)",
+        re.IGNORECASE,
+    ),
+    # Authorization: ApiKey ..., Cookie: sid=...
+    re.compile(
+        r"(?P<keep>\b(?:authorization|(?:set-)?cookie)['\"]?\s*[=:]\s*['\"]?)"
+        r"(?!(?:bearer|basic|session|token)\s)[^\s'\"][^'\"\n]{0,500}",
+        re.IGNORECASE,
+    ),
     # PostgreSQL: Key (id, api_token)=(7, ...) already exists. In whatever language, values may have parentheses.
     re.compile(
         rf"(?P<keep>\([^()\n]{{0,300}}(?:{SENSITIVE_NAMES})[^()\n]{{0,300}}\)=\().{{1,2000}}(?=\))", re.IGNORECASE

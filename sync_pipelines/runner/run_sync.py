@@ -21,7 +21,7 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
     job: SyncJob[Any, Any],
     *,
     limit: int | None = None,
-    only: Collection[str] = (),
+    only: Collection[str] | None = None,
     on_progress: OnProgress | None = None,
     settings: Settings | None = None,
     log: logging.Logger | None = None,
@@ -35,7 +35,7 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
     Args:
         job: The sync job; it need not be registered.
         limit: Take only the first so many items. No deletes then.
-        only: Take only the items with these external ids, as the source gives them. No deletes then.
+        only: Take only the items with these external ids, in any spelling; by default all. No deletes then.
         on_progress: Called with a `Progress` after every page and batch.
         settings: By default those of the environment.
         log: Where the run log goes; by default the logger `sync_pipelines`.
@@ -56,11 +56,13 @@ def run_sync(  # noqa: PLR0913 - one job and its options, by keyword
         raise ConfigurationError(
             f"run_sync: {job!r} is no SyncJob; give the declaration itself, such as the JOB of a file"
         )
+    if only is not None and not only:
+        raise ConfigurationError(f"{job.name}: only is empty: give external ids, or leave it out for all items")
     with open_workspace(settings) as workspace:
         if dry_run:
-            return _plan(DryRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s), limit, only)
+            return _plan(DryRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s), limit, only or ())
         run = SyncRun(job, workspace, RunReport(log, on_progress), wait_s=wait_s)
-        results = run.apply(run.diff(run.fetch(limit=limit, only=only)))
+        results = run.apply(run.diff(run.fetch(limit=limit, only=only or ())))
         if results.plan_id is None:  # what is withheld needs them
             workspace.store.files_of(results.run_id).remove()
     return results

@@ -16,7 +16,9 @@ import httpx
 from sync_pipelines.sources.json_paths import Path, path_names
 from sync_pipelines.sources.rest_paging import Answer, whole_number
 
-_ABOUT_PAGES = re.compile(r"meta(data)?|page(info|r)?|pag(ing|ination)|info|links|results?(info|set)?|listinfo")
+_ABOUT_PAGES = re.compile(
+    r"meta(data)?|page(info|r)?|pag(ing|ination)|info|links|results?(info|set)?|listinfo|responsemeta(data)?"
+)
 _TOTALS = re.compile(
     r"(x|xwp|odata)?(total(count|items|results|records|elements|entries|objects|rows|hits|size)?|count)|numfound|"
     r"(record|result|item)count"
@@ -25,7 +27,10 @@ _NEXT = re.compile(
     r"(x|odata)?next(page|url|uri|link|href|pageurl|pagelink|pagetoken|cursor|token|marker|recordsurl|offset|id)?|"
     r"continu(e|ation)(token)?"
 )
-_MORE = re.compile(r"more(results|items|data)?|(has|is)more(items)?|hasnext(page)?|istruncated")
+_PAGES = re.compile(r"(x|xwp)?((total|last|num|numberof)pages?|pages?(count|total)|totalpagecount|pages)")
+_THINGS = "(results|items|data|records|pages|entries|rows)?"
+_MORE = re.compile(rf"more{_THINGS}|(has|is)more{_THINGS}|hasnext(page)?|istruncated")
+_RANGE = re.compile(r"\s*[a-z]+\s+[0-9*-]+\s*/\s*([0-9]{1,18})\s*", re.IGNORECASE)
 _LAST = re.compile(r"last|islast(page)?|(is)?done|endofstream")
 _EARLIER = re.compile(r"\b(self|first|last|prev|previous|current|start)\b")
 _PARTIAL = re.compile(r"incompleteresults|(is)?partial(results)?|truncated|timedout")
@@ -54,7 +59,10 @@ def said_beside(answer: Answer, items_path: Path) -> list[Said]:
     """Returns what stands beside the items: at the top, on the way to them, in `meta` and the like, and in headers."""
     way = [_plain(name) for name in path_names(items_path)]
     headers = (Said(f"in the header {name}", _plain(name), value) for name, value in answer.headers.items())
-    return [*_walk(answer.body, way), *(each for each in headers if _is(_TOTALS, each) or _is(_NEXT, each))]
+    known = [each for each in headers if any(_is(names, each) for names in (_TOTALS, _NEXT, _PAGES))]
+    whole = _RANGE.fullmatch(answer.headers.get("content-range", ""))  # of the items, as in "items 0-99/1234"
+    known += [Said("in the header content-range", "total", whole.group(1))] if whole is not None else []
+    return [*_walk(answer.body, way), *known]
 
 
 def _walk(value: Any, way: list[str], above: tuple[str, ...] = (), *, is_about_pages: bool = True) -> Iterator[Said]:
@@ -69,8 +77,17 @@ def _walk(value: Any, way: list[str], above: tuple[str, ...] = (), *, is_about_p
 
 def totals(said: Sequence[Said]) -> dict[str, int]:
     """Returns what may be the number of all items, by where it stands."""
+    return _numbers(said, _TOTALS)
+
+
+def numbers_of_pages(said: Sequence[Said]) -> dict[str, int]:
+    """Returns what may be the number of all pages, by where it stands."""
+    return _numbers(said, _PAGES)
+
+
+def _numbers(said: Sequence[Said], names: re.Pattern[str]) -> dict[str, int]:
     found = filter(_is_about_pages, said)
-    numbers = {each.place: whole_number(each.value) for each in found if _is(_TOTALS, each)}
+    numbers = {each.place: whole_number(each.value) for each in found if _is(names, each)}
     return {place: number for place, number in numbers.items() if number is not None}
 
 
@@ -84,7 +101,8 @@ def why_partial(said: Sequence[Said]) -> Iterator[str]:
 def why_more(said: Sequence[Said]) -> Iterator[str]:
     """Yields what says that pages follow, true or false."""
     for each in filter(_is_about_pages, said):
-        if (_is(_MORE, each) and each.value is True) or (_is(_LAST, each) and each.value is False):
+        is_true, is_false = (str(each.value).lower() in words for words in (("true", "1"), ("false", "0")))
+        if (_is(_MORE, each) and is_true) or (_is(_LAST, each) and is_false):
             yield f"there is {_shown(each.value)} {each.place}"
 
 

@@ -50,6 +50,7 @@ class PagesRead:
         self._declared = getattr(paging, "total_path", None) if total_path is None else total_path
         self._totals: dict[str, _Total] = {}
         self._numbers_of_pages: list[int] = []
+        self._pages_said: dict[str, _Total] = {}
         self._doubts: dict[str, None] = {}
         self._before: Page = []
         self._answer: Answer | None = None
@@ -73,7 +74,7 @@ class PagesRead:
             raise RetryableError(f"{answer.shown_url}: more than {_MOST_EMPTY} empty pages in a row; does it ever end?")
         found = rest_envelope.said_beside(answer, self._items_path)
         self._note_totals(answer, found)
-        self._note_pages(answer)
+        self._note_pages(answer, found)
         self._doubt(*(f"page {self.pages:,}: {each}" for each in rest_envelope.why_partial(found)))
         if unread_links:
             self._doubt(f"page {self.pages:,}: the header Link can't be read from {unread_links[:60]!r} on")
@@ -98,9 +99,14 @@ class PagesRead:
         is_left_out = answer.look_up(path) is MISSING and (self.pages > 1 or not answer.count)
         return {} if is_left_out else {place_of(path): answer.find_number(path)}
 
-    def _note_pages(self, answer: Answer) -> None:
+    def _note_pages(self, answer: Answer, found: Sequence[rest_envelope.Said]) -> None:
         path = getattr(self._paging, "pages_path", None)
-        if path is not None and answer.look_up(path) is not MISSING:
+        if path is None:
+            for place, number in rest_envelope.numbers_of_pages(found).items():
+                said = self._pages_said.setdefault(place, _Total(number, number))
+                said.last = number
+                said.is_of_page &= number == answer.count
+        elif answer.look_up(path) is not MISSING:
             self._numbers_of_pages.append(answer.find_number(path))
 
     def end(self, end: End | None, reading: Reading) -> None:
@@ -115,6 +121,12 @@ class PagesRead:
         if len(set(self._numbers_of_pages)) > 1:
             first, last = self._numbers_of_pages[0], self._numbers_of_pages[-1]
             self._doubt(f"the number of pages changed from {first:,} to {last:,} while they were read")
+        if self._numbers_of_pages and self.pages < self._numbers_of_pages[-1]:
+            self._doubt(f"{self.pages:,} of {self._numbers_of_pages[-1]:,} pages came ({self._pages_place()})")
+        for place, said in self._pages_said.items():
+            # a server that takes page sizes may call the items of a page so
+            if not said.is_of_page and not said.has_changed and self.pages < said.last:
+                self._doubt(f"{self.pages:,} of {said.last:,} pages came, by what stands {place}")
         if self._answer is not None:
             self._look_at_last(self._answer, end, reading)
         for doubt in self._doubts:
@@ -137,8 +149,8 @@ class PagesRead:
         found = rest_envelope.said_beside(answer, self._items_path)
         self._doubt(*(f"the last page says that more follow: {each}" for each in rest_envelope.why_more(found)))
         missing = end.missing if end is not None else ""
-        if not missing and not isinstance(self._paging, NoPaging):
-            return
+        if not missing and not isinstance(self._paging, NoPaging) and not answer.count:
+            return  # many servers name a next page at each, and an empty one is the end
         is_alone = self.pages == 1 and bool(missing)
         named = list(rest_envelope.next_pages(found, answer, anywhere=is_alone))
         if is_alone and not self._is_confirmed():
@@ -146,6 +158,9 @@ class PagesRead:
         if is_alone and isinstance(answer.body, list) and missing.startswith("at "):
             named.append("the answer is a list, which has no such place")
         self._doubt(*(f"it ended after {_counted(self.pages)}, but {each}; check paging=..." for each in named))
+
+    def _pages_place(self) -> str:
+        return place_of(getattr(self._paging, "pages_path", ""))
 
     def _is_confirmed(self) -> bool:
         """True if the answer announces just as many items as came."""

@@ -25,6 +25,7 @@ Verify = Callable[[Headers, bytes], bool]
 Clock = Callable[[], float]
 
 _SEPARATORS = re.compile(r"[\s,]+")
+_BETWEEN_SECRETS = re.compile(r"\s*,?\s+")
 _SHORTEST_OF_SEVERAL = 16
 _COMMAS = re.compile(r"\s*,\s*")
 _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?")
@@ -68,7 +69,8 @@ def read_secrets(names: Sequence[str], job: str) -> list[tuple[str, str]]:
 
 def _secrets_in(value: str) -> list[str]:
     """Splits one value into its secrets. One with short parts is a single secret: no word of a pass phrase is a key."""
-    parts = [part for part in _SEPARATORS.split(value) if part]
+    # not at a comma alone: a password may have one, and half of it must open nothing
+    parts = [part for part in _BETWEEN_SECRETS.split(value) if part]
     if len(parts) > 1 and min(map(len, parts)) < _SHORTEST_OF_SEVERAL:
         return [value]
     return parts
@@ -78,7 +80,13 @@ class _Standard:
     """Standard Webhooks, through their own library."""
 
     def __init__(self, secrets: Sequence[tuple[str, str]], job: str) -> None:
-        self._keys = [key for name, secret in secrets for key in _standard_keys(name, secret, job)]
+        self._keys = [
+            key
+            for name, secret in secrets
+            for each in secret.split(",")
+            if each
+            for key in _standard_keys(name, each, job)
+        ]
 
     def __call__(self, headers: Headers, body: bytes) -> bool:
         brand = "webhook" if "webhook-id" in headers else "svix"

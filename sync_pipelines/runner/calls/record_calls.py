@@ -133,6 +133,6 @@ class RecordCalls:
     def does_not_answer(self, error: Exception, to_what: str = "") -> RunError:
         """Returns the error that ends a run whose target does not answer."""
         return TargetError(
-            f"{self._job.name}: the target does not answer{to_what}: {message_of(error)}. What was applied is "
-            "accounted for; run the sync again when it does."
+            f"{self._job.name}: the target does not answer{to_what}: {message_of(error).rstrip('.')}. What was applied "
+            "is accounted for; run the sync again when it does."
         )

@@ -96,7 +96,8 @@ class _SourceCalls(RecordCalls):
 
     def does_not_answer(self, error: Exception, to_what: str = "") -> RunError:
         return FetchError(
-            f"{self._job.name}: the source does not answer{to_what}: {message_of(error)}. What waits goes on waiting.",
+            f"{self._job.name}: the source does not answer{to_what}: {message_of(error).rstrip('.')}. "
+            "What waits goes on waiting.",
             items_fetched=0,
         )
 
