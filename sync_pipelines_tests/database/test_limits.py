@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sync_pipelines.database.connections import Limits, create_database, limited
+from sync_pipelines.database.connections import Limits, create_database
 from sync_pipelines.database.leases import Holder, Leases
 from sync_pipelines.database.ledger import open_ledger
+from sync_pipelines.database.sessions import with_known_state
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.context.lease import HeldLease
 
@@ -46,7 +47,7 @@ def test_a_limit_of_0_is_none(postgres: sa.Engine) -> None:
 
 def test_an_engine_that_is_lent_to_us_is_given_back_as_it_was(postgres: sa.Engine) -> None:
     lent = sa.create_engine(postgres.url, pool_size=1, max_overflow=0)
-    ours = limited(lent, Limits(lock_s=7))
+    ours = with_known_state(lent, Limits(lock_s=7).in_transactions(lent.url))
     assert ours.pool is lent.pool
     assert (shown(ours)[0], shown(lent)[0]) == ("7s", "0")
     lent.dispose()

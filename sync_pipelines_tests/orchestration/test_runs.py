@@ -180,7 +180,7 @@ def test_the_run_log_reads_as_a_report(shop: Shop, instance: DagsterInstance, ca
     assert told[0] == "fetch: asking the source of erp-stock"
     assert told[1] == "fetch: 35 items"
     assert told[2] == "diff: 35 to write, 0 unchanged, 0 skipped, 0 duplicates, 0 failed"
-    assert sum("failed: ValueError: B-" in message for message in warnings) == 20
+    assert sum("failed: create: ValueError: B-" in message for message in warnings) == 20
     told = [re.sub(r"shop\.py:\d+", "shop.py", warning) for warning in warnings]
     cause = "30 x create: ValueError: <id> is not wanted (shop.py, in create) (e.g. B-0, B-1, B-2, B-3, B-4)"
     assert f"errors by cause: {cause}" in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import EARLIER, BatchKey
@@ -81,13 +82,14 @@ class SyncRun(Run):
         session = self._session()
         with session.leased() as held:
             keep = session.start({"limit": selection.limit, "only": sorted(selection.only)})
-            with session.phase("fetch", keep=held) as notes:
+            drift = partial(drift_notes, self.job.name, session.run_id, self._workspace)
+            with session.phase("fetch", keep=held, at_end=drift) as notes:
                 self._workspace.remove_files(keep)
                 session.on_start()
                 self._report.line(f"fetch: asking the source of {self.job.name}")
                 files = self._workspace.store.files_of(session.run_id)
                 fetched = fetch_snapshot(self.job, files, selection, self._report)
-                notes.extend([*fetched.notes, *drift_notes(self.job.name, session.run_id, self._workspace)])
+                notes.extend(fetched.notes)
                 session.completeness = fetched.completeness.to_manifest()
                 self._report.line(f"fetch: {fetched.items:,} items")
         return SnapshotRef(session.run_id, fetched.items)

@@ -171,11 +171,14 @@ class RunSession:
             return forget_old_history(self.job, self._workspace) or is_more
 
     @contextmanager
-    def phase(self, name: str, keep: HeldLease | None = None) -> Iterator[list[str]]:
+    def phase(
+        self, name: str, keep: HeldLease | None = None, at_end: Callable[[], list[str]] | None = None
+    ) -> Iterator[list[str]]:
         """Times a phase; if it fails, the ledger and `on_complete` hear of it before the error goes on.
 
         Args:
             keep: The lease, if it is to be kept for the next phase.
+            at_end: Gives further notes, in the transaction that notes the end of the phase.
 
         Yields:
             The notes of the phase, to be added to.
@@ -196,6 +199,7 @@ class RunSession:
             self.finish(f"{name}: interrupted", applied_all=False)
             raise
         with self._ledger.together():
+            notes.extend(at_end() if at_end is not None else [])
             self._save_phase(name, began_s, notes)
             if keep is not None:
                 self._hand_over(keep)

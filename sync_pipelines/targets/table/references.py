@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync_pipelines.targets.table.reflection import unknown_types_expected
+
 _ON_SQLITE = (  # SQLAlchemy's reflection does not tell what a delete does where a column says it refers to something
     'SELECT m.name, f.id, f."table", f."from", f."to", f.on_delete FROM {schema}.sqlite_master m '
     "JOIN pragma_foreign_key_list(m.name, ?) f WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq"
@@ -41,7 +43,8 @@ def read_references(connection: sa.Connection, table: sa.Table) -> list[Referenc
     if connection.dialect.name == "sqlite":
         return [each for each in read_all_references(connection, table) if each.table == table.name]
     inspector = sa.inspect(connection)
-    found = inspector.get_foreign_keys(table.name, schema=table.schema)
+    with unknown_types_expected():
+        found = inspector.get_foreign_keys(table.name, schema=table.schema)
     return list(_reflected(found, table.name, table.schema, inspector.default_schema_name))
 
 
@@ -52,7 +55,9 @@ def read_all_references(connection: sa.Connection, table: sa.Table) -> list[Refe
         quoted = connection.dialect.identifier_preparer.quote(schema)
         return list(_on_sqlite(connection.exec_driver_sql(_ON_SQLITE.format(schema=quoted), (schema,))))
     inspector = sa.inspect(connection)
-    found, default = inspector.get_multi_foreign_keys(schema=table.schema), inspector.default_schema_name
+    with unknown_types_expected():
+        found = inspector.get_multi_foreign_keys(schema=table.schema)
+    default = inspector.default_schema_name
     return [each for (_, name), given in found.items() for each in _reflected(given, name, table.schema, default)]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -113,9 +114,16 @@ def reflect_table(database: sa.Engine, declared: sa.Table | str) -> ReflectedTab
 
 def columns_of(inspector: Inspector, table: sa.Table) -> list[ReflectedColumn]:
     """Returns the columns of a table. Types that SQLAlchemy doesn't know are expected, and handled."""
+    with unknown_types_expected():
+        return inspector.get_columns(table.name, schema=table.schema)
+
+
+@contextmanager
+def unknown_types_expected() -> Iterator[None]:
+    """Leaves out what SQLAlchemy says of types that it doesn't know, whatever it is asked for: MySQL is read whole."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Did not recognize type", category=sa.exc.SAWarning)
-        return inspector.get_columns(table.name, schema=table.schema)
+        yield
 
 
 def profile_of(database: sa.Engine) -> DialectProfile:

@@ -426,9 +426,9 @@ class TestOutage:
         shop.fails.pop("A0007")
         assert run_sync(shop.job(items(30), concurrency=concurrency), settings=settings).error_count == 9
 
-    def test_one_item_that_gets_no_answer_is_an_item_error(self) -> None:
+    def test_one_item_that_gets_no_answer_is_the_targets_outage_and_no_items_error(self) -> None:
         shop = Shop(fails={"A": RetryableError("busy")})
-        with pytest.raises(ItemError, match="RetryableError: busy"):
+        with pytest.raises(TargetError, match="the target does not answer: busy"):
             sync_single_item(shop.job([], concurrency=8), item("A"))
 
     def test_deliveries_that_a_down_target_did_not_get_stay_waiting(self, workspace: Workspace) -> None:

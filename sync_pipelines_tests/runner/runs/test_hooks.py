@@ -100,7 +100,7 @@ def test_on_complete_runs_after_a_target_that_does_not_fit(job: Make, settings: 
     told: list[SyncResults] = []
     with pytest.raises(ConfigurationError, match="the table is missing"):
         run_sync(job([A], target=Unfit(), on_complete=told.append), settings=settings)
-    assert [each.failure for each in told] == ["diff: ConfigurationError: the table is missing"]
+    assert [each.failure for each in told] == ["diff: ConfigurationError: stock: the table is missing"]
     assert told[0].fetched == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -198,6 +199,11 @@ def test_per_record_functions_and_a_table_target_give_the_same_database_and_coun
     settings(max_examples=examples, deadline=None)(given(fetches)(assert_functions_do_as_a_table_target))()
 
 
+def without_place(message: str) -> str:
+    """Leaves out which function of the job an error came from, which a table has none of."""
+    return re.sub(r"^\w+: \w+: (.*) \([\w.]+:\d+, in \w+\)$", r"\1", message)
+
+
 def assert_functions_do_as_a_table_target(fetches: list[list[Item]]) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -212,7 +218,7 @@ def assert_functions_do_as_a_table_target(fetches: list[list[Item]]) -> None:
                 second = run_sync(declared, settings=Settings(data_dir=folder))
                 assert rows(one) == rows(two)
                 assert first.counts() == second.counts()
-                assert [(each.position, each.external_id, each.message) for each in first.errors] == [
+                assert [(each.position, each.external_id, without_place(each.message)) for each in first.errors] == [
                     (each.position, each.external_id, each.message) for each in second.errors
                 ]
             assert (first.created, first.updated) == (0, 0)

@@ -196,9 +196,10 @@ def test_a_lock_time_out_of_the_role_is_waited_out(
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_a_serialisation_failure_is_tried_again(
+def test_the_isolation_level_of_an_engine_that_is_lent_is_not_ours(
     place: Place, other: sa.Connection, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
+    """Each transaction of ours says that it reads what is committed, so that nothing fails to be serialised."""
     strict = sa.create_engine(create_database(place.url).url, isolation_level=level)
     failures: list[Exception] = []
 
@@ -220,8 +221,7 @@ def test_a_serialisation_failure_is_tried_again(
     happens(monkeypatch, BatchApplier, "_planned", touch)
     results = run_with(place, strict)
     strict.dispose()
-    assert len(failures) == 1
-    assert "could not serialize" in str(failures[0])
+    assert failures == []
     assert_whole(results)
     assert (results.created, results.updated, results.deleted) == (child.CREATED, child.UPDATED, child.GONE)
     place.assert_in_step()
