@@ -240,6 +240,7 @@ def test_a_table_target_names_its_table_rows_and_columns(
     assert columns["stock"].replace(" ", "") == "numeric(10,2)"
 
 
+@pytest.mark.soak
 def test_fetch_diff_and_apply_may_each_run_in_a_process_of_their_own(
     instance: DagsterInstance, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

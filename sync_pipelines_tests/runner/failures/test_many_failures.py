@@ -61,6 +61,7 @@ def note(folder: Path, url: str, items: int) -> int:
     return peak
 
 
+@pytest.mark.soak
 def test_twenty_thousand_failures_are_kept_in_the_memory_of_a_few(tmp_path: Path) -> None:
     few = note(tmp_path / "few", f"sqlite:///{tmp_path / 'few.sqlite'}", 5_000)
     many = note(tmp_path / "many", f"sqlite:///{tmp_path / 'many.sqlite'}", MANY)

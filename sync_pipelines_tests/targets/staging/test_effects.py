@@ -128,6 +128,7 @@ def test_what_a_cascade_deletes_is_counted(sync: Syncs) -> None:
     assert run(sync, (4, "d", None)) == ({"unchanged": 1}, {})
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("each_path")
 def test_more_records_than_a_batch_holds_are_deleted_with_their_children(sync: Syncs) -> None:
     """A parent in one batch, its child in another: the parent waits for it."""
