@@ -298,12 +298,12 @@ def _of_sqlstate(sqlstate: str, orig: BaseException) -> State | None:
     if sqlstate in _OF_THE_ITEM:
         return None
     state = POSTGRESQL.get(sqlstate) or POSTGRESQL.get(sqlstate[:_CLASS_LENGTH])
+    if state is None or state.fault is Fault.MOMENT:
+        return state
     diag = getattr(orig, "diag", None)
     source = getattr(diag, "source_function", None)
     if source in {_RAISED_BY_A_TRIGGER, _ROW_SECURITY}:  # row security has the code of a right that is missing
         return None
-    if state is None or state.fault is Fault.MOMENT:
-        return state
     # what a trigger asks for, it may ask for some rows only
     return None if state.of_statement and getattr(diag, "context", None) else state
 

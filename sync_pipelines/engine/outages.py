@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from sync_pipelines.errors import FetchError, ItemError, RetryableError
 
-_PASSING_STATUSES = frozenset({202, 408, 423, 425, 429})
-_SERVERS_FAULT = 500
+_PASSING_STATUSES = frozenset({202, 408, 423, 425, 429, 502, 503, 504, *range(520, 528)})
+"""Without 500: that may be about the one item that was asked for."""
 _LONGEST_CHAIN = 10
 _OF_CLIENTS = frozenset(
     {
@@ -28,7 +28,7 @@ _LEFT = ("x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining
 def is_outage(error: BaseException) -> bool:
     """Returns True if what was asked does not answer now, and may do so later; also if that is what it was raised from.
 
-    Of statuses of HTTP it says the same as `sources.http_statuses.passes`, for errors of any client.
+    `sources.http_statuses.passes` says it of the answers of a source as a whole.
     """
     current: BaseException | None = error
     for _ in range(_LONGEST_CHAIN):
@@ -36,7 +36,7 @@ def is_outage(error: BaseException) -> bool:
             return False
         status = _status_of(current)
         if status is not None:
-            return status in _PASSING_STATUSES or status >= _SERVERS_FAULT or _names_a_time(current)
+            return status in _PASSING_STATUSES or _names_a_time(current)
         if isinstance(current, (RetryableError, FetchError, ConnectionError, TimeoutError)):
             return True
         if any(f"{each.__module__}.{each.__qualname__}" in _OF_CLIENTS for each in type(current).__mro__):

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.faults import TargetStateError, first_line, sentence, state_of
 from sync_pipelines.engine.outages import is_outage
-from sync_pipelines.errors import ConfigurationError, RetryableError, RunError, TargetError
+from sync_pipelines.errors import RetryableError, RunError, TargetError
 
 
 def is_no_items_fault(error: Exception) -> bool:
@@ -17,7 +17,7 @@ def is_no_items_fault(error: Exception) -> bool:
 
     A function of a job may raise `RetryableError`, or let out what its own database or file system said.
     """
-    return isinstance(error, ConfigurationError) or is_outage(error) or state_of(error) is not None
+    return is_outage(error) or state_of(error) is not None
 
 
 def passes(error: BaseException) -> bool:
