@@ -85,6 +85,11 @@ def numbers_of_pages(said: Sequence[Said]) -> dict[str, int]:
     return _numbers(said, _PAGES)
 
 
+def is_surely_of_pages(place: str) -> bool:
+    """True if a number of pages is called so that it can be none of the items in a page."""
+    return any(word in place.lower() for word in ("total", "last", "num"))
+
+
 def _numbers(said: Sequence[Said], names: re.Pattern[str]) -> dict[str, int]:
     found = filter(_is_about_pages, said)
     numbers = {each.place: whole_number(each.value) for each in found if _is(names, each)}

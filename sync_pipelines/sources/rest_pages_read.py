@@ -105,7 +105,7 @@ class PagesRead:
             for place, number in rest_envelope.numbers_of_pages(found).items():
                 said = self._pages_said.setdefault(place, _Total(number, number))
                 said.last = number
-                said.is_of_page &= number == answer.count
+                said.is_of_page &= number == answer.count and not rest_envelope.is_surely_of_pages(place)
         elif answer.look_up(path) is not MISSING:
             self._numbers_of_pages.append(answer.find_number(path))
 

@@ -162,3 +162,19 @@ def test_exceptions_that_caused_each_other_let_go_of_their_frames() -> None:
     first.__cause__, second.__cause__ = second, first
     forget_frames(first)
     assert (first.__traceback__, second.__traceback__) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"password": "correct horse battery"}',
+        "SECRET_KEY=battery",
+        "aws_secret_access_key=battery",
+        '{"secretKey": "battery"}',
+        "Authorization: ApiKey battery",
+        "Cookie: sid=battery; other=battery",
+    ],
+)
+def test_secrets_in_whatever_dress_are_hidden(said: str) -> None:
+    assert "battery" not in redact(said)
+    assert "***" in redact(said)

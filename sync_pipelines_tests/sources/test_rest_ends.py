@@ -336,3 +336,29 @@ def test_no_secret_of_a_link_is_in_a_note():
     header = {"Link": "<?p=1>; rel=prev, /items?api_key=hunter22; rel=next"}
     _, completeness, _ = read(source((page(0, 2), header), paging=LinkHeaderPaging()))
     assert "hunter22" not in str(completeness)
+
+
+@pytest.mark.parametrize(
+    ("replies", "options", "said"),
+    [
+        ([page(0, 2, pages=3), 404], {"paging": PageNumberPaging(pages_path="pages", end_status=404)}, "1 of 3 pages"),
+        ([page(0, 2, total_pages=2)], {}, "1 of 2 pages came, by what stands at 'total_pages'"),
+        ([page(0, 2, meta={"pagination": {"pageCount": 3}})], {}, "1 of 3 pages came"),
+        ([(page(0, 2), {"Content-Range": "items 0-1/100"})], {}, "2 of 100 items came"),
+        ([page(0, 2, info={"more_records": True})], {}, "there is true at 'info.more_records'"),
+        ([page(0, 2, hasMore=1)], {}, "at 'hasMore'"),
+        (
+            [page(0, 2, next=None, links={"next": "/items?page=2"})],
+            {"paging": NextUrlPaging("next")},
+            "it ended after 1 page, but there is a value at 'links.next'",
+        ),
+    ],
+)
+def test_what_is_announced_in_other_words_and_does_not_come_is_doubted(replies, options, said):
+    _, completeness, _ = read(source(*replies, **options))
+    assert any(said in doubt for doubt in completeness.doubts), completeness.doubts
+
+
+@pytest.mark.parametrize("beside", [{"pageCount": 2}, {"total_pages": 1}, {"pages": 1}, {"hasMore": 0}])
+def test_one_page_that_was_announced_is_complete(beside):
+    assert read(source(page(0, 2, **beside)))[1].doubts == ()

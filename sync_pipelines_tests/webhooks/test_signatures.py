@@ -229,6 +229,14 @@ class TestSecrets:
         for word in ("a", "Secret", "Everybody"):
             assert not verify({"x-hub-signature-256": f"sha256={mac(word, BODY).hex()}"}, BODY)
 
+    def test_half_of_a_secret_with_a_comma_opens_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        secret = "abcdefghijklmnop,qrstuvwxyz0123456789"
+        monkeypatch.setenv("SECRET", secret)
+        verify = verifier(SCHEMES["github"])
+        assert verify({"x-hub-signature-256": f"sha256={mac(secret, BODY).hex()}"}, BODY)
+        for half in secret.split(","):
+            assert not verify({"x-hub-signature-256": f"sha256={mac(half, BODY).hex()}"}, BODY)
+
     @pytest.mark.parametrize("scheme", list(SCHEMES))
     @pytest.mark.parametrize("held", [None, "", " , \n"])
     def test_a_missing_secret_names_job_and_variable(

@@ -226,6 +226,11 @@ class TestSelection:
             sync(some(3), only=only)
 
 
+def test_an_empty_choice_is_not_a_choice_of_everything(job: Make, settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="only is empty"):
+        run_sync(job(MemorySource(some(3))), settings=settings, only=[])
+
+
 def test_progress_is_told_after_every_page_and_chunk(sync: Sync) -> None:
     told: list[Progress] = []
     sync(some(2_500), on_progress=told.append)
