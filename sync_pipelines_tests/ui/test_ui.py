@@ -57,7 +57,7 @@ def test_the_log_of_a_run_reads_as_a_report(reader: Reader, history: History) ->
         "unchanged, 0 skipped, 0 duplicates, 0 failed",
         f"erp-products: clean: 255 fetched = {created} created,",
         "2 assets",
-        "4 checks",
+        "6 checks",
         "Success",
     )
 
