@@ -34,6 +34,8 @@ from sync_pipelines_tests.runner.crash_child import killed, killed_at
 
 NAME = "crashing"
 ROWS_IN_BATCH = 150
+MOST_IN_BATCH = ROWS_IN_BATCH * 11 // 10
+"""A batch is a range of the plan, and may hold somewhat more."""
 LEASE_S = 2.0
 """So long a run that is killed between two phases keeps its lease for the next one."""
 UNCHANGED, UPDATED, CREATED, GONE = 200, 300, 700, 100

@@ -93,7 +93,7 @@ def test_a_chunk_that_was_written_and_not_noted_may_lack_but_nothing_is_told_twi
     place.go_on()
     found = told(place)
     assert found <= written()
-    assert sum((written() - found).values()) <= (child.ROWS_IN_BATCH if instant == "before chunk" else 0)
+    assert sum((written() - found).values()) <= (child.MOST_IN_BATCH if instant == "before chunk" else 0)
 
 
 def test_a_plan_that_is_made_again_repeats_nothing(tmp_path: Path, postgres_url: str) -> None:
