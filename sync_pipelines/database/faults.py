@@ -308,6 +308,12 @@ def _of_sqlstate(sqlstate: str, orig: BaseException) -> State | None:
     return None if state.of_statement and getattr(diag, "context", None) else state
 
 
+def code_of(error: DBAPIError) -> str | int | None:
+    """Returns what the driver says is wrong: an SQLSTATE, or SQLite's or MySQL's own code; None if it says none."""
+    orig: Any = error.orig
+    return getattr(orig, "sqlite_errorcode", None) or _sqlstate(orig) or _mysql_code(orig) or None
+
+
 def _mysql_code(orig: BaseException) -> int:
     """Returns the server's or driver's code, 0 if there is none."""
     # PyMySQL and mysqlclient say it as the first argument, others as errno.

@@ -22,7 +22,8 @@ _OF_CLIENTS = frozenset(
     }
 )
 """Errors of HTTP clients, by name: none of them need be installed."""
-_LEFT = ("x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining")
+LIMIT_LEFT = ("x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining")
+"""Headers that say how much of a rate limit is left, in small letters."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -53,7 +54,7 @@ def _names_a_time(error: BaseException) -> bool:
     if not isinstance(headers, Mapping):
         return False
     said = {str(name).lower(): str(value).strip() for name, value in headers.items()}
-    return "retry-after" in said or any(said.get(name) == "0" for name in _LEFT)
+    return "retry-after" in said or any(said.get(name) == "0" for name in LIMIT_LEFT)
 
 
 def _status_of(error: BaseException) -> int | None:

@@ -13,6 +13,8 @@ from http import HTTPStatus
 
 import httpx
 
+from sync_pipelines.engine.outages import LIMIT_LEFT
+
 PASSES = ""
 """In the table: the same request may well succeed later."""
 _CHECK: dict[int, str] = {
@@ -37,7 +39,6 @@ _CHECK: dict[int, str] = {
 }
 """What does not stand here passes from 500 on, and is for a person below."""
 
-_LEFT = ("x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining")
 _RESET = ("x-ratelimit-reset", "ratelimit-reset", "x-rate-limit-reset")
 _LIMITED = (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _MOMENT_FROM_S = 1e9
@@ -98,7 +99,7 @@ def _is_used_up(response: httpx.Response) -> bool:
     """True if the server says that nothing is left of a rate limit, with a status that it may mean by it."""
     if response.status_code not in _LIMITED:
         return False
-    return any(response.headers.get(name, "").strip() == "0" for name in _LEFT)
+    return any(response.headers.get(name, "").strip() == "0" for name in LIMIT_LEFT)
 
 
 def _reset_s(value: str) -> float | None:

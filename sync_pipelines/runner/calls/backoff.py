@@ -24,20 +24,25 @@ _LONGEST_WAIT_S = 30.0
 _LOG = logging.getLogger("sync_pipelines.retries")
 
 
-def retrying(attempt: Callable[[], T], pace: RateLimit) -> T:
+def retrying(attempt: Callable[[], T], pace: RateLimit | None = None) -> T:
     """Calls a function; on `RetryableError` waits (as long as the error says, else ever longer) and calls it again.
 
     The loop is not stamina's, because that one sleeps where nobody can wake it: here a wait that an error asks for is
     kept by all who share the pace, and every wait ends when the run does.
 
+    Args:
+        pace: Says when a call may begin, and how to wait; by default at once, and asleep.
+
     Raises:
         RetryableError: The fourth attempt failed as well.
     """
     for number in range(1, ATTEMPTS):
-        pace.wait_for_turn()
+        if pace is not None:
+            pace.wait_for_turn()
         try:
             return attempt()
         except RetryableError as error:
+            pace = pace or RateLimit()  # not before: this is called for every item, and nearly always once
             wait_s = _wait_s(error, number)
             _LOG.info("attempt %d of %d, the next in %.1f s: %s", number, ATTEMPTS, wait_s, message_of(error))
             asked_for = error.retry_after_s is not None
@@ -45,7 +50,8 @@ def retrying(attempt: Callable[[], T], pace: RateLimit) -> T:
             pace.pause(wait_s)
         else:
             pace.sleep(wait_s)
-    pace.wait_for_turn()
+    if pace is not None:
+        pace.wait_for_turn()
     return attempt()
 
 
@@ -61,7 +67,7 @@ def call_again(
         pace: Says when a call may begin, and how to wait; by default at once, and asleep.
     """
     once = partial(call, function) if what is None else partial(call_own, what, function)
-    return retrying(lambda: once(*arguments), pace or RateLimit())
+    return retrying(partial(once, *arguments), pace)
 
 
 def _wait_s(error: RetryableError, number: int) -> float:

@@ -14,6 +14,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.faults import code_of
 from sync_pipelines.errors import DeleteRefusedError
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.table.references import Reference, read_all_references, read_references
@@ -89,7 +90,7 @@ class RowOrder:
             return True
         if not isinstance(error, DBAPIError):
             return False
-        code = _code(error.orig)
+        code = code_of(error)
         if code in _REFERENCE:
             name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
             return any(name is None or each.name == name for each in self.references)
@@ -166,12 +167,6 @@ class RowOrder:
                 name = next(each for each in names if moves[place].has_changed([each]))
                 found.setdefault(name, []).append(place)
         return found
-
-
-def _code(orig: Any) -> Any:
-    """What a driver says is wrong: an SQLSTATE, or a code of its own."""
-    code = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None) or getattr(orig, "sqlite_errorcode", None)
-    return code or next(iter(getattr(orig, "args", ())), None)
 
 
 def stand_in(codec: ColumnCodec, number: int) -> Any:
