@@ -127,12 +127,14 @@ class Deaths(Remembered, Failures, Plans):
 
     @rule(items=fetches, deletes=deletes, instant=instants)
     def dry_run_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:
-        run = DryRun(self.world.job(lambda: items, deletes=deletes), self.world.workspace)
+        run, before = DryRun(self.world.job(lambda: items, deletes=deletes), self.world.workspace), self.model.copy()
+        self.model.plan(items, deletes=deletes == "hard")
         try:
             with dying(instant):
                 run.finish(run.diff(run.fetch()))
         except DeathError:
             self.world.bury()
+            self.stopped_in_between(before)  # of what is up to date its version may be known, or not yet
 
     @rule(items=fetches, deletes=deletes, instant=instants)
     def applying_a_plan_is_killed(self, items: list[Item], deletes: str, instant: int) -> None:

@@ -95,6 +95,7 @@ class Expected:
     )
     errors: list[tuple[int, str | None]] = field(default_factory=list)
     is_guarded: bool = False
+    not_found: int = 0
 
     def count(self, outcome: str) -> None:
         self.counts[outcome] += 1
@@ -116,7 +117,7 @@ class Expected:
     def outcome(self) -> str:
         if self.is_guarded:
             return "guarded"
-        return "partial" if self.errors else "clean"
+        return "partial" if self.errors or self.not_found else "clean"
 
 
 @dataclass(frozen=True)
