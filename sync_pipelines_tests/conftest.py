@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from sync_pipelines.database.connections import create_database
 from sync_pipelines_tests.children import ended_with_the_test, none_left_behind
+from sync_pipelines_tests.empty_databases import EmptyDatabases
 from sync_pipelines_tests.mariadb_server import RunningMariadb, running_mariadb
 from sync_pipelines_tests.quick_ledger import quick_ledgers
 from sync_pipelines_tests.two_speeds import mark_soak
@@ -105,22 +106,18 @@ def postgres_admin(postgres_server_url: str) -> Iterator[Engine]:
     admin.dispose()
 
 
-@contextmanager
-def postgres_database(admin: Engine) -> Iterator[str]:
-    """A fresh, empty PostgreSQL database; its URL as a user writes it: `postgresql://...`."""
-    name = f"test_{uuid.uuid4().hex}"
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
-    url = admin.url.set(drivername="postgresql", database=name)
-    yield url.render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_admin: Engine) -> Iterator[EmptyDatabases]:
+    """Lends fresh, empty PostgreSQL databases."""
+    databases = EmptyDatabases(postgres_admin)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
-def postgres_url(postgres_admin: Engine) -> Iterator[str]:
+def postgres_url(postgres_databases: EmptyDatabases) -> Iterator[str]:
     """The URL of a fresh, empty PostgreSQL database, as a user writes it: `postgresql://...`."""
-    with postgres_database(postgres_admin) as url:
+    with postgres_databases.one() as url:
         yield url
 
 

@@ -16,7 +16,7 @@ from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemorySource, MemoryTarget
-from sync_pipelines_tests.conftest import postgres_database
+from sync_pipelines_tests.empty_databases import EmptyDatabases
 from sync_pipelines_tests.runner.desk import Clock, Desk
 from sync_pipelines_tests.runner.instants import Stage, open_stage
 
@@ -37,7 +37,8 @@ def built_stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         with open_stage(f"sqlite:///{folder / 'local.sqlite'}", None, folder / "data") as stage:
             yield stage
         return
-    with postgres_database(request.getfixturevalue("postgres_admin")) as url, open_stage(url, url, folder) as stage:
+    databases: EmptyDatabases = request.getfixturevalue("postgres_databases")
+    with databases.one() as url, open_stage(url, url, folder) as stage:
         yield stage
 
 
