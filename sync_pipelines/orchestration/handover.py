@@ -8,7 +8,7 @@ from dagster import InputContext, IOManager, OutputContext, io_manager
 from upath import UPath
 
 from sync_pipelines.errors import RunError
-from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef
+from sync_pipelines.runner.runs.comparing_run import PlanRef, SnapshotRef
 from sync_pipelines.settings.model import load_settings
 from sync_pipelines.snapshots.durable_files import write_json
 

@@ -35,10 +35,12 @@ from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.plans.plan_view import open_plan
 from sync_pipelines.runner.runs.apply_plan import PlanRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef, SnapshotRef
 from sync_pipelines.runner.runs.dry_run import DryRun
-from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
+from sync_pipelines.runner.runs.full_run import SyncRun
+from sync_pipelines.runner.runs.session import Run
 
-AnyRun = TypeVar("AnyRun", bound=SyncRun)
+AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 def op_name(job: AnyJob, op_kind: str) -> str:

@@ -22,7 +22,8 @@ from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef, SnapshotRef
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.staging.apply_sql import BatchApplier

@@ -16,7 +16,7 @@ from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.registry.plans import apply_plan
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs.full_run import SyncRun
+from sync_pipelines.runner.runs.comparing_run import ComparingRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource
@@ -115,7 +115,7 @@ def page_by_page() -> Iterator[None]:
     """Chunks of ten, and nothing in bulk."""
     with (
         patch("sync_pipelines.runner.plans.plan_file.PAGE_SIZE", PAGE_SIZE),
-        patch.object(SyncRun, "_is_worth_it", lambda _run, _files: False),
+        patch.object(ComparingRun, "_is_worth_it", lambda _run, _files: False),
     ):
         yield
 

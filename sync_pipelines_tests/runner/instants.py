@@ -24,7 +24,8 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.runs.apply_plan import PlanRun
-from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef, SnapshotRef
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines_tests.children import fork

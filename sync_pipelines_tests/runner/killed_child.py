@@ -12,7 +12,7 @@ from unittest.mock import patch
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs.full_run import SyncRun
+from sync_pipelines.runner.runs.comparing_run import ComparingRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
@@ -86,7 +86,7 @@ class World:
             stack.enter_context(patch("sync_pipelines.snapshots.snapshot._FIRST_PAGE", 200))
             for place in ("runner.decide.page_diff", "runner.plans.plan_file", "runner.write.staged_writer"):
                 stack.enter_context(patch(f"sync_pipelines.{place}.PAGE_SIZE", 100))
-            stack.enter_context(patch.object(SyncRun, "_is_worth_it", lambda *_: self.in_bulk))
+            stack.enter_context(patch.object(ComparingRun, "_is_worth_it", lambda *_: self.in_bulk))
             return run_sync(self.job(number), settings=self.settings, wait_s=20)
 
 

@@ -20,8 +20,7 @@ from sync_pipelines.runner.plans.fingerprint import fingerprint_of
 from sync_pipelines.runner.plans.plan_file import files_of_plan, read_failed
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import anew, find_plan, gone, not_open
-from sync_pipelines.runner.runs.full_run import SyncRun
-from sync_pipelines.runner.runs.session import APPLYING, RunSession
+from sync_pipelines.runner.runs.session import APPLYING, Run, RunSession
 from sync_pipelines.runner.write.plan_writer import PlanWriter, error_row
 from sync_pipelines.snapshots.parquet_pages import read_summary
 
@@ -59,7 +58,7 @@ def _user() -> str:
         return "unknown"
 
 
-class PlanRun(SyncRun):
+class PlanRun(Run):
     """Applies a plan. Calls `on_start` before anything is written, and `on_complete` afterwards."""
 
     kind = APPLYING

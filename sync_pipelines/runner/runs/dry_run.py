@@ -9,15 +9,15 @@ from sync_pipelines.runner.calls.target_driver import TargetDriver
 from sync_pipelines.runner.plans.fingerprint import fingerprint_of
 from sync_pipelines.runner.plans.plan_summary import PlanSummary
 from sync_pipelines.runner.plans.plan_view import entry_line, first_entries
+from sync_pipelines.runner.runs.comparing_run import ComparingRun, PlanRef
 from sync_pipelines.runner.runs.differ import Differ
-from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
 from sync_pipelines.runner.runs.session import PLANNING
 from sync_pipelines.snapshots.store import RunFiles
 
 _LINES_SHOWN = 20
 
 
-class DryRun(SyncRun):
+class DryRun(ComparingRun):
     """Fetches, compares, and leaves a plan that `apply_plan` can apply. Calls `on_start`, but no `on_complete`."""
 
     kind = PLANNING

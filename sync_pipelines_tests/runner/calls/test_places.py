@@ -14,7 +14,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import FetchError, HookError
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs import full_run
+from sync_pipelines.runner.runs import comparing_run
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 
@@ -41,7 +41,7 @@ def table(sqlite: sa.Engine) -> Callable[..., SqlTable]:
 def test_an_error_in_a_column_function_names_column_function_file_and_line(
     table: Callable[..., SqlTable], settings: Settings, from_items: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(full_run, "FROM_ITEMS", from_items)
+    monkeypatch.setattr(comparing_run, "FROM_ITEMS", from_items)
     job = SyncJob(name="things", fetch_external=lambda: ITEMS, target=table({"price": price_of}))
 
     results = run_sync(job, settings=settings)

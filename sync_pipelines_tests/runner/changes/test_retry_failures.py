@@ -22,8 +22,9 @@ from sync_pipelines.runner.context.lease import take_lease
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.failures.failure_notes import FailedItem, FailureNotes
 from sync_pipelines.runner.runs.apply_plan import PlanRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef
 from sync_pipelines.runner.runs.dry_run import DryRun
-from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines_tests.runner.desk import Clock, Desk

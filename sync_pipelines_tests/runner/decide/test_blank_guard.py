@@ -14,7 +14,7 @@ from sync_pipelines.engine.plan import PlanCounts
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.registry.plans import apply_plan
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs import full_run
+from sync_pipelines.runner.runs import comparing_run
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemoryTarget
@@ -48,7 +48,7 @@ class Products:
 
 @pytest.fixture(params=["page by page", "in bulk"])
 def products(request: pytest.FixtureRequest, sqlite: sa.Engine, settings: Settings, monkeypatch: Any) -> Products:
-    monkeypatch.setattr(full_run, "FROM_ITEMS", 0 if request.param == "in bulk" else 10**9)
+    monkeypatch.setattr(comparing_run, "FROM_ITEMS", 0 if request.param == "in bulk" else 10**9)
     return Products(sqlite, settings)
 
 

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.failure_rows import STATES, FailureRow
 from sync_pipelines.runner.context.workspace import open_workspace
-from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.runner import failing_child as child
 

@@ -17,8 +17,9 @@ from sync_pipelines.engine.guards import Guards
 from sync_pipelines.errors import ConfigurationError, FetchError, HookError, RunError, TooManyFailedError
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.runs.apply_plan import PlanRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef
 from sync_pipelines.runner.runs.dry_run import DryRun
-from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.runs.results import results_of_run
 from sync_pipelines.runner.runs.session import FULL_RUN, RunSession
 from sync_pipelines.settings.model import Settings

@@ -20,6 +20,7 @@ from sync_pipelines.engine.codec import decode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.run_sync import run_sync
+from sync_pipelines.runner.runs.comparing_run import ComparingRun
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.runs.results import results_of_run
 from sync_pipelines.runner.runs.session import FULL_RUN, RunSession
@@ -87,7 +88,7 @@ def test_what_a_table_refuses_is_kept_whichever_way_it_is_written(
     target = SqlTable(table="variants", key="sku", columns=["stock"], database=database_url)
     job: SyncJob[Any, Any] = SyncJob(name="stock", fetch_external=lambda: iter(items), target=target)
     settings = Settings(data_dir=tmp_path / "data", database_url=database_url, ledger_url=None)
-    with nullcontext() if bulk else patch.object(SyncRun, "_is_worth_it", lambda _run, _files: False):
+    with nullcontext() if bulk else patch.object(ComparingRun, "_is_worth_it", lambda _run, _files: False):
         results = run_sync(job, settings=settings)
     assert (results.error_count, len(results.causes)) == (30, 1)
     with open_workspace(settings) as workspace:
@@ -95,7 +96,7 @@ def test_what_a_table_refuses_is_kept_whichever_way_it_is_written(
         assert {each.external_id for each in found} == {f"A-{number}" for number in range(0, 1_500, 50)}
         assert all(decode(each.payload or "")["stock"] == -1 for each in found)
     items[:] = [{"sku": each["sku"], "stock": abs(each["stock"])} for each in items]
-    with nullcontext() if bulk else patch.object(SyncRun, "_is_worth_it", lambda _run, _files: False):
+    with nullcontext() if bulk else patch.object(ComparingRun, "_is_worth_it", lambda _run, _files: False):
         run_sync(job, settings=settings)
     with open_workspace(settings) as workspace:
         assert workspace.failures.count("stock", UNRESOLVED) == 0

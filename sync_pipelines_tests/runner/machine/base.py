@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 from sync_pipelines.database.failure_rows import GIVEN_UP, OPEN
 from sync_pipelines.engine.changes import Delete
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.runner.runs.full_run import SyncRun
+from sync_pipelines.runner.runs.comparing_run import ComparingRun
 from sync_pipelines_tests.runner.machine.missed_fetches import MissedFetches
 from sync_pipelines_tests.runner.machine.model import REFUSED, UNREADABLE, Expected, Model, State
 from sync_pipelines_tests.runner.machine.world import World
@@ -49,7 +49,7 @@ deletes = st.sampled_from(["off", "hard"])
 
 def in_bulk(bulk: bool) -> AbstractContextManager[Any]:  # noqa: FBT001 - drawn
     """Takes the bulk path, or the one page by page."""
-    return patch.object(SyncRun, "_is_worth_it", lambda _run, _files: bulk)
+    return patch.object(ComparingRun, "_is_worth_it", lambda _run, _files: bulk)
 
 
 class Machine(RuleBasedStateMachine):

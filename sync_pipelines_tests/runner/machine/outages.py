@@ -15,7 +15,8 @@ from sqlalchemy import Engine, event
 
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import TargetError
-from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk
 from sync_pipelines_tests.runner.machine.deaths import Deaths
 from sync_pipelines_tests.runner.machine.model import Item

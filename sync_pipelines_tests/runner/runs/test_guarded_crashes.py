@@ -12,8 +12,8 @@ from sync_pipelines.database.plans import Plans
 from sync_pipelines.database.tables import APPLY, WITHHELD
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.errors import PlanError
+from sync_pipelines.runner.runs.comparing_run import ComparingRun
 from sync_pipelines.runner.runs.dry_run import DryRun
-from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.runner.write.record_history import Recorder
 from sync_pipelines_tests.children import exit_code
 from sync_pipelines_tests.runner.instants import (
@@ -37,7 +37,7 @@ EVERY_WAY = [  # anew, in bulk, with versions, first instant
 
 
 def in_bulk_or_not(monkeypatch: pytest.MonkeyPatch, *, in_bulk: bool) -> None:
-    monkeypatch.setattr(SyncRun, "_is_worth_it", lambda *_: in_bulk)
+    monkeypatch.setattr(ComparingRun, "_is_worth_it", lambda *_: in_bulk)
 
 
 def die(*_: Any) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from sync_pipelines import SyncResults, run_sync
 from sync_pipelines.runner.context.workspace import open_workspace
-from sync_pipelines.runner.runs.full_run import PlanRef, SnapshotRef, SyncRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef, SnapshotRef
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.runner import bulk_child, soft_child
 from sync_pipelines_tests.runner.write.test_staged_crashes import Place as BulkPlace
 from sync_pipelines_tests.two_speeds import spread_rows

@@ -22,7 +22,8 @@ from sync_pipelines.runner.changes.retry_failures import retry_failures
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.plans.plan_view import open_plan
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs.full_run import SnapshotRef, SyncRun
+from sync_pipelines.runner.runs.comparing_run import ComparingRun, SnapshotRef
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.targets.table.soft_delete import SoftDelete
@@ -98,7 +99,7 @@ def shop(
 ) -> Shop:
     """A shop that is synced in either way."""
     if request.param == "page by page":
-        monkeypatch.setattr(SyncRun, "_is_worth_it", lambda _self, _files: False)
+        monkeypatch.setattr(ComparingRun, "_is_worth_it", lambda _self, _files: False)
     return Shop(settings, database)
 
 

@@ -14,7 +14,8 @@ from upath import UPath
 
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.snapshots.snapshot import Snapshot
 from sync_pipelines_tests.children import exit_code, fork

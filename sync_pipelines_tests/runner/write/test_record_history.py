@@ -112,7 +112,7 @@ def shop(database_url: str, tmp_path: Path) -> Shop:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways that a table is synced in."""
     if request.param == "page by page":
-        monkeypatch.setattr("sync_pipelines.runner.runs.full_run.SyncRun._is_worth_it", lambda *_: False)
+        monkeypatch.setattr("sync_pipelines.runner.runs.comparing_run.ComparingRun._is_worth_it", lambda *_: False)
     return str(request.param)
 
 
@@ -501,7 +501,7 @@ def replayed(shop: Shop, states: list[dict[str, tuple[int, str]]], *, in_bulk: b
     keep = ("there", 1, "so that the table is not empty")
     with pytest.MonkeyPatch.context() as patch:
         if not in_bulk:
-            patch.setattr("sync_pipelines.runner.runs.full_run.SyncRun._is_worth_it", lambda *_: False)
+            patch.setattr("sync_pipelines.runner.runs.comparing_run.ComparingRun._is_worth_it", lambda *_: False)
         for state in states:
             shop.sync(keep, *((sku, stock, name) for sku, (stock, name) in state.items()))
     rows = {row[0]: row for row in shop.execute("SELECT sku, stock, name FROM things")}
@@ -568,7 +568,7 @@ def test_in_bulk_the_values_are_those_that_a_look_at_each_gives(postgres_url: st
         job = shop.job(name=name, target=target)
         with pytest.MonkeyPatch.context() as patch:
             if name == "pages":
-                patch.setattr("sync_pipelines.runner.runs.full_run.SyncRun._is_worth_it", lambda *_: False)
+                patch.setattr("sync_pipelines.runner.runs.comparing_run.ComparingRun._is_worth_it", lambda *_: False)
             for values in (firsts, seconds, nothing, firsts):
                 shop.items = [{"sku": "A", **values}, {"sku": "other", **nothing}]
                 run(job, settings=shop.settings)

@@ -18,7 +18,8 @@ from sync_pipelines import SyncResults, run_sync
 from sync_pipelines.database.batches import STAGED, BatchKey
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.runner.context.workspace import open_workspace
-from sync_pipelines.runner.runs.full_run import PlanRef, SyncRun
+from sync_pipelines.runner.runs.comparing_run import PlanRef
+from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.database.migrating import take_back

@@ -19,7 +19,7 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs import full_run
+from sync_pipelines.runner.runs import comparing_run
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource
@@ -120,7 +120,7 @@ def canonical_ids(database: sa.Engine, case: Case, numbers: Collection[int]) -> 
 def sync(
     case: Case, database: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, *, in_bulk: bool
 ) -> SyncResults:
-    monkeypatch.setattr(full_run, "FROM_ITEMS", 0 if in_bulk else 10**9)
+    monkeypatch.setattr(comparing_run, "FROM_ITEMS", 0 if in_bulk else 10**9)
     key: Any = case.key_names if len(case.keys) > 1 else case.key_names[0]
     job: SyncJob[Any, Any] = SyncJob(
         name="plain",

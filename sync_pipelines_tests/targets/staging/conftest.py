@@ -18,7 +18,7 @@ from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.decide.staged_diff import StagedDiff
 from sync_pipelines.runner.plans.plan_file import rows_of
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs import full_run as sync_run
+from sync_pipelines.runner.runs import comparing_run as sync_run
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemorySource

@@ -81,7 +81,7 @@ def both_ways(sync: Syncs, monkeypatch: pytest.MonkeyPatch, run: Callable[[], li
     """Runs the same in bulk and page by page, and checks that all is the same."""
     found: dict[bool, list[Any]] = {}
     for in_bulk in (True, False):
-        monkeypatch.setattr("sync_pipelines.runner.runs.full_run.FROM_ITEMS", 0 if in_bulk else 10**9)
+        monkeypatch.setattr("sync_pipelines.runner.runs.comparing_run.FROM_ITEMS", 0 if in_bulk else 10**9)
         found[in_bulk] = run()
         assert sync.paths.took_bulk() is in_bulk
     for bulk, pages in zip(found[True], found[False], strict=True):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from sync_pipelines import Settings, SqlTable, SyncJob, run_sync
-from sync_pipelines.runner.runs.full_run import SyncRun
+from sync_pipelines.runner.runs.comparing_run import ComparingRun
 
 
 class StoppedError(BaseException):
@@ -42,7 +42,7 @@ def stopped_at(database: sa.Engine, number: int) -> Iterator[None]:
 def test_the_next_run_with_the_same_engine_does_its_work(
     database: sa.Engine, step: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SyncRun, "_is_worth_it", lambda _run, _files: True)
+    monkeypatch.setattr(ComparingRun, "_is_worth_it", lambda _run, _files: True)
     with database.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE variants (sku VARCHAR(20) PRIMARY KEY, stock INTEGER)")
     items = [{"sku": f"A{number}", "stock": number} for number in range(5)]

@@ -349,7 +349,7 @@ def test_the_bulk_path_and_the_page_path_do_and_say_the_same(
 
     def patch(from_items: int) -> None:
         # with deletes every fetch is worth the bulk path, so pages are what remains without the target's bulk methods
-        monkeypatch.setattr("sync_pipelines.runner.runs.full_run.FROM_ITEMS", from_items)
+        monkeypatch.setattr("sync_pipelines.runner.runs.comparing_run.FROM_ITEMS", from_items)
         monkeypatch.setattr(OpenedSqlTable, "open_staged", open_staged if from_items == 0 else lambda *_: None)
 
     @given(world=worlds, fetches=st.lists(st.lists(ragged, min_size=1, max_size=14), min_size=1, max_size=2))

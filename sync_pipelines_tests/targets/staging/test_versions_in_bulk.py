@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sync_pipelines.engine.changes import Delete
 from sync_pipelines.runner.changes.single_item import sync_single_item
-from sync_pipelines.runner.runs import full_run as sync_run
+from sync_pipelines.runner.runs import comparing_run as sync_run
 from sync_pipelines_tests.targets.staging.conftest import Item, Paths, Syncs, counts
 
 NUMBERED = "CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, n INTEGER, version BIGINT)"
