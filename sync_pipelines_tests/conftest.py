@@ -21,6 +21,7 @@ from sync_pipelines_tests.children import ended_with_the_test, none_left_behind
 from sync_pipelines_tests.empty_databases import EmptyDatabases
 from sync_pipelines_tests.mariadb_server import RunningMariadb, running_mariadb
 from sync_pipelines_tests.quick_ledger import quick_ledgers
+from sync_pipelines_tests.quick_sqlite import quick_sqlite
 from sync_pipelines_tests.two_speeds import mark_soak
 
 
@@ -69,8 +70,8 @@ def _no_process_is_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_ledgers() -> Iterator[None]:
-    with quick_ledgers():
+def _quick_databases() -> Iterator[None]:
+    with quick_ledgers(), quick_sqlite():
         yield
 
 

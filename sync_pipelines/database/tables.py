@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 from sqlalchemy import (
     JSON,
@@ -80,8 +81,9 @@ class LedgerTables:
     misses: Table
 
 
+@cache
 def ledger_tables(dialect_name: str) -> LedgerTables:
-    """Gives the tables as they are named on that dialect."""
+    """Returns the tables as they are named on that dialect; nobody changes them."""
     on_sqlite = dialect_name == "sqlite"
     schema, prefix = (None, SQLITE_PREFIX) if on_sqlite else (POSTGRES_SCHEMA, "")
     metadata = MetaData(schema=schema)

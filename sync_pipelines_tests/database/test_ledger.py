@@ -28,6 +28,7 @@ from sync_pipelines.errors import ConfigurationError, UnavailableError
 from sync_pipelines_tests.children import Child
 from sync_pipelines_tests.database.migrating import take_back
 from sync_pipelines_tests.quick_ledger import migrated_ledgers, quick_ledgers
+from sync_pipelines_tests.quick_sqlite import durable_sqlite
 
 REPOSITORY = Path(__file__).parents[2]
 AT = datetime(2024, 5, 6, 12, 30, tzinfo=UTC)
@@ -340,7 +341,7 @@ class TestConnections:
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
     def test_on_sqlite_a_commit_survives_a_power_cut(self, sqlite_url: str) -> None:
-        with open_ledger(sqlite_url) as ledger, ledger.transaction() as connection:
+        with durable_sqlite(), open_ledger(sqlite_url) as ledger, ledger.transaction() as connection:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
