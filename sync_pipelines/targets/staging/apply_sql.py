@@ -179,11 +179,15 @@ class BatchApplier:
             yield self._table.c[column.name] == self._plan.c[column.label]
 
     def _same_row(self) -> list[sa.ColumnElement[bool]]:
-        """The local row, by its address where it has one. Its key is checked as well: rows move."""
+        """The local row, by its address where it has one. Its key is checked as well: rows move.
+
+        A row that somebody else has made newer than the item since the diff is another one.
+        """
         same = list(self._same_key())
         if self._work.has_addresses:
             same.insert(0, self._work.address(self._table) == self._plan.c.sp_at)
-        return same
+        is_older = self._columns.are_older(self._plan, self._table, on_sqlite=self._work.place == "rowid")
+        return same if is_older is None else [*same, is_older.is_not(sa.true())]
 
     def _update(self, connection: sa.Connection, batch: Batch) -> int:
         values: dict[str, Any] = {

@@ -73,6 +73,20 @@ class StagedColumns:
         """The key columns of a staging table, to be read as the table's own would be."""
         return [sa.type_coerce(working.c[column.label], table.c[column.name].type) for column in self.key]
 
+    def are_older(self, working: sa.FromClause, table: sa.Table, *, on_sqlite: bool) -> sa.ColumnElement[bool] | None:
+        """The condition that staged items are older than their local rows; None if no column of a row can tell.
+
+        Null where a row has no version. `StaleCheck.standing` decides the same of one item.
+        """
+        if self.version is None:
+            return None
+        local, codec = table.c[self.version.name], self.version.codec
+        is_older = working.c[self.version.label] < local
+        if on_sqlite:
+            return sa.and_(is_older, has_usual_form(local, codec.facts.family))
+        readable = is_readable(codec, local)  # what can't be read is overwritten
+        return is_older if readable is None else sa.and_(is_older, readable)
+
 
 class Planner:
     """Compares the staging table with the table.
@@ -274,16 +288,8 @@ class Planner:
         return sa.and_(is_text, bare != "")
 
     def _staleness(self, staged: sa.FromClause) -> list[tuple[Any, Any]]:
-        version = self.columns.version
-        if version is None:
-            return []
-        local = self._table.c[version.name]
-        is_older = staged.c[version.label] < local
-        if self._work.place == "rowid":
-            is_older = sa.and_(is_older, has_usual_form(local, version.codec.facts.family))
-        elif (readable := is_readable(version.codec, local)) is not None:  # what can't be read is overwritten
-            is_older = sa.and_(is_older, readable)
-        return [(is_older, int(RowDecision.STALE))]
+        is_older = self.columns.are_older(staged, self._table, on_sqlite=self._work.place == "rowid")
+        return [] if is_older is None else [(is_older, int(RowDecision.STALE))]
 
     def _difference(
         self, staged: sa.FromClause, refused: sa.ColumnElement[bool], *, veto: bool

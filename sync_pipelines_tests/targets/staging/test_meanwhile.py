@@ -63,6 +63,18 @@ def test_a_row_whose_other_columns_somebody_changed_keeps_them(synced: Syncs, be
     assert synced.rows("SELECT n, note FROM things WHERE sku = 'S3'") == [(3, "theirs")]
 
 
+@pytest.mark.parametrize("days", [0, 30])
+def test_a_row_that_somebody_made_newer_than_its_item_is_left_as_it_is(
+    synced: Syncs,
+    between: Any,
+    days: int,
+) -> None:
+    between("UPDATE things SET n = 77 WHERE sku = 'S3'")
+    results = synced(ITEMS, columns=["n"], get_version="n", keep_history_days=days)
+    assert counts(results) == {"updated": 9, "skipped": 1}
+    assert things(synced) == {**{item["sku"]: item["n"] for item in ITEMS}, "S3": 77}
+
+
 def test_a_row_that_somebody_deleted_is_created_again(synced: Syncs, between: Any) -> None:
     between("DELETE FROM things WHERE sku = 'S3'")
     assert counts(synced(ITEMS, columns=["n"])) == {"updated": 9, "created": 1}
