@@ -60,7 +60,7 @@ class RunRow:
     notes: tuple[str, ...] = ()
     failure: str | None = None
     applied_all: bool = False
-    deletes_withheld: bool = False
+    no_deletes: bool = False
     completeness: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -228,16 +228,16 @@ class Ledger:
                 connection.execute(update(runs).where(runs.c.id == run_id).values(applied_all=False))
             return has_begun
 
-    def save_diff_errors(self, run_id: str, errors: Iterable[ErrorRow], *, deletes_withheld: bool = False) -> None:
+    def save_diff_errors(self, run_id: str, errors: Iterable[ErrorRow], *, no_deletes: bool = False) -> None:
         """Keeps what a diff has found, in place of what an earlier attempt had.
 
         Args:
-            deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
+            no_deletes: True if it was to find deletes, and could not tell which records are missing.
         """
         table, runs = self.tables.run_errors, self.tables.runs
-        withheld = update(runs).where(runs.c.id == run_id).values(deletes_withheld=deletes_withheld)
+        noted = update(runs).where(runs.c.id == run_id).values(no_deletes=no_deletes)
         with self.transaction() as connection:
-            connection.execute(withheld)
+            connection.execute(noted)
             connection.execute(delete(table).where(table.c.run_id == run_id, table.c.phase == "diff"))
             self.insert_errors(connection, run_id, "diff", errors)
 
@@ -378,6 +378,6 @@ def _run_row(row: Row[Any]) -> RunRow:
         notes=tuple(row.notes or ()),
         failure=row.failure,
         applied_all=row.applied_all,
-        deletes_withheld=row.deletes_withheld,
+        no_deletes=row.no_deletes,
         completeness=row.completeness or {},
     )

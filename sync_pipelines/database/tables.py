@@ -126,7 +126,7 @@ def _runs(metadata: MetaData, prefix: str) -> Table:
         # all that it was to write is written, whether or not it failed then; set when it ends
         Column("applied_all", Boolean, nullable=False, server_default=false()),
         # it was to delete, and could not tell which records are missing; what guards withhold is a plan
-        Column("deletes_withheld", Boolean, nullable=False, server_default=false()),
+        Column("deletes_withheld", Boolean, key="no_deletes", nullable=False, server_default=false()),
         # what stated the end of its fetch, and why there may be more items: then an item's absence says nothing
         Column("completeness", JSON),
         Column("errors_noted_to", BigInteger),  # number of the last of its errors that is noted in the failures

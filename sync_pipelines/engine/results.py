@@ -133,7 +133,7 @@ class SyncResults:
         duplicates: The first 1,000 duplicates.
         causes: The errors by cause, the most frequent first; at most 200, and what is left as one.
         gone_causes: Causes that the run before had, and this one has not.
-        notes: What a person should know besides, e.g. why deletes were withheld.
+        notes: What a person should know besides, e.g. why no deletes were looked for.
         set_back: Columns that something sets back after each run, a sentence each.
         phase_ms: Milliseconds spent in `fetch`, `diff`, `apply`.
         failure: Why the run as a whole failed, None if it did not.
@@ -141,6 +141,8 @@ class SyncResults:
         guarded: Why they did, a sentence each; empty if nothing was suspicious.
         planned: Of a dry run, what its plan would create, update and delete; nothing of that is written. Else None.
         not_found: How many of the ids that it was asked for (`only`) the source does not have; the notes name them.
+        no_deletes: True if it was to delete what is missing, and could not tell what that is; the notes say
+            why.
         plan_id: Of a dry run the id of the plan that it left; of a guarded run that of what was withheld; of a run that
             applied a plan the id of that plan.
     """
@@ -172,6 +174,7 @@ class SyncResults:
     guarded: tuple[str, ...] = ()
     planned: PlanCounts | None = None
     not_found: int = 0
+    no_deletes: bool = False
     plan_id: str | None = None
 
     @property

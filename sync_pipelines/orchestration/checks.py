@@ -68,12 +68,20 @@ ITEMS_FAILED = ResultCheck(
     lambda results: f"{results.error_count:,} of {results.fetched:,} items failed.",
     failed_metadata,
 )
+
+
+def _nothing_withheld(results: SyncResults) -> str:
+    if not results.no_deletes:
+        return "Nothing was withheld."
+    return "Guards withheld nothing. No deletes were looked for: the run can't tell what is missing; its notes say why."
+
+
 CHANGES_WITHHELD = ResultCheck(
     "changes_withheld",
     "Warns when guards withheld deletes or updates of the last run, or its fetch looked broken.",
     AssetCheckSeverity.WARN,
     lambda results: not results.guarded,
-    lambda results: f"{'; '.join(results.guarded)}." if results.guarded else "Nothing was withheld.",
+    lambda results: f"{'; '.join(results.guarded)}." if results.guarded else _nothing_withheld(results),
     withheld_metadata,
 )
 SOURCE_DRIFT = ResultCheck(

@@ -102,10 +102,10 @@ def test_only_runs_that_broke_off_leave_unknown_what_they_have_applied(ledger: L
 
 
 def test_deletes_were_withheld_where_we_said_so_and_not_where_a_target_did(ledger: Ledger) -> None:
-    assert [run.deletes_withheld for run in runs_of(ledger, "shop")] == [False, True, False, False, True, False]
+    assert [run.no_deletes for run in runs_of(ledger, "shop")] == [False, True, False, False, True, False]
     noted = runs_of(ledger, "noted")
     assert [run.notes for run in noted] == [("no deletes: of the archive",)] * 2
-    assert [run.deletes_withheld for run in noted] == [False, False]
+    assert [run.no_deletes for run in noted] == [False, False]
 
 
 def test_each_batch_is_in_its_part(ledger: Ledger) -> None:

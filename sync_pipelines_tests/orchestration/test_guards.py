@@ -171,6 +171,17 @@ def test_more_failed_items_than_allowed_fail_the_run_and_its_checks(shop: Shop, 
     assert failed_checks(result) == {"items_failed": "WARN"}
 
 
+def test_a_run_that_can_not_tell_what_is_missing_does_not_say_that_all_is_well(
+    job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
+) -> None:
+    launch(job, instance)
+    shop.items[2]["sku"] = None
+    result = launch(job, instance)
+    assert result.success
+    said = {each.check_name: each.description for each in result.get_asset_check_evaluations()}
+    assert "No deletes were looked for" in str(said["changes_withheld"])
+
+
 def test_a_run_that_fails_still_tells_what_guards_withhold(
     job: SyncJob[Any, Any], shop: Shop, instance: DagsterInstance
 ) -> None:

@@ -91,7 +91,7 @@ def diff_snapshot(rules: RunRules, files: RunFiles, report: RunReport, *, durabl
             notes,
             planned=entries.counts(),
             verdict=verdict,
-            deletes_withheld=reason is not None,
+            no_deletes=reason is not None,
             written_columns=written,
         )
         planned = planned.as_dry_run() if durable else planned.without_withheld(entries.counts())
@@ -106,7 +106,7 @@ def notes_of(why_no_deletes: str | None, stale: int, delete_delay: DeleteDelay |
     """Returns what a person should know of a diff.
 
     Args:
-        why_no_deletes: Why deletes are withheld, None if they are not.
+        why_no_deletes: Why no deletes are looked for, None if they are.
         stale: How many items were older than their local records.
     """
     notes = [f"no deletes: {why_no_deletes}"] if why_no_deletes is not None else []

@@ -235,9 +235,8 @@ class StagedDiff:
         self._require_explained(self._settled, writes)
         verdict = self._judge(writes, self._settled.unchanged)
         notes = notes_of(reason, found.stale + self._stale, self._delete_delay)
-        withheld = reason is not None
         planned = PlanSummary(
-            self._total, self._settled, writes.writes, notes, verdict=verdict, deletes_withheld=withheld
+            self._total, self._settled, writes.writes, notes, verdict=verdict, no_deletes=reason is not None
         )
         if self._durable:
             return replace(planned, planned=writes)

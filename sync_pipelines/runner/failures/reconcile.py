@@ -284,7 +284,7 @@ class _Resolving:
     def _is_gone(self, failure: Unresolved) -> bool:
         """True if a failure is resolved because a complete fetch does not have its item."""
         if failure.action == DELETE:
-            return not self._run.deletes_withheld  # this time it was deleted, or somebody else has done it
+            return not self._run.no_deletes  # this time it was deleted, or somebody else has done it
         return self._all_ids_known or not failure.ids()  # an item without an id may be any of them
 
 

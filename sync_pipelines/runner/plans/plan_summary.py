@@ -22,7 +22,7 @@ class PlanSummary:
         planned: What is to be written, by action, as far as all of it is in the plan file.
         verdict: What limits say of it; what they withhold is neither in `writes` nor in `planned`.
         written_columns: Which columns it writes on nearly all records; None if it writes to few, or was not asked.
-        deletes_withheld: True if it was to find deletes, and could not tell which records are missing.
+        no_deletes: True if it was to find deletes, and could not tell which records are missing.
     """
 
     fetched: int
@@ -32,7 +32,7 @@ class PlanSummary:
     staged: StagedPlan | None = None
     planned: PlanCounts | None = None
     verdict: Verdict = Verdict()
-    deletes_withheld: bool = False
+    no_deletes: bool = False
     written_columns: WrittenColumns | None = None
 
     def without_withheld(self, found: PlanCounts) -> PlanSummary:

@@ -132,7 +132,7 @@ class ComparingRun(Run):
             if self.applies and Action.UPDATE not in planned.verdict.withheld:
                 planned = replace(planned, notes=[*planned.notes, *self._note_written_columns(run_id, planned)])
             failed = map(error_row, read_failed(files))
-            self._ledger.save_diff_errors(run_id, failed, deletes_withheld=planned.deletes_withheld)
+            self._ledger.save_diff_errors(run_id, failed, no_deletes=planned.no_deletes)
         settled = planned.settled
         self._report.line(
             f"diff: {planned.writes:,} to write, {settled.unchanged:,} unchanged, {settled.skipped:,} skipped, "

@@ -90,6 +90,7 @@ class KnownRun:
             failure=run.failure,
             planned=_planned(run, files),
             not_found=_not_found(run, files),
+            no_deletes=run.no_deletes,
             plan_id=_plan_id(run, files) or (withheld.id if withheld is not None else None),
             withheld=PlanCounts(**withheld.counts) if withheld is not None else PlanCounts(),
             guarded=withheld.guarded if withheld is not None else (),

@@ -230,6 +230,7 @@ class TestDeletes:
         results = sync(items, deletes="hard", **options)
         assert results.deleted == 0
         assert any(note.startswith(reason) for note in results.notes), results.notes
+        assert results.no_deletes is not reason.startswith("guarded")
         assert sorted(target.records) == ["A", "B"]
 
     def test_a_fetch_that_breaks_off_deletes_nothing(self, sync: Sync, target: MemoryTarget) -> None:
