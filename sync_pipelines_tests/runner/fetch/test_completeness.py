@@ -142,6 +142,44 @@ def test_in_the_database_nothing_is_deleted_either(database: sa.Engine, settings
             assert connection.scalar(sa.text("SELECT count(*) FROM variants")) == left
 
 
+@pytest.mark.parametrize("paging", [PageNumberPaging(), OffsetPaging(), OffsetPaging(total_path="total")])
+@pytest.mark.parametrize("how", ["items", "parts"])
+def test_items_that_come_twice_do_not_fill_up_a_total(stock: MemoryTarget, sync: Sync, paging: Any, how: str) -> None:
+    """One item was put in before the third page: A5 comes again in another form, and A9 never."""
+    shown = [[0, 1], [2, 3], [4, 5], [6, 5], [7, 8], []]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked = request.url.params
+        number = int(asked["page"]) - 1 if "page" in asked else int(asked["offset"]) // SIZE
+        given = [{"sku": f"A{each}", "stock": 1, "seen_on": number} for each in shown[number]]
+        return httpx.Response(200, json={"value": given, "total": 10})
+
+    api = RestSource("http://api.test/items", items_path="value", paging=paging, transport=httpx.MockTransport(answer))
+
+    def fetch() -> Iterator[Item]:
+        for page in api():
+            for item in page:
+                yield from (item, {**item, "sku": f"{item['sku']}-part"})
+
+    results = sync(api if how == "items" else fetch, deletes="hard")
+    if how == "parts":
+        assert results.deleted == 1  # of the items that a function makes of others the source says no number
+        return
+    assert results.deleted == 0
+    assert "the total is 10 and 9 different items came, 1 came again" in "\n".join(results.notes)
+    assert len(results.duplicates) == 1
+
+
+def test_items_that_two_sources_give_are_no_reason_to_doubt(stock: MemoryTarget, sync: Sync) -> None:
+    source = Api(gives=9, total=9).source(PageNumberPaging(), items_path="value")
+
+    def fetch() -> Iterator[list[Item]]:
+        yield from source()
+        yield from source()
+
+    assert sync(fetch, deletes="hard").deleted == 1
+
+
 def partial(count: int) -> Callable[[], Iterator[Item]]:
     def fetch() -> Iterator[Item]:
         yield from items(count)
