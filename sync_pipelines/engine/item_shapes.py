@@ -95,6 +95,27 @@ def drift_between(before: ItemShapes, now: ItemShapes) -> list[str]:
     return [*told, f"new: {', '.join(new[:_MAX_NAMED])}"] if new else told
 
 
+def with_marks(before: ItemShapes, now: ItemShapes) -> ItemShapes:
+    """Returns the shapes of now as they are kept: marked are the objects of which some names have gone and others come.
+
+    The names in such an object are data if that happens again: then they are told of once, and not with each run.
+    """
+    marks: dict[str, FieldShape] = {}
+    gone, come = (
+        Counter(_outer(name) for name in one if name not in other and not name.endswith((ANY_NAME, ELEMENT)))
+        for one, other in ((before, now), (now, before))
+    )
+    for outer in gone.keys() & come.keys():
+        if outer and outer in now and outer in before and min(gone[outer], come[outer]) >= _FEWEST_OF_MAP:
+            marks[f"{outer}{INNER}{ANY_NAME}"] = FieldShape(0, 0, 0)
+    return {**marks, **now}
+
+
+def _outer(name: str) -> str:
+    """Returns the name of the field that a field is in; the empty text of one that is the item's own."""
+    return name.rpartition(INNER)[0]
+
+
 @dataclass
 class _Branch:
     """The shape of a field, and the fields in it."""

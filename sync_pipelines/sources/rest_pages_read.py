@@ -51,7 +51,7 @@ class PagesRead:
     def __init__(
         self, max_pages: int, paging: Paging, items_path: Path, total_path: Path | Literal[False] | None
     ) -> None:
-        self.pages = self.items = self._widest = 0
+        self.pages = self.items = self._widest = self._full = 0
         self._loop = _LoopGuard(max_pages)
         self._paging = paging
         self._may_shift = isinstance(paging, PageNumberPaging | OffsetPaging)
@@ -79,6 +79,7 @@ class PagesRead:
         """
         self._loop.check_page(page, answer.shown_url)
         self.pages, self.items, self._answer = self.pages + 1, self.items + len(page), answer
+        self._full = 1 if len(page) > self._widest else self._full + (len(page) == self._widest)
         self._widest = max(self._widest, len(page))
         self._empty = 0 if page else self._empty + 1
         if self._empty > _MOST_EMPTY:
@@ -162,6 +163,7 @@ class PagesRead:
                 )
         if self._answer is not None:
             self._look_at_last(self._answer, end, reading)
+        self._look_at_size(reading)
         for doubt in self._doubts:
             reading.doubt(doubt)
         if self.pages > 1 and self._is_confirmed():
@@ -200,6 +202,15 @@ class PagesRead:
         if is_alone and isinstance(answer.body, list) and missing.startswith("at "):
             named.append("the answer is a list, which has no such place")
         self._doubt(*(f"it ended after {_counted(self.pages)}, but {each}; check paging=..." for each in named))
+
+    def _look_at_size(self, reading: Reading) -> None:
+        """Notes pages that are all cut to one size: if the server counts by the size asked for, it leaves items out."""
+        size = getattr(self._paging, "size", None)
+        if type(size) is int and self._full > 1 and self._widest < size and not self._is_confirmed():
+            reading.note(
+                f"pages have {self._widest:,} items at most, of {size:,} asked for; say size={self._widest}, or else a "
+                "server that begins each page by the size asked for would leave some out"
+            )
 
     @property
     def _pages_path(self) -> Path | None:

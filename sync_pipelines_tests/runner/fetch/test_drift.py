@@ -152,6 +152,19 @@ def test_objects_by_date_are_no_drift(sync: Sync) -> None:
         assert sync(things(fields=by_day, **{f"w{first}-{n}": 1 for n in range(6)})).drift == ()
 
 
+def test_names_that_change_with_each_run_are_told_once(sync: Sync) -> None:
+    def codes(letter: str, value: Any = 1) -> Any:
+        return things(fields={"all": 1, **{f"{letter}{other}": value for other in "abcdef"}})
+
+    assert sync(codes("x")).drift == ()
+    assert "`fields.xa` was in 100 % of items, is in none" in sync(codes("y")).drift[0]
+    assert sync(codes("z")).drift == ()
+    assert sync(codes("u")).drift == ()
+    assert sync(codes("v", "text")).drift == ("`fields.*` held numbers in 100 % of items, now text in 85.7 %",)
+    assert sync(codes("v", "text")).drift == ()
+    assert "`fields.va` was" in sync(codes("w", "text")).drift[0]  # they were the same twice
+
+
 def test_columns_count_by_the_share_of_the_items_that_are_looked_into(tmp_path: Any) -> None:
     wide = {f"f{number}": number for number in range(300)}
     items = [{"sku": f"S{n}", "a": 1, **({} if n % 4 else wide)} for n in range(4_000)]
