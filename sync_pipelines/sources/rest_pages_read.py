@@ -98,7 +98,8 @@ class PagesRead:
 
     def _says_more(self, answer: Answer, found: Sequence[rest_envelope.Said]) -> bool:
         """Returns True if an empty page is to be taken for one in the middle."""
-        if getattr(self._paging, "empty_page_ends", True):
+        is_told = self._pages_path is not None or getattr(self._paging, "more_path", None) is not None
+        if is_told or getattr(self._paging, "empty_page_ends", True):
             return False
         is_said = any(rest_envelope.why_more(found)) or any(rest_envelope.next_pages(found, answer, anywhere=False))
         if is_said and self._empty > _MOST_BELIEVED:
@@ -206,7 +207,7 @@ class PagesRead:
     def _look_at_size(self, reading: Reading) -> None:
         """Notes pages that are all cut to one size: if the server counts by the size asked for, it leaves items out."""
         size = getattr(self._paging, "size", None)
-        if type(size) is int and self._full > 1 and self._widest < size and not self._is_confirmed():
+        if type(size) is int and self._full > 1 and 0 < self._widest < size and not self._is_confirmed():
             reading.note(
                 f"pages have {self._widest:,} items at most, of {size:,} asked for; say size={self._widest}, or else a "
                 "server that begins each page by the size asked for would leave some out"

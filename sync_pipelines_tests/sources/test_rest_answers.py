@@ -280,6 +280,16 @@ def test_server_that_names_a_next_page_at_each_is_asked_so_often_and_doubted(pag
     assert server.asked == 4
 
 
+def test_empty_pages_are_counted_only_where_nothing_else_says_the_end():
+    replies = [
+        page(0, 1, pages=40, next="?p"),
+        *[page(0, 0, pages=40, next="?p")] * 38,
+        page(1, 2, pages=40, next=None),
+    ]
+    count, completeness, _ = read(source(*replies, paging=PageNumberPaging(pages_path="pages")))
+    assert (count, completeness.is_complete) == (2, True)
+
+
 def test_offset_goes_on_after_an_empty_page_that_says_that_there_are_more():
     replies = [page(0, 3, more=True), page(0, 0, more=True), page(3, 5, more=False)]
     asked = []
