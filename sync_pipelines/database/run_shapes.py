@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -17,10 +17,17 @@ class RunShapes:
         self._ledger = ledger
         self._table = ledger.tables.run_shapes
 
-    def keep(self, job: str, run_id: str, shapes: Mapping[str, Any], earlier: Sequence[str]) -> Mapping[str, Any]:
+    def keep(
+        self,
+        job: str,
+        run_id: str,
+        shapes: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        earlier: Sequence[str],
+    ) -> Mapping[str, Any]:
         """Keeps the shapes of a run, and forgets all others of its sync but those of the newest of the earlier runs.
 
         Args:
+            shapes: Called with the shapes of that run, for those to keep.
             earlier: Good runs before this one, newest first.
 
         Returns:
@@ -33,5 +40,6 @@ class RunShapes:
             newest = next((each for each in earlier if each in known and each != run_id), None)
             others = table.c.run_id != newest if newest is not None else table.c.run_id.is_not(None)
             connection.execute(delete(table).where(table.c.job == job, others))
-            connection.execute(insert(table).values(job=job, run_id=run_id, shapes=shapes))
-        return known[newest] if newest is not None else {}
+            before: Mapping[str, Any] = known[newest] if newest is not None else {}
+            connection.execute(insert(table).values(job=job, run_id=run_id, shapes=shapes(before)))
+        return before

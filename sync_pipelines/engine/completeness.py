@@ -67,11 +67,39 @@ class SourceEnds:
         self._lock = threading.Lock()
         self._under_way: dict[object, str] = {}
         self._said: dict[str, dict[str, None]] = {"ended_by": {}, "doubts": {}, "notes": {}}
+        self._begun = 0
+        self._is_counted = False
+        self._confirmed: tuple[str, int] | None = None
 
-    def begin(self, token: object, source: str) -> None:
-        """Notes that a source is being read."""
+    def begin(self, token: object, source: str, *, is_counted: bool) -> None:
+        """Notes that a source is being read.
+
+        Args:
+            is_counted: True if the source may say how many items it gives.
+        """
         with self._lock:
             self._under_way[token] = source
+            self._begun += 1
+            self._is_counted = is_counted and self._begun == 1
+
+    def confirm(self, source: str, items: int) -> None:
+        """Notes how many items a source gives by its own word."""
+        with self._lock:
+            self._confirmed = (source, items)
+
+    @property
+    def is_counted(self) -> bool:
+        """Returns True while all items come from one source, which may say how many there are."""
+        return self._is_counted
+
+    def came(self, items: int, different: int) -> None:
+        """Notes how many items came, and how many different ones: what comes twice does not fill up a total.
+
+        Where the items are not just those that the source counts, such as parts of them, that says nothing.
+        """
+        if self._is_counted and self._confirmed is not None and self._confirmed[1] == items > different:
+            why = f"the total is {items:,} and {different:,} different items came, {items - different:,} came again"
+            self.say("doubts", [f"{self._confirmed[0]}: {why}: the list moved while it was read, or ids repeat"])
 
     def end(self, token: object) -> None:
         """Notes that it is read no more."""
@@ -119,12 +147,12 @@ def source_ends() -> Iterator[SourceEnds]:
 class Reading:
     """Is one reading of one source, from its begin to its end."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, is_counted: bool = False) -> None:
         self.source = source
         self.has_ended = False
         self._hearers = _hearers()
         for each in self._hearers:
-            each.begin(self, source)
+            each.begin(self, source, is_counted=is_counted)
 
     def ended(self, by: str) -> None:
         """Says what stated the end: an answer, a file's end, a query's end."""
@@ -134,6 +162,11 @@ class Reading:
     def doubt(self, why: str) -> None:
         """Says why there may be more items than came."""
         self._say("doubts", why)
+
+    def confirmed(self, items: int) -> None:
+        """Says that the source gives so many items, by its own word. If some come twice, others have not come."""
+        for each in self._hearers:
+            each.confirm(self.source, items)
 
     def note(self, text: str) -> None:
         """Says what a person should know, without consequences."""
@@ -150,15 +183,16 @@ class Reading:
 
 
 @contextmanager
-def reading_source(source: str) -> Iterator[Reading]:
+def reading_source(source: str, *, is_counted: bool = False) -> Iterator[Reading]:
     """Tells the fetch that a source is read in the block, which must say `ended` at the end of the source.
 
     A source that is left before, or breaks off, leaves a doubt: whoever reads it may swallow the error.
 
     Args:
         source: What is read, as people call it.
+        is_counted: True if it may say how many items it gives: `Reading.confirmed`.
     """
-    said = Reading(source)
+    said = Reading(source, is_counted=is_counted)
     try:
         yield said
     except GeneratorExit:

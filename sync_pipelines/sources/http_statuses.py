@@ -46,8 +46,11 @@ _MOMENT_FROM_S = 1e9
 _IN_MS_FROM = 1e11
 
 
-def passes(response: httpx.Response) -> bool:
+def passes(response: httpx.Response, status: int | None = None) -> bool:
     """Returns True if the same request may well succeed later, by its status or by what else the server says.
+
+    Args:
+        status: What the body gives as the status, where that of the response says nothing.
 
     A refusal that names a time to come back passes, whatever its status; so does a 403 that says that nothing is left
     of a rate limit, as GitHub's.
@@ -55,10 +58,11 @@ def passes(response: httpx.Response) -> bool:
     Source:
         RFC 9110, sections 10.2.3 and 15.5.14, on `Retry-After`.
     """
-    if response.is_error and (retry_after_s(response) is not None or _is_used_up(response)):
+    status = response.status_code if status is None else status
+    if status >= HTTPStatus.BAD_REQUEST and (retry_after_s(response) is not None or _is_used_up(response)):
         return True
-    advice = _CHECK.get(response.status_code)
-    return response.is_server_error if advice is None else advice == PASSES
+    advice = _CHECK.get(status)
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR if advice is None else advice == PASSES
 
 
 def is_good(response: httpx.Response) -> bool:

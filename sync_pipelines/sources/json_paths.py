@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +25,18 @@ Path = str | Sequence[str] | AnswerHeader
 """Where something is in an answer: a name, or names joined by dots, or a list of names, or a header.
 
 In a text a key of exactly that name comes first, so that `"@odata.nextLink"` and `"page.next"` both find what they say.
+In a list, a number is a place (`-1` the last), and a relation the URL of that link: `"link.next"` finds it in
+`{"link": [{"relation": "next", "url": ...}]}`, and so it does with `rel` and `href`.
 """
 
 MISSING = object()
 """What `look_up` gives where a path leads nowhere."""
+_PLACE = re.compile(r"-1|[0-9]{1,9}")
+_RELATIONS, _URLS = ("rel", "relation"), ("href", "url", "uri")
 
 
 def look_up(value: Any, path: Path) -> Any:
-    """Follows a path into JSON; gives `MISSING` if it leads nowhere. A number leads into a list."""
+    """Follows a path into JSON; gives `MISSING` if it leads nowhere."""
     if isinstance(path, AnswerHeader):
         return MISSING
     if isinstance(path, str):
@@ -58,9 +63,28 @@ def _look_up_text(value: Any, path: str) -> Any:
 def _step(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         return value.get(name, MISSING)
-    if isinstance(value, list) and name.isascii() and name.isdigit() and int(name) < len(value):
-        return value[int(name)]
-    return MISSING
+    if isinstance(value, list) and _PLACE.fullmatch(name):
+        return value[int(name)] if value and int(name) < len(value) else MISSING
+    return links_of(value).get(name.lower(), MISSING)
+
+
+def links_of(value: Any) -> dict[str, Any]:
+    """Returns relation -> URL of a list of links such as `[{"rel": "next", "href": ...}]`; of anything else nothing."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return {}
+    links: dict[str, Any] = {}
+    for each in value:
+        relation = next((each[name] for name in _RELATIONS if isinstance(each.get(name), str)), None)
+        url = url_of(each)
+        if relation is not None and url is not each:
+            links.setdefault(relation.lower(), url)
+    return links
+
+
+def url_of(value: Any) -> Any:
+    """Returns the URL of a link that is an object, such as `{"href": ...}`; anything else as it is."""
+    names = [name for name in _URLS if name in value] if isinstance(value, dict) else []
+    return value[names[0]] if names else value
 
 
 def path_names(path: Path) -> list[str]:

@@ -13,13 +13,14 @@ from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.sources.http_retries import Patience
 from sync_pipelines.sources.http_statuses import may_mean_past_the_end
-from sync_pipelines.sources.json_paths import AnswerHeader, Path, look_up, path_names
+from sync_pipelines.sources.json_paths import MISSING, AnswerHeader, Path, look_up, path_names
 from sync_pipelines.sources.link_header import read_link_header
 from sync_pipelines.sources.pages import Page
 from sync_pipelines.sources.rest_auth import RestAuth
 from sync_pipelines.sources.rest_connection import RefusedError, RestConnection
+from sync_pipelines.sources.rest_envelope import said_beside, why_refused
 from sync_pipelines.sources.rest_pages_read import PagesRead, names_in
-from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, Paging, end_statuses
+from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, Paging, end_statuses, place_of
 from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import checked_url
 from sync_pipelines.sources.unreadable_item import UnreadableItem
@@ -111,7 +112,7 @@ class RestSource:
         start = checked_url(self.url, "RestSource(url=...)").copy_merge_params(self.parameters)
         patience = Patience(self.timeout_s, self.attempts, self.longest_wait_s)
         with (
-            reading_source(Secrets().shown(httpx.URL(self.url))) as said,
+            reading_source(Secrets().shown(httpx.URL(self.url)), is_counted=True) as said,
             RestConnection(start, patience, self.auth, self.headers, self.transport) as connection,
         ):
             read = PagesRead(self.max_pages, self.paging, self.items_path or _ROOT, self.total_path)
@@ -119,12 +120,11 @@ class RestSource:
             while isinstance(url, httpx.URL):
                 read.expect(str(url), connection.secrets.shown(url))
                 try:
-                    response, body = connection.get_json(url, decimals=self.decimals)
+                    answer, page, unread_links = connection.get(url, self._answer, decimals=self.decimals)
                 except RefusedError as error:
                     url = self._end_or_raise(error, read)
                     continue
-                answer, page, unread_links = self._answer(connection, response, body)
-                read.add(answer, page, unread_links)
+                answer = read.add(answer, page, unread_links)
                 if page:
                     yield page
                 url = self._next(connection, url, answer)
@@ -146,6 +146,12 @@ class RestSource:
         shown = connection.secrets.shown(response.url)
         header = read_link_header(response.headers.get("link", ""))
         answer = Answer(response.url, shown, body, 0, header.links, dict(response.headers))
+        path = self.items_path or _ROOT
+        if look_up(body, path) in (None, MISSING, []):
+            refused_by = list(why_refused(said_beside(answer, path), answer))
+            if refused_by:
+                there = "nothing" if look_up(body, path) is MISSING else "no item"
+                raise connection.refusal(response, body, f"{', '.join(refused_by)}, and {there} {place_of(path)}")
         items = self._items(answer)
         return replace(answer, count=len(items)), items, connection.secrets.excerpt(header.unread)
 

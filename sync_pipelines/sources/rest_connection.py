@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -15,10 +16,19 @@ from sync_pipelines.sources.cut_off import is_cut_off
 from sync_pipelines.sources.http_retries import Patience, open_client
 from sync_pipelines.sources.http_statuses import is_good, passes, retry_after_s, what_to_check
 from sync_pipelines.sources.rest_auth import RestAuth
+from sync_pipelines.sources.rest_envelope import refusal_codes
 from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import bare, within_server
 
+T = TypeVar("T")
+
 _MAX_REDIRECTS = 5
+_PASSES = re.compile(
+    r"rate.?limit|too.?many.?requests|throttl|time.?out|timed out|temporar|try again|unavailable|overload|\bbusy\b|"
+    r"maintenance|internal.?(server.?)?error",
+    re.IGNORECASE,
+)
+"""Words of what passes, in answers that have no status for it."""
 
 
 class RefusedError(ConfigurationError):
@@ -63,8 +73,14 @@ class RestConnection:
     def __exit__(self, *_error: object) -> None:
         self._stack.close()
 
-    def get_json(self, url: httpx.URL, *, decimals: bool) -> tuple[httpx.Response, Any]:
+    def get(self, url: httpx.URL, read: Callable[[Self, httpx.Response, Any], T], *, decimals: bool) -> T:
         """Asks for the JSON of a URL of the server, again where that may help, and follows redirects within the server.
+
+        Args:
+            read: Called with this connection, the answer and its JSON; raises `refusal` of what is no answer.
+
+        Returns:
+            What was read.
 
         Raises:
             RetryableError: The server could not be reached, asked to wait, or broke off its answer, in all attempts.
@@ -72,9 +88,9 @@ class RestConnection:
             ConfigurationError: It redirects elsewhere, or its answer is no JSON.
         """
 
-        def attempt() -> tuple[httpx.Response, Any]:
+        def attempt() -> T:
             response = self._get(url)
-            return response, self._read_json(response, decimals=decimals)
+            return read(self, response, self._read_json(response, decimals=decimals))
 
         return self._patience.retrying(attempt)
 
@@ -96,6 +112,23 @@ class RestConnection:
             raise ConfigurationError(
                 f"{shown} answered with {kind} of {len(response.content):,} bytes that is no JSON ({error}); {hint}"
             ) from error
+
+    def refusal(self, response: httpx.Response, body: Any, refused_by: str) -> RetryableError | RefusedError:
+        """Returns the error of an answer whose body says that it is none, whatever its status.
+
+        Args:
+            refused_by: What says it, and where.
+        """
+        said = json.dumps(body, ensure_ascii=False, default=str)
+        status = next(refusal_codes(body), response.status_code)
+        message = (
+            f"{self.secrets.shown(response.url)} answered {response.status_code}, but {refused_by}; it said: "
+            f"{self.secrets.excerpt(said)}"
+        )
+        if passes(response, status) or _PASSES.search(said):
+            return RetryableError(message, retry_after_s=retry_after_s(response))
+        advice = what_to_check(status)
+        return RefusedError(f"{message}{advice and '; '}{advice}", status)
 
     def within_server(self, base: httpx.URL, reference: httpx.URL | str, told_by: str) -> httpx.URL:
         """Resolves a URL that the server gave, which must be on the server itself.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sync_pipelines.engine.completeness import Reading
@@ -13,8 +13,10 @@ from sync_pipelines.sources.json_paths import MISSING, Path
 from sync_pipelines.sources.pages import Page
 from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, OffsetPaging, PageNumberPaging, Paging, place_of
 
-_MOST_EMPTY = 100
+_MOST_EMPTY = 1_000
 """So many empty pages in a row are no pages any more."""
+_MOST_BELIEVED = 20
+"""So many empty pages in a row are asked for where nothing but a next page is named: many servers name one at each."""
 _SHOWN_NAMES = 200
 
 
@@ -24,11 +26,18 @@ class _Total:
 
     first: int
     last: int
+    most: int
+    has_changed: bool = False
     is_of_page: bool = True
 
-    @property
-    def has_changed(self) -> bool:
-        return self.first != self.last
+    def note(self, number: int, *, is_of_page: bool) -> None:
+        self.has_changed |= number != self.last
+        self.last, self.most = number, max(self.most, number)
+        self.is_of_page &= is_of_page
+
+
+def _note(totals: dict[str, _Total], place: str, number: int, *, is_of_page: bool) -> None:
+    totals.setdefault(place, _Total(number, number, number)).note(number, is_of_page=is_of_page)
 
 
 class PagesRead:
@@ -42,15 +51,16 @@ class PagesRead:
     def __init__(
         self, max_pages: int, paging: Paging, items_path: Path, total_path: Path | Literal[False] | None
     ) -> None:
-        self.pages = self.items = 0
+        self.pages = self.items = self._widest = self._full = 0
         self._loop = _LoopGuard(max_pages)
         self._paging = paging
         self._may_shift = isinstance(paging, PageNumberPaging | OffsetPaging)
         self._items_path = items_path
         self._declared = getattr(paging, "total_path", None) if total_path is None else total_path
         self._totals: dict[str, _Total] = {}
-        self._numbers_of_pages: list[int] = []
-        self._pages_said: dict[str, _Total] = {}
+        self._unread_totals: dict[str, int] = {}
+        self._least_totals: dict[str, int] = {}
+        self._numbers_of_pages: dict[str, _Total] = {}
         self._doubts: dict[str, None] = {}
         self._before: Page = []
         self._answer: Answer | None = None
@@ -60,8 +70,8 @@ class PagesRead:
         """Raises `ConfigurationError` for a URL that came before, or one too many."""
         self._loop.check_url(url, shown)
 
-    def add(self, answer: Answer, page: Page, unread_links: str) -> None:
-        """Takes a page.
+    def add(self, answer: Answer, page: Page, unread_links: str) -> Answer:
+        """Takes a page, and returns its answer with what the pages up to it say of its end.
 
         Raises:
             ConfigurationError: It has the very items of the one before it, or there is no number at `total_path`.
@@ -69,18 +79,37 @@ class PagesRead:
         """
         self._loop.check_page(page, answer.shown_url)
         self.pages, self.items, self._answer = self.pages + 1, self.items + len(page), answer
+        self._full = 1 if len(page) > self._widest else self._full + (len(page) == self._widest)
+        self._widest = max(self._widest, len(page))
         self._empty = 0 if page else self._empty + 1
         if self._empty > _MOST_EMPTY:
             raise RetryableError(f"{answer.shown_url}: more than {_MOST_EMPTY} empty pages in a row; does it ever end?")
         found = rest_envelope.said_beside(answer, self._items_path)
         self._note_totals(answer, found)
         self._note_pages(answer, found)
-        self._doubt(*(f"page {self.pages:,}: {each}" for each in rest_envelope.why_partial(found)))
+        lacks = [*rest_envelope.why_partial(found), *rest_envelope.why_refused(found, answer)]
+        self._doubt(*(f"page {self.pages:,}: {each}" for each in lacks))
         if unread_links:
             self._doubt(f"page {self.pages:,}: the header Link can't be read from {unread_links[:60]!r} on")
         if self._may_shift and page and page[0] and page[0] in self._before:
             self._doubt(f"page {self.pages:,} begins with an item of the page before: the list moved while it was read")
         self._before = page or self._before
+        return replace(answer, widest=self._widest, says_more=not page and self._says_more(answer, found))
+
+    def _says_more(self, answer: Answer, found: Sequence[rest_envelope.Said]) -> bool:
+        """Returns True if an empty page is to be taken for one in the middle."""
+        is_told = self._pages_path is not None or getattr(self._paging, "more_path", None) is not None
+        if is_told or getattr(self._paging, "empty_page_ends", True):
+            return False
+        is_said = any(rest_envelope.why_more(found)) or any(rest_envelope.next_pages(found, answer, anywhere=False))
+        if is_said and self._empty > _MOST_BELIEVED:
+            if not self._is_confirmed():
+                self._doubt(
+                    f"{self._empty:,} empty pages in a row, and each names a next one; if the first is the end, say "
+                    f"{type(self._paging).__name__}(empty_page_ends=True)"
+                )
+            return False
+        return is_said
 
     def _doubt(self, *doubts: str) -> None:
         self._doubts.update(dict.fromkeys(doubts))
@@ -89,10 +118,13 @@ class PagesRead:
         if self._declared is False:
             return
         here = rest_envelope.totals(found) if self._declared is None else self._declared_total(answer, self._declared)
+        bounds = rest_envelope.least_totals(found)
+        self._least_totals |= bounds
+        if self._declared is None:
+            self._unread_totals |= rest_envelope.unread_totals(found)
         for place, number in here.items():
-            total = self._totals.setdefault(place, _Total(number, number))
-            total.last = number
-            total.is_of_page &= number == answer.count
+            if number not in bounds.values():
+                _note(self._totals, place, number, is_of_page=number == answer.count)
 
     def _declared_total(self, answer: Answer, path: Path) -> dict[str, int]:
         """Reads the declared total; servers that count at the first page only need not repeat it."""
@@ -100,14 +132,15 @@ class PagesRead:
         return {} if is_left_out else {place_of(path): answer.find_number(path)}
 
     def _note_pages(self, answer: Answer, found: Sequence[rest_envelope.Said]) -> None:
-        path = getattr(self._paging, "pages_path", None)
+        path = self._pages_path
         if path is None:
-            for place, number in rest_envelope.numbers_of_pages(found).items():
-                said = self._pages_said.setdefault(place, _Total(number, number))
-                said.last = number
-                said.is_of_page &= number == answer.count and not rest_envelope.is_surely_of_pages(place)
-        elif answer.look_up(path) is not MISSING:
-            self._numbers_of_pages.append(answer.find_number(path))
+            here = rest_envelope.numbers_of_pages(found)
+        else:
+            here = {} if answer.look_up(path) is MISSING else {place_of(path): answer.find_number(path)}
+        for place, number in here.items():
+            is_sure = path is not None or rest_envelope.is_surely_of_pages(place)
+            # a server that takes page sizes may call the items of a page so
+            _note(self._numbers_of_pages, place, number, is_of_page=not is_sure and number == answer.count)
 
     def end(self, end: End | None, reading: Reading) -> None:
         """Says what stated the end, what speaks against it, and what a person should know.
@@ -118,27 +151,39 @@ class PagesRead:
         stated_by = end.stated_by if end is not None else "its paging says so"
         for place, total in self._totals.items():
             self._compare(place, total, end)
-        if len(set(self._numbers_of_pages)) > 1:
-            first, last = self._numbers_of_pages[0], self._numbers_of_pages[-1]
-            self._doubt(f"the number of pages changed from {first:,} to {last:,} while they were read")
-        if self._numbers_of_pages and self.pages < self._numbers_of_pages[-1]:
-            self._doubt(f"{self.pages:,} of {self._numbers_of_pages[-1]:,} pages came ({self._pages_place()})")
-        for place, said in self._pages_said.items():
-            # a server that takes page sizes may call the items of a page so
-            if not said.is_of_page and not said.has_changed and self.pages < said.last:
-                self._doubt(f"{self.pages:,} of {said.last:,} pages came, by what stands {place}")
+        for place, said in self._numbers_of_pages.items():
+            self._compare_pages(place, said)
+        for place, least in self._least_totals.items():
+            if self.items <= least:
+                self._doubt(f"{self.items:,} items came of at least {least:,}, by the total {place}")
+        for place, largest in self._unread_totals.items():
+            if self.items < largest:
+                self._doubt(
+                    f"the total {place} can't be read: it may be {largest:,} or not, and {self.items:,} items came; "
+                    "say where the number of all items is, or total_path=False"
+                )
         if self._answer is not None:
             self._look_at_last(self._answer, end, reading)
+        self._look_at_size(reading)
         for doubt in self._doubts:
             reading.doubt(doubt)
+        if self.pages > 1 and self._is_confirmed():
+            reading.confirmed(self.items)
         reading.ended(f"{self.items:,} items in {_counted(self.pages)}; {stated_by}")
+
+    def _compare_pages(self, place: str, number: _Total) -> None:
+        is_declared = self._pages_path is not None
+        if number.has_changed and (is_declared or rest_envelope.is_surely_of_pages(place)):
+            self._doubt(f"the number of pages changed from {number.first:,} to {number.last:,} while they were read")
+        if self.pages < number.last and (is_declared or not (number.is_of_page or number.has_changed)):
+            self._doubt(f"{self.pages:,} of {number.last:,} pages came, by what stands {place}")
 
     def _compare(self, place: str, total: _Total, end: End | None) -> None:
         is_declared = self._declared is not None
         came = f"{self.items:,} of {total.last:,} items"
         if is_declared and end is not None and end.came_empty and self.items < total.last:
             raise RetryableError(f"the pages end after {came} ({place}): {end.stated_by}")
-        if not is_declared and (total.last < self.items or (total.is_of_page and self.pages > 1)):
+        if not is_declared and (total.most < self.items or (total.is_of_page and self.pages > 1)):
             return  # then it is the number of something else, such as the items in a page
         if total.has_changed:
             self._doubt(f"the total {place} changed from {total.first:,} to {total.last:,} while the pages were read")
@@ -159,8 +204,18 @@ class PagesRead:
             named.append("the answer is a list, which has no such place")
         self._doubt(*(f"it ended after {_counted(self.pages)}, but {each}; check paging=..." for each in named))
 
-    def _pages_place(self) -> str:
-        return place_of(getattr(self._paging, "pages_path", ""))
+    def _look_at_size(self, reading: Reading) -> None:
+        """Notes pages that are all cut to one size: if the server counts by the size asked for, it leaves items out."""
+        size = getattr(self._paging, "size", None)
+        if type(size) is int and self._full > 1 and 0 < self._widest < size and not self._is_confirmed():
+            reading.note(
+                f"pages have {self._widest:,} items at most, of {size:,} asked for; say size={self._widest}, or else a "
+                "server that begins each page by the size asked for would leave some out"
+            )
+
+    @property
+    def _pages_path(self) -> Path | None:
+        return getattr(self._paging, "pages_path", None)
 
     def _is_confirmed(self) -> bool:
         """True if the answer announces just as many items as came."""

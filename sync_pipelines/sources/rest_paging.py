@@ -10,7 +10,8 @@ import httpx
 
 from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources.http_statuses import may_mean_past_the_end
-from sync_pipelines.sources.json_paths import MISSING, AnswerHeader, Path, look_up, shown_path
+from sync_pipelines.sources.json_paths import MISSING, AnswerHeader, Path, look_up, shown_path, url_of
+from sync_pipelines.sources.stated_numbers import at_most, whole_number
 
 Statuses = int | Collection[int] | None
 
@@ -24,6 +25,8 @@ class Answer:
         shown_url: The same for people, without secrets.
         links: Relation -> URL of the Link header.
         headers: The answer's headers, their names in small letters.
+        says_more: True if it has no items, says that pages follow, and is to be believed.
+        widest: The most items that a page had so far.
     """
 
     url: httpx.URL
@@ -32,6 +35,8 @@ class Answer:
     count: int
     links: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    says_more: bool = False
+    widest: int = 0
 
     def find(self, path: Path) -> Any:
         """Returns what is at the path in the answer; None if nothing is."""
@@ -45,11 +50,14 @@ class Answer:
         return look_up(self.body, path)
 
     def find_number(self, path: Path) -> int:
-        """Returns the whole number at the path."""
+        """Returns the whole number at the path, or in an object such as `{"value": 10}` there."""
         value = self.look_up(path)
+        value = value["value"] if isinstance(value, dict) and "value" in value else value
         number = whole_number(value)
         if number is None:
-            raise self.wrong(path, value, "a whole number")
+            largest = at_most(value)
+            meant = "" if largest is None else f", and {value!r} may mean {largest} or not"
+            raise self.wrong(path, value, f"a whole number{meant}")
         return number
 
     def find_bool(self, path: Path) -> bool:
@@ -65,13 +73,6 @@ class Answer:
         """Builds the error of something else at a path."""
         has = "nothing" if value is MISSING else "null" if value is None else f"a {type(value).__name__}"
         return ConfigurationError(f"{self.shown_url}: the answer has {has} {place_of(path)} instead of {expected}")
-
-
-def whole_number(value: Any) -> int | None:
-    """Returns a whole number, also where it is written as text; None for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    return value if type(value) is int else None
 
 
 def place_of(path: Path) -> str:
@@ -128,6 +129,8 @@ class NoPaging(_FromUrl):
 class PageNumberPaging:
     """Numbered pages: `?page=1`, `?page=2`, ... until a page is empty, or until the answer says that it is the last.
 
+    Servers that filter after paging give empty pages in the middle: an empty page that names a next one is not the end.
+
     Items that come or go while pages are read shift all later ones, so that some come twice or never; where the server
     offers a cursor as well, prefer that.
 
@@ -140,6 +143,8 @@ class PageNumberPaging:
         more_path: Where the answer says whether there are more pages: true or false.
         end_status: The status, or statuses, with which the server answers a page past the end, such as 404; by default
             that is an error. The first page is never past the end.
+        empty_page_ends: True if an empty page is the end though it names a next one, as servers do that name one at
+            each.
     """
 
     parameter: str = "page"
@@ -149,6 +154,7 @@ class PageNumberPaging:
     pages_path: Path | None = None
     more_path: Path | None = None
     end_status: Statuses = None
+    empty_page_ends: bool = False
 
     def __post_init__(self) -> None:
         end_statuses(self.end_status)
@@ -169,7 +175,7 @@ class PageNumberPaging:
                 end = End(f"{pages:,} pages {place_of(self.pages_path)}")
         elif self.more_path is not None:
             end = _no_more(answer, self.more_path)
-        elif not answer.count:
+        elif not answer.count and (self.empty_page_ends or not answer.says_more):
             end = End(f"page {number} is empty", came_empty=True)
         return end or url.copy_set_param(self.parameter, number + 1)
 
@@ -188,6 +194,8 @@ class OffsetPaging:
         total_path: Where the answer says how many items there are in all. An empty page before that many is an error.
         more_path: Where the answer says whether there are more items: true or false.
         end_status: As in `PageNumberPaging`.
+        empty_page_ends: As in `PageNumberPaging`. After an empty page that is not the end the offset grows by the most
+            items that a page had.
     """
 
     limit: int = 100
@@ -196,6 +204,7 @@ class OffsetPaging:
     total_path: Path | None = None
     more_path: Path | None = None
     end_status: Statuses = None
+    empty_page_ends: bool = False
 
     def __post_init__(self) -> None:
         end_statuses(self.end_status)
@@ -206,14 +215,14 @@ class OffsetPaging:
 
     def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | End:
         """Asks from the first item on that has not come."""
-        offset = int(url.params[self.parameter]) + answer.count
+        offset = int(url.params[self.parameter]) + (answer.count or answer.widest)
         end: End | None = None
         if self.more_path is not None:
             end = _no_more(answer, self.more_path)
-            if end is None and not answer.count:
+            if end is None and not (answer.count or answer.widest):
                 raise _contradiction(answer, self.more_path, "but has no items")
-        elif not answer.count:
-            end = End(f"the page at {self.parameter} {offset:,} is empty", came_empty=True)
+        elif not answer.count and (self.empty_page_ends or not answer.says_more or not answer.widest):
+            end = End(f"the page at {self.parameter} {offset - answer.widest:,} is empty", came_empty=True)
         elif self.total_path is not None:
             total = answer.find_number(self.total_path)
             end = End(f"{total:,} items {place_of(self.total_path)}") if offset >= total else None
@@ -227,7 +236,8 @@ class CursorPaging(_FromUrl):
     Servers leave the cursor out at the end, so a misspelt path looks like a single page: the run tells of it.
 
     Args:
-        path: Where the answer holds the cursor, e.g. `"meta.next_cursor"`, or `AnswerHeader("X-Continuation")`.
+        path: Where the answer holds the cursor, e.g. `"meta.next_cursor"`, or `AnswerHeader("X-Continuation")`;
+            `"data.-1.id"` is the `id` of the last item.
         parameter: The query parameter that takes it.
         more_path: Where the answer says whether there are more pages, for servers that give a cursor at the end too.
     """
@@ -261,13 +271,14 @@ class NextUrlPaging(_FromUrl):
     Args:
         path: Where the answer holds the URL, e.g. `"links.next"` or `"@odata.nextLink"`; it may be relative. A key of
             exactly that name comes first. A list of names says it without dots, `AnswerHeader("X-Next")` in a header.
+            An object with `href` or `url` is a link, and in a list of links the relation names one: `"link.next"`.
     """
 
     path: Path = "next"
 
     def next(self, url: httpx.URL, answer: Answer) -> str | End:  # noqa: ARG002 - the protocol's form
         """Returns the URL in the answer."""
-        next_url = answer.look_up(self.path)
+        next_url = url_of(answer.look_up(self.path))
         end = _nothing_at(self.path, next_url)
         if end is not None:
             return end

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, CursorResult, Engine, Executable, text
+from sqlalchemy import Connection, CursorResult, Engine, Executable, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
@@ -22,6 +22,7 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError, RetryableError, SyncPipelinesError
 from sync_pipelines.settings.model import load_settings
 from sync_pipelines.sources.pages import PAGE_SIZE, Fetch, Page, check_page_size
+from sync_pipelines.sources.sql_values import ValueGuard
 
 Database = Engine | URL | str | SecretStr
 
@@ -37,7 +38,8 @@ def sql_query(
 
     Each row is a dict of column name -> value. Rows come through a server-side cursor, so that memory does not grow
     with their number. On PostgreSQL and SQLite the database itself refuses what would write; whatever the query does is
-    rolled back. Cursor and connection are closed however the fetch ends.
+    rolled back. Cursor and connection are closed however the fetch ends. A value that Python does not hold, such as
+    `infinity` in a column of times, or text in one of dates, fails its own item.
 
     Nothing connects until a sync fetches.
 
@@ -79,19 +81,34 @@ class _SqlQuery:
     page_size: int
 
     def __call__(self) -> Iterator[Page]:
-        options = {"stream_results": True, "yield_per": self.page_size}
+        # what is cached of the statement belongs to the owner of the engine, and must not get our way of reading values
+        options = {"stream_results": True, "yield_per": self.page_size, "compiled_cache": None}
+        guard = ValueGuard()
         with (
             reading_source("sql_query") as said,
             _opened(self.database) as database,
             _explained(database),
             database.connect() as connection,
             _read_only(connection) as reading,
+            _listening(reading, guard),
             closing(reading.execute(self.query, self.parameters, execution_options=options)) as result,
         ):
             names = _checked_names(result)
             for rows in result.partitions(self.page_size):
-                yield [dict(zip(names, row, strict=True)) for row in rows]
+                yield guard.page(names, rows)
             said.ended("the end of the query's rows")
+
+
+@contextmanager
+def _listening(connection: Connection, guard: ValueGuard) -> Iterator[None]:
+    """Lets the guard prepare what is executed in the block: only the query itself, once the transaction has begun."""
+    if not connection.in_transaction():
+        connection.begin()
+    event.listen(connection, "before_cursor_execute", guard.prepare)
+    try:
+        yield
+    finally:
+        event.remove(connection, "before_cursor_execute", guard.prepare)
 
 
 def _checked_names(result: CursorResult[Any]) -> Sequence[str]:

@@ -196,7 +196,7 @@ def test_answer_that_is_no_list_of_items_is_a_clear_error_after_one_question(res
     ("body", "said"),
     [
         ({"data": {}}, "nothing at 'data.items'"),
-        ({"data": None, "errors": ["x"]}, r"nothing at 'data.items'.*the answer has: data, errors"),
+        ({"data": None, "errors": ["x"]}, r"a list at 'errors', and nothing at 'data.items'; it said: .*errors"),
         ({"data": {"items": None}}, "null at 'data.items'"),
         ({"data": {"items": {"a": 1}}}, "a dict at 'data.items'"),
         ([1], "the answer has: a list"),

@@ -261,6 +261,20 @@ def test_short_page_is_not_the_end_where_the_server_caps_pages():
         assert (count, completeness.is_complete) == (7, True)
 
 
+def test_pages_that_are_cut_to_a_size_are_told_where_pages_are_numbered():
+    cut = [page(0, 3), page(3, 6), page(6, 7), page(0, 0)]
+    notes = read(source(*cut, paging=PageNumberPaging(size=100)))[2]
+    assert [note.partition(";")[0] for note in notes] == [f"{URL}: pages have 3 items at most, of 100 asked for"]
+    for replies, paging in (
+        (cut, OffsetPaging(limit=100)),
+        (cut, PageNumberPaging(size=3)),
+        (cut, PageNumberPaging()),
+        ([page(0, 3), page(3, 5), page(5, 6), page(0, 0)], PageNumberPaging(size=100)),
+        ([{**each, "total": 7} for each in cut], PageNumberPaging(size=100)),
+    ):
+        assert read(source(*replies, paging=paging))[2] == []
+
+
 def test_list_that_moves_while_it_is_read_is_doubted():
     _, completeness, _ = read(source(page(0, 3), page(2, 5), page(0, 0), paging=PageNumberPaging()))
     assert "page 2 begins with an item of the page before" in completeness.doubts[0]

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.engine.completeness import source_ends
-from sync_pipelines.errors import ConfigurationError, RetryableError
+from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError
 from sync_pipelines.sources.sql_query import sql_query
 
 
@@ -59,6 +59,103 @@ def test_postgresql_gives_exact_and_aware_values(postgres):
     (item,) = items(sql_query(query, database=postgres))
     assert (str(item["price"]), item["some"], item["is"]) == ("1.10", [1, 2], True)
     assert item["at"] == dt.datetime(2026, 3, 29, 1, 30, tzinfo=dt.UTC)
+
+
+def errors_of(found: list[dict[str, Any]]) -> dict[int, dict[str, str]]:
+    """What is an error, by row and column; its message without the cause."""
+    return {
+        number: {name: str(value).partition(" (")[0] for name, value in item.items() if isinstance(value, ItemError)}
+        for number, item in enumerate(found, 1)
+        if any(isinstance(value, ItemError) for value in item.values())
+    }
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_value_of_postgresql_that_python_does_not_hold_is_the_error_of_its_item(postgres, postgres_url, driver):
+    with postgres.begin() as connection:
+        connection.execute(text("CREATE TABLE events (id int, at timestamptz, naive timestamp, day date, hour time)"))
+        rows = [
+            "(1, '2026-01-01 00:00Z', '2026-01-01', '2026-01-01', '10:00')",
+            "(2, 'infinity', '-infinity', 'infinity', '24:00')",
+            "(3, '12026-01-01 00:00Z', '0044-03-15 BC', '12026-01-01', NULL)",
+            "(4, NULL, '2026-01-02', '0044-03-15 BC', '11:00')",
+        ]
+        connection.exec_driver_sql(f"INSERT INTO events VALUES {', '.join(rows)}")
+    ours = sa.create_engine(sa.make_url(postgres_url).set(drivername=f"postgresql+{driver}"))
+    for page_size in (1, 3, 10):
+        found = items(sql_query("SELECT * FROM events ORDER BY id", database=ours, page_size=page_size))
+        hour = {} if driver == "psycopg2" else {"hour": "sql_query: row 2: hour is '24:00:00'"}  # it makes 00:00 of it
+        assert errors_of(found) == {
+            2: {
+                "at": "sql_query: row 2: at is 'infinity'",
+                "naive": "sql_query: row 2: naive is '-infinity'",
+                "day": "sql_query: row 2: day is 'infinity'",
+                **hour,
+            },
+            3: {
+                "at": "sql_query: row 3: at is '12026-01-01 00:00:00+00'",
+                "naive": "sql_query: row 3: naive is '0044-03-15 00:00:00 BC'",
+                "day": "sql_query: row 3: day is '12026-01-01'",
+            },
+            4: {"day": "sql_query: row 4: day is '0044-03-15 BC'"},
+        }
+        assert (found[0]["day"], found[3]["naive"]) == (dt.date(2026, 1, 1), dt.datetime(2026, 1, 2))  # noqa: DTZ001
+    with ours.connect() as connection, pytest.raises((sa.exc.DataError, ValueError)):  # as its owner knows it
+        connection.execute(text("SELECT day FROM events WHERE id = 3")).all()
+    ours.dispose()
+
+
+def test_value_in_an_array_or_range_that_python_does_not_hold_is_the_error_of_its_item(postgres):
+    query = (
+        "SELECT ARRAY['2026-01-01'::date, 'infinity'] AS days, daterange('2026-01-01', 'infinity') AS range, "
+        "'NaN'::numeric AS nan, 'Infinity'::float8 AS inf"
+    )
+    (item,) = items(sql_query(query, database=postgres))
+    assert errors_of([item])[1] == {
+        "days": "sql_query: row 1: days is 'infinity'",
+        "range": "sql_query: row 1: range is 'infinity'",
+    }
+    assert (str(item["nan"]), item["inf"]) == ("NaN", float("inf"))
+
+
+def test_dates_of_mysql_that_are_none_come_as_their_text(mariadb):
+    with mariadb.begin() as connection:
+        connection.exec_driver_sql("SET sql_mode = 'ALLOW_INVALID_DATES'")
+        connection.exec_driver_sql("CREATE TABLE events (id INT, day DATE, at DATETIME)")
+        connection.exec_driver_sql("INSERT INTO events VALUES (1, '2026-01-01', '2026-01-01')")
+        connection.exec_driver_sql("INSERT INTO events VALUES (2, '0000-00-00', '2026-02-31 10:00:00')")
+    events = sa.Table("events", sa.MetaData(), autoload_with=mariadb)
+    for query in ("SELECT * FROM events ORDER BY id", sa.select(events).order_by(events.c.id)):
+        first, second = items(sql_query(query, database=mariadb))
+        assert first["day"] == dt.date(2026, 1, 1)
+        assert second == {"id": 2, "day": "0000-00-00", "at": "2026-02-31 10:00:00"}
+
+
+def test_value_that_does_not_fit_its_declared_type_is_the_error_of_its_item(sqlite):
+    with sqlite.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE events (id INTEGER, at DATETIME, day DATE, n NUMERIC(9, 2), more JSON)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO events VALUES (1, '2026-01-01 00:00:00', '2026-01-01', 1.5, '{\"a\": 1}'), "
+            "(2, '0000-00-00 00:00:00', 'soon', 'many', '{oops')"
+        )
+    events = sa.Table("events", sa.MetaData(), autoload_with=sqlite)
+    query = sa.select(events).order_by(events.c.id)
+    found = items(sql_query(query, database=sqlite, page_size=1))
+    assert errors_of(found) == {
+        2: {
+            "at": "sql_query: row 2: at is '0000-00-00 00:00:00'",
+            "day": "sql_query: row 2: day is 'soon'",
+            "n": "sql_query: row 2: n is 'many'",
+            "more": "sql_query: row 2: more is '{oops'",
+        }
+    }
+    assert (found[0]["n"], found[0]["more"]) == (Decimal("1.50"), {"a": 1})
+    with sqlite.connect() as connection, pytest.raises(ValueError, match="year 0"):  # as its owner knows it
+        connection.execute(query).all()
+    (text_item,) = items(sql_query("SELECT day FROM events WHERE id = 2", database=sqlite))
+    assert text_item == {"day": "soon"}
 
 
 def test_rows_come_in_pages_of_the_asked_size(shop):

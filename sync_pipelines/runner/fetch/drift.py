@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sync_pipelines.database.run_queries import RunQueries
 from sync_pipelines.database.run_shapes import RunShapes
-from sync_pipelines.engine.item_shapes import PREFIX, drift_between, shapes_from_json
+from sync_pipelines.engine.item_shapes import PREFIX, drift_between, shapes_from_json, shapes_to_json, with_marks
 from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.snapshots.snapshot import Snapshot
 
@@ -18,8 +21,13 @@ def drift_notes(job: str, run_id: str, workspace: Workspace) -> list[str]:
     shapes = summary.get("shapes")
     if not summary["complete"] or not shapes:
         return []
+    now = shapes_from_json(shapes)
+
+    def kept(before: Mapping[str, Any]) -> Mapping[str, Any]:
+        return shapes_to_json(with_marks(shapes_from_json(before), now))
+
     with workspace.ledger.together():
         earlier = RunQueries(workspace.ledger).last_good(job, workspace.plans.released(job))
-        before = RunShapes(workspace.ledger).keep(job, run_id, shapes, earlier)
-    drift = drift_between(shapes_from_json(before), shapes_from_json(shapes))
+        before = RunShapes(workspace.ledger).keep(job, run_id, kept, earlier)
+    drift = drift_between(shapes_from_json(before), now)
     return [f"{PREFIX}{'; '.join(drift)}"] if drift else []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sync_pipelines.engine.completeness import Completeness, source_ends
 from sync_pipelines.engine.declaration import SyncJob
@@ -57,6 +61,24 @@ def select(limit: int | None, only: Collection[str]) -> Selection:
     return Selection(limit, frozenset(only))
 
 
+class DifferentIds:
+    """Counts the different ones of many ids, in eight bytes each; an item whose id can't be read is one more."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._unread = 0
+
+    def add(self, external_ids: Sequence[str | None]) -> None:
+        """Takes the ids of a page."""
+        self._hashes.extend(hash(each) for each in external_ids if each is not None)
+        self._unread += external_ids.count(None)
+
+    def different(self) -> int:
+        """Returns how many have come."""
+        column = pa.Array.from_buffers(pa.int64(), len(self._hashes), [None, pa.py_buffer(self._hashes)])
+        return int(pc.count_distinct(column).as_py()) + self._unread
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """Describes what a fetch has left.
@@ -82,13 +104,16 @@ def fetch_snapshot(job: SyncJob[Any, Any], files: RunFiles, selection: Selection
         wanted = WantedIds(selection.only, stack.enter_context(open_target(job))) if selection.only else None
         writer = stack.enter_context(SnapshotWriter(files.folder))
         ends = stack.enter_context(source_ends())
-        is_cut_off = False
+        is_cut_off, ids = False, DifferentIds()
         with closing(_pages(job, selection, wanted, writer)) as pages:
             for page in pages:
                 writer.write(page)
+                if ends.is_counted:
+                    ids.add(page.external_ids)
                 report.progress(Progress("fetch", writer.rows, writer.rows))
                 if is_cut_off := selection.limit is not None and writer.rows >= selection.limit:
                     break
+        ends.came(writer.rows, ids.different())
         completeness = ends.completeness(took_all=selection.is_everything)
         missing = wanted.missing if wanted is not None and not is_cut_off else []
         writer.finish({"items": writer.rows, **completeness.to_manifest(), "not_found": len(missing)})

@@ -19,6 +19,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.run_sync import run_sync
+from sync_pipelines.runner.runs import full_run
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.snapshots.durable_files import read_json, write_json
@@ -140,6 +141,71 @@ def test_in_the_database_nothing_is_deleted_either(database: sa.Engine, settings
         assert run_sync(job, settings=settings).outcome == "clean"
         with database.connect() as connection:
             assert connection.scalar(sa.text("SELECT count(*) FROM variants")) == left
+
+
+@pytest.mark.parametrize("paging", [PageNumberPaging(), OffsetPaging(), OffsetPaging(total_path="total")])
+@pytest.mark.parametrize("how", ["items", "parts"])
+def test_items_that_come_twice_do_not_fill_up_a_total(stock: MemoryTarget, sync: Sync, paging: Any, how: str) -> None:
+    """One item was put in before the third page: A5 comes again in another form, and A9 never."""
+    shown = [[0, 1], [2, 3], [4, 5], [6, 5], [7, 8], []]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked = request.url.params
+        number = int(asked["page"]) - 1 if "page" in asked else int(asked["offset"]) // SIZE
+        given = [{"sku": f"A{each}", "stock": 1, "seen_on": number} for each in shown[number]]
+        return httpx.Response(200, json={"value": given, "total": 10})
+
+    api = RestSource("http://api.test/items", items_path="value", paging=paging, transport=httpx.MockTransport(answer))
+
+    def fetch() -> Iterator[Item]:
+        for page in api():
+            for item in page:
+                yield from (item, {**item, "sku": f"{item['sku']}-part"})
+
+    results = sync(api if how == "items" else fetch, deletes="hard")
+    if how == "parts":
+        assert results.deleted == 1  # of the items that a function makes of others the source says no number
+        return
+    assert results.deleted == 0
+    assert "the total is 10 and 9 different items came, 1 came again" in "\n".join(results.notes)
+    assert len(results.duplicates) == 1
+
+
+@pytest.mark.parametrize("from_items", [0, 10**9], ids=["in bulk", "in pages"])
+def test_in_the_database_they_do_not_either(
+    database: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, from_items: int
+) -> None:
+    monkeypatch.setattr(full_run, "FROM_ITEMS", from_items)
+    with database.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE variants (sku VARCHAR(20) PRIMARY KEY, stock INTEGER)")
+        connection.exec_driver_sql("INSERT INTO variants VALUES ('A0', 1), ('A1', 1), ('A2', 1), ('A3', 1)")
+    pages = [[0, 1], [1, 2], []]
+    replies = [{"value": [{"sku": f"A{each}", "stock": 2} for each in shown], "total": 4} for shown in pages]
+    transport = httpx.MockTransport(
+        lambda request: httpx.Response(200, json=replies[int(request.url.params["page"]) - 1])
+    )
+    job = SyncJob[Any, Any](
+        name="stock",
+        fetch_external=RestSource(
+            "http://api.test/", items_path="value", paging=PageNumberPaging(), transport=transport
+        ),
+        target=SqlTable(table="variants", key="sku", columns=["stock"], database=database),
+        deletes="hard",
+        guards=None,
+    )
+    results = run_sync(job, settings=settings)
+    assert (results.updated, results.deleted) == (3, 0)
+    assert "the total is 4 and 3 different items came" in "\n".join(results.notes)
+
+
+def test_items_that_two_sources_give_are_no_reason_to_doubt(stock: MemoryTarget, sync: Sync) -> None:
+    source = Api(gives=9, total=9).source(PageNumberPaging(), items_path="value")
+
+    def fetch() -> Iterator[list[Item]]:
+        yield from source()
+        yield from source()
+
+    assert sync(fetch, deletes="hard").deleted == 1
 
 
 def partial(count: int) -> Callable[[], Iterator[Item]]:

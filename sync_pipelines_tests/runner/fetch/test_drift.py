@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from upath import UPath
 
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.engine.item_shapes import INNER, FieldShape, shapes_from_json
+from sync_pipelines.engine.item_shapes import ELEMENT, INNER, FieldShape, shapes_from_json
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
@@ -115,6 +115,68 @@ def test_a_field_that_is_renamed_inside_of_an_object_is_told(sync: Sync) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ({"lines": [{"SKU": 1}]}, {"lines": [{"sku": 1}]}, "`fields.lines[].SKU` was in 100 % of items, is in none"),
+        (
+            {"tags": ["a", "b"]},
+            {"tags": [{"id": 1}]},
+            "`fields.tags[]` held text in 100 % of items, now objects",
+        ),
+        ({"a": {"b": {"c": 1}}}, {"a": {"b": {"d": 1}}}, "`fields.a.b.c` was in 100 % of items, is in none"),
+        ({"a": [{"b": [{"c": 1}]}]}, {"a": [{"b": [{"c": "x"}]}]}, "`fields.a[].b[].c` held numbers in 100 % of items"),
+    ],
+)
+def test_what_is_in_lists_and_further_down_is_told(sync: Sync, before: Any, now: Any, told: str) -> None:
+    sync(things(fields=before))
+
+    assert told in sync(things(fields=now)).drift[0]
+
+
+@pytest.mark.parametrize("odd", [0, 3])
+def test_items_with_more_fields_than_a_snapshot_has_columns_are_looked_into(sync: Sync, odd: int) -> None:
+    wide = {f"f{number}": number for number in range(300)}
+    narrow = things(odd, title="x")
+    sync([*narrow, *things(**wide, title="x", o={"a": 1})[odd:]])
+
+    now = [*narrow, *things(**wide, name="x", o={"b": 1})[odd:]]
+    (drift,) = sync(now).drift
+    assert f"`title` was in 100 % of items, is in {'15 %' if odd else 'none'}" in drift
+    assert "`o.a` was in 100 % of items, is in none" in drift
+
+
+def test_objects_by_date_are_no_drift(sync: Sync) -> None:
+    for first in range(1, 4):
+        by_day = {f"2026-11-{day:02}": {"price": 1} for day in range(first, first + 12)}
+        assert sync(things(fields=by_day, **{f"w{first}-{n}": 1 for n in range(6)})).drift == ()
+
+
+def test_names_that_change_with_each_run_are_told_once(sync: Sync) -> None:
+    def codes(letter: str, value: Any = 1) -> Any:
+        return things(fields={"all": 1, **{f"{letter}{other}": value for other in "abcdef"}})
+
+    assert sync(codes("x")).drift == ()
+    assert "`fields.xa` was in 100 % of items, is in none" in sync(codes("y")).drift[0]
+    assert sync(codes("z")).drift == ()
+    assert sync(codes("u")).drift == ()
+    assert sync(codes("v", "text")).drift == ("`fields.*` held numbers in 100 % of items, now text in 85.7 %",)
+    assert sync(codes("v", "text")).drift == ()
+    assert "`fields.va` was" in sync(codes("w", "text")).drift[0]  # they were the same twice
+
+
+def test_columns_count_by_the_share_of_the_items_that_are_looked_into(tmp_path: Any) -> None:
+    wide = {f"f{number}": number for number in range(300)}
+    items = [{"sku": f"S{n}", "a": 1, **({} if n % 4 else wide)} for n in range(4_000)]
+    with SnapshotWriter(UPath(tmp_path)) as writer:
+        writer.write(FetchedPage(range(4_000), [item["sku"] for item in items], items))
+        writer.finish({"items": 4_000, "complete": True})
+
+    shapes = shapes_from_json(Snapshot(UPath(tmp_path)).summary()["shapes"])
+    assert shapes["a"].present == shapes["a"].of < 1_000
+    assert shapes["f7"].present / shapes["f7"].of == pytest.approx(0.25, abs=0.01)
+
+
 @dataclass
 class Thing:
     """An item with attributes."""
@@ -152,6 +214,8 @@ def test_the_shapes_are_counted_in_the_columns_of_the_snapshot(tmp_path: Any) ->
         "n": FieldShape(3, 3, 3, {"numbers": 3}),
         "t": FieldShape(3, 2, 1, {"text": 1}),
         "o": FieldShape(3, 3, 2, {"objects": 2}),
+        f"l{INNER}{ELEMENT}": FieldShape(1, 1, 1, {"numbers": 1}),
+        f"m{INNER}{ELEMENT}": FieldShape(1, 1, 1, {"numbers": 1}),
         f"o{INNER}a": FieldShape(2, 2, 1, {"text": 1}),
         f"o{INNER}b": FieldShape(2, 1, 0, {}),
         "at": FieldShape(3, 2, 1, {"times": 1}),

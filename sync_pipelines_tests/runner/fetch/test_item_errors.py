@@ -13,8 +13,10 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import SyncError, SyncResults
 from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.changes.single_item import sync_single_item
+from sync_pipelines.runner.decide.staged_diff import FROM_ITEMS
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
+from sync_pipelines.sources.sql_query import sql_query
 from sync_pipelines.targets.sql_table import SqlTable
 from sync_pipelines.testing import MemoryTarget
 
@@ -84,3 +86,25 @@ def test_a_single_item_that_is_an_error_is_raised_as_it_is(job: Callable[..., Sy
     assert caught.value.external_id == "B"
     with pytest.raises(ItemError, match=BROKEN):
         as_change_event(broken("B"))
+
+
+@pytest.mark.parametrize("count", [3, FROM_ITEMS + 3])
+def test_rows_that_python_does_not_hold_fail_alone(postgres: sa.Engine, settings: Settings, count: int) -> None:
+    with postgres.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE here (id int PRIMARY KEY, at timestamptz, n numeric(9, 2))")
+        connection.exec_driver_sql("INSERT INTO here VALUES (1, '2026-01-01', 1), (900000, '2026-01-01', 1)")
+    at = "CASE n WHEN 1 THEN timestamptz 'infinity' WHEN 2 THEN '12026-01-01' ELSE '2026-01-02' END"
+    number = "CASE n WHEN 3 THEN numeric 'NaN' WHEN 4 THEN 'Infinity' ELSE 1 END"
+    query = f"SELECT n AS id, {at} AS at, {number} AS n FROM generate_series(1, {count + 2}) n"
+    target = SqlTable(table="here", key="id", database=postgres)
+    fetch = sql_query(query, database=postgres)
+    results = run_sync(
+        SyncJob(name="here", fetch_external=fetch, target=target, deletes="hard", guards=None), settings=settings
+    )
+    failed = {error.external_id: error.message for error in results.errors}
+    assert failed.keys() == {"1", "2", "4"}
+    assert failed["1"].startswith("sql_query: row 1: at is 'infinity' (timestamptz), which Python does not hold")
+    assert (results.created, results.deleted) == (count - 1, 1)
+    with postgres.connect() as connection:
+        (kept,) = connection.exec_driver_sql("SELECT n FROM here WHERE id = 3").one()
+    assert kept is None  # NaN is no value in items of any source
