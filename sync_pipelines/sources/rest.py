@@ -20,7 +20,7 @@ from sync_pipelines.sources.rest_auth import RestAuth
 from sync_pipelines.sources.rest_connection import RefusedError, RestConnection
 from sync_pipelines.sources.rest_envelope import said_beside, why_refused
 from sync_pipelines.sources.rest_pages_read import PagesRead, names_in
-from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, Paging, end_statuses, place_of
+from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, Paging, end_statuses, place_of, traits_of
 from sync_pipelines.sources.rest_redaction import Secrets
 from sync_pipelines.sources.rest_urls import checked_url
 from sync_pipelines.sources.unreadable_item import UnreadableItem
@@ -134,9 +134,9 @@ class RestSource:
         """Returns the end that a refusal means, as declared; the first page is never past it."""
         if not read.pages:
             raise error
-        if error.status in end_statuses(getattr(self.paging, "end_status", None)):
+        if error.status in end_statuses(traits_of(self.paging).end_status):
             return End(f"page {read.pages + 1} is answered with {error.status}", came_empty=True)
-        if hasattr(self.paging, "end_status") and may_mean_past_the_end(error.status):
+        if traits_of(self.paging).takes_end_status and may_mean_past_the_end(error.status):
             came = f"after {read.items:,} items in {read.pages:,} pages"
             option = f"{type(self.paging).__name__}(end_status={error.status})"
             raise RefusedError(f"{error}; {came}; if that is a page past the end, say {option}", error.status)

@@ -11,7 +11,7 @@ from sync_pipelines.errors import ConfigurationError, RetryableError
 from sync_pipelines.sources import rest_envelope
 from sync_pipelines.sources.json_paths import MISSING, Path
 from sync_pipelines.sources.pages import Page
-from sync_pipelines.sources.rest_paging import Answer, End, NoPaging, OffsetPaging, PageNumberPaging, Paging, place_of
+from sync_pipelines.sources.rest_paging import Answer, End, Paging, place_of, traits_of
 
 _MOST_EMPTY = 1_000
 """So many empty pages in a row are no pages any more."""
@@ -53,10 +53,9 @@ class PagesRead:
     ) -> None:
         self.pages = self.items = self._widest = self._full = 0
         self._loop = _LoopGuard(max_pages)
-        self._paging = paging
-        self._may_shift = isinstance(paging, PageNumberPaging | OffsetPaging)
+        self._kind, self._traits = type(paging).__name__, traits_of(paging)
         self._items_path = items_path
-        self._declared = getattr(paging, "total_path", None) if total_path is None else total_path
+        self._declared = self._traits.total_path if total_path is None else total_path
         self._totals: dict[str, _Total] = {}
         self._unread_totals: dict[str, int] = {}
         self._least_totals: dict[str, int] = {}
@@ -91,22 +90,22 @@ class PagesRead:
         self._doubt(*(f"page {self.pages:,}: {each}" for each in lacks))
         if unread_links:
             self._doubt(f"page {self.pages:,}: the header Link can't be read from {unread_links[:60]!r} on")
-        if self._may_shift and page and page[0] and page[0] in self._before:
+        if self._traits.may_shift and page and page[0] and page[0] in self._before:
             self._doubt(f"page {self.pages:,} begins with an item of the page before: the list moved while it was read")
         self._before = page or self._before
         return replace(answer, widest=self._widest, says_more=not page and self._says_more(answer, found))
 
     def _says_more(self, answer: Answer, found: Sequence[rest_envelope.Said]) -> bool:
         """Returns True if an empty page is to be taken for one in the middle."""
-        is_told = self._pages_path is not None or getattr(self._paging, "more_path", None) is not None
-        if is_told or getattr(self._paging, "empty_page_ends", True):
+        traits = self._traits
+        if traits.pages_path is not None or traits.more_path is not None or traits.empty_page_ends:
             return False
         is_said = any(rest_envelope.why_more(found)) or any(rest_envelope.next_pages(found, answer, anywhere=False))
         if is_said and self._empty > _MOST_BELIEVED:
             if not self._is_confirmed():
                 self._doubt(
                     f"{self._empty:,} empty pages in a row, and each names a next one; if the first is the end, say "
-                    f"{type(self._paging).__name__}(empty_page_ends=True)"
+                    f"{self._kind}(empty_page_ends=True)"
                 )
             return False
         return is_said
@@ -132,7 +131,7 @@ class PagesRead:
         return {} if is_left_out else {place_of(path): answer.find_number(path)}
 
     def _note_pages(self, answer: Answer, found: Sequence[rest_envelope.Said]) -> None:
-        path = self._pages_path
+        path = self._traits.pages_path
         if path is None:
             here = rest_envelope.numbers_of_pages(found)
         else:
@@ -172,7 +171,7 @@ class PagesRead:
         reading.ended(f"{self.items:,} items in {_counted(self.pages)}; {stated_by}")
 
     def _compare_pages(self, place: str, number: _Total) -> None:
-        is_declared = self._pages_path is not None
+        is_declared = self._traits.pages_path is not None
         if number.has_changed and (is_declared or rest_envelope.is_surely_of_pages(place)):
             self._doubt(f"the number of pages changed from {number.first:,} to {number.last:,} while they were read")
         if self.pages < number.last and (is_declared or not (number.is_of_page or number.has_changed)):
@@ -194,7 +193,7 @@ class PagesRead:
         found = rest_envelope.said_beside(answer, self._items_path)
         self._doubt(*(f"the last page says that more follow: {each}" for each in rest_envelope.why_more(found)))
         missing = end.missing if end is not None else ""
-        if not missing and not isinstance(self._paging, NoPaging) and not answer.count:
+        if not missing and not self._traits.is_single and not answer.count:
             return  # many servers name a next page at each, and an empty one is the end
         is_alone = self.pages == 1 and bool(missing)
         named = list(rest_envelope.next_pages(found, answer, anywhere=is_alone))
@@ -206,16 +205,12 @@ class PagesRead:
 
     def _look_at_size(self, reading: Reading) -> None:
         """Notes pages that are all cut to one size: if the server counts by the size asked for, it leaves items out."""
-        size = getattr(self._paging, "size", None)
-        if type(size) is int and self._full > 1 and 0 < self._widest < size and not self._is_confirmed():
+        size = self._traits.size
+        if size is not None and self._full > 1 and 0 < self._widest < size and not self._is_confirmed():
             reading.note(
                 f"pages have {self._widest:,} items at most, of {size:,} asked for; say size={self._widest}, or else a "
                 "server that begins each page by the size asked for would leave some out"
             )
-
-    @property
-    def _pages_path(self) -> Path | None:
-        return getattr(self._paging, "pages_path", None)
 
     def _is_confirmed(self) -> bool:
         """True if the answer announces just as many items as came."""

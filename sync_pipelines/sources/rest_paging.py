@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Protocol
 
 import httpx
 
@@ -97,13 +97,49 @@ class End:
 
 
 class Paging(Protocol):
-    """What `RestSource(paging=...)` takes. URLs that `next` gives may be relative to the answer's."""
+    """What `RestSource(paging=...)` takes. URLs that `next` gives may be relative to the answer's.
+
+    The two methods are enough. What else a kind knows of its pages it may say by attributes, those of `PagingTraits`.
+    """
 
     def first(self, url: httpx.URL) -> httpx.URL:
         """Returns the URL of the first page."""
 
     def next(self, url: httpx.URL, answer: Answer) -> httpx.URL | str | End | None:
         """Returns the URL of the page after the one asked for with `url`, or after the last what says that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagingTraits:
+    """Says what a kind of paging knows of its pages, besides how to get from one to the next.
+
+    Args:
+        total_path: Where the answer says how many items there are in all.
+        pages_path: Where the answer says how many pages there are.
+        more_path: Where the answer says whether there are more.
+        end_status: The statuses of a page past the end.
+        takes_end_status: True if a person can say what those are.
+        size: How many items a page is asked for, None if that is left to the server.
+        empty_page_ends: True if an empty page is the end whatever stands beside it.
+        may_shift: True if items that come or go while pages are read shift the later pages.
+        is_single: True if all items are in one answer.
+    """
+
+    total_path: Path | None = None
+    pages_path: Path | None = None
+    more_path: Path | None = None
+    end_status: Statuses = None
+    takes_end_status: bool = False
+    size: int | None = None
+    empty_page_ends: bool = True
+    may_shift: bool = False
+    is_single: bool = False
+
+
+def traits_of(paging: Paging) -> PagingTraits:
+    """Reads them from the attributes that a kind of paging has."""
+    known = {each.name: getattr(paging, each.name) for each in fields(PagingTraits) if hasattr(paging, each.name)}
+    return PagingTraits(**{"takes_end_status": "end_status" in known, **known})
 
 
 class _FromUrl:
@@ -119,6 +155,8 @@ class _FromUrl:
 @dataclass(frozen=True, slots=True)
 class NoPaging(_FromUrl):
     """All items are in one answer."""
+
+    is_single: ClassVar = True
 
     def next(self, url: httpx.URL, answer: Answer) -> End:  # noqa: ARG002 - the protocol's form
         """Returns that there is no next page."""
@@ -155,6 +193,7 @@ class PageNumberPaging:
     more_path: Path | None = None
     end_status: Statuses = None
     empty_page_ends: bool = False
+    may_shift: ClassVar = True
 
     def __post_init__(self) -> None:
         end_statuses(self.end_status)
@@ -205,6 +244,7 @@ class OffsetPaging:
     more_path: Path | None = None
     end_status: Statuses = None
     empty_page_ends: bool = False
+    may_shift: ClassVar = True
 
     def __post_init__(self) -> None:
         end_statuses(self.end_status)

@@ -19,7 +19,7 @@ from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import FetchError
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.run_sync import run_sync
-from sync_pipelines.runner.runs import full_run
+from sync_pipelines.runner.runs import comparing_run
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.snapshots.durable_files import read_json, write_json
@@ -175,7 +175,7 @@ def test_items_that_come_twice_do_not_fill_up_a_total(stock: MemoryTarget, sync:
 def test_in_the_database_they_do_not_either(
     database: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, from_items: int
 ) -> None:
-    monkeypatch.setattr(full_run, "FROM_ITEMS", from_items)
+    monkeypatch.setattr(comparing_run, "FROM_ITEMS", from_items)
     with database.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE variants (sku VARCHAR(20) PRIMARY KEY, stock INTEGER)")
         connection.exec_driver_sql("INSERT INTO variants VALUES ('A0', 1), ('A1', 1), ('A2', 1), ('A3', 1)")
