@@ -344,7 +344,7 @@ class StagedTable:
             if self._request.recorded_at is not None:
                 recorder = BatchRecorder(work, table, self.columns, planner.plan, self._id_of, first_load=first_load)
             parts = (work, table, self.columns, planner.plan, quarantine, fence)
-            return BatchApplier(*parts, verify=verify, recorder=recorder), quarantine
+            return BatchApplier(*parts, self._target.effects, verify=verify, recorder=recorder), quarantine
 
         if self._request.recorded_at is not None:
             self._recorded.make()

@@ -16,6 +16,29 @@ ChangedRow = dict[str, Any]
 # A statement must not grow longer than a server takes.
 _CHARACTERS_AT_ONCE = 250_000
 _STATEMENTS_KEPT = 100
+_STATES_CONFLICT_RULE = "states_conflict_rule"
+
+
+def state_conflict_rule(table: sa.Table) -> None:
+    """Has statements say themselves that a conflict is an error, whatever the table on SQLite has declared."""
+    table.info[_STATES_CONFLICT_RULE] = True
+
+
+def states_conflict_rule(table: sa.Table) -> bool:
+    """True if statements about the table say themselves that a conflict is an error."""
+    return _STATES_CONFLICT_RULE in table.info
+
+
+def insert_into(table: sa.Table) -> sa.Insert:
+    """Begins an INSERT."""
+    statement = sa.insert(table)
+    return statement.prefix_with("OR ABORT", dialect="sqlite") if states_conflict_rule(table) else statement
+
+
+def update_of(table: sa.Table) -> sa.Update:
+    """Begins an UPDATE."""
+    statement = sa.update(table)
+    return statement.prefix_with("OR ABORT", dialect="sqlite") if states_conflict_rule(table) else statement
 
 
 def changed_row(key: Sequence[Any], new: Iterable[Any] = ()) -> ChangedRow:
@@ -45,7 +68,7 @@ class RowChanges:
     def update(self, connection: sa.Connection, columns: tuple[str, ...], rows: Sequence[ChangedRow]) -> int:
         """Writes the columns of the rows, and returns how many of the rows were there."""
         new = {column: self._bound(f"new_{number}", column) for number, column in enumerate(columns)}
-        one = sa.update(self._table).where(self._is_row()).values(new)
+        one = update_of(self._table).where(self._is_row()).values(new)
         return self._execute(connection, rows, one, lambda: self._updates_of_many(columns))
 
     def delete(self, connection: sa.Connection, rows: Sequence[ChangedRow]) -> int:
@@ -94,7 +117,7 @@ class RowChanges:
             column: sa.case(*((self._is_row(f"_{row}"), self._bound(f"new_{number}_{row}", column)) for row in rows))
             for number, column in enumerate(columns)
         }
-        return sa.update(self._table).where(self._is_any()).values(new)
+        return update_of(self._table).where(self._is_any()).values(new)
 
     def _delete_many(self) -> Any:
         return sa.delete(self._table).where(self._is_any())
