@@ -304,6 +304,7 @@ class OpenedSqlTable:
             self._policy.scope.require(local)
         keys = [self._key_in(local) for local in locals_]
         takes_others = self.deletes_may_take_others
+        refer_to_each_other = self._mark is None and bool(self._order.references)
         watches = self._mark is not None and self._write_effects.are_possible(Action.UPDATE)
         with self._transactions.writing() as connection:
             if self._mark is not None:
@@ -314,11 +315,11 @@ class OpenedSqlTable:
             elif takes_others:
                 self._effects.require_alone(connection, keys)
                 before = rows_gone(connection, self._table)
-                self._changes.delete(connection, [changed_row(key) for key in keys])
+                self._changes.delete(connection, keys, at_once=refer_to_each_other)
                 hit = rows_gone(connection, self._table) - before
                 self._effects.require_no_more(hit, len(keys))
             else:
-                hit = self._changes.delete(connection, [changed_row(key) for key in keys])
+                hit = self._changes.delete(connection, keys, at_once=refer_to_each_other)
             if hit != len(keys):
                 self._require_deleted(connection, keys)
 

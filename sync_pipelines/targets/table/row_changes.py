@@ -71,8 +71,16 @@ class RowChanges:
         one = update_of(self._table).where(self._is_row()).values(new)
         return self._execute(connection, rows, one, lambda: self._updates_of_many(columns))
 
-    def delete(self, connection: sa.Connection, rows: Sequence[ChangedRow]) -> int:
-        """Deletes the rows, and returns how many of them were there."""
+    def delete(self, connection: sa.Connection, keys: Sequence[Sequence[Any]], *, at_once: bool = False) -> int:
+        """Deletes the rows with those keys, and returns how many of them were there.
+
+        Args:
+            at_once: True for one statement, by which rows that refer to each other can go.
+        """
+        if at_once and 1 < len(keys) <= self._profile.values_per_lookup // len(self._key_columns):
+            statement = sa.delete(self._table).where(self._profile.among(self._key_columns, keys))
+            return connection.execute(statement).rowcount
+        rows = [changed_row(key) for key in keys]
         return self._execute(connection, rows, sa.delete(self._table).where(self._is_row()), self._deletes_of_many)
 
     def _execute(

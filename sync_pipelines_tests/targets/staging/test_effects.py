@@ -370,3 +370,20 @@ def test_values_that_the_source_changes_each_time_are_not_set_back(sqlite_sync: 
         items: list[Item] = [{"id": each, "stock": 1_000 * number + each} for each in range(20)]
         results = sync.run(items, key="id", get_external_id="id", columns=["stock"])
         assert not results.notes
+
+
+@pytest.mark.usefixtures("each_path")
+@pytest.mark.parametrize("reference", ["", "ON DELETE CASCADE", "DEFERRABLE INITIALLY DEFERRED"])
+def test_a_circle_goes_though_an_update_that_leaves_it_had_to_wait(sync: Syncs, reference: str) -> None:
+    """3 takes the code of 5, which is to go, and leaves the circle of 1 and 2, which are to go too."""
+    tree(sync, reference, (1, "a", None), (2, "b", 1), (3, "c", 1), (5, "e", None), (6, None, 2))
+    sync.execute("UPDATE things SET parent = 2 WHERE id = 1")
+    assert run(sync, (3, "e", None)) == ({"updated": 1, "deleted": 4}, {})
+    assert held(sync) == [(3, "e", None)]
+
+
+@pytest.mark.usefixtures("each_path")
+def test_a_circle_goes_at_once(sync: Syncs) -> None:
+    tree(sync, "", (1, "a", None), (2, "b", 1), (3, "c", 2), (4, "d", 4), (5, "e", None))
+    sync.execute("UPDATE things SET parent = 3 WHERE id = 1")
+    assert run(sync, (5, "e", None)) == ({"unchanged": 1, "deleted": 4}, {})
