@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         TooManyFailedError,
         UnavailableError,
         WebhookRejectedError,
+        WriteRefusedError,
     )
     from sync_pipelines.orchestration.triggers import trigger_sync
     from sync_pipelines.registry.history import record_history
@@ -132,6 +133,7 @@ _PLACES = {
     "Webhook": "engine.webhooks",
     "WebhookEvent": "engine.webhooks",
     "WebhookRejectedError": "errors",
+    "WriteRefusedError": "errors",
     "apply_plan": "registry.plans",
     "csv_file": "sources.files",
     "dlt_resource": "sources.dlt",
@@ -213,6 +215,7 @@ __all__ = [
     "Webhook",
     "WebhookEvent",
     "WebhookRejectedError",
+    "WriteRefusedError",
     "apply_item",
     "apply_plan",
     "csv_file",

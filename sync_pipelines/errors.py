@@ -5,6 +5,7 @@ SyncPipelinesError
 ├── RetryableError            back off and try again; after the last attempt it counts as what it interrupted
 ├── ItemError                 keep it with its external id, go on with the others
 │   ├── DeleteRefusedError    the delete would have taken or changed other records; it was left as it is
+│   ├── WriteRefusedError     the create or update would have removed other records, or was not kept; nothing of it was
 │   └── StalePlanError        the local record has changed since the plan was made; it was left as it is
 ├── WebhookRejectedError      answer 4xx and store nothing; the sender must change what it sends
 └── RunError                  the run as a whole has failed
@@ -71,6 +72,10 @@ class StalePlanError(ItemError):
 
 class DeleteRefusedError(ItemError):
     """A record was not deleted: the database would have taken or changed others with it that are not to be deleted."""
+
+
+class WriteRefusedError(ItemError):
+    """A record was not written: the database would have removed others with it, or not kept it as one of that key."""
 
 
 class WebhookRejectedError(SyncPipelinesError):

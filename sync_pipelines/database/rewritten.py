@@ -1,4 +1,4 @@
-"""Keeps which columns a run wrote on nearly all of its records, so that it shows if every run does."""
+"""Keeps what a run wrote to which columns of a few of its records, so that it shows if every run writes the same."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Notices columns that every run writes anew on nearly all records, because something sets them back meanwhile."""
+"""Notices columns that run after run writes anew on the same records, because something sets them back meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 from heapq import nsmallest
 from typing import Any
@@ -11,10 +11,11 @@ from sync_pipelines.engine.codec import encodable, encode
 from sync_pipelines.engine.plan import Action, PlanEntry
 
 RUNS = 3
-"""From so many runs in a row it is told."""
+"""From so many runs that write the same it is told."""
 LOOK_BACK = 20
 SAMPLE = 20
 _FEW = 10
+_NAMED = 3
 _NEARLY_ALL = 0.9
 _SAME = 0.5
 
@@ -43,7 +44,7 @@ class WrittenColumns:
         """Adds what somebody else has counted.
 
         Args:
-            counts: Column -> on how many records it is changed.
+            counts: Column -> on how many records it is changed; none where that is not counted.
             values: External id -> column -> new value as text, of a few records.
         """
         self.updates += updates
@@ -56,50 +57,76 @@ class WrittenColumns:
             if len(sample) > 2 * SAMPLE:
                 self._samples[name] = {each: sample[each] for each in nsmallest(SAMPLE, sample)}
 
-    def are_suspicious(self, matched: int, updates: int | None = None) -> bool:
-        """True if nearly all records are updated that there is an item for.
+    def are_suspicious(self, matched: int, updates: int) -> bool:
+        """True if nearly all records are updated that there is an item for, so that the columns are worth counting.
 
         Args:
             matched: How many there are.
-            updates: How many of them are updated; by default as many as have been added.
+            updates: How many of them are updated.
         """
-        return _is_nearly_all(self.updates if updates is None else updates, matched)
+        return _is_nearly_all(updates, matched)
 
-    def found(self, matched: int, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Returns the columns that are written on nearly all records, and in how many runs in a row that was so.
+    def found(
+        self, matched: int, earlier: Sequence[Mapping[str, Any]], failed: Callable[[Sequence[str]], Collection[str]]
+    ) -> dict[str, Any]:
+        """Returns of each column some records that it is written on, and those that it was written on again and again.
 
         Args:
             matched: How many records there are that there is an item for.
             earlier: What this gave in the runs before, newest first.
+            failed: Gives those of some external ids whose last write has failed: nothing has set back what never was.
         """
         columns: dict[str, Any] = {}
-        for name, count in self._counts.items():
-            if _is_nearly_all(count, matched):
-                sample = {each: self._samples[name][each] for each in nsmallest(SAMPLE, self._samples[name])}
-                columns[name] = {"count": count, "sample": sample, "runs": 1 + _runs_before(name, sample, earlier)}
-        return {"matched": matched, "columns": columns} if columns else {}
+        for name, values in self._samples.items():
+            sample = {each: values[each] for each in nsmallest(SAMPLE, values)}
+            runs = {each: 1 + _runs_before(name, each, value, earlier) for each, value in sample.items()}
+            again = sorted(each for each, number in runs.items() if number >= RUNS)
+            again = sorted(set(again).difference(failed(again))) if again else again
+            columns[name] = {
+                "count": self._counts.get(name, 0),
+                "sample": sample,
+                "runs": max((runs[each] for each in again), default=1),
+                "again": again,
+            }
+        is_whole = self.updates <= SAMPLE
+        return {"matched": matched, "columns": columns, "is_whole": is_whole} if columns else {}
 
 
 def _is_nearly_all(count: int, matched: int) -> bool:
     return count >= _FEW and count >= _NEARLY_ALL * matched
 
 
-def _runs_before(name: str, sample: Mapping[str, str], earlier: Sequence[Mapping[str, Any]]) -> int:
-    """Counts how many runs in a row wrote the same values of a column on the same records."""
-    for number, run in enumerate(earlier):
-        before = run.get("columns", {}).get(name, {}).get("sample", {})
-        both = sample.keys() & before.keys()
-        if not both or sum(sample[each] == before[each] for each in both) < _SAME * len(both):
-            return number
-        sample = before
-    return len(earlier)
+def _runs_before(name: str, external_id: str, value: str, earlier: Sequence[Mapping[str, Any]]) -> int:
+    """Counts the runs before that wrote this value to a column of a record, and no other one meanwhile.
+
+    A run that wrote nothing there is passed over, if all that it wrote is known.
+    """
+    runs = 0
+    for each in earlier:
+        sample = each.get("columns", {}).get(name, {}).get("sample", {})
+        if sample.get(external_id) == value:
+            runs += 1
+        elif external_id in sample or not each.get("is_whole", not each):
+            break
+    return runs
 
 
 def set_back_notes(found: Mapping[str, Any]) -> list[str]:
     """Says which columns are set back, of what `WrittenColumns.found` gave."""
-    matched, told = found.get("matched", 0), []
+    told: list[str] = []
     for name, each in found.get("columns", {}).items():
-        if each["runs"] >= RUNS:
-            share = f"all of {matched:,}" if each["count"] == matched else f"{each['count']:,} of {matched:,}"
-            told.append(f"{name} was written on {share} records in each of {each['runs']} runs: something sets it back")
+        again = each.get("again", list(each["sample"]))  # earlier versions kept only what is written on nearly all
+        if each["runs"] >= RUNS and again:
+            told.append(f"{name} was written on {_records(found, each, again)} runs: something sets it back")
     return told
+
+
+def _records(found: Mapping[str, Any], column: Mapping[str, Any], again: Sequence[str]) -> str:
+    matched, count, sample, runs = found["matched"], column["count"], column["sample"], column["runs"]
+    if _is_nearly_all(count, matched) and len(again) >= _SAME * len(sample):
+        share = f"all of {matched:,}" if count == matched else f"{count:,} of {matched:,}"
+        return f"{share} records in each of {runs}"
+    more = "" if len(again) <= _NAMED else " and others"
+    least = "" if found.get("is_whole") else "at least "
+    number = f"{least}{len(again)} record{'s' if len(again) > 1 else ''}"
+    return f"{number} ({', '.join(again[:_NAMED])}{more}), with the same value each time, in {runs}"

@@ -218,11 +218,14 @@ class StagedTarget(Protocol[Page_contra]):
     def positions(self) -> Iterator[int]:
         """Yields the places in the fetch of the items to be looked at one by one, ascending."""
 
-    def columns_written(self, limit: int) -> tuple[Mapping[str, int], Mapping[str, Mapping[str, str]]]:
+    def columns_written(
+        self, limit: int, *, counted: bool
+    ) -> tuple[Mapping[str, int], Mapping[str, Mapping[str, str]]]:
         """Counts on how many records the updates found by `compare` change each column.
 
         Args:
             limit: Of how many records to say, by external id, what is written to which column, as text.
+            counted: False to leave out the numbers.
         """
 
     def make_plan(self, *, without: Collection[Action] = ()) -> None:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
 from sync_pipelines.engine.external_ids import id_number
-from sync_pipelines.engine.plan import FieldChange
+from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.staged_target import StagingRequest
 from sync_pipelines.engine.targets import Identify, TargetDescription
-from sync_pipelines.errors import ItemError
+from sync_pipelines.errors import ItemError, WriteRefusedError
 from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines.targets.staging.table_parts import TableParts
-from sync_pipelines.targets.table.delete_effects import DeleteEffects
+from sync_pipelines.targets.table.delete_effects import DeleteEffects, rows_gone
 from sync_pipelines.targets.table.keys import KeyLister, TableKey
 from sync_pipelines.targets.table.mapping import ItemMapping
 from sync_pipelines.targets.table.reflection import ReflectedTable
-from sync_pipelines.targets.table.row_changes import ChangedRow, RowChanges, changed_row
+from sync_pipelines.targets.table.row_changes import ChangedRow, RowChanges, changed_row, insert_into
 from sync_pipelines.targets.table.row_order import Move, RowOrder, stand_in
 from sync_pipelines.targets.table.scope import EVERYTHING, Scope
 from sync_pipelines.targets.table.soft_delete import Mark
 from sync_pipelines.targets.table.transactions import Transactions
+from sync_pipelines.targets.table.write_effects import WriteEffects
 from sync_pipelines.targets.types.unwrap import shortened
 
 Row = dict[str, Any]
@@ -94,6 +95,7 @@ class OpenedSqlTable:
         self._effects = DeleteEffects(
             self._transactions.reading, self._table, self._profile, self._order, self._key, written
         )
+        self._write_effects = WriteEffects(self._transactions.reading, self._table)
         self._shown = tuple(codec for name, codec in reflected.codecs.items() if name in shown)
 
     def canonical_id(self, external_id: str) -> str:
@@ -196,10 +198,16 @@ class OpenedSqlTable:
         for row in map(self._row_of, items):
             batches.setdefault(frozenset(row), []).append(row)
         refer_to_each_other = bool(self._order.references)  # asked before a transaction has the only connection
-        with self._transactions.writing() as connection:
+        watches = self._write_effects.are_possible(Action.CREATE)
+        with self._transactions.writing() as connection, self._watched(connection, len(items), watches=watches):
             for rows in batches.values():
-                if 0 <= self._insert(connection, rows, at_once=refer_to_each_other) < len(rows):
+                if 0 <= self._insert(connection, rows, at_once=refer_to_each_other) < len(rows) or watches:
                     self._require_kept(connection, rows)
+
+    def _watched(
+        self, connection: sa.Connection, created: int = 0, *, watches: bool = True
+    ) -> AbstractContextManager[None]:
+        return self._write_effects.watched(connection, created=created) if watches else nullcontext()
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row], *, at_once: bool) -> int:
         """Inserts rows with the same columns; gives how many the database says that it has inserted.
@@ -207,20 +215,24 @@ class OpenedSqlTable:
         Args:
             at_once: True for one statement, by which rows that refer to each other can go in in whatever order.
         """
-        statement = sa.insert(self._table).execution_options(preserve_rowcount=True)
+        statement = insert_into(self._table).execution_options(preserve_rowcount=True)
         values = len(rows) * len(rows[0])
         if at_once and len(rows) > 1 and values <= self._profile.values_per_lookup:
             return connection.execute(statement.values(list(rows))).rowcount
         return connection.execute(statement, rows).rowcount
 
     def _require_kept(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
-        """Makes sure that rows are there which the database counts as not inserted: a trigger may have moved them."""
+        """Makes sure that rows are there under their keys: a trigger may have moved them, or taken them elsewhere."""
         keys = [self._key_in(row) for row in rows]
         query = sa.select(sa.func.count()).select_from(self._table).where(self._profile.among(self._key.columns, keys))
         lacking = len(rows) - int(connection.scalar(query) or 0)
         if lacking > 0:
             which = "the row" if len(rows) == 1 else f"{lacking} of {len(rows)} rows"
-            raise ItemError(f"the database took {which} and kept nothing: a trigger or a rule of the table left it out")
+            first = self._key.id_of_key(keys[0])
+            raise WriteRefusedError(
+                f"the database took {which} and kept nothing under the key {first!r}: a trigger or a rule of the table "
+                "left it out, or changed its key"
+            )
 
     def update(self, item: Any, local: Mapping[str, Any]) -> None:
         """Writes the columns that differ. Raises as `update_many`."""
@@ -236,11 +248,14 @@ class OpenedSqlTable:
                 batches.setdefault(tuple(changes), []).append(changed_row(self._key_in(local), new.values()))
                 moves.append(Move(local, {**local, **new}))
         exchanged = self._order.exchanged(moves)
-        with self._transactions.writing() as connection:
+        watches = self._write_effects.are_possible(Action.UPDATE)
+        with self._transactions.writing() as connection, self._watched(connection, watches=watches):
             self._set_aside(connection, moves, exchanged)
             hits = sum(self._changes.update(connection, columns, rows) for columns, rows in batches.items())
             if hits != len(moves):
                 self._require_written(connection, pairs)
+            elif watches:
+                self._require_same_keys(connection, [move.old for move in moves])
 
     def _set_aside(
         self, connection: sa.Connection, moves: Sequence[Move], exchanged: Mapping[str, Sequence[int]]
@@ -253,6 +268,18 @@ class OpenedSqlTable:
                 for number, place in enumerate(places)
             ]
             self._changes.update(connection, (name,), rows)
+
+    def _require_same_keys(self, connection: sa.Connection, locals_: Sequence[Mapping[str, Any]]) -> None:
+        """Makes sure that rows which were updated have the same keys as before."""
+        keys = [self._key_in(local) for local in locals_]
+        found = self._find_on(connection, keys)
+        for external_id in map(self._key.id_of_key, keys):
+            if external_id not in found:
+                raise WriteRefusedError(
+                    f"the database has changed its key, or removed it, when the local record {external_id!r} was "
+                    "updated: a trigger or a rule of the table does that",
+                    external_id=external_id,
+                )
 
     def _require_written(self, connection: sa.Connection, pairs: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
         """Makes sure that rows are as they should be which the database does not count as updated.
@@ -277,19 +304,22 @@ class OpenedSqlTable:
             self._policy.scope.require(local)
         keys = [self._key_in(local) for local in locals_]
         takes_others = self.deletes_may_take_others
+        refer_to_each_other = self._mark is None and bool(self._order.references)
+        watches = self._mark is not None and self._write_effects.are_possible(Action.UPDATE)
         with self._transactions.writing() as connection:
             if self._mark is not None:
                 new = [self._mark.written()]
                 rows = [changed_row(key, new) for key in keys]
-                hit = self._changes.update(connection, (self._mark.name,), rows)
+                with self._watched(connection, watches=watches):
+                    hit = self._changes.update(connection, (self._mark.name,), rows)
             elif takes_others:
                 self._effects.require_alone(connection, keys)
-                before = self._effects.deleted(connection)
-                self._changes.delete(connection, [changed_row(key) for key in keys])
-                hit = self._effects.deleted(connection) - before
+                before = rows_gone(connection, self._table)
+                self._changes.delete(connection, keys, at_once=refer_to_each_other)
+                hit = rows_gone(connection, self._table) - before
                 self._effects.require_no_more(hit, len(keys))
             else:
-                hit = self._changes.delete(connection, [changed_row(key) for key in keys])
+                hit = self._changes.delete(connection, keys, at_once=refer_to_each_other)
             if hit != len(keys):
                 self._require_deleted(connection, keys)
 
@@ -346,8 +376,12 @@ class OpenedSqlTable:
             mark=self._policy.mark,
             scope=self._policy.scope,
             deletes_singly=request.deletes and self.deletes_may_take_others,
+            effects=self._write_effects if self._may_have_effects() else None,
         )
         return StagedTable(parts, request)
+
+    def _may_have_effects(self) -> bool:
+        return any(map(self._write_effects.are_possible, Action))
 
     def together(self) -> AbstractContextManager[sa.Connection | None]:
         """Opens one transaction for all that is written in the block, and for what else the caller writes in it."""
@@ -406,7 +440,8 @@ class OpenedSqlTable:
 
     def _raise_kept(self, external_id: str, done: str) -> NoReturn:
         hint = "; if it marks rows as deleted, say so with soft_delete" if done == "deleted" else ""
-        raise ItemError(
+        kind = WriteRefusedError if done == "updated" else ItemError
+        raise kind(
             f"the database has not {done} the local record {external_id!r}: a trigger, a rule or row-level security "
             f"has kept it as it is{hint}",
             external_id=external_id,

@@ -240,8 +240,9 @@ class StagedDiff:
         )
         if self._durable:
             return replace(planned, planned=writes)
-        if self._written.are_suspicious(writes.update + self._settled.unchanged, writes.update) and found.updates:
-            self._written.add_counts(found.updates, *self._staged.columns_written(SAMPLE))
+        if found.updates:
+            counted = self._written.are_suspicious(writes.update + self._settled.unchanged, writes.update)
+            self._written.add_counts(found.updates, *self._staged.columns_written(SAMPLE, counted=counted))
         planned = replace(planned, written_columns=self._written)
         left = self._make_plan(found.without(verdict.withheld), verdict)
         return replace(planned.without_withheld(writes), staged=left)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.batches import EARLIER, BatchKey
+from sync_pipelines.database.failures import key_of_id
 from sync_pipelines.database.rewritten import RewrittenColumns
 from sync_pipelines.engine.plan import Action
 from sync_pipelines.engine.set_back import LOOK_BACK, set_back_notes
@@ -141,15 +142,23 @@ class ComparingRun(Run):
         return planned
 
     def _note_written_columns(self, run_id: str, planned: PlanSummary) -> list[str]:
-        """Keeps which columns are written on nearly all records; returns which of them something sets back."""
+        """Keeps which columns are written on a few of the records; returns which of them something sets back."""
         columns, matched = planned.written_columns, planned.settled.unchanged
-        if columns is None or not columns.are_suspicious(matched + columns.updates):
+        if columns is None or not columns.updates:
             return []
         kept = RewrittenColumns(self._ledger, self._workspace.batches)
-        found = columns.found(matched + columns.updates, kept.of_last_runs(self.job.name, LOOK_BACK))
+        earlier = kept.of_last_runs(self.job.name, LOOK_BACK)
+        found = columns.found(matched + columns.updates, earlier, self._failed_among)
         if found:
             kept.keep(run_id, found, self._workspace.clock())
         return set_back_notes(found)
+
+    def _failed_among(self, external_ids: Sequence[str]) -> set[str]:
+        """Returns those whose failure is not resolved."""
+        by_key = {key_of_id(each): each for each in external_ids}
+        with self._ledger.transaction() as connection:
+            failures = self._workspace.failures.of_keys(self.job.name, list(by_key), connection)
+        return {by_key[each.key] for each in failures}
 
     def _compare(self, run_id: str, files: RunFiles, driver: TargetDriver, differ: Differ) -> PlanSummary:
         """Makes the plan by the rules of a whole fetch."""

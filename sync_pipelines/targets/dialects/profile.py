@@ -33,6 +33,7 @@ class Details:
             in a way that only the database knows.
         has_addresses: True if its rows have addresses: it is a plain table of PostgreSQL.
         generated: Generated columns that SQLAlchemy's reflection does not report.
+        states_conflict_rule: True if statements must say themselves that a conflict is an error.
         unwritable: Column -> why no sync can write it.
         why_no_key: Column -> why it can't be a key column; None if it can.
     """
@@ -42,6 +43,7 @@ class Details:
     case_insensitive: frozenset[str] = frozenset()
     has_addresses: bool = False
     generated: frozenset[str] = frozenset()
+    states_conflict_rule: bool = False
     unwritable: Mapping[str, str] = field(default_factory=dict)
     why_no_key: Callable[[str], str | None] = _nothing_against
 

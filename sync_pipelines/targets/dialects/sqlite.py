@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,6 +20,8 @@ Fold = Callable[[str], str]
 _NUMERIC = ("NUMERIC", "DECIMAL")
 # In a STRICT table it keeps what it is given; elsewhere it is a name like any other.
 _ANY = "ANY"
+# Of a NOT NULL it loses no row, and replaces a value by the column's default.
+_CONFLICT_RULE = re.compile(r"(?<!NULL)\s+ON\s+CONFLICT\s+(REPLACE|IGNORE|FAIL|ROLLBACK)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,56 @@ class _Declared:
     type_names: dict[str, str]
     folds: dict[str, Fold]
     is_strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """Holds the statement that made a table or a trigger.
+
+    Args:
+        table: The table that it is, or that fires it.
+    """
+
+    table: str
+    sql: str
+    is_trigger: bool
+
+
+def read_definitions(connection: sa.Connection, table: sa.Table) -> list[Definition]:
+    """Reads the definitions of all tables and triggers that are where a table is."""
+    master = sa.table("sqlite_master", *map(sa.column, ("type", "tbl_name", "sql")), schema=table.schema)
+    query = sa.select(master.c.tbl_name, master.c.sql, master.c.type == "trigger")
+    rows = connection.execute(query.where(master.c.type.in_(["table", "trigger"]), master.c.sql.is_not(None)))
+    return [Definition(name, sql, bool(is_trigger)) for name, sql, is_trigger in rows]
+
+
+def fires_on(definitions: Sequence[Definition], table: sa.Table, event: str) -> bool:
+    """True if a trigger of the table may fire on `INSERT` or `UPDATE`; rather once too often."""
+    return any(each.is_trigger and event in each.sql.upper() for each in _of_table(definitions, table))
+
+
+def replaces_rows(definitions: Sequence[Definition], table: sa.Table) -> bool:
+    """True if the table declares that a row takes the place of others with the same key or unique value."""
+    return "REPLACE" in _conflict_rules(definitions, table)
+
+
+def _conflict_rules(definitions: Sequence[Definition], table: sa.Table) -> set[str]:
+    tables = (each.sql for each in _of_table(definitions, table) if not each.is_trigger)
+    return {rule.upper() for sql in tables for rule in _CONFLICT_RULE.findall(sql)}
+
+
+def _of_table(definitions: Sequence[Definition], table: sa.Table) -> list[Definition]:
+    return [each for each in definitions if each.table.lower() == table.name.lower()]
+
+
+def _states_conflict_rule(definitions: Sequence[Definition], table: sa.Table) -> bool:
+    """True if statements must say themselves that a conflict is an error.
+
+    Not where there are triggers: what the outer statement says goes for the statements in them too, in place of their
+    own `INSERT OR REPLACE`. Then it is counted whether rows have gone.
+    """
+    fires = fires_on(definitions, table, "INSERT") or fires_on(definitions, table, "UPDATE")
+    return bool(_conflict_rules(definitions, table)) and not fires
 
 
 def _read(database: sa.Engine, table: sa.Table) -> Details:
@@ -43,6 +96,7 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
             collations = {part["name"]: part["coll"] for part in parts if part["key"]}
             if index["unique"] and not index["partial"] and None not in collations:  # None is an expression
                 indexes.append(collations)
+        definitions = read_definitions(connection, table)
     by_column = {name: collation for collations in indexes for name, collation in collations.items()}
     primary_key = frozenset(column["name"] for column in columns if column["pk"])
     folds = {name: _FOLDS[collation] for name, collation in by_column.items() if collation in _FOLDS}
@@ -53,6 +107,7 @@ def _read(database: sa.Engine, table: sa.Table) -> Details:
             name for name, collation in by_column.items() if collation not in {"BINARY", *_FOLDS}
         ),
         unique_keys=(primary_key, *(frozenset(collations) for collations in indexes)),
+        states_conflict_rule=_states_conflict_rule(definitions, table),
     )
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.engine.staged_target import Batch
-from sync_pipelines.errors import RetryableError, TargetError
+from sync_pipelines.errors import RetryableError, TargetError, WriteRefusedError
 from sync_pipelines.targets.db_errors import is_stopped
 from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.history_sql import BatchRecorder
 from sync_pipelines.targets.staging.quarantine import Quarantine
 from sync_pipelines.targets.staging.staging_tables import Done, StagingTables
+from sync_pipelines.targets.table.row_changes import insert_into, update_of
 from sync_pipelines.targets.table.transactions import checked_together
+from sync_pipelines.targets.table.write_effects import WriteEffects
 
 ROWS_IN_BATCH = 50_000
 
@@ -32,6 +35,7 @@ class BatchApplier:
         plan: The staging table that is applied.
         quarantine: Finds the rows that the database refuses.
         fence: Called with every transaction that is about to write; raises if this run may not any more.
+        effects: Sees what the database does by itself when a row is written; None if that is nothing.
         verify: True if an earlier attempt may have written something.
         recorder: Notes what is written, record by record.
     """
@@ -44,6 +48,7 @@ class BatchApplier:
         plan: sa.Table,
         quarantine: Quarantine,
         fence: Callable[[sa.Connection], object] | None,
+        effects: WriteEffects | None,
         *,
         verify: bool = False,
         recorder: BatchRecorder | None = None,
@@ -55,6 +60,7 @@ class BatchApplier:
         self._plan = plan
         self._quarantine = quarantine
         self._fence = fence
+        self._effects = effects
         self._lost_connections = work.lost_connections
         self._is_uncertain = verify and not work.notes_with_rows
 
@@ -121,8 +127,8 @@ class BatchApplier:
                     self._apply(half)
                 return
 
-    def _attempt(self, batch: Batch) -> DBAPIError | None:
-        """Applies the batch in one transaction; gives the database's error if it refuses."""
+    def _attempt(self, batch: Batch) -> DBAPIError | WriteRefusedError | None:
+        """Applies the batch in one transaction; gives the database's error if it refuses, or ours if it did more."""
         try:
             with self._work.begin() as connection:
                 if self._fence is not None:
@@ -131,7 +137,7 @@ class BatchApplier:
                     done = Done(PLAN, batch, self._write(connection, batch))
                 if self._work.notes_with_rows:
                     self._work.note_done(connection, done)
-        except DBAPIError as error:
+        except (DBAPIError, WriteRefusedError) as error:
             return error
         if not self._work.notes_with_rows:
             with self._work.begin() as connection:
@@ -142,11 +148,8 @@ class BatchApplier:
         planned = self._planned(connection, batch)
         if self._recorder is not None:
             self._recorder.before(connection, batch, planned, self._same_row())
-        written = {
-            RowDecision.UPDATE: self._update(connection, batch) if planned.get(RowDecision.UPDATE) else 0,
-            RowDecision.CREATE: self._insert(connection, batch) if planned.get(RowDecision.CREATE) else 0,
-            RowDecision.DELETE: self._delete(connection, batch) if planned.get(RowDecision.DELETE) else 0,
-        }
+        written = self._write_items(connection, batch, planned)
+        written[RowDecision.DELETE] = self._delete(connection, batch) if planned.get(RowDecision.DELETE) else 0
         unchanged = quarantined = 0
         for what, count in planned.items():
             if count != written[what]:  # somebody else has been at the table since the diff
@@ -164,6 +167,26 @@ class BatchApplier:
             "deleted": written[RowDecision.DELETE],
             "unchanged": unchanged,
         }
+
+    def _write_items(
+        self, connection: sa.Connection, batch: Batch, planned: Mapping[RowDecision, int]
+    ) -> dict[RowDecision, int]:
+        """Updates and inserts the rows of a batch. Returns how many the database says that it has written.
+
+        Raises:
+            WriteRefusedError: It has done more than that, or the rows are not under their keys.
+        """
+        creates = planned.get(RowDecision.CREATE, 0)
+        watched = self._effects.watched(connection, created=creates) if self._effects is not None else nullcontext()
+        with watched:
+            written = {
+                RowDecision.UPDATE: self._update(connection, batch) if planned.get(RowDecision.UPDATE) else 0,
+                RowDecision.CREATE: self._insert(connection, batch) if creates else 0,
+            }
+            lacking = self._quarantine.count_lacking(connection, batch) if self._effects is not None else 0
+            if lacking:
+                raise WriteRefusedError(f"{lacking:,} rows are not under their keys after they were written")
+        return written
 
     def _planned(self, connection: sa.Connection, batch: Batch) -> dict[RowDecision, int]:
         within = self._work.within(self._plan, batch)
@@ -194,7 +217,7 @@ class BatchApplier:
             column.name: column.written(self._plan.c[column.label]) for column in self._columns.updated
         } | self._columns.ownership.restored()
         statement = (
-            sa.update(self._table).values(values).where(*self._same_row(), *self._rows(batch, RowDecision.UPDATE))
+            update_of(self._table).values(values).where(*self._same_row(), *self._rows(batch, RowDecision.UPDATE))
         )
         return connection.execute(statement).rowcount
 
@@ -204,12 +227,12 @@ class BatchApplier:
         values = {column.name: column.written(source.c[column.label]) for column in staged}
         values |= self._columns.ownership.created(values)
         query = sa.select(*values.values()).where(*self._rows(batch, RowDecision.CREATE))
-        statement = sa.insert(self._table).from_select(list(values), query).execution_options(preserve_rowcount=True)
+        statement = insert_into(self._table).from_select(list(values), query).execution_options(preserve_rowcount=True)
         return connection.execute(statement).rowcount
 
     def _delete(self, connection: sa.Connection, batch: Batch) -> int:
         marked = self._columns.ownership.deleted
-        statement: Any = sa.delete(self._table) if marked is None else sa.update(self._table).values(marked)
+        statement: Any = sa.delete(self._table) if marked is None else update_of(self._table).values(marked)
         statement = statement.where(*self._columns.ownership.may_be_deleted())
         if self._work.has_addresses:
             statement = statement.where(*self._same_row(), *self._rows(batch, RowDecision.DELETE))

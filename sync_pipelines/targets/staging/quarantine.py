@@ -71,6 +71,16 @@ class Quarantine:
         """Quarantines all rows of a batch."""
         return self._add(self._work.within(self._plan, batch))
 
+    def count_lacking(self, connection: sa.Connection, batch: Batch) -> int:
+        """Counts the rows of a batch that were created or updated, and are not in the table under their key.
+
+        Args:
+            connection: In the transaction that has written the batch.
+        """
+        lacking = ~self._exists_by(self._key_names())
+        query = sa.select(sa.func.count()).select_from(self._plan)
+        return int(connection.scalar(query.where(self._work.within(self._plan, batch), self._to_write(), lacking)) or 0)
+
     def quarantine_unwritten(self, connection: sa.Connection, batch: Batch, what: RowDecision) -> int:
         """Quarantines rows of a batch that were planned and not written, though the local row is not as it should be.
 

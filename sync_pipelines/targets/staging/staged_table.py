@@ -36,7 +36,7 @@ from sync_pipelines.targets.staging.parallel_apply import (
 from sync_pipelines.targets.staging.plan_export import PlanExport
 from sync_pipelines.targets.staging.postgres import PostgresStaging, has_recorded_in_schema, temporary_or_not
 from sync_pipelines.targets.staging.quarantine import Quarantine
-from sync_pipelines.targets.staging.rewritten import count_columns
+from sync_pipelines.targets.staging.rewritten import count_columns, sample_columns
 from sync_pipelines.targets.staging.spare_deletes import Sparing
 from sync_pipelines.targets.staging.sqlite import SqliteStaging, has_recorded_in_file
 from sync_pipelines.targets.staging.staged_columns import staged_key, staged_value
@@ -271,14 +271,17 @@ class StagedTable:
         """How many of the records that were compared here have something in these columns."""
         return self._blanks.had(names)
 
-    def columns_written(self, limit: int) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+    def columns_written(self, limit: int, *, counted: bool) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
         """On how many records the updates found by `compare` change each column, and what a few of them are to hold.
 
         Args:
             limit: How many of the records, those with the first keys.
+            counted: False to leave out the numbers, which need a look at all updates.
         """
+        table = self._target.reflected.table
         with self.work.begin() as connection:
-            return count_columns(connection, self.planner, self._target.reflected.table, self._id_of, limit)
+            counts = count_columns(connection, self.planner, table) if counted else {}
+            return counts, sample_columns(connection, self.planner, table, self._id_of, limit)
 
     def make_plan(self, *, without: Collection[Action] = ()) -> None:
         """Leaves what is to be written in staging tables.
@@ -344,7 +347,7 @@ class StagedTable:
             if self._request.recorded_at is not None:
                 recorder = BatchRecorder(work, table, self.columns, planner.plan, self._id_of, first_load=first_load)
             parts = (work, table, self.columns, planner.plan, quarantine, fence)
-            return BatchApplier(*parts, verify=verify, recorder=recorder), quarantine
+            return BatchApplier(*parts, self._target.effects, verify=verify, recorder=recorder), quarantine
 
         if self._request.recorded_at is not None:
             self._recorded.make()

@@ -12,6 +12,7 @@ from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.table.reflection import ReflectedTable
 from sync_pipelines.targets.table.scope import Scope
 from sync_pipelines.targets.table.soft_delete import Mark
+from sync_pipelines.targets.table.write_effects import WriteEffects
 from sync_pipelines.targets.types.codec import ColumnCodec
 
 
@@ -32,6 +33,7 @@ class TableParts:
         fence: Called with every transaction that is about to write.
         mark: The column that marks deleted rows, None if a delete removes them.
         scope: The rows that the sync answers for.
+        effects: Sees what the database does by itself when a row is written; None if that is nothing.
         deletes_singly: True if a delete may take other rows with it, so that each is looked at.
     """
 
@@ -48,3 +50,4 @@ class TableParts:
     mark: Mark | None
     scope: Scope
     deletes_singly: bool
+    effects: WriteEffects | None

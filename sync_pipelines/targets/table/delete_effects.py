@@ -31,9 +31,21 @@ _MORE_ON_POSTGRESQL = sa.text(
 _DELETED_ON_POSTGRESQL = sa.text(
     "WITH RECURSIVE parts(oid) AS (SELECT CAST(CAST(:name AS regclass) AS oid) UNION "
     "SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.oid) "
-    "SELECT coalesce(sum(pg_stat_get_xact_tuples_deleted(oid)), 0) FROM parts"
+    "SELECT sum(pg_stat_get_xact_tuples_deleted(oid)) FROM parts WHERE CAST(current_setting('track_counts') AS boolean)"
 )
-_IS_VIEW = sa.text("SELECT relkind NOT IN ('r', 'p') FROM pg_class WHERE oid = CAST(:name AS regclass)")
+
+
+def rows_gone(connection: sa.Connection, table: sa.Table, *, created: int = 0) -> int:
+    """Returns a number that grows by each row of a table that goes, in this transaction.
+
+    Args:
+        created: How many rows have been created since the number to compare with.
+    """
+    if connection.dialect.name == "postgresql":
+        deleted = connection.scalar(_DELETED_ON_POSTGRESQL, {"name": name_of(connection.dialect, table)})
+        if deleted is not None:
+            return int(deleted)
+    return created - int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
 
 class DeleteEffects:
@@ -64,11 +76,9 @@ class DeleteEffects:
         """True if a delete of a row may do something to other rows of the table, or leave the row there."""
         with self._reading() as connection:
             if connection.dialect.name == "postgresql":
-                return bool(connection.scalar(_MORE_ON_POSTGRESQL, self._name(connection)))
+                name = name_of(connection.dialect, self._table)
+                return bool(connection.scalar(_MORE_ON_POSTGRESQL, {"name": name}))
             return self._takes_others(connection) or self._has_triggers(connection)
-
-    def _name(self, connection: sa.Connection) -> dict[str, str]:
-        return {"name": name_of(connection.dialect, self._table)}
 
     def _takes_others(self, connection: sa.Connection) -> bool:
         """True if a chain of references leads back to the table."""
@@ -90,12 +100,6 @@ class DeleteEffects:
         deletes = sa.func.upper(triggers.c.sql).contains("DELETE")
         query = sa.select(sa.literal(1)).select_from(triggers).where(triggers.c.type == "trigger", deletes)
         return connection.execute(query).first() is not None
-
-    def deleted(self, connection: sa.Connection) -> int:
-        """A number that grows by each row of the table that goes, in this transaction."""
-        if connection.dialect.name == "postgresql" and not connection.scalar(_IS_VIEW, self._name(connection)):
-            return int(connection.scalar(_DELETED_ON_POSTGRESQL, self._name(connection)) or 0)
-        return -int(connection.scalar(sa.select(sa.func.count()).select_from(self._table)) or 0)
 
     def require_alone(self, connection: sa.Connection, keys: Sequence[Sequence[Any]]) -> None:
         """Makes sure that no reference of the table to itself has a delete take or change other rows.

@@ -22,6 +22,7 @@ from sync_pipelines.targets.dialects.other import other_profile
 from sync_pipelines.targets.dialects.postgresql import POSTGRESQL
 from sync_pipelines.targets.dialects.profile import DialectProfile
 from sync_pipelines.targets.dialects.sqlite import SQLITE
+from sync_pipelines.targets.table.row_changes import state_conflict_rule
 from sync_pipelines.targets.types.codec import ColumnCodec
 
 _PROFILES = {"postgresql": POSTGRESQL, "sqlite": SQLITE, "mysql": MYSQL, "mariadb": MYSQL}
@@ -170,6 +171,8 @@ def _reflect(database: sa.Engine, inspector: Inspector, bare: sa.Table, declared
         name = column["name"]
         codecs[name] = details.make_codec(column, own.get(name))
         bare.append_column(sa.Column(name, codecs[name].storage, **_defaults(own.get(name))))
+    if details.states_conflict_rule:
+        state_conflict_rule(bare)
     return ReflectedTable(
         table=bare,
         codecs=codecs,

@@ -16,6 +16,29 @@ ChangedRow = dict[str, Any]
 # A statement must not grow longer than a server takes.
 _CHARACTERS_AT_ONCE = 250_000
 _STATEMENTS_KEPT = 100
+_STATES_CONFLICT_RULE = "states_conflict_rule"
+
+
+def state_conflict_rule(table: sa.Table) -> None:
+    """Has statements say themselves that a conflict is an error, whatever the table on SQLite has declared."""
+    table.info[_STATES_CONFLICT_RULE] = True
+
+
+def states_conflict_rule(table: sa.Table) -> bool:
+    """True if statements about the table say themselves that a conflict is an error."""
+    return _STATES_CONFLICT_RULE in table.info
+
+
+def insert_into(table: sa.Table) -> sa.Insert:
+    """Begins an INSERT."""
+    statement = sa.insert(table)
+    return statement.prefix_with("OR ABORT", dialect="sqlite") if states_conflict_rule(table) else statement
+
+
+def update_of(table: sa.Table) -> sa.Update:
+    """Begins an UPDATE."""
+    statement = sa.update(table)
+    return statement.prefix_with("OR ABORT", dialect="sqlite") if states_conflict_rule(table) else statement
 
 
 def changed_row(key: Sequence[Any], new: Iterable[Any] = ()) -> ChangedRow:
@@ -45,11 +68,19 @@ class RowChanges:
     def update(self, connection: sa.Connection, columns: tuple[str, ...], rows: Sequence[ChangedRow]) -> int:
         """Writes the columns of the rows, and returns how many of the rows were there."""
         new = {column: self._bound(f"new_{number}", column) for number, column in enumerate(columns)}
-        one = sa.update(self._table).where(self._is_row()).values(new)
+        one = update_of(self._table).where(self._is_row()).values(new)
         return self._execute(connection, rows, one, lambda: self._updates_of_many(columns))
 
-    def delete(self, connection: sa.Connection, rows: Sequence[ChangedRow]) -> int:
-        """Deletes the rows, and returns how many of them were there."""
+    def delete(self, connection: sa.Connection, keys: Sequence[Sequence[Any]], *, at_once: bool = False) -> int:
+        """Deletes the rows with those keys, and returns how many of them were there.
+
+        Args:
+            at_once: True for one statement, by which rows that refer to each other can go.
+        """
+        if at_once and 1 < len(keys) <= self._profile.values_per_lookup // len(self._key_columns):
+            statement = sa.delete(self._table).where(self._profile.among(self._key_columns, keys))
+            return connection.execute(statement).rowcount
+        rows = [changed_row(key) for key in keys]
         return self._execute(connection, rows, sa.delete(self._table).where(self._is_row()), self._deletes_of_many)
 
     def _execute(
@@ -94,7 +125,7 @@ class RowChanges:
             column: sa.case(*((self._is_row(f"_{row}"), self._bound(f"new_{number}_{row}", column)) for row in rows))
             for number, column in enumerate(columns)
         }
-        return sa.update(self._table).where(self._is_any()).values(new)
+        return update_of(self._table).where(self._is_any()).values(new)
 
     def _delete_many(self) -> Any:
         return sa.delete(self._table).where(self._is_any())

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.faults import code_of
-from sync_pipelines.errors import DeleteRefusedError
+from sync_pipelines.errors import DeleteRefusedError, WriteRefusedError
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.table.references import Reference, read_all_references, read_references
 from sync_pipelines.targets.types.codec import ColumnCodec
@@ -86,7 +86,7 @@ class RowOrder:
 
     def may_come_right(self, error: Exception) -> bool:
         """True if a row may be written once others of the table have been: they have, or lack, what it needs."""
-        if isinstance(error, DeleteRefusedError):
+        if isinstance(error, DeleteRefusedError | WriteRefusedError):
             return True
         if not isinstance(error, DBAPIError):
             return False

@@ -230,9 +230,10 @@ def _numeric(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
     return replace(codec, convert=partial(values.to_scaled_decimal, scale=kind.scale), facts=facts)
 
 
-def _text(codec: ColumnCodec, kind: Any, _dialect: str) -> ColumnCodec:
-    padded = isinstance(kind, sa.CHAR)
-    convert = partial(values.to_limited_text, length=kind.length, padded=padded)
+def _text(codec: ColumnCodec, kind: Any, dialect: str) -> ColumnCodec:
+    is_sqlite = dialect == "sqlite"
+    padded = isinstance(kind, sa.CHAR) and not is_sqlite
+    convert = partial(values.to_limited_text, length=kind.length, padded=padded, keeps_blanks=is_sqlite)
     return replace(codec, convert=convert, facts=Facts("text", length=kind.length, padded=padded))
 
 

@@ -11,7 +11,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BindParameter, Dialect, Numeric, Text, cast, func, type_coerce
+from sqlalchemy import BindParameter, Dialect, Numeric, Text, case, cast, func, type_coerce
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
@@ -164,7 +164,7 @@ class PostgresArray(TypeDecorator[Any]):
 
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the array as one JSON array."""
-        return type_coerce(cast(func.to_jsonb(column), Text), ExactJson())
+        return type_coerce(_array_as_json(column), ExactJson())
 
 
 class PostgresJsonArray(Written):
@@ -176,7 +176,13 @@ class PostgresJsonArray(Written):
 
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
         """Selects the array as one JSON array."""
-        return type_coerce(cast(func.to_jsonb(colexpr), Text), JsonText())
+        return type_coerce(_array_as_json(colexpr), JsonText())
+
+
+def _array_as_json(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Selects an array as JSON; as a text one that does not begin at 1, which no item's list is written as."""
+    begins_elsewhere = func.array_dims(column, type_=Text()).op("!~", is_comparison=True)(r"^(\[1:\d+\])*$")
+    return cast(case((begins_elsewhere, func.to_jsonb(cast(column, Text))), else_=func.to_jsonb(column)), Text)
 
 
 def array_literal(parts: Iterable[Any], text_of: Processor) -> str:

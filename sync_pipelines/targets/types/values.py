@@ -200,17 +200,20 @@ def decimal_text(number: Decimal) -> str:
     return format(number, "f") if abs(number.adjusted()) < _WIDE.prec else str(number)
 
 
-def to_limited_text(value: Any, *, length: int | None, padded: bool) -> str:
+def to_limited_text(value: Any, *, length: int | None, padded: bool, keeps_blanks: bool = False) -> str:
     """Gives the text as a column of limited length gives it back.
 
     Args:
         length: Characters that fit. Blanks beyond them are cut off, as PostgreSQL does; other text is left alone.
             In 32 characters a UUID is written without hyphens.
         padded: True for CHAR, where blanks at the end mean nothing.
+        keeps_blanks: True where all blanks stay, as on SQLite, to which the names of types with a length mean text.
     """
     text = to_text(value)
     if length == 32 and _HYPHENATED_UUID.fullmatch(text):  # noqa: PLR2004 - the length of a UUID's hex digits
         return text.replace("-", "").lower()
+    if keeps_blanks:
+        return text
     if padded:
         return text.rstrip(" ")
     if length is not None and len(text) > length and not text[length:].strip(" "):

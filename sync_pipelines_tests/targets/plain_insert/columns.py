@@ -152,6 +152,7 @@ ANYTHING = bound(either(
 ))  # fmt: skip
 TRUE_OR_FALSE = pairs((True, 1), (False, 0), ("yes", 1), ("f", 0), ("maybe", REFUSED))
 TEXT_LOCAL = ("NULL", "'a'", "x'00'", "CAST(x'ff41' AS TEXT)")
+BLANKS_LOCAL = ("NULL", "''", "' '", "'    '", "'a '")
 FLEXIBLE_LOCAL = ("NULL", "7", "7.5", "'007'", "'x'", "x'00ff'")
 SQLITE = {
     kind.ddl: kind
@@ -166,6 +167,9 @@ SQLITE = {
         Kind("REAL", only(bound(either(a_decimal, FAR, same("x", ""))), is_number), FLEXIBLE_LOCAL),
         Kind("NUMERIC", only(bound(either(a_decimal, FAR, same("x", ""))), is_number), FLEXIBLE_LOCAL),
         Kind("TEXT", either(bound(text(LETTERS, 9)), same("", "007", "1e5", " 7 "), a_digit), TEXT_LOCAL),
+        Kind("CHAR(4)", either(bound(text(LETTERS, 9)), WORDS), BLANKS_LOCAL),
+        Kind("NCHAR(4)", either(bound(text(LETTERS, 9)), WORDS), BLANKS_LOCAL),
+        Kind("VARCHAR(5)", either(bound(text(LETTERS, 9)), WORDS), BLANKS_LOCAL),
         Kind("BOOLEAN", TRUE_OR_FALSE, ("NULL", "1", "0", "'x'")),
     )
 }  # fmt: skip

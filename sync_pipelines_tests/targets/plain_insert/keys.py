@@ -104,6 +104,7 @@ SQLITE_KEYS = (
     KeyKind("REAL", numbered(lambda n: (f"{n}.5", n + 0.5, f"{n}.50", f"{n}.5")), ("x",)),
     KeyKind("NUMERIC", numbered(lambda n: (f"{n}.5", n + 0.5, Decimal(f"{n}.50"), f"{n}.5")), ("x",)),
     KeyKind("TEXT", numbered(lambda n: [(f"0{n}", f"'0{n}'"), (f"s{n}", f"'s{n}'")][n % 2])),
+    KeyKind("CHAR(4)", numbered(lambda n: [(f"s{n}", f"'s{n}'"), (f"s{n} ", f"'s{n} '")][n % 2])),
     KeyKind("TEXT COLLATE NOCASE", numbered(lambda n: (f"s{n}", f"S{n}", f"'s{n}'"))),
     KeyKind("TEXT COLLATE RTRIM", numbered(lambda n: (f"s{n}", f"s{n}  ", f"'s{n} '"))),
     KeyKind("ANY", numbered(lambda n: [(n, str(n)), (f"0{n}", f"'0{n}'"), (f"s{n}", f"'s{n}'")][n % 3])),

@@ -192,3 +192,34 @@ def test_a_mark_that_its_column_can_not_hold_is_refused_beforehand(sync: Syncs) 
     sync.execute("CREATE TABLE things (sku TEXT PRIMARY KEY, n INTEGER, active CHAR(1))")
     with pytest.raises(ConfigurationError, match=r"'active'.*holds 1 characters"):
         sync.run([{"sku": "a", "n": 1}], columns=["n"], soft_delete=SoftDelete("active", deleted=False))
+
+
+TEXTS = ("CHAR(4)", "CHARACTER(4)", "NCHAR(4)", "VARCHAR(4)", "NVARCHAR(4)", "TEXT", "CLOB", "BLOB", "")
+
+
+def test_blanks_stay_in_every_column_of_text_on_sqlite(sqlite_sync: Syncs) -> None:
+    """To SQLite the names of types with a length are text, and blanks at the end are characters like any others."""
+    sync = sqlite_sync
+    names = [f"v{number}" for number in range(len(TEXTS))]
+    columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, TEXTS, strict=True))
+    sync.execute(f"CREATE TABLE things (sku TEXT PRIMARY KEY, {columns})")
+    given = {"a": "", "b": "    ", "c": "ab  ", "d": "abcd  ", "e": "ab"}
+    for held in ("    ", "", "ab  ", "ab", "abcd"):
+        values = ", ".join([f"'{held}'"] * len(names))
+        sync.execute("DELETE FROM things", *(f"INSERT INTO things VALUES ('{sku}', {values})" for sku in given))
+        items: list[Item] = [{"sku": sku, **dict.fromkeys(names, text)} for sku, text in given.items()]
+        differing = sum(text != held for text in given.values())
+        expected = {"updated": differing, "unchanged": len(given) - differing}
+        assert counts(sync.run(items, columns=names)) == {what: number for what, number in expected.items() if number}
+        assert sync.rows("SELECT * FROM things ORDER BY sku") == [(sku, *[text] * 9) for sku, text in given.items()]
+        assert counts(sync.run(items, columns=names)) == {"unchanged": len(given)}
+
+
+@pytest.mark.parametrize("kind", ["CHAR(4)", "NCHAR(4)", "VARCHAR(4)", "TEXT"])
+def test_ids_with_blanks_at_the_end_are_others_on_sqlite(sqlite_sync: Syncs, kind: str) -> None:
+    sync = sqlite_sync
+    sync.execute(f"CREATE TABLE things (sku {kind} PRIMARY KEY, n INTEGER)", "INSERT INTO things VALUES ('ab', 0)")
+    items: list[Item] = [{"sku": "ab", "n": 1}, {"sku": "ab  ", "n": 2}]
+    assert counts(sync.run(items, columns=["n"], deletes="hard")) == {"created": 1, "updated": 1}
+    assert counts(sync.run(items, columns=["n"], deletes="hard")) == {"unchanged": 2}
+    assert sync.rows("SELECT sku, n FROM things ORDER BY n") == [("ab", 1), ("ab  ", 2)]

@@ -307,6 +307,62 @@ def test_a_column_that_something_sets_back_is_named(sync: Syncs) -> None:
     assert notes[3] == ("price was written on all of 50 records in each of 4 runs: something sets it back",)
 
 
+@pytest.mark.usefixtures("each_path")
+@pytest.mark.parametrize("share", [2, 10])
+def test_a_column_that_is_set_back_on_some_records_is_named_with_them(sync: Syncs, share: int) -> None:
+    """Half of them, or a tenth, while the source changes others each time."""
+    sync.execute("CREATE TABLE things (id INTEGER PRIMARY KEY, price INTEGER)")
+    notes: list[tuple[str, ...]] = []
+    for number in range(5):
+        items: list[Item] = [{"id": each, "price": number if each % 10 == 3 else each} for each in range(30, 60)]
+        results = sync.run(items, key="id", get_external_id="id", columns=["price"])
+        notes.append(results.set_back)
+        sync.execute(f"UPDATE things SET price = -1 WHERE id % {share} = 0")
+    assert notes[:3] == [(), (), ()]  # it was created, written again, and again
+    named = "15 records (30, 32, 34 and others)" if share == 2 else "3 records (30, 40, 50)"
+    ends = "), with the same value each time, in 3 runs: something sets it back"
+    assert [each.startswith("price was written on") and each.endswith(ends) for each in notes[3]] == [True]
+    assert named in notes[3][0]
+    assert "in 4 runs" in notes[4][0]
+
+
+@pytest.mark.usefixtures("each_path")
+def test_records_that_a_trigger_changes_in_turns_are_named(sync: Syncs) -> None:
+    """Each write of one takes the value from the other, so that each run writes the other one."""
+    sync.execute("CREATE TABLE things (id INTEGER PRIMARY KEY, first INTEGER)")
+    if sync.is_postgresql:
+        sync.execute(
+            "CREATE FUNCTION take() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN UPDATE things SET first = 0 WHERE id <> NEW.id AND first = 1; RETURN NEW; END $$",
+            "CREATE TRIGGER takes AFTER INSERT OR UPDATE ON things FOR EACH ROW WHEN (NEW.first = 1) "
+            "EXECUTE FUNCTION take()",
+        )
+    else:
+        for event in ("INSERT", "UPDATE"):
+            sync.execute(
+                f"CREATE TRIGGER only_{event} AFTER {event} ON things WHEN NEW.first = 1 "
+                "BEGIN UPDATE things SET first = 0 WHERE id <> NEW.id AND first = 1; END"
+            )
+    items: list[Item] = [{"id": 1, "first": 1}, {"id": 2, "first": 1}, {"id": 3, "first": 0}]
+    given = {"key": "id", "get_external_id": "id", "columns": ["first"]}
+    notes = [sync.run(items, **given).set_back for _ in range(7)]
+    assert notes[:3] == [(), (), ()]
+    assert [each.startswith("first was written on ") for each in notes[-1]] == [True]
+
+
+@pytest.mark.usefixtures("each_path")
+def test_what_is_refused_each_time_is_not_set_back(sync: Syncs) -> None:
+    sync.execute(
+        "CREATE TABLE things (id INTEGER PRIMARY KEY, price INTEGER CHECK (price < 10))",
+        "INSERT INTO things VALUES (1, 1), (2, 2)",
+    )
+    for _ in range(4):
+        results = sync.run(
+            [{"id": 1, "price": 99}, {"id": 2, "price": 3}], key="id", get_external_id="id", columns=None
+        )
+        assert (results.set_back, results.error_count) == ((), 1)
+
+
 def test_values_that_the_source_changes_each_time_are_not_set_back(sqlite_sync: Syncs) -> None:
     sync = sqlite_sync
     sync.execute("CREATE TABLE things (id INTEGER PRIMARY KEY, stock INTEGER)")
@@ -314,3 +370,20 @@ def test_values_that_the_source_changes_each_time_are_not_set_back(sqlite_sync: 
         items: list[Item] = [{"id": each, "stock": 1_000 * number + each} for each in range(20)]
         results = sync.run(items, key="id", get_external_id="id", columns=["stock"])
         assert not results.notes
+
+
+@pytest.mark.usefixtures("each_path")
+@pytest.mark.parametrize("reference", ["", "ON DELETE CASCADE", "DEFERRABLE INITIALLY DEFERRED"])
+def test_a_circle_goes_though_an_update_that_leaves_it_had_to_wait(sync: Syncs, reference: str) -> None:
+    """3 takes the code of 5, which is to go, and leaves the circle of 1 and 2, which are to go too."""
+    tree(sync, reference, (1, "a", None), (2, "b", 1), (3, "c", 1), (5, "e", None), (6, None, 2))
+    sync.execute("UPDATE things SET parent = 2 WHERE id = 1")
+    assert run(sync, (3, "e", None)) == ({"updated": 1, "deleted": 4}, {})
+    assert held(sync) == [(3, "e", None)]
+
+
+@pytest.mark.usefixtures("each_path")
+def test_a_circle_goes_at_once(sync: Syncs) -> None:
+    tree(sync, "", (1, "a", None), (2, "b", 1), (3, "c", 2), (4, "d", 4), (5, "e", None))
+    sync.execute("UPDATE things SET parent = 3 WHERE id = 1")
+    assert run(sync, (5, "e", None)) == ({"unchanged": 1, "deleted": 4}, {})

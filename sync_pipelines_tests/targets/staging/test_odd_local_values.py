@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.targets.open_table import OpenedSqlTable
 from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines_tests.targets.staging.conftest import Syncs, counts
+from sync_pipelines_tests.targets.staging.conftest import Item, Syncs, counts
 from sync_pipelines_tests.targets.types.own_types import Shouting
 
 UTC_2024 = datetime(2024, 1, 1, tzinfo=UTC)
@@ -226,3 +226,37 @@ def test_tables_are_found_where_the_search_path_says(postgres_sync: Syncs) -> No
     items = [{"sku": "ABC", "n": 1}, {"sku": "ABC1", "n": 1}]
     assert counts(sync.run(items, columns=["n"])) == {"created": 1, "failed": 1}
     assert counts(sync.run(items, columns=["n"])) == {"unchanged": 1, "failed": 1}
+
+
+@pytest.mark.parametrize("in_bulk", [True, False])
+def test_an_array_that_does_not_begin_at_1_is_another_one_than_a_list_of_the_same(
+    postgres_sync: Syncs,
+    monkeypatch: pytest.MonkeyPatch,
+    in_bulk: bool,  # noqa: FBT001
+) -> None:
+    """As to the database itself: it is written once, as an UPDATE would write it."""
+    sync = postgres_sync
+    if not in_bulk:
+        monkeypatch.setattr(OpenedSqlTable, "open_staged", lambda *_: None)
+    kinds = {"a": "int[]", "b": "text[]", "c": "json[]", "d": "jsonb[]", "e": "numeric(5, 2)[]", "f": "int[][]"}
+    sync.execute(f"CREATE TABLE things (sku TEXT PRIMARY KEY, {', '.join(f'{n} {kind}' for n, kind in kinds.items())})")
+    plain = "'{1,2}', '{1,2}', '{1,2}', '{1,2}', '{1,2}', '{{1,2},{3,4}}'"
+    sync.execute(
+        f"INSERT INTO things VALUES ('plain', {plain}), ('null', NULL, NULL, NULL, NULL, NULL, NULL), "
+        "('empty', '{}', '{}', '{}', '{}', '{}', '{}')",
+        "INSERT INTO things (sku, f) VALUES ('deep', '[1:2][0:1]={{1,2},{3,4}}')",
+    )
+    same = {"a": [1, 2], "b": ["1", "2"], "c": [1, 2], "d": [1, 2], "e": [1, 2], "f": [[1, 2], [3, 4]]}
+    items: list[Item] = [
+        {"sku": "plain", **same},
+        {"sku": "null", **dict.fromkeys(kinds)},
+        {"sku": "empty", **{name: [] for name in kinds}},
+        {"sku": "deep", **dict.fromkeys(kinds), "f": [[1, 2], [3, 4]]},
+    ]
+    for name in "abcde":
+        sync.execute(f"INSERT INTO things (sku, {name}) VALUES ('{name}', '[0:1]={{1,2}}')")
+        items.append({"sku": name, **dict.fromkeys(kinds), name: same[name]})
+    assert counts(sync.run(items, columns=list(kinds))) == {"updated": 6, "unchanged": 3}
+    assert counts(sync.run(items, columns=list(kinds))) == {"unchanged": 9}
+    assert sync.rows("SELECT DISTINCT array_dims(f) FROM things WHERE f IS NOT NULL AND f <> '{}'") == [("[1:2][1:2]",)]
+    assert sync.rows("SELECT a FROM things WHERE sku = 'a' AND a = '{1,2}'") == [([1, 2],)]

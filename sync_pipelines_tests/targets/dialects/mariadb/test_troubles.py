@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipelines import SyncJob, run_sync
-from sync_pipelines.errors import ConfigurationError, RetryableError, TargetError
+from sync_pipelines.errors import ConfigurationError, RetryableError, TargetError, WriteRefusedError
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.targets.db_errors import is_passing
 from sync_pipelines.targets.sql_table import SqlTable
@@ -203,3 +203,12 @@ def test_more_text_than_a_statement_carries_goes_in_several(mariadb: sa.Engine) 
         target.create_many(items)
         found = target.find_many([item["sku"] for item in items])
         assert [target.changes(item, found[item["sku"]]) for item in items] == [{}] * 100
+
+
+def test_a_trigger_that_changes_the_key_fails_the_item(mariadb: sa.Engine) -> None:
+    make(mariadb, TABLE, "CREATE TRIGGER own BEFORE INSERT ON things FOR EACH ROW SET NEW.sku = trim('x' FROM NEW.sku)")
+    with opened(mariadb, columns=["n"]) as target:
+        target.create_many([{"sku": "a", "n": 1}])
+        with pytest.raises(WriteRefusedError, match="kept nothing under the key 'xb'"):
+            target.create_many([{"sku": "xb", "n": 1}])
+        assert set(target.list_local()) == {"a"}
