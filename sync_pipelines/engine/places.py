@@ -42,17 +42,25 @@ class Place:
     trace: str = ""
 
 
-def note_place(error: Exception, what: str) -> None:
+def note_place(error: Exception, what: str, *, by_way_of: bool = False) -> None:
     """Notes where an error was raised, unless that is known; this package's own errors say what they have to.
 
     Call it where the user's function was called: the error has the frames from there on.
+
+    Args:
+        by_way_of: True if what was called is this package's own, and may have called something of the user's; then it
+            is the libraries' error, and has no place, if it did not.
     """
     if isinstance(error, SyncPipelinesError) or place_of(error) is not None:
         return
     frames = _users_frames(error.__traceback__)
+    if by_way_of:
+        frames = [frame for frame in frames if _installed_package(frame[0].co_filename) is None]
+        if not frames:
+            return
     place = Place(what, _described(frames[-1]) if frames else "", "".join(map(_shown, frames[-_FRAMES_SHOWN:])))
-    with suppress(AttributeError, TypeError):  # an exception may allow no attributes
-        setattr(error, _ATTRIBUTE, place)
+    with suppress(AttributeError, TypeError):
+        object.__setattr__(error, _ATTRIBUTE, place)  # past the exception's own: a frozen dataclass would refuse
 
 
 def place_of(error: BaseException) -> Place | None:

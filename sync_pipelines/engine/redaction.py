@@ -120,7 +120,7 @@ def forget_frames(error: BaseException) -> None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        current.__traceback__ = None
+        object.__setattr__(current, "__traceback__", None)  # past a frozen dataclass, which would refuse
         waiting += [current.__cause__, current.__context__, _innermost(current)]
         if isinstance(current, BaseExceptionGroup):
             waiting += current.exceptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -156,6 +157,8 @@ class Handshake:
         problems += [f"headers: {name!r} is no name of a header" for name in self.headers if not is_header(name)]
         if self.answer is not None and (not callable(self.answer) or self.echo is None):
             problems.append("answer: give a function of the value of `echo`, and echo itself")
+        if inspect.iscoroutinefunction(self.answer):
+            problems.append("answer: is async; nobody would wait for it: give a plain function")
         if (self.secrets is None) != (self.secret_in is None):
             problems.append("secret_in: secrets and the place of the token belong together; give both or none")
         return problems + (problems_of_secrets(self.secrets) if self.secrets is not None else [])

@@ -121,11 +121,11 @@ class Receiver:
         except DisconnectedError:
             return
         except Exception as problem:  # noqa: BLE001 - a defect of ours; the sender tries again
-            log_problem(f"webhook {_shown(name)}", problem)
+            log_problem(_named(name, hook), problem)
             answer = error(503, "the receiver has a problem", retry_after_s=RETRY_AFTER_S)
         self._metrics.answered(hook.name if hook is not None else "", answer.status)
         if answer.status >= 400:  # noqa: PLR2004
-            self._remarks.make(f"webhook {_shown(name)}: {answer.status}: {answer.document['error']}")
+            self._remarks.make(f"{_named(name, hook)}: {answer.status}: {answer.document['error']}")
         await answer.send(send, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, hook: Hook | None, scope: Scope, receive: Receive) -> Answer:
@@ -218,6 +218,12 @@ def _check_rate(hook: Hook) -> None:
     wait_s = hook.rate.wait_s()
     if wait_s:
         raise refused(429, f"more than {hook.webhook.max_per_s:g} deliveries a second", retry_after_s=wait_s)
+
+
+def _named(name: str, hook: Hook | None) -> str:
+    """Returns how the log calls a webhook: by its name, and its job if that has another."""
+    of_job = "" if hook is None or hook.job.name == name else f" of {hook.job.name}"
+    return f"webhook {_shown(name)}{of_job}"
 
 
 def _shown(name: Any) -> str:

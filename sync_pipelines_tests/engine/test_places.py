@@ -101,7 +101,7 @@ def test_a_long_message_keeps_its_place_and_no_secret() -> None:
     assert "hunter2" not in message
 
 
-def test_an_exception_that_takes_no_attributes_is_told_as_it_is() -> None:
+def test_an_exception_that_takes_no_attributes_has_its_place_too() -> None:
     class Odd(Exception):  # noqa: N818 - for this test
         def __setattr__(self, _name: str, _value: object) -> None:
             raise AttributeError
@@ -109,7 +109,7 @@ def test_an_exception_that_takes_no_attributes_is_told_as_it_is() -> None:
     def create(_item: Any) -> None:
         raise Odd("odd")
 
-    assert message_of(raised(create, {})) == "odd"
+    assert message_of(raised(create, {})) == f"create: Odd: odd ({HERE}:{line_of(create)}, in create)"
 
 
 def test_two_bugs_are_two_causes_and_one_bug_with_many_values_is_one() -> None:
