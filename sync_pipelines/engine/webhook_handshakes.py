@@ -21,7 +21,7 @@ class Handshake:
 
     Nothing is stored of it, and all that its sender gets is its own value back: whatever is to be applied needs the
     webhook's signature. There are ready ones: `Handshake.woocommerce()`, `.slack()`, `.microsoft_graph()`,
-    `.meta(...)`, `.event_grid()`, `.cloud_events()`, `.dropbox()`, `.asana()`, `.okta()`, `.trello()`.
+    `.meta(...)`, `.event_grid()`, `.cloud_events()`, `.dropbox()`, `.asana()`, `.okta()`, `.trello()`, `.github()`.
 
     A place in a request is `query:NAME`, `header:NAME`, `form:NAME` or `body:PATH`, a path into the JSON such as
     `body:data.code` or `body:0.data.code`.
@@ -142,6 +142,15 @@ class Handshake:
             https://developer.atlassian.com/cloud/trello/guides/rest-api/webhooks/
         """
         return cls(method="HEAD")
+
+    @classmethod
+    def github(cls) -> Self:
+        """Declares GitHub's ping when a webhook is set up, which is signed as its deliveries are and has no item.
+
+        Source:
+            https://docs.github.com/en/webhooks/webhook-events-and-payloads#ping
+        """
+        return cls(method="POST", when={"header:X-GitHub-Event": "ping"}, signed=True)
 
     def problems(self) -> list[str]:
         """Lists what is wrong with the declaration."""

@@ -17,7 +17,7 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.webhooks import Webhook, body_text, decode_body
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
 from sync_pipelines.webhooks.bodies import Body, DisconnectedError, Memory, check_length
-from sync_pipelines.webhooks.content_types import json_in
+from sync_pipelines.webhooks.content_types import json_in, require_no_encoding
 from sync_pipelines.webhooks.delivery_writer import DeliveryWriter, NotStoredError
 from sync_pipelines.webhooks.error_log import log_problem, logger
 from sync_pipelines.webhooks.handshakes import Asked, Handshakes
@@ -136,6 +136,7 @@ class Receiver:
                 raise self._unknown()
             _check_method(hook, scope)
             check_length(headers, hook.webhook.max_body_bytes)
+            require_no_encoding(headers)
             _check_rate(hook)
             raw = await body.read()
             if hook.handshakes.declared:
