@@ -165,3 +165,20 @@ def test_it_is_told_once_where_an_error_comes_by_again() -> None:
     note_place(error, "create")
 
     assert message_of(error).startswith("column 'price'")
+
+
+def test_one_error_that_two_functions_raise_names_the_one_that_did() -> None:
+    """A constant of a module, say."""
+    shared = ValueError("no")
+
+    def create(_item: Any) -> None:
+        raise shared
+
+    def update(_item: Any) -> None:
+        raise shared
+
+    for function in (create, update, create):
+        told = SyncError.of(raised(function, {}, what=function.__name__), "A", 0)
+        assert (
+            told.message == f"{function.__name__}: ValueError: no ({HERE}:{line_of(function)}, in {function.__name__})"
+        )
