@@ -70,16 +70,20 @@ def show_delivery(number: int, *, as_json: bool) -> None:
         show_line(json.dumps(shown_stored(delivery.item), ensure_ascii=False, separators=(",", ":")))
 
 
-def replay(numbers: Sequence[int], *, failed: str | None, as_json: bool) -> None:
-    """Has deliveries wait again."""
+def replay(numbers: Sequence[int], *, failed: str | None, force: bool, as_json: bool) -> None:
+    """Has deliveries wait again.
+
+    Args:
+        force: True to have them applied although something newer has come since.
+    """
     if bool(numbers) == (failed is not None):
         raise ConfigurationError("give the numbers of deliveries, or --failed NAME for all of a sync job that failed")
     with _inbox() as inbox:
         if failed is None:
             _require(inbox, numbers)
-            done = inbox.replay(numbers)
+            done = inbox.replay(numbers, datetime.now(UTC), is_forced=force)
         else:
-            done = inbox.replay_failed(failed)
+            done = inbox.replay_failed(failed, datetime.now(UTC), is_forced=force)
             if not done:
                 find_job(failed)
     _show_done("replayed", "waiting to be applied again", done, as_json=as_json)
@@ -132,7 +136,7 @@ def _facts(delivery: Delivery) -> dict[str, str]:
         "external id": delivery.external_id or "",
         "state": delivery.state,
         "became": delivery.action or "",
-        "failure": delivery.message or "",
+        "why" if delivery.action else "failure": delivery.message or "",
         "attempts": str(delivery.attempts),
         "received": local_time(delivery.received_at),
         "waits": _waited(delivery),

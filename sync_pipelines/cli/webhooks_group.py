@@ -76,13 +76,16 @@ def _replay(
     failed: Annotated[
         str | None, typer.Option("--failed", metavar="NAME", help="All of this sync job that have failed.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="As if they had just come, although newer ones or a fetch came since.")
+    ] = False,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Have deliveries wait to be applied again, as if they had just come."""
+    """Have deliveries wait to be applied again, unless something newer has come for their items since."""
     from sync_pipelines.cli.webhooks import replay
 
-    replay(ids or [], failed=failed, as_json=as_json)
+    replay(ids or [], failed=failed, force=force, as_json=as_json)
 
 
 @command("drop")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Select, and_, func, not_, select
+from sqlalchemy import Select, and_, func, not_, or_, select
 
 from sync_pipelines.database.inbox import APPLIED
 from sync_pipelines.database.ledger import Ledger, RunRow
 from sync_pipelines.database.run_queries import GOOD, got_all_items
-from sync_pipelines.database.tables import FULL, RETRY, WHOLE
+from sync_pipelines.database.tables import APPLY, FULL, RETRY, WHOLE
 
 _WRITTEN = ("created", "updated", "deleted")
 _THERE = ("created", "updated", "unchanged")
@@ -26,7 +26,8 @@ class AppliedSince:
       been written (`single_items`)? Then it is refused.
     - A plan that deletes, and a record that fetches have missed: have items come by themselves (`item_ids`), or have
       later fetches had them (`fetches`)? Then their records are not missing.
-    - A delivery without a version: until when may a whole run or a retry have applied what is newer (`until`)?
+    - A delivery without a version: until when may a whole run or a retry have applied what is newer (`until`), and
+      which fetches have certainly been applied (`applied_fetches`)?
     - The payload of a failure: since when is it uncertain whether a whole run has applied what is newer
       (`uncertain_since`)?
 
@@ -92,6 +93,21 @@ class AppliedSince:
             if got_all_items(run.options, run.completeness):
                 break
         return found
+
+    def applied_fetches(self) -> list[RunRow]:
+        """Returns the runs that fetched what was applied last: down to one of all items, with none withheld.
+
+        They are in the order of their fetches, newest first. For a plan that was applied it is the run that left it.
+        """
+        runs, found = self._runs, []
+        is_applied = or_(runs.c.applied_all, runs.c.outcome.in_(GOOD))
+        of_job = and_(runs.c.job == self._job, runs.c.kind.in_(WHOLE))
+        for run in self._ledger.find_runs(and_(of_job, is_applied), _LOOK_BACK):
+            fetched = run if run.kind != APPLY else self._ledger.run(str(run.options.get("plan")))
+            found += [fetched] if fetched is not None else []
+            if run.kind == FULL and run.outcome != "guarded" and got_all_items(run.options, run.completeness):
+                break
+        return sorted({each.id: each for each in found}.values(), key=lambda each: each.started_at, reverse=True)
 
     def until(self, now: datetime) -> datetime | None:
         """Returns until when the newest run that brings what the source says may have applied; None if there is none.

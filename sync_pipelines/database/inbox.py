@@ -315,22 +315,27 @@ class Inbox:
         found = self._select(table.c.job == job, table.c.state != WAITING, limit=limit)
         return [Completed(each.id, each.external_id, each.action, each.message) for each in found]
 
-    def replay(self, deliveries: Iterable[int]) -> list[int]:
-        """Has deliveries wait again as if they had just come, with all their attempts.
+    def replay(self, deliveries: Iterable[int], at: datetime, *, is_forced: bool = False) -> list[int]:
+        """Has deliveries wait again, with all their attempts.
+
+        Args:
+            at: The time. What has come since they came is newer, and is looked for then.
+            is_forced: True to have them wait as if they had just come: nothing is newer.
 
         Returns:
             The numbers of those that there are.
         """
-        return self._replay(self._table.c.id.in_(list(deliveries)))
+        return self._replay(at, self._table.c.id.in_(list(deliveries)), is_forced=is_forced)
 
-    def replay_failed(self, job: str) -> list[int]:
-        """Has all deliveries of the job that failed wait again; gives their numbers."""
-        return self._replay(self._table.c.job == job, self._table.c.state == FAILED)
+    def replay_failed(self, job: str, at: datetime, *, is_forced: bool = False) -> list[int]:
+        """Has all deliveries of the job that failed wait again; gives their numbers. See `replay`."""
+        return self._replay(at, self._table.c.job == job, self._table.c.state == FAILED, is_forced=is_forced)
 
-    def _replay(self, *conditions: ColumnElement[bool]) -> list[int]:
+    def _replay(self, at: datetime, *conditions: ColumnElement[bool], is_forced: bool) -> list[int]:
         table = self._table
-        again = {"state": WAITING, "attempts": 0, "next_try_at": None, "action": None, "message": None}
-        statement = update(table).where(*conditions).values(finished_at=None, **again).returning(table.c.id)
+        again: dict[str, Any] = {"state": WAITING, "attempts": 0, "action": None, "message": None, "finished_at": None}
+        again |= {"received_at": at, "next_try_at": None} if is_forced else {"next_try_at": at}
+        statement = update(table).where(*conditions).values(again).returning(table.c.id)
         with self._ledger.transaction() as connection:
             return sorted(connection.scalars(statement))
 

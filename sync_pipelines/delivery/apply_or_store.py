@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sync_pipelines.database.applied_since import AppliedSince
 from sync_pipelines.database.failures import Failures
-from sync_pipelines.database.inbox import APPLIED, WAITING
+from sync_pipelines.database.inbox import APPLIED, WAITING, Delivery
 from sync_pipelines.database.inbox_storing import NewDelivery
 from sync_pipelines.database.leases import Leases
 from sync_pipelines.engine.changes import ChangeEvent
@@ -30,19 +31,26 @@ def apply_or_store(access: LedgerAccess, apply: Apply | None = None) -> ApplyOrS
 
     It applies a change while no run of its sync is under way, and notes it in the inbox. Else it stores the change, and
     the next drain applies it. A delivery that repeats one that was applied is not applied again: it is older than what
-    has come since. One that repeats another that waits, waits with it. What fails is not stored.
+    has come since. One that repeats another that waits, waits with it; and one that repeats another that has failed is
+    stored, if anything has come since: the drain knows what is newer. What fails is not stored.
 
     Args:
         apply: Applies a change; by default as `sync_single_item` does, with the ledger that is open.
     """
     applied = one_at_a_time(apply or applied_by(access), access)
 
+    def is_overtaken(job: SyncJob[Any, Any], known: Delivery) -> bool:
+        """True if newer state than that of a delivery may have been applied since it came."""
+        since = AppliedSince(access.ledger(), job.name)
+        until = since.until(utc_now())
+        return (until is not None and until >= known.received_at) or since.single_items(known.received_at)
+
     def apply_or_store_change(job: SyncJob[Any, Any], event: ChangeEvent | None, delivery: NewDelivery) -> Noted:
         inbox = access.inbox()
         known = inbox.known(delivery)
         if known is not None and known.state == APPLIED:
             return Noted(known.id, known.action, known.external_id)
-        is_to_wait = event is None or (known is not None and known.state == WAITING)
+        is_to_wait = event is None or (known is not None and (known.state == WAITING or is_overtaken(job, known)))
         try:
             result = applied(job, event) if event is not None and not is_to_wait else None
         except SyncBusyError:  # what the run has fetched may be older; the item is applied after it

@@ -42,7 +42,7 @@ _FIELDS = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY)
 
 
 def checked_cron_line(line: object) -> str:
-    """Checks a cron line and gives it back in lower case with single spaces.
+    """Checks a cron line and gives it back in lower case with single spaces, and a range of one value as that value.
 
     Values, names (`mon`, `jan`), `*`, ranges, steps of `*` or a range, and lists of these are understood. Macros
     (`@daily`), seconds and the signs `L`, `W`, `#` and `?` are not: schedulers disagree on them.
@@ -67,7 +67,23 @@ def checked_cron_line(line: object) -> str:
     days, months = values[2], values[3]
     if min(days) > max(_DAYS_OF_MONTH[month - 1] for month in months):
         raise ConfigurationError(f"cron line {line!r} never comes: no such month has a day {min(days)}")
-    return " ".join(fields)
+    return " ".join(map(_plain, fields, _FIELDS))
+
+
+def _plain(text: str, field: _Field) -> str:
+    """Writes a range of one value as that value: Dagster's parser takes `5-5` for all values."""
+    return ",".join(_plain_part(part, field) for part in text.split(","))
+
+
+def _plain_part(part: str, field: _Field) -> str:
+    match = _PART.fullmatch(part)
+    if match is None or match["high"] is None:
+        return part
+    return match["low"] if _number(match["low"], field) == _number(match["high"], field) else part
+
+
+def _number(text: str, field: _Field) -> int:
+    return field.low + field.names.index(text) if text in field.names else int(text)
 
 
 def _field_values(text: str, field: _Field, line: str) -> set[int]:
@@ -97,12 +113,11 @@ def _part_values(part: str, field: _Field, line: str) -> range:
 
 
 def _value(text: str, field: _Field, line: str) -> int:
-    if text in field.names:
-        return field.low + field.names.index(text)
-    if not text.isdecimal() or len(text) > _DIGITS_MAX or not field.low <= int(text) <= field.high:
+    is_number = text.isdecimal() and len(text) <= _DIGITS_MAX
+    if text not in field.names and not (is_number and field.low <= int(text) <= field.high):
         names = f" or {field.names[0]} to {field.names[-1]}" if field.names else ""
         raise _refusal(line, field, text, f"is not {field.low} to {field.high}{names}")
-    return int(text)
+    return _number(text, field)
 
 
 def _refusal(line: str, field: _Field, part: str, complaint: str) -> ConfigurationError:

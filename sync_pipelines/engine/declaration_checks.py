@@ -120,10 +120,21 @@ def require_callable_as_declared(job: Unchecked) -> None:
     Raises:
         ConfigurationError: One does not; the message names job and field.
     """
-    for name, count in _HOOKS.items():
-        value = getattr(job, name)
-        if value is not None and not _takes(value, count):
+    for name, value, count in _functions_of(job):
+        if callable(value) and not _takes(value, count):
             raise _wrong(job, name, f"{value!r} is called with {_ARGUMENTS[count]}, which it does not take")
+
+
+def _functions_of(job: Unchecked) -> Iterator[tuple[str, Any, int]]:
+    """Yields what may be functions of the user: the name, the function, and with how many arguments it is called."""
+    yield from ((name, getattr(job, name), count) for name, count in _HOOKS.items())
+    yield from ((name, getattr(job, name), 1) for name in ("get_external_id", "get_version"))
+    of_target = getattr(job.target, "item_functions", None)
+    if isinstance(of_target, Mapping):
+        yield from ((f"target: {name}", function, 1) for name, function in of_target.items())
+    if job.webhook is not None:
+        yield from ((f"webhook: {name}", getattr(job.webhook, name), 1) for name in ("parse", "delivery_id"))
+        yield from (("webhook: handshakes: answer", each.answer, 1) for each in job.webhook.all_handshakes)
 
 
 def _takes(function: Any, count: int) -> bool:

@@ -6,7 +6,7 @@ import linecache
 import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, TracebackType
@@ -35,30 +35,57 @@ class Place:
             sentence around it says so.
         where: File, line and function, e.g. `prices.py:14, in price_of`; empty if it is none of the user's.
         trace: The user's functions through which it came, as Python writes them.
+        raised: Tells that from another time at which the very same error is raised.
     """
 
     what: str
     where: str = ""
     trace: str = ""
+    raised: int = field(default=0, compare=False)
 
 
-def note_place(error: Exception, what: str) -> None:
+def note_place(error: Exception, what: str, *, by_way_of: bool = False) -> None:
     """Notes where an error was raised, unless that is known; this package's own errors say what they have to.
 
     Call it where the user's function was called: the error has the frames from there on.
+
+    Args:
+        by_way_of: True if what was called is this package's own, and may have called something of the user's; then it
+            is the libraries' error, and has no place, if it did not.
     """
     if isinstance(error, SyncPipelinesError) or place_of(error) is not None:
         return
     frames = _users_frames(error.__traceback__)
-    place = Place(what, _described(frames[-1]) if frames else "", "".join(map(_shown, frames[-_FRAMES_SHOWN:])))
-    with suppress(AttributeError, TypeError):  # an exception may allow no attributes
-        setattr(error, _ATTRIBUTE, place)
+    if by_way_of:
+        frames = [frame for frame in frames if _installed_package(frame[0].co_filename) is None]
+        if not frames:
+            return
+    trace = "".join(map(_shown, frames[-_FRAMES_SHOWN:]))
+    place = Place(what, _described(frames[-1]) if frames else "", trace, _raised(error.__traceback__))
+    with suppress(AttributeError, TypeError):
+        object.__setattr__(error, _ATTRIBUTE, place)  # past the exception's own: a frozen dataclass would refuse
+
+
+def _raised(traceback: TracebackType | None) -> int:
+    """Returns what all handlers of one raising see alike: where it began."""
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return id(traceback)
 
 
 def place_of(error: BaseException) -> Place | None:
-    """Returns where an error was raised, as far as that is known."""
+    """Returns where an error was raised, as far as that is known of the last time that it was."""
     place = getattr(error, _ATTRIBUTE, None)
-    return place if isinstance(place, Place) else None
+    if not isinstance(place, Place):
+        return None
+    is_kept = error.__traceback__ is None  # it has let go of its frames
+    return place if is_kept or place.raised == _raised(error.__traceback__) else None
+
+
+def forget_old_place(error: BaseException) -> None:
+    """Forgets where an error was raised another time: once it has no frames, that could not be told any more."""
+    if place_of(error) is None:
+        vars(error).pop(_ATTRIBUTE, None)
 
 
 def is_users(function: Any) -> bool:

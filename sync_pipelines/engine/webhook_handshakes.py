@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ class Handshake:
 
     Nothing is stored of it, and all that its sender gets is its own value back: whatever is to be applied needs the
     webhook's signature. There are ready ones: `Handshake.woocommerce()`, `.slack()`, `.microsoft_graph()`,
-    `.meta(...)`, `.event_grid()`, `.cloud_events()`, `.dropbox()`, `.asana()`, `.okta()`, `.trello()`.
+    `.meta(...)`, `.event_grid()`, `.cloud_events()`, `.dropbox()`, `.asana()`, `.okta()`, `.trello()`, `.github()`.
 
     A place in a request is `query:NAME`, `header:NAME`, `form:NAME` or `body:PATH`, a path into the JSON such as
     `body:data.code` or `body:0.data.code`.
@@ -142,6 +143,15 @@ class Handshake:
         """
         return cls(method="HEAD")
 
+    @classmethod
+    def github(cls) -> Self:
+        """Declares GitHub's ping when a webhook is set up, which is signed as its deliveries are and has no item.
+
+        Source:
+            https://docs.github.com/en/webhooks/webhook-events-and-payloads#ping
+        """
+        return cls(method="POST", when={"header:X-GitHub-Event": "ping"}, signed=True)
+
     def problems(self) -> list[str]:
         """Lists what is wrong with the declaration."""
         problems = [] if self.method in METHODS else [f"method: {self.method!r} must be one of {', '.join(METHODS)}"]
@@ -156,6 +166,8 @@ class Handshake:
         problems += [f"headers: {name!r} is no name of a header" for name in self.headers if not is_header(name)]
         if self.answer is not None and (not callable(self.answer) or self.echo is None):
             problems.append("answer: give a function of the value of `echo`, and echo itself")
+        if inspect.iscoroutinefunction(self.answer):
+            problems.append("answer: is async; nobody would wait for it: give a plain function")
         if (self.secrets is None) != (self.secret_in is None):
             problems.append("secret_in: secrets and the place of the token belong together; give both or none")
         return problems + (problems_of_secrets(self.secrets) if self.secrets is not None else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -238,6 +239,8 @@ def is_number(value: object) -> bool:
 
 def problems_of_delivery_id(value: object) -> list[str]:
     """Lists what is wrong with a `delivery_id`."""
+    if inspect.iscoroutinefunction(value):
+        return ["delivery_id: is async; nobody would wait for it: give a plain function"]
     if value is None or callable(value) or is_header(value):
         return []
     return [f"delivery_id: {value!r} is neither the name of a header nor a function of the event"]

@@ -10,10 +10,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from sync_pipelines.engine.calls import call_own, iterate
+from sync_pipelines.engine.calls import call, iterate
 from sync_pipelines.engine.changes import ChangeEvent, Ignore, Upsert, as_change_events
 from sync_pipelines.engine.json_text import json_text, parse_json
 from sync_pipelines.engine.keyword_fields import check_field_names
+from sync_pipelines.engine.places import note_place
 from sync_pipelines.engine.webhook_handshakes import Handshake
 from sync_pipelines.engine.webhook_signatures import (
     DeliveryId,
@@ -131,8 +132,14 @@ def check_webhook(webhook: object) -> Webhook:
 
 def parse_events(webhook: Webhook, event: WebhookEvent) -> list[ChangeEvent]:
     """Decides what an event means: the changes that it tells of, in their order, without those that are ignored."""
-    value = call_own("parse", webhook.parse, event) if webhook.parse is not None else body_as_item(event)
-    changes = as_change_events(iterate(value) if isinstance(value, AsyncIterator) else value)
+    if webhook.parse is None:
+        return [body_as_item(event)]
+    try:
+        value = call(webhook.parse, event)
+        changes = as_change_events(iterate(value) if isinstance(value, AsyncIterator) else value)
+    except Exception as error:
+        note_place(error, "parse")
+        raise
     return [each for each in changes if not isinstance(each, Ignore)]
 
 

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
-from sync_pipelines.engine.external_ids import id_number
 from sync_pipelines.engine.plan import Action, FieldChange
 from sync_pipelines.engine.staged_target import StagingRequest
 from sync_pipelines.engine.targets import Identify, TargetDescription
@@ -396,8 +395,9 @@ class OpenedSqlTable:
         external_id = self._identify(item)
         row = dict(zip(self._policy.key, self._key.key_of_id(external_id), strict=True))
         for name, value in self._read_item(item, self._writable.__contains__).items():
-            given = id_number(value) if name in self._policy.key else value  # the key is written as its id is
-            row[name] = self._reflected.codecs[name].from_item(given)
+            codec = self._reflected.codecs[name]
+            is_key = name in self._policy.key
+            row[name] = codec.key_from_item(value, row[name]) if is_key else codec.from_item(value)
         written = self._key_in(row)
         if None in written or self._key.id_of_key(written) != self._key.canonical_id(external_id):
             raise ItemError(

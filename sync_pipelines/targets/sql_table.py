@@ -81,6 +81,11 @@ class SqlTable:
         """The names of the key columns."""
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
+    @property
+    def item_functions(self) -> dict[str, Callable[[Any], Any]]:
+        """The functions of an item that it is declared with, by what errors call them."""
+        return self._mapping.functions
+
     def identity(self) -> list[Any]:
         """Returns database, table, key and columns: a plan that was made for others must not be applied."""
         database = self._database()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 from sync_pipelines.errors import WebhookRejectedError
@@ -31,6 +33,19 @@ def json_in(raw: bytes, content_type: str) -> bytes:
     if given is None:
         raise WebhookRejectedError(f"the form has no field {FIELD!r} with the JSON")
     return given.encode("utf-8", "surrogateescape")
+
+
+def require_no_encoding(headers: Mapping[str, str]) -> None:
+    """Refuses a body that is compressed: signatures are of bodies as they are, and small ones unpack to large ones.
+
+    Raises:
+        RefusedError: It is; the answer says so (RFC 9110, 15.5.16).
+    """
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity"}:
+        refusal = refused(415, "send the body without content-encoding: compressed ones are not taken")
+        refusal.answer = replace(refusal.answer, headers={"accept-encoding": "identity"})
+        raise refusal
 
 
 def fields_of_form(raw: bytes) -> dict[str, str]:

@@ -16,7 +16,7 @@ from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, 
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.external_ids import checked_external_id
 from sync_pipelines.engine.one_item import OneItem
-from sync_pipelines.engine.places import note_place
+from sync_pipelines.engine.places import note_place, place_of
 from sync_pipelines.engine.redaction import SENSITIVE_NAMES, described, exception_type, message_of
 from sync_pipelines.engine.stored_changes import EVENT, StoredChange, stored_change
 from sync_pipelines.engine.webhooks import Webhook, WebhookEvent, body_as_item
@@ -105,7 +105,11 @@ class Interpreter:
 
     def _guarded(self, function: Callable[[WebhookEvent], Any], event: WebhookEvent) -> Any:
         with OneItem(partial(self._report_once, "delivery_id", "such a delivery counts as one of its own")):
-            return function(event)
+            try:
+                return function(event)
+            except Exception as error:
+                note_place(error, "delivery_id")
+                raise
         return None
 
     async def meaning(self, event: WebhookEvent, text: str) -> Meaning:
@@ -157,11 +161,18 @@ class Interpreter:
     async def _stored(self, change: ChangeEvent) -> tuple[ChangeEvent, StoredChange]:
         """Returns a change with the id that it is for, and as it is kept."""
         if isinstance(change, Upsert):
-            external_id = _storable_id(await _awaited(self._job.identify(change.item)))
+            external_id = _storable_id(await self._identified(change.item))
             return change, stored_change(self._job, change, external_id)
         assert isinstance(change, (Delete, Refetch))  # noqa: S101 - for the type checker; nothing else is meant
         external_id = _storable_id(change.external_id)
         return replace(change, external_id=external_id), stored_change(self._job, change, external_id)
+
+    async def _identified(self, item: Any) -> Any:
+        try:
+            return await _awaited(self._job.identify(item))
+        except Exception as error:
+            note_place(error, "get_external_id")
+            raise
 
     def _new(self, event: WebhookEvent, change: StoredChange, payload: str | None) -> NewDelivery:
         return NewDelivery(
@@ -177,7 +188,8 @@ class Interpreter:
 
     def _report_once(self, what: str, consequence: str, error: Exception) -> None:
         """Logs a problem once: a sender may repeat what goes wrong a thousand times a minute."""
-        key = f"{what} {exception_type(error)}"
+        place = place_of(error)
+        key = f"{what} {exception_type(error)} {place.where if place is not None else ''}"
         if key not in self._reported:
             self._reported.add(key)
             log_problem(f"{self._job.name}: {what} of the webhook failed ({consequence})", error)

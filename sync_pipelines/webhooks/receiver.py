@@ -17,7 +17,7 @@ from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.webhooks import Webhook, body_text, decode_body
 from sync_pipelines.errors import ConfigurationError, WebhookRejectedError
 from sync_pipelines.webhooks.bodies import Body, DisconnectedError, Memory, check_length
-from sync_pipelines.webhooks.content_types import json_in
+from sync_pipelines.webhooks.content_types import json_in, require_no_encoding
 from sync_pipelines.webhooks.delivery_writer import DeliveryWriter, NotStoredError
 from sync_pipelines.webhooks.error_log import log_problem, logger
 from sync_pipelines.webhooks.handshakes import Asked, Handshakes
@@ -121,11 +121,11 @@ class Receiver:
         except DisconnectedError:
             return
         except Exception as problem:  # noqa: BLE001 - a defect of ours; the sender tries again
-            log_problem(f"webhook {_shown(name)}", problem)
+            log_problem(_named(name, hook), problem)
             answer = error(503, "the receiver has a problem", retry_after_s=RETRY_AFTER_S)
         self._metrics.answered(hook.name if hook is not None else "", answer.status)
         if answer.status >= 400:  # noqa: PLR2004
-            self._remarks.make(f"webhook {_shown(name)}: {answer.status}: {answer.document['error']}")
+            self._remarks.make(f"{_named(name, hook)}: {answer.status}: {answer.document['error']}")
         await answer.send(send, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, hook: Hook | None, scope: Scope, receive: Receive) -> Answer:
@@ -136,6 +136,7 @@ class Receiver:
                 raise self._unknown()
             _check_method(hook, scope)
             check_length(headers, hook.webhook.max_body_bytes)
+            require_no_encoding(headers)
             _check_rate(hook)
             raw = await body.read()
             if hook.handshakes.declared:
@@ -218,6 +219,12 @@ def _check_rate(hook: Hook) -> None:
     wait_s = hook.rate.wait_s()
     if wait_s:
         raise refused(429, f"more than {hook.webhook.max_per_s:g} deliveries a second", retry_after_s=wait_s)
+
+
+def _named(name: str, hook: Hook | None) -> str:
+    """Returns how the log calls a webhook: by its name, and its job if that has another."""
+    of_job = "" if hook is None or hook.job.name == name else f" of {hook.job.name}"
+    return f"webhook {_shown(name)}{of_job}"
 
 
 def _shown(name: Any) -> str:

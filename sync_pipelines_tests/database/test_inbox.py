@@ -165,14 +165,19 @@ def test_deliveries_are_listed_newest_first(inbox: Inbox) -> None:
     assert inbox.show(10**12) is None
 
 
-def test_a_replayed_delivery_waits_as_if_it_had_just_come(inbox: Inbox) -> None:
+@pytest.mark.parametrize("is_forced", [False, True])
+def test_a_replayed_delivery_waits_again_and_is_as_old_as_it_was_unless_it_is_forced(
+    inbox: Inbox, *, is_forced: bool
+) -> None:
     ids = [each.id for each in inbox.store_many([delivery(), delivery(), delivery(job="other")])]
     inbox.complete([Completed(each, "A", None, "no") for each in ids], AT)
-    assert inbox.replay([ids[0], 10**12]) == [ids[0]]
+    later = AT + timedelta(hours=1)
+    assert inbox.replay([ids[0], 10**12], later, is_forced=is_forced) == [ids[0]]
     found = inbox.show(ids[0])
     assert found is not None
     assert (found.state, found.attempts, found.message, found.finished_at) == (WAITING, 0, None, None)
-    assert inbox.replay_failed("stock") == [ids[1]]
+    assert (found.received_at, found.next_try_at) == ((later, None) if is_forced else (AT, later))
+    assert inbox.replay_failed("stock", later, is_forced=is_forced) == [ids[1]]
     assert inbox.count("other", FAILED) == 1
 
 

@@ -97,6 +97,23 @@ def test_every_line_that_is_accepted_ticks_in_dagster(fields: list[str]) -> None
     assert next(schedule_execution_time_iterator(datetime(2026, 1, 1, tzinfo=UTC).timestamp(), line, "UTC"))
 
 
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("0-0 * * * *", "0 * * * *"),
+        ("5-5/1,30,07-7 * * * *", "5,30,07 * * * *"),
+        ("0 0-0 1-1 jan-1 sun-0", "0 0 1 jan sun"),
+        ("1-5 2-3 * * 0-7", "1-5 2-3 * * 0-7"),
+    ],
+)
+def test_a_range_of_one_value_is_that_value(line: str, meant: str) -> None:
+    """For Dagster it is all values: a sync that was to start once an hour would start every minute."""
+    assert checked_cron_line(line) == meant
+    ticks = schedule_execution_time_iterator(datetime(2026, 1, 1, 0, 30, tzinfo=UTC).timestamp(), meant, "UTC")
+    minutes = {int(each) for each in meant.split(maxsplit=1)[0].split(",")} if "-" not in meant else set(range(1, 6))
+    assert {next(ticks).minute for _ in range(20)} <= minutes
+
+
 def test_a_cron_line_stands_for_an_interval_in_utc() -> None:
     assert as_interval("30 2 * * *") == sync_intervals.cron("30 2 * * *", timezone="UTC")
     assert as_interval(sync_intervals.hours(5)) == sync_intervals.hours(5)

@@ -101,7 +101,7 @@ def test_a_long_message_keeps_its_place_and_no_secret() -> None:
     assert "hunter2" not in message
 
 
-def test_an_exception_that_takes_no_attributes_is_told_as_it_is() -> None:
+def test_an_exception_that_takes_no_attributes_has_its_place_too() -> None:
     class Odd(Exception):  # noqa: N818 - for this test
         def __setattr__(self, _name: str, _value: object) -> None:
             raise AttributeError
@@ -109,7 +109,7 @@ def test_an_exception_that_takes_no_attributes_is_told_as_it_is() -> None:
     def create(_item: Any) -> None:
         raise Odd("odd")
 
-    assert message_of(raised(create, {})) == "odd"
+    assert message_of(raised(create, {})) == f"create: Odd: odd ({HERE}:{line_of(create)}, in create)"
 
 
 def test_two_bugs_are_two_causes_and_one_bug_with_many_values_is_one() -> None:
@@ -165,3 +165,20 @@ def test_it_is_told_once_where_an_error_comes_by_again() -> None:
     note_place(error, "create")
 
     assert message_of(error).startswith("column 'price'")
+
+
+def test_one_error_that_two_functions_raise_names_the_one_that_did() -> None:
+    """A constant of a module, say."""
+    shared = ValueError("no")
+
+    def create(_item: Any) -> None:
+        raise shared
+
+    def update(_item: Any) -> None:
+        raise shared
+
+    for function in (create, update, create):
+        told = SyncError.of(raised(function, {}, what=function.__name__), "A", 0)
+        assert (
+            told.message == f"{function.__name__}: ValueError: no ({HERE}:{line_of(function)}, in {function.__name__})"
+        )

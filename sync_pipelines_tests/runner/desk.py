@@ -44,9 +44,12 @@ class Desk:
         self.workspace = workspace
         self._job = job
 
-    def upsert(self, *items: Any, external_id: str | None = None) -> list[int]:
+    def upsert(self, *items: Any, external_id: str | None = None, delivery_id: str | None = None) -> list[int]:
         """Items as a webhook brings them, with what the receiver knows of their id."""
-        return [self._store("upsert", item=encode(each), external_id=external_id or _sku(each)) for each in items]
+        named = {"delivery_id": delivery_id}
+        return [
+            self._store("upsert", item=encode(each), external_id=external_id or _sku(each), **named) for each in items
+        ]
 
     def delete(self, *external_ids: str) -> list[int]:
         """Items that are gone."""

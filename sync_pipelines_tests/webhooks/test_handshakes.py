@@ -44,6 +44,7 @@ def hooks() -> Iterator[Any]:
     yield make_job("okta", SIGNED, handshakes=Handshake.okta())
     yield make_job("trello", SIGNED, handshakes=Handshake.trello())
     yield make_job("xero", XERO, parse=lambda event: event.body["events"], bare_answers=True)
+    yield make_job("github", HmacSignature.github("SHOP_SECRET"), handshakes=Handshake.github())
     yield make_job("none", SIGNED)
 
 
@@ -130,6 +131,17 @@ def test_dropbox_asana_okta_and_trello_get_what_they_ask_for(client: Client) -> 
     assert (reply.status, reply.document) == (200, {"verification": "v-1"})
     reply = ask(client, "HEAD", "trello")
     assert (reply.status, reply.body) == (200, b"")
+
+
+def test_githubs_ping_is_answered_if_it_is_signed_and_its_deliveries_are_stored(client: Client) -> None:
+    raw = b'{"zen":"Keep it logically awesome.","hook_id":1,"hook":{"type":"Repository"}}'
+    signed = {"X-Hub-Signature-256": f"sha256={hmac.new(SECRET.encode(), raw, hashlib.sha256).hexdigest()}"}
+    pinged = client.post("github", raw, {**signed, "X-GitHub-Event": "ping", "X-GitHub-Delivery": "d-1"})
+    assert (pinged.status, pinged.body, client.rows("github")) == (200, b"", [])
+    assert client.post("github", raw, {"X-GitHub-Event": "ping", "X-Hub-Signature-256": "sha256=00"}).status == 401
+    raw = b'{"sku":"A"}'
+    signed = {"X-Hub-Signature-256": f"sha256={hmac.new(SECRET.encode(), raw, hashlib.sha256).hexdigest()}"}
+    assert client.post("github", raw, {**signed, "X-GitHub-Event": "push", "X-GitHub-Delivery": "d-2"}).status == 202
 
 
 def test_xeros_intent_to_receive_is_200_without_a_body_or_401(client: Client) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sync_pipelines.database.inbox import Completed
+from sync_pipelines.database.ledger import RunRow, open_ledger
 from sync_pipelines.delivery.single_items import trigger_item
 from sync_pipelines.engine.changes import Delete, Refetch
 from sync_pipelines.engine.results import ItemResult
 from sync_pipelines.errors import SyncBusyError
 from sync_pipelines.runner.changes.drain import Drain
+from sync_pipelines.runner.changes.single_item import apply_change
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
@@ -186,6 +189,32 @@ class TestInline:
             assert (row.state, row.action, row.message) == ("applied", "created", None)
             other = client.post("stock", {**ITEM, "quantity": 6}, NAMED)
             assert (other.status, len(client.rows())) == (200, 2)
+
+    @pytest.mark.parametrize("by", ["a later delivery", "a whole run"])
+    def test_one_that_failed_is_left_to_the_drain_if_anything_newer_may_have_come(
+        self, database_url: str, by: str, drained: Callable[..., None]
+    ) -> None:
+        target = MemoryTarget()
+        job = target_job(target, mode="inline")
+        with receiving(database_url, job, apply=partial(apply_change, ledger=None)) as client:
+            broken = replace(job, webhook=replace(job.webhook, mode="inbox"), should_skip=lambda item: item["nothing"])
+            with receiving(database_url, broken) as stored:
+                assert stored.post("stock", ITEM, NAMED).status == 202
+            drained(broken)
+            assert states(client) == [("failed", None)]
+            if by == "a later delivery":
+                assert client.post("stock", {**ITEM, "quantity": 9}, {"X-Id": "e-2"}).status == 200
+            else:
+                now = datetime.now(UTC)
+                with open_ledger(database_url) as ledger:
+                    ledger.start_run(RunRow("r", "stock", "full", None, {}, now))
+                    ledger.begin_apply("r", now)
+                    ledger.finish_run("r", outcome="clean", counts={}, failure=None, applied_all=True, at=now)
+            written = dict(target.records)
+            assert client.post("stock", ITEM, NAMED).status == 202
+            drained(job)
+            assert target.records == written
+            assert states(client)[0] == ("applied", "duplicate" if by == "a later delivery" else "skipped")
 
 
 def test_trigger_item_has_a_failed_one_wait_again(

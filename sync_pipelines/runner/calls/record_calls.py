@@ -46,14 +46,17 @@ class RecordCalls:
         self._at_once = RateLimit(sleep=self._workers.sleep)
         self._outages = CircuitBreaker()
 
-    def at_once(self, many: Callable[..., Any], argument: Any) -> Any:
+    def at_once(self, many: Callable[..., Any], argument: Any, *, what: str | None = None) -> Any:
         """Calls a function for many records.
+
+        Args:
+            what: What the function is to the user whose own it is; None if it is not.
 
         Raises:
             TargetError: The target does not answer.
         """
         try:
-            return call_again(many, argument, pace=self._pace)
+            return call_again(many, argument, what=what, pace=self._pace)
         except RetryableError as error:
             raise self.does_not_answer(error) from error
         except TargetStateError as error:

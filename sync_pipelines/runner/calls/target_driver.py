@@ -148,7 +148,7 @@ class TargetDriver:
         """Returns the fields of a local record as far as they can be read."""
         read = self._offered("local_fields")
         if read is not None:
-            return dict(self._calls.one(read, local))
+            return dict(self._calls.one(read, local, what=self._named("local_fields")))
         if isinstance(local, str | int | float | Decimal):
             return {"": local}
         return {name: read_field(local, name) for name in field_names(local)}
@@ -156,13 +156,13 @@ class TargetDriver:
     def is_marked(self, local: Any) -> bool:
         """True if the local record is there, but marked as deleted."""
         is_marked = self._offered("is_marked")
-        return is_marked is not None and bool(self._calls.one(is_marked, local))
+        return is_marked is not None and bool(self._calls.one(is_marked, local, what=self._named("is_marked")))
 
     def delete_changes(self, local: Any) -> dict[str, FieldChange]:
         """Returns what a delete changes: a mark, or all the fields that can be read, which go."""
         changes = self._offered("delete_changes")
         if changes is not None:
-            return dict(self._calls.one(changes, local))
+            return dict(self._calls.one(changes, local, what=self._named("delete_changes")))
         return {name: FieldChange(value, None) for name, value in self.fields_of(local).items()}
 
     def open_staged(self, request: StagingRequest) -> Staged | None:
@@ -202,7 +202,8 @@ class TargetDriver:
     def canonical_id(self, external_id: str) -> str:
         """Returns the external id as the target's key gives it back. Raises `ItemError` if it does not convert."""
         convert = self._offered("canonical_id")
-        return str(self._calls.one(convert, external_id)) if convert else external_id
+        what = self._named("canonical_id")
+        return str(self._calls.one(convert, external_id, what=what)) if convert else external_id
 
     def canonical_or_error(self, external_id: str | None) -> str | Exception | None:
         """Returns the canonical id, or why there is none; None of an item without an id."""
@@ -217,19 +218,21 @@ class TargetDriver:
         """Returns the field that `get_version` names of a local record; None if the target does not know it."""
         read = self._offered("local_version")
         named = isinstance(self._job.get_version, str)
-        return self._calls.one(read, local, self._job.get_version) if named and read is not None else None
+        what = self._named("local_version")
+        return self._calls.one(read, local, self._job.get_version, what=what) if named and read is not None else None
 
     def expect(self, external_ids: Sequence[str]) -> None:
         """Says which external ids are about to be converted, to a target that wants to know."""
         expect_ids = self._offered("expect_ids")
         if expect_ids is not None:
-            self._calls.at_once(expect_ids, external_ids)
+            self._calls.at_once(expect_ids, external_ids, what=self._named("expect_ids"))
 
     def stored_version(self, value: Any) -> Any:
         """Returns a version as a local record would hold it; None if the target does not know."""
         convert = self._offered("stored_version")
         named = isinstance(self._job.get_version, str)
-        return self._calls.one(convert, value, self._job.get_version) if named and convert is not None else None
+        what = self._named("stored_version")
+        return self._calls.one(convert, value, self._job.get_version, what=what) if named and convert else None
 
     def describe(self) -> TargetDescription | None:
         """Returns the target's description of itself, if it gives one."""
@@ -283,7 +286,7 @@ class TargetDriver:
         find_many = self._offered("find_many")
         if find_many is not None and external_ids:
             try:
-                return dict(self._calls.at_once(find_many, external_ids)), {}
+                return dict(self._calls.at_once(find_many, external_ids, what=self._named("find_many"))), {}
             except TargetError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one item below
@@ -303,7 +306,10 @@ class TargetDriver:
     def compare(self, item: Any, local: Any | None) -> Comparison:
         """Compares the item with the local record (None: there is none, everything differs)."""
         name_changes = self._offered("changes")
-        changes: Mapping[str, FieldChange] = self._calls.one(name_changes, item, local) if name_changes else {}
+        what = self._named("changes")
+        changes: Mapping[str, FieldChange] = (
+            self._calls.one(name_changes, item, local, what=what) if name_changes is not None else {}
+        )
         changed = local is None or name_changes is None or bool(changes)
         if changed and local is not None and self._has_changed is not None and not self.is_marked(local):
             changed = bool(self._calls.one(self._has_changed, item, local, what="has_changed"))
@@ -344,7 +350,8 @@ class TargetDriver:
             return
         self.check_lease()
         try:
-            self._calls.at_once(many, [_arguments(action, work) for work in works])
+            what = self._named(f"{action.value}_many")
+            self._calls.at_once(many, [_arguments(action, work) for work in works], what=what)
         except RunError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one record

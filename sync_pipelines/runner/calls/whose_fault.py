@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.faults import TargetStateError, first_line, sentence, state_of
 from sync_pipelines.engine.outages import is_outage
+from sync_pipelines.engine.places import place_of
 from sync_pipelines.errors import RetryableError, RunError, TargetError
 
 
@@ -35,9 +36,7 @@ def in_words(job: str, error: Exception) -> Exception:
     if isinstance(error, RetryableError | TargetStateError):
         return TargetError(f"{job}: {error} What was applied is accounted for; run the sync again then.")
     if isinstance(error, OSError) and state is not None:
-        return RunError(
-            f"{job}: {sentence(f'the file system with {_file(error)}', state, error)} Then run the sync again."
-        )
+        return RunError(f"{job}: {sentence(_asked(error), state, error)} Then run the sync again.")
     if not isinstance(error, DBAPIError):
         return error
     if state is not None:
@@ -60,5 +59,9 @@ def speaking(job: str) -> Iterator[None]:
         raise spoken from error
 
 
-def _file(error: OSError) -> str:
-    return str(error.filename) if error.filename is not None else "the files of runs"
+def _asked(error: OSError) -> str:
+    """Returns what the operating system was asked for: by a function of the user, or for a file."""
+    place = place_of(error)
+    if place is not None and place.what:
+        return f"what {place.what} asks{f' ({place.where})' if place.where else ''}"
+    return f"the file system with {error.filename if error.filename is not None else 'the files of runs'}"

@@ -25,6 +25,7 @@ from sync_pipelines.runner.calls.whose_fault import passes
 from sync_pipelines.runner.changes.coalesce import Incoming
 from sync_pipelines.runner.changes.drain_batch import DrainBatch
 from sync_pipelines.runner.changes.read_delivery import in_their_order, parts_in, read_delivery
+from sync_pipelines.runner.decide.came_since import FetchedSince
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
 from sync_pipelines.runner.failures.failure_notes import Delivered, resolve_delivered
@@ -40,6 +41,7 @@ _QUICK_S, _SLOW_S = 2.0, 20.0
 _BATCH_BYTES = 32_000_000
 """What the deliveries of a batch may take, and once more what comes with them."""
 _POLL_S = 0.25
+_FORCE = "`sync-pipelines webhooks replay --force` applies it all the same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Drain(ItemsRun):
     kind = DRAINING
     _batch_size = _FIRST_BATCH_SIZE
     _unsure_until: datetime | None = None
+    _superseded = 0
 
     @cached_property
     def applied(self) -> list[Applied]:
@@ -86,10 +89,18 @@ class Drain(ItemsRun):
         with self.session.leased() as held:
             started_at = self._workspace.clock()
             self._unsure_until = AppliedSince(self._workspace.ledger, self.job.name).until(started_at)
-            with self.session.items_phase(held, {}, started_at, list) as driver:
+            with (
+                self.session.items_phase(held, {}, started_at, self._notes) as driver,
+                FetchedSince(self.job, self._workspace, driver) as self._fetched_since,
+            ):
                 self._drain(self.session.run_id, driver, limits or DrainLimits(), sleep)
         assert self.results is not None  # noqa: S101 - tells mypy; the run has ended
         return self.results
+
+    def _notes(self) -> list[str]:
+        if not self._superseded:
+            return []
+        return [f"{self._superseded:,} deliveries are older than what was fetched since, and were skipped; {_FORCE}"]
 
     def _drain(self, run_id: str, driver: TargetDriver, limits: DrainLimits, sleep: Callable[[float], object]) -> None:
         began_s = last_arrival_s = time.monotonic()
@@ -167,7 +178,7 @@ class Drain(ItemsRun):
     def _apply(self, run_id: str, number: int, driver: TargetDriver, deliveries: Sequence[Incoming]) -> None:
         """Applies a batch: in one transaction with what is noted of it where target and ledger are one database."""
         rules = RunRules.for_changes(self.job, driver, self._workspace.versions)
-        batch = DrainBatch(rules, deliveries, self._unsure_until)
+        batch = DrainBatch(rules, deliveries, self._unsure_until, self._fetched_since)
         batch.decide_deliveries()
         outcomes: Outcomes | None = None
         try:
@@ -236,9 +247,12 @@ class Drain(ItemsRun):
                     again_at = again_after_outage(each.delivery.received_at, now, is_down=is_down)
                 yield Completed(each.delivery.id, _other_id(each), None, _message(error), again_at, not in_vain)
             elif outcome is not None:
-                yield Completed(each.delivery.id, _other_id(each), outcome.value)
+                why = batch.superseded.get(each.position)
+                told = f"superseded: {why}; {_FORCE}" if why is not None else None
+                yield Completed(each.delivery.id, _other_id(each), outcome.value, told)
 
     def _report_items(self, batch: DrainBatch, outcomes: Outcomes) -> None:
+        self._superseded += len(batch.superseded)
         for failed in outcomes.all_errors():
             self._report.item_failed(failed)
         for each in batch.incoming:
@@ -246,7 +260,7 @@ class Drain(ItemsRun):
             if error is not None:
                 self.applied.append(Applied(each.external_id, "failed", _message(error)))
             elif outcome is not None:
-                self.applied.append(Applied(each.external_id, outcome.value))
+                self.applied.append(Applied(each.external_id, outcome.value, batch.superseded.get(each.position)))
 
 
 def _succeeded(batch: DrainBatch, outcomes: Outcomes) -> list[Delivered]:

@@ -12,6 +12,7 @@ from sync_pipelines.engine.changes import Delete, Ignore, Refetch, Upsert
 from sync_pipelines.engine.plan import Action, Outcome
 from sync_pipelines.runner.changes.change_batch import AskedItem, ChangeBatch
 from sync_pipelines.runner.changes.coalesce import Coalesced, Incoming, coalesce
+from sync_pipelines.runner.decide.came_since import FetchedSince, Received
 from sync_pipelines.runner.decide.changes import DELETE, Change
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
@@ -24,20 +25,32 @@ class DrainBatch(ChangeBatch):
     Args:
         incoming: Deliveries as they were read, in the order in which they came.
         unsure_until: What came until then may be older than what a full sync has applied meanwhile.
+        fetched_since: Knows whether it is, where neither a version nor the source can tell.
     """
 
-    def __init__(self, rules: RunRules, incoming: Sequence[Incoming], unsure_until: datetime | None) -> None:
+    def __init__(
+        self,
+        rules: RunRules,
+        incoming: Sequence[Incoming],
+        unsure_until: datetime | None,
+        fetched_since: FetchedSince | None = None,
+    ) -> None:
         super().__init__(rules)
         self._job = rules.job
         self._unsure_until = unsure_until
+        self._fetched_since = fetched_since
         self.incoming = list(incoming)
         """The deliveries, without those whose item the source was not asked for: they stay waiting."""
+        self.superseded: dict[int, str] = {}
+        """Why deliveries were skipped that are older than what was fetched since, by their places."""
         self.written: Outcomes | None = None
         """What became of all deliveries in a transaction that was complete, but for the answer to its commit."""
 
     def decide_deliveries(self) -> None:
         """Decides what is to be written."""
         coalesced = self._coalesced()
+        self._skip_superseded(each.kept for each in coalesced.values() if not isinstance(each.event, Refetch))
+        coalesced = {place: each for place, each in coalesced.items() if place not in self.superseded}
         asked = {place: each for place, each in coalesced.items() if isinstance(each.event, Refetch)}
         coalesced |= self._asked(asked)
         self._decide(coalesced.values())
@@ -104,7 +117,25 @@ class DrainBatch(ChangeBatch):
         deletes = [gone for place in self.decided.stale if (gone := coalesced[place].passed_over_delete) is not None]
         for each in deletes:
             del self.outcomes.by_handle[each.position]
-        self.decide([Change(each.position, each.external_id or "", DELETE, each.version) for each in deletes])
+        self._skip_superseded(deletes)
+        left = [each for each in deletes if each.position not in self.superseded]
+        self.decide([Change(each.position, each.external_id or "", DELETE, each.version) for each in left])
+
+    def _skip_superseded(self, incoming: Iterable[Incoming]) -> None:
+        """Skips what is older than what has been fetched and applied since. Versions tell that by themselves."""
+        until, since = self._unsure_until, self._fetched_since
+        if until is None or since is None:
+            return
+        unsure = {
+            each.position: Received(each.external_id or "", each.delivery.received_at, isinstance(each.event, Delete))
+            for each in incoming
+            if each.version is None and each.delivery.received_at <= until
+        }
+        why = since.why_superseded(list(unsure.values())) if unsure else {}
+        for place, each in unsure.items():
+            if each.external_id in why:
+                self.superseded[place] = why[each.external_id]
+                self.outcomes.keep(place, Outcome.SKIPPED)
 
 
 def _change(coalesced: Coalesced) -> Change | None:

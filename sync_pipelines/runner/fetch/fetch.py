@@ -142,8 +142,7 @@ def _pages(
     except ConfigurationError as error:
         raise ConfigurationError(f"{job.name}: fetch_external: {error}") from error
     except Exception as error:
-        if is_users(job.fetch_external):
-            note_place(error, "")
+        note_place(error, "", by_way_of=not is_users(job.fetch_external))
         raise FetchError(
             f"{job.name}: the source broke off after {came:,} items, nothing was applied: "
             f"{described(error)}. Run the sync again when the source is well.",

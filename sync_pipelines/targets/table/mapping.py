@@ -44,6 +44,12 @@ class ItemMapping:
         return self._function is not None or any(callable(source) for source in (self.sources or {}).values())
 
     @property
+    def functions(self) -> dict[str, Reader]:
+        """The functions of an item, by what errors call them."""
+        whole = {} if self._function is None else {"columns": self._function}
+        return whole | {f"column {name!r}": each for name, each in (self.sources or {}).items() if callable(each)}
+
+    @property
     def names_are_fields(self) -> bool:
         """True if every field of an item that is a column is written."""
         return self.sources is None and self._function is None

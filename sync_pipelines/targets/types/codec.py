@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy.types import TypeEngine
 
-from sync_pipelines.engine.external_ids import id_number
+from sync_pipelines.engine.external_ids import checked_external_id, id_number
 from sync_pipelines.errors import ItemError
 from sync_pipelines.targets.types.unwrap import plain, shortened
 from sync_pipelines.targets.types.values import decimal_text, to_text
@@ -157,6 +157,28 @@ class ColumnCodec:
                 f"column {self.name!r}: the external id {shortened(part)} is out of range of {self.type_name}"
             )
         return value
+
+    def key_from_item(self, value: Any, own: Any) -> Any:
+        """Gives the canonical value of what an item holds for a key column, which is written as its id is.
+
+        Args:
+            own: The canonical key value of the item's external id: the value of whatever makes that id.
+
+        Raises:
+            ItemError: It does not convert.
+        """
+        try:
+            kept = self.from_item(id_number(value))
+        except ItemError:
+            if self._makes_id(value, own):
+                return own
+            raise
+        return own if kept != own and self._makes_id(value, own) else kept
+
+    def _makes_id(self, value: Any, own: Any) -> bool:
+        with suppress(ItemError):
+            return bool(self.key_from_id(checked_external_id(value)) == own)
+        return False
 
     def expect_ids(self, parts: Sequence[Any]) -> None:
         """Takes note of external ids, or parts of such, that are about to be converted."""

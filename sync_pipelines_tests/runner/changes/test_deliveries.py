@@ -189,7 +189,7 @@ def test_what_has_failed_can_be_replayed_and_has_all_its_attempts_again(
         clock.advance(10_000)
     assert desk.actions(*given) == ["failed", "failed"]
     del target.fails["bad"]
-    assert desk.workspace.inbox.replay_failed("stock") == given
+    assert desk.workspace.inbox.replay_failed("stock", desk.workspace.clock()) == given
     desk.drain(job())
     assert desk.actions(*given) == ["created", "waiting"]
     assert desk.show(given[1]).attempts == 1

@@ -19,7 +19,7 @@ from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines.runner.runs.full_run import SyncRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, in_bulk, readable_items
 from sync_pipelines_tests.runner.machine.failures import Failures
-from sync_pipelines_tests.runner.machine.model import Expected, Item, Model, id_of
+from sync_pipelines_tests.runner.machine.model import Expected, Fetched, Item, Model, id_of, ids_of
 from sync_pipelines_tests.runner.machine.plans import Plans
 from sync_pipelines_tests.runner.machine.remembered import Remembered
 from sync_pipelines_tests.runner.machine.world import DeathError, dying
@@ -95,6 +95,8 @@ class Deaths(Remembered, Failures, Plans):
         if run is not None and run.outcome in {"clean", "partial"}:
             self.model.good.insert(0, run.counts["fetched"])
             self.model.arrivals.fetched(map(id_of, items), whole=True)
+        elif run is not None and run.outcome == "guarded":
+            self.model.arrivals.applied.append(Fetched(self.model.arrivals.tick(), ids_of(items)))
 
     def stopped_in_between(self, before: Model) -> None:
         """Each record is as it was or as it was to be; the model takes it as it is."""
@@ -149,10 +151,12 @@ class Deaths(Remembered, Failures, Plans):
             try:
                 results = self.apply(plan)
             except PlanError:  # it died after all was done
+                self.model.arrivals.applied.append(plan.fetch)
                 return
             self.check_gone_on(results, expected, len(items))
         else:
             self.check(results, expected, fetched=len(items))
+        self.model.arrivals.applied.append(plan.fetch)
 
     @rule(instant=instants)
     def drain_is_killed(self, instant: int) -> None:

@@ -24,7 +24,7 @@ class Items(Machine):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self.waiting: list[tuple[str, Item | None]] = []
+        self.waiting: list[tuple[str, Item | None, int]] = []
 
     @rule(change=changes)
     def single_change(self, change: Item | Delete) -> None:
@@ -66,7 +66,7 @@ class Items(Machine):
             received_at=ledger.clock(),
         )
         ledger.inbox.store_many([new])
-        self.waiting.append((sku, item))
+        self.waiting.append((sku, item, self.model.arrivals.tick()))
 
     def drain_now(self) -> SyncResults:
         return Drain(self.world.job(), self.world.workspace).run(AT_ONCE)

@@ -59,16 +59,48 @@ class Entry:
     version: int | None = None
 
 
+class Fetched(NamedTuple):
+    """A fetch that has been applied."""
+
+    moment: int
+    ids: frozenset[str]
+    is_all: bool = False
+
+
 @dataclass
 class Arrivals:
-    """Which items have come, in what order: what a plan would delete is not missing if its item came since."""
+    """Which items have come, in what order.
+
+    What a plan would delete is not missing if its item came since, and what was delivered without a version is old if
+    its item was fetched since.
+    """
 
     fetches: list[tuple[bool, frozenset[str]]] = field(default_factory=list)
     singles: list[str] = field(default_factory=list)
+    applied: list[Fetched] = field(default_factory=list)
+    moment: int = 0
 
-    def fetched(self, ids: Iterable[str | None], *, whole: bool) -> None:
-        """A fetch of all items, or of some."""
-        self.fetches.append((whole, frozenset(each for each in ids if each is not None)))
+    def tick(self) -> int:
+        """Goes on to the next moment."""
+        self.moment += 1
+        return self.moment
+
+    def fetched(
+        self, ids: Iterable[str | None], *, whole: bool, only: Iterable[str] = (), is_guarded: bool = False
+    ) -> None:
+        """A fetch of all items, or of some: of those that were asked for."""
+        given = frozenset(each for each in ids if each is not None)
+        self.fetches.append((whole, given | frozenset(only)))
+        self.applied.append(Fetched(self.tick(), given, is_all=whole and not is_guarded))
+
+    def is_old(self, sku: str, delivered: int) -> bool:
+        """True if an applied fetch that began later had the item: of many, the newest whole one and what came after."""
+        for fetched in reversed(self.applied):
+            if fetched.moment > delivered and sku in fetched.ids:
+                return True
+            if fetched.is_all:
+                break
+        return False
 
     def now(self) -> tuple[int, int]:
         """This moment."""
@@ -139,6 +171,11 @@ def id_of(item: Item) -> str | None:
     """The external id; None if the item has none that can be read."""
     sku = item["sku"]
     return None if sku is None or not str(sku).strip() else str(sku)
+
+
+def ids_of(items: Iterable[Item]) -> frozenset[str]:
+    """The external ids that can be read."""
+    return frozenset(sku for sku in map(id_of, items) if sku is not None)
 
 
 @dataclass
@@ -340,12 +377,12 @@ class Model:
             self.newest[entry.sku] = entry.version
             self.unsure.discard(entry.sku)
 
-    def drain(self, deliveries: Iterable[tuple[str, Item | None]]) -> Expected:
-        """Applies deliveries in the order in which they came: an item, or None for a delete."""
+    def drain(self, deliveries: Iterable[tuple[str, Item | None, int]]) -> Expected:
+        """Applies deliveries in the order in which they came: an item, or None for a delete, and when it came."""
         expected = Expected()
-        groups: dict[str, list[Item | None]] = {}
-        for sku, item in deliveries:
-            groups.setdefault(sku, []).append(item)
+        groups: dict[str, list[tuple[Item | None, int]]] = {}
+        for sku, item, moment in deliveries:
+            groups.setdefault(sku, []).append((item, moment))
         for sku, group in groups.items():
             applied = self._drain_one(sku, group)
             expected.add(applied)
@@ -353,16 +390,19 @@ class Model:
                 self.arrivals.singles.append(sku)
         return expected
 
-    def _drain_one(self, sku: str, group: Sequence[Item | None]) -> Expected:
+    def _drain_one(self, sku: str, delivered: Sequence[tuple[Item | None, int]]) -> Expected:
         """The newest of several states; a delete counts unless what came after it is newer than all before it."""
-        expected, made_up_for = Expected(), len(group) - 1
+        expected, made_up_for = Expected(), len(delivered) - 1
+        group, is_old = [each[0] for each in delivered], [self.arrivals.is_old(sku, each[1]) for each in delivered]
         places = [place for place, item in enumerate(group) if item is not None]
         newest = places[0] if places else -1
         for place in places[1:]:
             newest = newest if self.is_older(group[place] or {}, (group[newest] or {})["version"]) else place
         last_delete = max((place for place, item in enumerate(group) if item is None), default=-1)
         item = group[newest] if newest > last_delete else None
-        if item is None:
+        if is_old[max(newest, last_delete)] and (item is None or not self.versions):
+            expected.count("skipped")
+        elif item is None:
             versions = [each["version"] for each in group if each is not None]
             self._delete_one(sku, expected, max([*versions, self.newest.get(sku, 0)]))
         else:
@@ -370,7 +410,10 @@ class Model:
             expected.add(self.apply(self.diff([item])))
             if is_passed_over and last_delete >= 0:
                 made_up_for -= 1
-                self._delete_one(sku, expected, self.newest[sku])
+                if is_old[last_delete]:
+                    expected.count("skipped")
+                else:
+                    self._delete_one(sku, expected, self.newest[sku])
         expected.counts["duplicate"] += made_up_for
         return expected
 

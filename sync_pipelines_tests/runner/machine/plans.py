@@ -12,7 +12,7 @@ from sync_pipelines.errors import PlanError
 from sync_pipelines.runner.runs.apply_plan import PlanRun
 from sync_pipelines.runner.runs.dry_run import DryRun
 from sync_pipelines_tests.runner.machine.base import deletes, fetches, writes
-from sync_pipelines_tests.runner.machine.model import Diff, Item
+from sync_pipelines_tests.runner.machine.model import Diff, Fetched, Item, ids_of
 from sync_pipelines_tests.runner.machine.runs import Runs, Withheld
 
 
@@ -25,6 +25,7 @@ class Plan:
     diff: Diff
     fetched: int
     made: tuple[int, int]
+    fetch: Fetched
 
 
 class Plans(Runs):
@@ -45,7 +46,8 @@ class Plans(Runs):
         wanted = {**diff.settled.counts, **diff.planned(), "fetched": len(items)}
         assert results.counts() == wanted
         self.check_ledger(results)
-        return Plan(results.run_id, deletes, diff, len(items), self.model.arrivals.now())
+        arrivals = self.model.arrivals
+        return Plan(results.run_id, deletes, diff, len(items), arrivals.now(), Fetched(arrivals.tick(), ids_of(items)))
 
     def apply(self, plan: Plan | Withheld, reason: str | None = "it is right") -> SyncResults:
         run = PlanRun(self.world.job(deletes=plan.deletes), self.world.workspace)
@@ -60,6 +62,7 @@ class Plans(Runs):
         expected = self.model.apply(plan.diff, plan.made)
         self.check(results, expected, fetched=plan.fetched)
         self.check_errors(results, expected)
+        self.model.arrivals.applied.append(plan.fetch)
         return plan
 
     @rule(target=applied, items=fetches, deletes=deletes, rows=writes)

@@ -57,7 +57,7 @@ class Runs(Machine):
 
     def whole_run_is_done(self, results: SyncResults, items: list[Item], withheld: Diff | None, deletes: str) -> None:
         """What guards withhold is a plan; what they do not is what later fetches are held against."""
-        self.model.arrivals.fetched(map(id_of, items), whole=True)
+        self.model.arrivals.fetched(map(id_of, items), whole=True, is_guarded=withheld is not None)
         self.superseded += [self.withheld] if self.withheld is not None else []
         self.withheld = None
         if withheld is None:
@@ -92,7 +92,7 @@ class Runs(Machine):
         expected.not_found = len(part.get("only", set()) - taken_ids)
         self.check(results, expected, fetched=len(taken))
         assert self.failures() == (failed - taken_ids) | {sku for _, sku in expected.errors}
-        self.model.arrivals.fetched(part.get("only", map(id_of, taken)), whole=False)
+        self.model.arrivals.fetched(map(id_of, taken), whole=False, only=part.get("only", ()))
 
     @rule(items=fetches, bulk=st.booleans())
     def run_that_is_not_complete(self, items: list[Item], bulk: bool) -> None:  # noqa: FBT001 - drawn

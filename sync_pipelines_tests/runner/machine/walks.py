@@ -150,6 +150,25 @@ def a_source_ends_early_and_says_so(machine: Outages) -> Iterator[object]:
         yield machine.run(whole[1:], "hard", bulk=bulk)
 
 
+def old_deliveries_bring_no_old_state_back(machine: Outages) -> Iterator[object]:
+    old = [item("a", 0, 1), Delete("b"), item("ü", 3, 1), Delete("7"), item("x", 3, 1)]
+    whole = [item("a", 2), item("b", 2), item("ü", REFUSED), item("x", 2) | {"skip": True}]
+    for bulk in (True, False):
+        yield machine.begin({"a": 1, "b": 1, "7": 1}, set(), holds_version=False)
+        yield machine.changes_arrive(old)
+        yield machine.run(whole, "off", bulk=bulk)
+        yield machine.drain()
+        yield machine.changes_arrive(old)
+        yield machine.run_of_a_part(whole, {"only": {"b", "7"}}, bulk=bulk)
+        yield machine.changes_arrive([item("b", 3, 1)])
+        yield machine.drain()
+        yield machine.changes_arrive(old)
+        plan = machine.dry_run_of(whole, "hard")
+        yield machine.changes_arrive([item("7", 3, 4)])
+        yield machine.apply_a_plan(plan)
+        yield machine.drain_is_killed(3)
+
+
 WALKS: tuple[tuple[Walk, tuple[str, ...]], ...] = (
     (a_guarded_run_is_killed_gone_on_with_and_released, ("table", "marks", "versions", "functions")),
     (a_newer_run_supersedes_what_an_older_one_withheld, ("table", "functions")),
@@ -162,6 +181,7 @@ WALKS: tuple[tuple[Walk, tuple[str, ...]], ...] = (
     (a_run_is_killed_where_its_history_moves, ("table",)),
     (a_target_takes_no_writes_and_comes_back, ("table", "marks", "grace", "versions")),
     (a_source_ends_early_and_says_so, ("table", "functions", "grace")),
+    (old_deliveries_bring_no_old_state_back, ("table", "marks", "versions")),
 )
 
 
