@@ -11,7 +11,7 @@ from sync_pipelines.database.history import Written
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
-from sync_pipelines.errors import AccountsError
+from sync_pipelines.errors import AccountsError, TargetError
 from sync_pipelines.runner.calls.whose_fault import is_no_items_fault
 
 
@@ -27,6 +27,7 @@ class Outcomes:
         needless_deletes: Deletes without an item that found nothing to delete.
         in_vain: Handles of those of the errors that are no item's fault: they cost it no attempt.
         recovered: How many entries an attempt that broke off had already written.
+        ended: Set if the target turned out to be at fault for some of the errors: the work ends once they are noted.
         raises: True to raise errors as they are instead of keeping them: for a single item.
     """
 
@@ -37,6 +38,7 @@ class Outcomes:
     in_vain: set[int] = field(default_factory=set)
     recovered: int = 0
     written: list[Written] = field(default_factory=list)
+    ended: TargetError | None = None
     raises: bool = False
 
     def copy(self) -> Outcomes:
@@ -64,6 +66,28 @@ class Outcomes:
         self._fail(handle, entry.external_id, entry.position, error)
         if _has_no_item(entry):
             self.failed_deletes.add(handle)
+
+    def fail_in_vain(self, handle: int, entry: PlanEntry, error: Exception, ended: TargetError) -> None:
+        """Keeps the error of an entry, for which the target is at fault: it costs the entry no attempt."""
+        if self.raises:
+            raise ended from error
+        self.fail_entry(handle, entry, error)
+        self.in_vain.add(handle)
+        self.ended = self.ended or ended
+
+    def require_target(self) -> None:
+        """Makes sure that the target was not at fault for errors; if it was, they are forgotten: others go on with it.
+
+        Raises:
+            TargetError: It was.
+        """
+        if self.ended is None:
+            return
+        for handle in self.in_vain:
+            del self.errors[handle]
+        self.failed_deletes -= self.in_vain
+        self.in_vain.clear()
+        raise self.ended
 
     def _fail(self, handle: int, external_id: str | None, position: int, error: Exception) -> None:
         if self.raises:
