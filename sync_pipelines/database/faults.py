@@ -12,11 +12,13 @@ from __future__ import annotations
 import errno
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -258,8 +260,7 @@ _REFUSED = (
 _STATE_LENGTH, _CLASS_LENGTH = 5, 2
 _SAYS_SO_ITSELF = frozenset({"exec_stmt_raise", "ExecWithCheckOptions"})
 """The functions of PostgreSQL's server with which a trigger raises, and row security refuses: the code is any."""
-_WRONG_STATEMENT = "42"
-"""The class of what a statement asks for in vain: a right, a table, a column, a function."""
+_WRONG_STATEMENT = "42"  # the class of what is asked for in vain: a right, a table, a column, a function
 _MYSQL_ANYWHERE = frozenset({1054, 1142, 1143, 1305, 1370})
 """What MySQL says alike of a statement of ours and of one inside of a trigger, which may be for one row only."""
 
@@ -367,6 +368,18 @@ def _sqlstate(orig: BaseException) -> str | None:
     # psycopg 3 says sqlstate, psycopg2 pgcode, ODBC has it as the first argument.
     state: Any = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None) or next(iter(orig.args), None)
     return state if isinstance(state, str) and len(state) == _STATE_LENGTH and state.isalnum() else None
+
+
+@contextmanager
+def states_raised(database: Engine, raised: Callable[[State, Exception], Exception]) -> Iterator[None]:
+    """Raises what `raised` makes of a state and of what was said; what a row is at fault for goes through as it is."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError, OSError, database.dialect.loaded_dbapi.Error) as error:
+        state = state_of(error)
+        if state is None:
+            raise
+        raise raised(state, error) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -15,7 +15,12 @@ from sync_pipelines.errors import RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.backoff import call_again, retrying
 from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN, CircuitBreaker
 from sync_pipelines.runner.calls.rate_limit import RateLimit
-from sync_pipelines.runner.calls.whose_fault import asks_for_another_attempt, in_words, is_no_items_fault
+from sync_pipelines.runner.calls.whose_fault import (
+    SourceStateError,
+    asks_for_another_attempt,
+    in_words,
+    is_no_items_fault,
+)
 from sync_pipelines.runner.calls.workers import Workers
 
 
@@ -146,7 +151,7 @@ class RecordCalls:
             before()
             try:
                 return Answer(call(function, *arguments))
-            except RetryableError:
+            except (RetryableError, SourceStateError):
                 raise
             except TargetStateError as error:
                 raise in_words(self._job.name, error) from error

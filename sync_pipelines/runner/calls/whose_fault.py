@@ -10,10 +10,11 @@ from enum import Enum
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipelines.database.faults import Fault, Suspected, TargetStateError, first_line, sentence, state_of, suspected
-from sync_pipelines.engine.outages import is_outage
+from sync_pipelines.engine.outages import is_outage, needs_person
 from sync_pipelines.engine.plan import Action
+from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.engine.results import Counts
-from sync_pipelines.errors import RetryableError, RunError, TargetError
+from sync_pipelines.errors import FetchError, RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN
 
 
@@ -22,7 +23,25 @@ def is_no_items_fault(error: Exception) -> bool:
 
     A function of a job may raise `RetryableError`, or let out what its own database or file system said.
     """
-    return is_outage(error) or state_of(error) is not None
+    return is_outage(error) or state_of(error) is not None or needs_person(error)
+
+
+class SourceStateError(FetchError):
+    """The source refuses whatever it is asked for, until a person acts."""
+
+
+def for_a_person(job: str, error: Exception) -> RunError:
+    """Returns the error that ends the work on single items for which a person must act first."""
+    return RunError(f"{job}: {_told(error)} What was applied is accounted for, what waits goes on waiting.")
+
+
+def source_refuses(job: str, error: Exception) -> SourceStateError:
+    """Returns the error that ends what needs answers of the source."""
+    return SourceStateError(f"{job}: fetch_one: {_told(error)} What waits goes on waiting.")
+
+
+def _told(error: Exception) -> str:
+    return f"{message_of(error).rstrip('.')}. Nothing succeeds until somebody corrects it: a setting, or credentials."
 
 
 def asks_for_another_attempt(error: Exception) -> bool:

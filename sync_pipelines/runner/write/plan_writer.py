@@ -114,7 +114,7 @@ class PlanWriter:
             self._apply_places(BatchPlaces(key, written.left), entries)
 
     def _apply_places(self, batch: BatchPlaces, entries: Sequence[PlanEntry]) -> None:
-        outcomes = Outcomes()
+        outcomes = Outcomes(job=self._rules.job.name)
         left = {place: entries[place] for place in batch.places}
         recheck = Recheck.ALL if self._verify else Recheck.FOUND
         try:
@@ -127,7 +127,7 @@ class PlanWriter:
                 uncertain=self._uncertain,
                 holds=self._holds,
             )
-            outcomes.require_target()
+            outcomes.require_no_end()
         except LeaseLostError:
             raise  # whoever has the lease may be applying this very batch
         except BaseException:
