@@ -312,6 +312,8 @@ def state_of(error: BaseException) -> State | None:
     """
     if isinstance(error, PoolTimeoutError):
         return CONNECTIONS
+    if isinstance(error, MemoryError):  # all that Python's module tells of SQLite's NOMEM
+        return MEMORY
     orig = error.orig if isinstance(error, DBAPIError) else error
     if orig is None or suspected(orig) is not None:
         return None
@@ -375,7 +377,7 @@ def states_raised(database: Engine, raised: Callable[[State, Exception], Excepti
     """Raises what `raised` makes of a state and of what was said; what a row is at fault for goes through as it is."""
     try:
         yield
-    except (DBAPIError, PoolTimeoutError, OSError, database.dialect.loaded_dbapi.Error) as error:
+    except (DBAPIError, PoolTimeoutError, OSError, MemoryError, database.dialect.loaded_dbapi.Error) as error:
         state = state_of(error)
         if state is None:
             raise
