@@ -6,15 +6,14 @@ import errno
 import fcntl
 import os
 import resource
-import shutil
 import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sync_pipelines.database.faults import FILE_SYSTEM, state_of
+from sync_pipelines_tests.children import run_child
 from sync_pipelines_tests.small_disk import small_disk
 
 Provoke = Callable[[Path], object]
@@ -33,6 +32,7 @@ NOT_PROVOKED = {
     errno.EDEADLK: "locks of files, of which there are none here that wait for each other",
     errno.EACCES: "root may do all; test_file_modes.py has files of others",
     errno.EMFILE: "test_states_of_a_database.py takes the descriptors from a whole sync",
+    errno.ETXTBSY: "programs that run, which no file of ours is",
     errno.EBUSY: "mount points, which no file of ours is",
 }
 
@@ -56,7 +56,7 @@ def a_disk_that_is_full(folder: Path) -> None:
 @provokes(errno.EROFS)
 def a_disk_that_may_only_be_read(folder: Path) -> None:
     with small_disk(folder / "small", "16k") as disk:
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=10)
+        run_child(["mount", "-o", "remount,ro", str(disk)], check=True)
         (disk / "file").touch()
 
 
@@ -86,17 +86,6 @@ def a_file_that_somebody_has_locked(folder: Path) -> None:
     with (folder / "file").open("w") as first, (folder / "file").open("w") as second:
         fcntl.flock(first, fcntl.LOCK_EX)
         fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@provokes(errno.ETXTBSY)
-def a_program_that_runs(folder: Path) -> None:
-    program = folder / "sleep"
-    shutil.copy(shutil.which("sleep") or "", program)
-    with subprocess.Popen([program, "10"]) as running:
-        try:
-            program.open("r+b").close()
-        finally:
-            running.kill()
 
 
 @provokes(errno.EPIPE)
