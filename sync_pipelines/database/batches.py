@@ -52,6 +52,9 @@ class BatchRow:
 class WrittenBatches(dict[BatchKey, BatchRow]):
     """Holds what a run has written so far, as the ledger has noted it."""
 
+    rewritten: Mapping[str, Any]
+    """What `database.rewritten` keeps of the run, which is no batch of it."""
+
     def total(self) -> dict[str, int]:
         """Adds up the counts of all batches."""
         tally: Counter[str] = Counter()
@@ -89,14 +92,13 @@ class Batches:
     def of_run(self, run_id: str) -> WrittenBatches:
         """Returns the batches of a run that are written, in whole or in part."""
         table = self._table
-        query = select(table.c.part, table.c.number, table.c.counts, table.c.left).where(
-            table.c.run_id == run_id, table.c.part != REWRITTEN
-        )
+        query = select(table.c.part, table.c.number, table.c.counts, table.c.left).where(table.c.run_id == run_id)
         with self._ledger.transaction() as connection:
-            return WrittenBatches(
-                (BatchKey(row.part, row.number), BatchRow(row.counts, tuple(row.left or ())))
-                for row in connection.execute(query)
-            )
+            rows = {BatchKey(row.part, row.number): row for row in connection.execute(query)}
+        rewritten = rows.pop(BatchKey(REWRITTEN), None)
+        found = WrittenBatches((key, BatchRow(row.counts, tuple(row.left or ()))) for key, row in rows.items())
+        found.rewritten = rewritten.counts if rewritten is not None else {}
+        return found
 
     def save(  # noqa: PLR0913 - one row
         self,

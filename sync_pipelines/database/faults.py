@@ -2,6 +2,9 @@
 
 Each answer is the item's own fault, or passes by itself, or needs a person. Only the first is kept with an item, and
 costs it an attempt. What is not in the tables is the item's fault: then the others go on, and nothing is lost.
+
+What goes wrong inside of a function of the database, such as a trigger, may be the matter with one row or with all. No
+answer tells by itself: `suspected` says what it would be, and `runner.calls.whose_fault` decides by the other rows.
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 import errno
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -113,6 +118,12 @@ SCHEMA = State(
     "Run the migrations of your application, or correct the declaration; then start the run again.",
     of_statement=True,
 )
+FUNCTION = State(
+    "has a problem of its own: a trigger or function of it fails for all records",
+    Fault.PERSON,
+    "Mend the function, or give it what it lacks: a right, a table, a column, another function.",
+    of_statement=True,
+)
 SESSION = State(
     "has lost what the session had prepared",
     Fault.PERSON,
@@ -207,6 +218,7 @@ MYSQL: Mapping[int, State] = {
     **dict.fromkeys((1290, 1792, 1836, 3100, 3101), READ_ONLY),
     **dict.fromkeys((1044, 1045, 1129, 1130, 1698), LOGIN),
     1049: NO_DATABASE,
+    1305: FUNCTION,  # a function that it calls is not there
     **dict.fromkeys((1142, 1143, 1227, 1370), RIGHTS),
     **dict.fromkeys((1054, 1146, 1932), SCHEMA),
     **dict.fromkeys((1042, 1043, 1080, 1152, 1158, 1159, 1160, 1161, 1184), LOST),
@@ -246,20 +258,64 @@ _REFUSED = (
     (re.compile(r"out of memory"), MEMORY),
 )
 _STATE_LENGTH, _CLASS_LENGTH = 5, 2
-_RAISED_BY_A_TRIGGER = "exec_stmt_raise"
-_ROW_SECURITY = "ExecWithCheckOptions"
+_SAYS_SO_ITSELF = frozenset({"exec_stmt_raise", "ExecWithCheckOptions"})
+"""The functions of PostgreSQL's server with which a trigger raises, and row security refuses: the code is any."""
+_WRONG_STATEMENT = "42"  # the class of what is asked for in vain: a right, a table, a column, a function
+_MYSQL_ANYWHERE = frozenset({1054, 1142, 1143, 1305, 1370})
+"""What MySQL says alike of a statement of ours and of one inside of a trigger, which may be for one row only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """Describes what is the matter with a database if all rows meet with the same, and else with one row only.
+
+    Args:
+        is_said: True if a trigger raises it by itself, with a code of its choice, or row security refuses the row;
+            False if a function of the database has met with it.
+    """
+
+    state: State
+    is_said: bool
+
+
+def suspected(error: BaseException) -> Suspected | None:
+    """Says what may be the matter with the database as a whole, or may be the row's own fault; None if that is sure."""
+    orig: Any = error.orig if isinstance(error, DBAPIError) else error
+    if _is_mysql(orig):
+        code = _mysql_code(orig)
+        return Suspected(MYSQL[code], is_said=False) if code in _MYSQL_ANYWHERE else None
+    sqlstate = _sqlstate(orig) if hasattr(orig, "diag") else None
+    return _suspected(sqlstate, orig.diag) if sqlstate is not None else None
+
+
+def _suspected(sqlstate: str, diag: Any) -> Suspected | None:
+    state = _listed(sqlstate)
+    if diag.source_function in _SAYS_SO_ITSELF:
+        return Suspected(state, is_said=True) if state is not None else None
+    is_of_statement = sqlstate.startswith(_WRONG_STATEMENT) if state is None else state.of_statement
+    return Suspected(FUNCTION, is_said=False) if diag.context and is_of_statement else None
+
+
+def _listed(sqlstate: str) -> State | None:
+    if sqlstate in _OF_THE_ITEM:
+        return None
+    return POSTGRESQL.get(sqlstate) or POSTGRESQL.get(sqlstate[:_CLASS_LENGTH])
 
 
 def state_of(error: BaseException) -> State | None:
     """Says what is the matter with the database or the file system; None if the item is at fault, or nobody knows.
+
+    None as well of what is only `suspected`.
 
     Args:
         error: Of SQLAlchemy, of a driver, or of the operating system.
     """
     if isinstance(error, PoolTimeoutError):
         return CONNECTIONS
+    if isinstance(error, MemoryError):  # all that Python's module tells of SQLite's NOMEM
+        return MEMORY
     orig = error.orig if isinstance(error, DBAPIError) else error
-    if orig is None:
+    if orig is None or suspected(orig) is not None:
         return None
     found = _state_of_driver(orig)
     if found is None and isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -267,13 +323,16 @@ def state_of(error: BaseException) -> State | None:
     return found
 
 
+def _is_mysql(orig: object) -> bool:
+    return type(orig).__module__.partition(".")[0] in _MYSQL_DRIVERS
+
+
 def _state_of_driver(orig: BaseException) -> State | None:
-    driver = type(orig).__module__.partition(".")[0]
     sqlite_code = getattr(orig, "sqlite_errorcode", None)
     if sqlite_code is not None:
         return _of_sqlite(sqlite_code, str(orig))
     gave_no_answer = bool(_NO_ANSWER & {each.__name__ for each in type(orig).__mro__})
-    if driver in _MYSQL_DRIVERS:
+    if _is_mysql(orig):
         code = _mysql_code(orig)
         # some drivers give no code where the connection was gone before they could ask
         return MYSQL.get(code) if code else LOST if gave_no_answer else None
@@ -281,8 +340,8 @@ def _state_of_driver(orig: BaseException) -> State | None:
         known = FILE_SYSTEM.get(orig.errno or 0)
         return known or (LOST if isinstance(orig, ConnectionError | TimeoutError) else None)
     if sqlstate := _sqlstate(orig):
-        return _of_sqlstate(sqlstate, orig)
-    if not gave_no_answer or driver == "sqlite3":
+        return _listed(sqlstate)
+    if not gave_no_answer or isinstance(orig, sqlite3.Error):
         return None
     text = str(orig)
     return next((state for pattern, state in _REFUSED if pattern.search(text)), LOST)
@@ -292,20 +351,6 @@ def _of_sqlite(code: int, text: str) -> State | None:
     if code == sqlite3.SQLITE_ERROR:
         return SCHEMA if _SQLITE_SCHEMA.search(text) else None
     return SQLITE.get(code) or SQLITE.get(code & 0xFF)
-
-
-def _of_sqlstate(sqlstate: str, orig: BaseException) -> State | None:
-    if sqlstate in _OF_THE_ITEM:
-        return None
-    state = POSTGRESQL.get(sqlstate) or POSTGRESQL.get(sqlstate[:_CLASS_LENGTH])
-    if state is None or state.fault is Fault.MOMENT:
-        return state
-    diag = getattr(orig, "diag", None)
-    source = getattr(diag, "source_function", None)
-    if source in {_RAISED_BY_A_TRIGGER, _ROW_SECURITY}:  # row security has the code of a right that is missing
-        return None
-    # what a trigger asks for, it may ask for some rows only
-    return None if state.of_statement and getattr(diag, "context", None) else state
 
 
 def code_of(error: DBAPIError) -> str | int | None:
@@ -327,6 +372,18 @@ def _sqlstate(orig: BaseException) -> str | None:
     return state if isinstance(state, str) and len(state) == _STATE_LENGTH and state.isalnum() else None
 
 
+@contextmanager
+def states_raised(database: Engine, raised: Callable[[State, Exception], Exception]) -> Iterator[None]:
+    """Raises what `raised` makes of a state and of what was said; what a row is at fault for goes through as it is."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError, OSError, MemoryError, database.dialect.loaded_dbapi.Error) as error:
+        state = state_of(error)
+        if state is None:
+            raise
+        raise raised(state, error) from error
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of what the database said, or else of the error."""
     return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
@@ -334,4 +391,10 @@ def first_line(error: BaseException) -> str:
 
 def sentence(name: str, state: State, error: BaseException) -> str:
     """Says in a person's words what is the matter, what was said, and what to do."""
-    return f"{name} {state.what}: {first_line(error)}. {state.to_do}"
+    return f"{name} {state.what}: {first_line(error)}{_where(error)}. {state.to_do}"
+
+
+def _where(error: BaseException) -> str:
+    """Names the function of the database in which it happened; nothing where there was none."""
+    context = getattr(getattr(getattr(error, "orig", None) or error, "diag", None), "context", None)
+    return f" ({context.strip().rpartition(chr(10))[2]})" if context else ""

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sync_pipelines.database.connections import shown_url
-from sync_pipelines.database.faults import LOCKED, Fault, sentence, state_of
+from sync_pipelines.database.faults import LOCKED, Fault, State, sentence, states_raised
 from sync_pipelines.errors import ConfigurationError, RunError, UnavailableError
 
 _AGAIN = "What was applied stays; run the sync again then."
@@ -33,16 +31,13 @@ def ledger_failures(database: Engine, *, opening: bool = False) -> Iterator[None
         RunError: It stays until a person acts.
         ConfigurationError: The same, while the ledger is opened.
     """
-    try:
-        yield
-    except (DBAPIError, PoolTimeoutError, OSError, database.dialect.loaded_dbapi.Error) as error:
-        state = state_of(error)
-        if state is None:
-            raise
+
+    def raised(state: State, error: Exception) -> Exception:
         message = sentence(f"the ledger {shown_url(database.url)}", state, error)
+        kind: type[Exception] = ConfigurationError if opening else RunError
         if state.fault is Fault.MOMENT:
             kind = LedgerLockedError if state is LOCKED else UnavailableError
-            raise kind(f"{message} {_WHERE if opening else _AGAIN}") from error
-        if opening:
-            raise ConfigurationError(f"{message} {_WHERE}") from error
-        raise RunError(f"{message} {_AGAIN}") from error
+        return kind(f"{message} {_WHERE if opening else _AGAIN}")
+
+    with states_raised(database, raised):
+        yield

@@ -17,7 +17,7 @@ _KEY = BatchKey(REWRITTEN)
 
 
 class RewrittenColumns:
-    """Keeps them among the batches of runs, with which they are forgotten."""
+    """Keeps them among the batches of runs, with which they are read and forgotten."""
 
     def __init__(self, ledger: Ledger, batches: Batches) -> None:
         self._ledger = ledger
@@ -26,14 +26,6 @@ class RewrittenColumns:
     def keep(self, run_id: str, columns: Mapping[str, Any], at: datetime) -> None:
         """Keeps what a run writes, in place of what an earlier diff of it said."""
         self._batches.replace(run_id, _KEY, columns, at)
-
-    def of_run(self, run_id: str) -> Mapping[str, Any]:
-        """Returns what was kept of a run; empty if nothing was."""
-        table = self._ledger.tables.run_batches
-        query = select(table.c.counts).where(table.c.run_id == run_id, table.c.part == REWRITTEN)
-        with self._ledger.transaction() as connection:
-            found: Mapping[str, Any] | None = connection.scalar(query)
-        return found or {}
 
     def of_last_runs(self, job: str, limit: int) -> list[Mapping[str, Any]]:
         """Returns what was kept of the last runs that wrote all that they fetched, newest first; empty of others."""

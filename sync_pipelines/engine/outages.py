@@ -1,13 +1,16 @@
-"""Which errors say that something outside does not answer: they are no fault of the item that was asked for."""
+"""Which errors are no fault of the item that was asked for: what is outside does not answer, or a person must act."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from sync_pipelines.errors import FetchError, ItemError, RetryableError
+from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError
 
 _PASSING_STATUSES = frozenset({202, 408, 423, 425, 429, 502, 503, 504, *range(520, 528)})
 """Without 500: that may be about the one item that was asked for."""
+_PERSONS_STATUSES = frozenset({401, 402, 407, 511})
+"""What a server refuses whichever item it is asked for: the credentials, the account, or a proxy's."""
+_FORBIDDEN = 403
 _LONGEST_CHAIN = 10
 _OF_CLIENTS = frozenset(
     {
@@ -31,10 +34,7 @@ def is_outage(error: BaseException) -> bool:
 
     `sources.http_statuses.passes` says it of the answers of a source as a whole.
     """
-    current: BaseException | None = error
-    for _ in range(_LONGEST_CHAIN):
-        if current is None or isinstance(current, ItemError):
-            return False
+    for current in _chain(error):
         status = _status_of(current)
         if status is not None:
             return status in _PASSING_STATUSES or _names_a_time(current)
@@ -44,8 +44,37 @@ def is_outage(error: BaseException) -> bool:
             return True
         if isinstance(current, BaseExceptionGroup):
             return all(map(is_outage, current.exceptions))
-        current = current.__cause__
     return False
+
+
+def needs_person(error: BaseException) -> bool:
+    """Returns True if a person must act before anything can succeed; also if that is what it was raised from.
+
+    That is a `ConfigurationError`, or credentials that are refused.
+    """
+    for current in _chain(error):
+        status = _status_of(current)
+        if status is not None:
+            return status in _PERSONS_STATUSES
+        if isinstance(current, ConfigurationError):
+            return True
+    return False
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Returns True if a server forbids what was asked for: this item, or all with these credentials."""
+    statuses = (status for current in _chain(error) if (status := _status_of(current)) is not None)
+    return next(statuses, None) == _FORBIDDEN and not is_outage(error)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error and what it was raised from; nothing from an item's own error on."""
+    current: BaseException | None = error
+    for _ in range(_LONGEST_CHAIN):
+        if current is None or isinstance(current, ItemError):
+            return
+        yield current
+        current = current.__cause__
 
 
 def _names_a_time(error: BaseException) -> bool:

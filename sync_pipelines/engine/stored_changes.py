@@ -55,7 +55,7 @@ def change_of(kind: str, external_id: str | None, item: str | None) -> ChangeEve
         ItemError: The kind is unknown here.
     """
     if kind == UPSERT:
-        return Upsert(decode(item or ""))
+        return Upsert(stored_item(item or ""))
     if kind == DELETE:
         return Delete(external_id or "", decode(item)["version"] if item is not None else None)
     if kind == REFETCH:
@@ -78,3 +78,15 @@ def version_of_delete(job: SyncJob[Any, Any], change: Delete) -> Version | None:
             "versions of items; give the job one"
         )
     return Version.of(change.version)
+
+
+def stored_item(text: str) -> Any:
+    """Reads an item that was stored by itself.
+
+    Raises:
+        ItemError: Its class is not there any more; other items may be of other classes.
+    """
+    try:
+        return decode(text)
+    except ConfigurationError as error:
+        raise ItemError(str(error)) from error

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sync_pipelines.database.connections import shown_url
-from sync_pipelines.database.faults import STOPPED, Fault, TargetStateError, sentence, state_of
+from sync_pipelines.database.faults import STOPPED, Fault, State, TargetStateError, sentence, state_of, states_raised
 from sync_pipelines.errors import RetryableError
 
 
@@ -46,14 +45,13 @@ def passing_failures(database: Engine) -> Iterator[None]:
         RetryableError: It passes.
         TargetStateError: It stays until a person acts; the message says what to do.
     """
-    try:
-        yield
-    except (DBAPIError, PoolTimeoutError, OSError, database.dialect.loaded_dbapi.Error) as error:
-        state = state_of(error)
-        if state is None:
-            raise
+
+    def raised(state: State, error: Exception) -> Exception:
         kind = RetryableError if state.fault is Fault.MOMENT else TargetStateError
-        raise kind(sentence(f"the database {database_name(database)}", state, error)) from error
+        return kind(sentence(f"the database {database_name(database)}", state, error))
+
+    with states_raised(database, raised):
+        yield
 
 
 @contextmanager

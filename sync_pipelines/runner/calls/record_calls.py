@@ -15,7 +15,12 @@ from sync_pipelines.errors import RetryableError, RunError, TargetError
 from sync_pipelines.runner.calls.backoff import call_again, retrying
 from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN, CircuitBreaker
 from sync_pipelines.runner.calls.rate_limit import RateLimit
-from sync_pipelines.runner.calls.whose_fault import in_words, is_no_items_fault
+from sync_pipelines.runner.calls.whose_fault import (
+    SourceStateError,
+    asks_for_another_attempt,
+    in_words,
+    is_no_items_fault,
+)
 from sync_pipelines.runner.calls.workers import Workers
 
 
@@ -45,6 +50,7 @@ class RecordCalls:
         self._pace = pace or RateLimit(job.max_calls_per_s, self._workers.sleep)
         self._at_once = RateLimit(sleep=self._workers.sleep)
         self._outages = CircuitBreaker()
+        self._asked_in_vain = False
 
     def at_once(self, many: Callable[..., Any], argument: Any, *, what: str | None = None) -> Any:
         """Calls a function for many records.
@@ -61,6 +67,35 @@ class RecordCalls:
             raise self.does_not_answer(error) from error
         except TargetStateError as error:
             raise in_words(self._job.name, error) from error
+
+    def again(self, many: Callable[..., Any], argument: Any, error: Exception) -> Answer:
+        """Calls a function again for one record, if what it met with asks for another attempt; once in vain is enough.
+
+        Raises:
+            TargetError: The target does not answer.
+        """
+        if self._asked_in_vain or not asks_for_another_attempt(error):
+            return Answer(error=error)
+
+        def attempt(_: Any) -> Answer:
+            try:
+                return Answer(call(many, argument))
+            except (RetryableError, TargetStateError):
+                raise
+            except Exception as answer:
+                if asks_for_another_attempt(answer):
+                    raise RetryableError(message_of(answer)) from answer
+                return Answer(error=answer)
+
+        try:
+            answer: Answer = self.at_once(attempt, None)
+        except TargetError as ended:
+            last = ended.__cause__ and ended.__cause__.__cause__
+            if not isinstance(last, Exception) or not asks_for_another_attempt(last):
+                raise
+            self._asked_in_vain = True
+            return Answer(error=last)
+        return answer
 
     def one(self, function: Callable[..., Any], *arguments: Any, what: str | None = None) -> Any:
         """Calls a function that no rate limit is for, again if it says so.
@@ -119,7 +154,7 @@ class RecordCalls:
             before()
             try:
                 return Answer(call(function, *arguments))
-            except RetryableError:
+            except (RetryableError, SourceStateError):
                 raise
             except TargetStateError as error:
                 raise in_words(self._job.name, error) from error

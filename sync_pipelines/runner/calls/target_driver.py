@@ -26,6 +26,7 @@ from sync_pipelines.errors import ConfigurationError, ItemError, RetryableError,
 from sync_pipelines.runner.calls.backoff import call_again
 from sync_pipelines.runner.calls.rate_limit import RateLimit
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
+from sync_pipelines.runner.calls.whose_fault import FIND, OtherRecords
 from sync_pipelines.runner.context.lease import HeldLease
 from sync_pipelines.snapshots.snapshot import SnapshotPage
 
@@ -122,6 +123,7 @@ class TargetDriver:
         self._held = held
         self.target = target
         self._calls = RecordCalls(job, pace)
+        self.others = OtherRecords()
         self._has_changed = job.has_changed or self._offered("has_changed")
         self._is_users = job.target is None or is_users(type(target))
 
@@ -286,13 +288,19 @@ class TargetDriver:
         find_many = self._offered("find_many")
         if find_many is not None and external_ids:
             try:
-                return dict(self._calls.at_once(find_many, external_ids, what=self._named("find_many"))), {}
+                found = dict(self._calls.at_once(find_many, external_ids, what=self._named("find_many")))
             except TargetError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one item below
                 if self._offered("find_local") is None:
                     return {}, dict.fromkeys(external_ids, error)
-        return self._find_each(external_ids)
+            else:
+                if found:
+                    self.others.goes_through(FIND)
+                return found, {}
+        found, broken = self._find_each(external_ids)
+        self.others.require_some_found(self._job.name, found, broken, is_all=len(broken) == len(external_ids))
+        return found, broken
 
     def _find_each(self, external_ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
         answers: dict[str, Answer] = {}
@@ -341,6 +349,8 @@ class TargetDriver:
                 arguments = {external_id: (each,) for external_id, each in arguments.items()}
             what = self._named(action.value)
             self._calls.each(self._function(action.value), arguments, answers, what=what, before=self.check_lease)
+        if any(answers[work.external_id].error is None for work in works):
+            self.others.goes_through(action.value)
         return [answers[work.external_id].error for work in works]
 
     def _write_halving(
@@ -356,7 +366,7 @@ class TargetDriver:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is narrowed down to one record
             if len(works) == 1:
-                answers[works[0].external_id] = Answer(error=error)
+                answers[works[0].external_id] = self._calls.again(many, [_arguments(action, works[0])], error)
                 return
             middle = len(works) // 2
             self._write_halving(many, action, works[:middle], answers)

@@ -31,7 +31,7 @@ class ChangeBatch:
 
     def __init__(self, rules: RunRules, *, raises: bool = False) -> None:
         self._rules = rules
-        self.decided = Decided(outcomes=Outcomes(raises=raises))
+        self.decided = Decided(outcomes=Outcomes(raises=raises, job=rules.job.name))
         self.outcomes = self.decided.outcomes
         """What has become of the changes so far."""
         self.outage: FetchError | None = None

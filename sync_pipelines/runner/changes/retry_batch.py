@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_pipelines.database.failure_rows import FailureRow
-from sync_pipelines.engine.codec import decode, encode
+from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.plan import Outcome
+from sync_pipelines.engine.stored_changes import stored_item
 from sync_pipelines.engine.versions import Version, supersedes
 from sync_pipelines.runner.changes.change_batch import AskedItem, ChangeBatch
 from sync_pipelines.runner.decide.changes import Change
@@ -66,7 +67,7 @@ class RetryBatch(ChangeBatch):
                 self._tried[place] = Tried(failure.payload, failure.seen_at)
         for place, tried in self._tried.items():
             with self.outcomes.one_item(place, self._failures[place].external_id):
-                tried.item = items[place] if place in items else decode(tried.payload)
+                tried.item = items[place] if place in items else stored_item(tried.payload)
                 tried.external_id = external_id_of(self._job, tried.item)
         self.decide(self._without_superseded(self._changes()))
 

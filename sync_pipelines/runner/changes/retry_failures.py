@@ -168,8 +168,9 @@ class RetryRun(ItemsRun):
                 self._note(run_id, batch)
             self._done += len(failures)
             self._report.progress(Progress("apply", total, self._done, total))
-            if batch.outage is not None:
-                raise batch.outage
+            ended = batch.outage or batch.outcomes.ended
+            if ended is not None:
+                raise ended
 
     def _batches(self, named: list[FailureRow], which: Retryable) -> Iterator[Sequence[FailureRow]]:
         for start in range(0, len(named), BATCH_SIZE):
@@ -205,7 +206,7 @@ class RetryRun(ItemsRun):
             self._workspace.failures.resolve(name, batch.vanished_keys(), VANISHED, now, connection)
             notes.note(list(failed.values()), connection)
             again = {key: row.next_try_at for key, row in batch.left().items()}
-            is_down = batch.outage is not None
+            is_down = (batch.outage or outcomes.ended) is not None
             again |= {
                 each.key: again_after_outage(each.first_failed_at, now, is_down=is_down) for each in batch.in_vain()
             }

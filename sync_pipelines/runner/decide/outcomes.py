@@ -9,10 +9,11 @@ from functools import partial
 from sync_pipelines.database.faults import TargetStateError
 from sync_pipelines.database.history import Written
 from sync_pipelines.engine.one_item import OneItem
+from sync_pipelines.engine.outages import needs_person
 from sync_pipelines.engine.plan import Action, Outcome, PlanEntry
 from sync_pipelines.engine.results import Counts, SyncError
-from sync_pipelines.errors import AccountsError
-from sync_pipelines.runner.calls.whose_fault import is_no_items_fault
+from sync_pipelines.errors import AccountsError, RunError
+from sync_pipelines.runner.calls.whose_fault import for_a_person, is_no_items_fault
 
 
 @dataclass
@@ -27,6 +28,9 @@ class Outcomes:
         needless_deletes: Deletes without an item that found nothing to delete.
         in_vain: Handles of those of the errors that are no item's fault: they cost it no attempt.
         recovered: How many entries an attempt that broke off had already written.
+        ended: Set if the target turned out to be at fault for some of the errors, or a person must act: the work ends
+            once they are noted.
+        job: Name of the sync job, for errors to say.
         raises: True to raise errors as they are instead of keeping them: for a single item.
     """
 
@@ -37,6 +41,8 @@ class Outcomes:
     in_vain: set[int] = field(default_factory=set)
     recovered: int = 0
     written: list[Written] = field(default_factory=list)
+    ended: RunError | None = None
+    job: str = ""
     raises: bool = False
 
     def copy(self) -> Outcomes:
@@ -65,9 +71,33 @@ class Outcomes:
         if _has_no_item(entry):
             self.failed_deletes.add(handle)
 
-    def _fail(self, handle: int, external_id: str | None, position: int, error: Exception) -> None:
+    def fail_in_vain(self, handle: int, entry: PlanEntry, error: Exception, ended: RunError) -> None:
+        """Keeps the error of an entry, for which the target is at fault: it costs the entry no attempt."""
         if self.raises:
-            raise error
+            raise ended from error
+        self.fail_entry(handle, entry, error)
+        self.in_vain.add(handle)
+        self.ended = self.ended or ended
+
+    def require_no_end(self) -> None:
+        """Makes sure that no error ends the work; if one does, those that are no item's fault are left to who goes on.
+
+        Raises:
+            RunError: The target is at fault, or a person must act.
+        """
+        if self.ended is None:
+            return
+        for handle in self.in_vain:
+            del self.errors[handle]
+        self.failed_deletes -= self.in_vain
+        self.in_vain.clear()
+        raise self.ended
+
+    def _fail(self, handle: int, external_id: str | None, position: int, error: Exception) -> None:
+        ended = for_a_person(self.job, error) if needs_person(error) and not isinstance(error, RunError) else None
+        if self.raises:
+            raise error if ended is None else ended
+        self.ended = self.ended or ended
         self.errors[handle] = SyncError.of(error, external_id, position)
         if is_no_items_fault(error):
             self.in_vain.add(handle)

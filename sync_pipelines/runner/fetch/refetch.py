@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sync_pipelines.database.faults import TargetStateError
 from sync_pipelines.engine.calls import call
@@ -13,11 +13,13 @@ from sync_pipelines.engine.codec import decode, encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.one_item import OneItem
-from sync_pipelines.engine.outages import is_outage
+from sync_pipelines.engine.outages import is_forbidden, is_outage, needs_person
 from sync_pipelines.engine.redaction import described, message_of
 from sync_pipelines.errors import ConfigurationError, FetchError, ItemError, RetryableError, RunError
+from sync_pipelines.runner.calls.circuit_breaker import ITEMS_IN_VAIN
 from sync_pipelines.runner.calls.record_calls import Answer, RecordCalls
 from sync_pipelines.runner.calls.target_driver import TargetDriver
+from sync_pipelines.runner.calls.whose_fault import source_refuses
 
 _AFTER_OUTAGE = timedelta(seconds=60)
 """How long an item waits at least after a source that seems to be down was asked: others get their turn first."""
@@ -54,35 +56,26 @@ class Refetched:
 def refetch(job: SyncJob[Any, Any], driver: TargetDriver, external_ids: Sequence[str]) -> Refetched:
     """Asks `fetch_one` for items. If the source seems to be down, those have failed that it was asked for in vain.
 
-    They may be at fault themselves, and must not keep all others from being asked for.
+    They may be at fault themselves, and must not keep all others from being asked for. A source that refuses the
+    credentials is asked no more; so is one that forbids ten items and has given none.
 
     Args:
         external_ids: Of which items, as the source writes them.
     """
-    fetch_one = job.fetch_one
-    if fetch_one is None:
+    if job.fetch_one is None:
         return Refetched({each: Answer(error=no_fetch_one(job)) for each in external_ids})
     answers: dict[str, Answer] = {}
-    asked: set[str] = set()
+    calls = _SourceCalls(job)
     outage: FetchError | None = None
-
-    def ask(external_id: str) -> Any:
-        asked.add(external_id)
-        try:
-            return call(fetch_one, external_id)
-        except RetryableError:
-            raise
-        except Exception as error:
-            if is_outage(error):
-                raise RetryableError(described(error)) from error
-            raise
-
     try:
         if external_ids:
-            _SourceCalls(job).each(ask, {each: (each,) for each in external_ids}, answers, what="fetch_one")
+            calls.each(calls.ask, {each: (each,) for each in external_ids}, answers, what="fetch_one")
     except FetchError as error:
         outage = error
-        answers |= {each: Answer(error=error) for each in asked - answers.keys()}
+        answers |= {each: Answer(error=error) for each in calls.asked - answers.keys()}
+    if calls.forbidden and not calls.gives_items:
+        outage = outage or next(iter(calls.forbidden.values()))
+        answers |= {each: Answer(error=error) for each, error in calls.forbidden.items()}
     return Refetched({each: _checked(job, driver, each, answer) for each, answer in answers.items()}, outage)
 
 
@@ -93,6 +86,35 @@ def no_fetch_one(job: SyncJob[Any, Any]) -> ItemError:
 
 class _SourceCalls(RecordCalls):
     """Calls the source, not the target."""
+
+    def __init__(self, job: SyncJob[Any, Any]) -> None:
+        super().__init__(job)
+        self.asked: set[str] = set()
+        self.forbidden: dict[str, FetchError] = {}
+        self.gives_items = False
+
+    def ask(self, external_id: str) -> Any:
+        """Asks `fetch_one` for an item.
+
+        Raises:
+            RetryableError: It does not answer.
+            SourceStateError: A person must act before it does.
+        """
+        self.asked.add(external_id)
+        try:
+            item = call(cast("Callable[[str], Any]", self._job.fetch_one), external_id)
+        except RetryableError:
+            raise
+        except Exception as error:
+            if is_outage(error):
+                raise RetryableError(described(error)) from error
+            if is_forbidden(error):
+                self.forbidden[external_id] = source_refuses(self._job.name, error)
+            if needs_person(error) or (len(self.forbidden) >= ITEMS_IN_VAIN and not self.gives_items):
+                raise source_refuses(self._job.name, error) from error
+            raise
+        self.gives_items = True
+        return item
 
     def does_not_answer(self, error: Exception, to_what: str = "") -> RunError:
         return FetchError(

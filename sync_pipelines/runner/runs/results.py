@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sync_pipelines.database.batches import WrittenBatches
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.plans import PlanRow
-from sync_pipelines.database.rewritten import RewrittenColumns
 from sync_pipelines.database.run_causes import RunCauses
 from sync_pipelines.database.tables import DRY_RUN, FULL
 from sync_pipelines.engine.declaration import SyncJob
@@ -35,7 +34,6 @@ class KnownRun:
     withheld: PlanRow | None
     errors: Sequence[ErrorRow]
     causes: CausesOfRun
-    rewritten: Mapping[str, Any]
 
     @staticmethod
     def of(workspace: Workspace, run_id: str) -> KnownRun:
@@ -56,7 +54,6 @@ class KnownRun:
                 workspace.plans.withheld_of(run_id),
                 ledger.errors(run_id, MAX_LISTED),
                 causes_of_run(RunCauses(ledger), run_id),
-                RewrittenColumns(ledger, workspace.batches).of_run(run_id),
             )
 
     def results(self) -> SyncResults:
@@ -85,7 +82,7 @@ class KnownRun:
             causes=self.causes.found,
             gone_causes=self.causes.gone,
             notes=run.notes,
-            set_back=tuple(set_back_notes(self.rewritten)),
+            set_back=tuple(set_back_notes(self.batches.rewritten)),
             phase_ms=dict(run.phase_ms),
             failure=run.failure,
             planned=_planned(run, files),

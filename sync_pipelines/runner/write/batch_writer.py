@@ -7,9 +7,11 @@ from enum import Enum
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from sync_pipelines.database.faults import Suspected, suspected
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
 from sync_pipelines.runner.calls.record_calls import Answer
 from sync_pipelines.runner.calls.target_driver import Work
+from sync_pipelines.runner.calls.whose_fault import Verdict, ended_by
 from sync_pipelines.runner.decide.changes import DELETE, action_needed
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
@@ -48,6 +50,8 @@ def write_entries(  # noqa: PLR0913 - what is known of the entries, by keyword
         recovers: True to count what is as it should be as written by an earlier attempt.
         uncertain: True if this very batch is the one that an earlier attempt may have written.
         holds: True to leave without an outcome what may be written once other batches have been.
+
+    An entry for which the target is at fault, as other entries show, has failed in vain: see `Outcomes.ended`.
     """
     batch = BatchWriter(rules, entries, outcomes, recovers=recovers, uncertain=uncertain, holds=holds)
     if recheck is Recheck.NOTHING:
@@ -92,6 +96,7 @@ class BatchWriter:
         self._uncertain = uncertain
         self._holds = holds
         self._notes: dict[str, Note] = {}
+        self._suspected: list[tuple[_Refused, Suspected]] = []
         self._works: dict[Action, list[tuple[int, Work]]] = {action: [] for action in Action}
 
     def assign_decided(self) -> None:
@@ -175,6 +180,23 @@ class BatchWriter:
             refused = still
         for each in () if self._holds else refused:
             self._outcomes.fail_entry(each.handle, self._entries[each.handle], each.error)
+        self._judge_suspected()
+
+    def _judge_suspected(self) -> None:
+        """Decides by the other records whether it is these that are at fault, or the target."""
+        others = self._driver.others
+        for each, found in self._suspected:
+            others.note_failed(each.action.value, each.work.external_id, found)
+        for each, found in self._suspected:
+            verdict, entry = (
+                others.verdict(each.action.value, found, is_last=not self._holds),
+                self._entries[each.handle],
+            )
+            if verdict is Verdict.RECORD:
+                self._outcomes.fail_entry(each.handle, entry, each.error)
+            elif verdict is Verdict.TARGET:
+                ended = ended_by(self._rules.job.name, found, each.error)
+                self._outcomes.fail_in_vain(each.handle, entry, each.error, ended)
 
     def _write(self, action: Action, works: Sequence[tuple[int, Work]]) -> list[_Refused]:
         """Writes, and returns what was refused and may come right."""
@@ -188,7 +210,10 @@ class BatchWriter:
                 if answer is None:
                     continue
                 if answer.error is not None:
-                    if self._driver.may_come_right(answer.error):
+                    found = suspected(answer.error)
+                    if found is not None:
+                        self._suspected.append((_Refused(handle, work, action, answer.error), found))
+                    elif self._driver.may_come_right(answer.error):
                         refused.append(_Refused(handle, work, action, answer.error))
                     else:
                         self._outcomes.fail_entry(handle, self._entries[handle], answer.error)

@@ -12,7 +12,7 @@ from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.engine.pages import PAGE_SIZE
 from sync_pipelines.engine.plan import Outcome, PlanEntry
 from sync_pipelines.engine.progress import Progress
-from sync_pipelines.engine.results import SyncError
+from sync_pipelines.engine.results import Counts, SyncError
 from sync_pipelines.errors import LeaseLostError
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import Workspace
@@ -65,6 +65,7 @@ class PlanWriter:
         self.report = report
         self._verify = verify
         self._check = rules.conflict_check
+        rules.driver.others.note_written(Counts(**written.total()))
         self.recorder = Recorder.of_run(workspace, run, rules.driver)
         self._uncertain = verify
         self._holds = False
@@ -113,7 +114,7 @@ class PlanWriter:
             self._apply_places(BatchPlaces(key, written.left), entries)
 
     def _apply_places(self, batch: BatchPlaces, entries: Sequence[PlanEntry]) -> None:
-        outcomes = Outcomes()
+        outcomes = Outcomes(job=self._rules.job.name)
         left = {place: entries[place] for place in batch.places}
         recheck = Recheck.ALL if self._verify else Recheck.FOUND
         try:
@@ -126,6 +127,7 @@ class PlanWriter:
                 uncertain=self._uncertain,
                 holds=self._holds,
             )
+            outcomes.require_no_end()
         except LeaseLostError:
             raise  # whoever has the lease may be applying this very batch
         except BaseException:

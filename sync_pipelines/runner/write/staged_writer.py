@@ -59,6 +59,7 @@ class StagedWriter:
     def _save(self) -> Counts:
         """Notes in the ledger what all batches have done so far, by whatever attempt."""
         counts = self._driver.at_once(self._staged.applied)
+        self._driver.others.note_written(counts)
         self._workspace.batches.replace(self._run_id, BatchKey(STAGED), counts.to_dict(), self._workspace.clock())
         return counts
 

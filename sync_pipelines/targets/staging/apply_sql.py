@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from sync_pipelines.database.faults import suspected
 from sync_pipelines.engine.staged_target import Batch
 from sync_pipelines.errors import RetryableError, TargetError, WriteRefusedError
 from sync_pipelines.targets.db_errors import is_stopped
@@ -21,7 +22,7 @@ from sync_pipelines.targets.table.transactions import checked_together
 from sync_pipelines.targets.table.write_effects import WriteEffects
 
 ROWS_IN_BATCH = 50_000
-
+_PARTS_IN_VAIN = 3
 
 PLAN = "plan"
 """The staging table that is applied."""
@@ -63,6 +64,8 @@ class BatchApplier:
         self._effects = effects
         self._lost_connections = work.lost_connections
         self._is_uncertain = verify and not work.notes_with_rows
+        self._has_written = False
+        self._parts_in_vain = 0
 
     def require_plan(self) -> None:
         """Makes sure that the plan is still there after the connection was lost: the server may have crashed.
@@ -118,7 +121,8 @@ class BatchApplier:
         while error is not None:
             if self._quarantine.quarantine_known(batch):
                 error = self._attempt(batch)  # fewer rows each time
-            elif batch.end - batch.first <= self._work.smallest_units:
+            elif batch.end - batch.first <= self._work.smallest_units or self._is_in_vain(error):
+                self._parts_in_vain += suspected(error) is not None
                 if not self._quarantine.quarantine_all(batch):
                     raise error  # it is no row of the batch that the database refuses
                 error = self._attempt(batch)
@@ -126,6 +130,10 @@ class BatchApplier:
                 for half in batch.halves():
                     self._apply(half)
                 return
+
+    def _is_in_vain(self, error: Exception) -> bool:
+        """True if a trigger seems to fail for all rows: one by one it shows soon, halving takes long."""
+        return self._parts_in_vain >= _PARTS_IN_VAIN and not self._has_written and suspected(error) is not None
 
     def _attempt(self, batch: Batch) -> DBAPIError | WriteRefusedError | None:
         """Applies the batch in one transaction; gives the database's error if it refuses, or ours if it did more."""
@@ -137,6 +145,7 @@ class BatchApplier:
                     done = Done(PLAN, batch, self._write(connection, batch))
                 if self._work.notes_with_rows:
                     self._work.note_done(connection, done)
+            self._has_written = self._has_written or any(done.counts.values())
         except (DBAPIError, WriteRefusedError) as error:
             return error
         if not self._work.notes_with_rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,18 @@ from urllib.error import URLError
 import httpx
 import pytest
 
+from sync_pipelines.database.failure_rows import OPEN
 from sync_pipelines.engine.changes import Refetch
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.retry import Retry
 from sync_pipelines.engine.webhook_signatures import Unsigned
 from sync_pipelines.engine.webhooks import Webhook, WebhookEvent
-from sync_pipelines.errors import FetchError, RetryableError
+from sync_pipelines.errors import ConfigurationError, FetchError, RetryableError, RunError
+from sync_pipelines.runner.changes.retry_failures import retry_failures
 from sync_pipelines.runner.changes.single_item import sync_single_item
+from sync_pipelines.runner.context.workspace import Workspace
 from sync_pipelines.runner.fetch.refetch import again_after_outage
+from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
 from sync_pipelines.testing import MemoryTarget
 from sync_pipelines_tests.runner.desk import Clock, Desk
@@ -349,3 +355,98 @@ class TestEqualVersions:
         [given] = desk.refetch("A")
         desk.drain(versioned)
         assert (target.records, desk.actions(given)) == ({"A": item("A", 2, version=2)}, ["skipped"])
+
+
+REFUSALS = [ConfigurationError("SHOP_TOKEN is not set"), TooBusyError(401), TooBusyError(407), TooBusyError(403)]
+TOLD = "stock: .*fetch_one.*(SHOP_TOKEN is not set|status 40[137])"
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("error", REFUSALS, ids=repr)
+@pytest.mark.parametrize("count", [1, 30])
+def test_what_a_person_must_mend_ends_the_drain_at_no_cost_and_the_source_is_asked_no_more(  # noqa: PLR0913, PLR0917 - fixtures
+    job: Make, desk: Desk, target: MemoryTarget, clock: Clock, error: Exception, count: int
+) -> None:
+    source = Source()
+    names = [f"A{number}" for number in range(count)]
+    source.errors = dict.fromkeys(names, error)
+    given = [*desk.upsert(item("first")), *desk.refetch(*names)]
+    for _ in range(7):
+        with pytest.raises(FetchError, match=TOLD):
+            desk.drain(job(fetch_one=source.fetch_one))
+        clock.advance(100_000)
+    assert {desk.show(each).attempts for each in given[1:]} == {0}
+    assert (set(desk.actions(*given[1:])), sorted(target.records)) == ({"waiting"}, ["first"])
+    assert len(source.asked) <= 70
+    source.errors.clear()
+    source.stock = dict.fromkeys(names, 1)
+    desk.drain(job(fetch_one=source.fetch_one))
+    assert set(desk.actions(*given)) == {"created"}
+
+
+def test_one_item_that_these_credentials_may_not_read_is_at_fault_if_others_may_be_read(
+    job: Make, desk: Desk, target: MemoryTarget
+) -> None:
+    source = Source(B=2)
+    source.errors["A"] = TooBusyError(403)
+    given = desk.refetch("A", "B")
+    desk.drain(job(fetch_one=source.fetch_one))
+    assert [desk.show(each).attempts for each in given] == [1, 1]
+    assert sorted(target.records) == ["B"]
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=repr)
+def test_what_a_person_must_mend_is_no_fault_of_a_single_item(job: Make, settings: Settings, error: Exception) -> None:
+    source = Source()
+    source.errors["A"] = error
+    with pytest.raises(FetchError, match=TOLD):
+        sync_single_item(job(fetch_one=source.fetch_one), Refetch("A"), settings=settings)
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=repr)
+def test_what_a_person_must_mend_costs_failures_that_are_tried_again_nothing(
+    job: Make, workspace: Workspace, settings: Settings, target: MemoryTarget, error: Exception
+) -> None:
+    target.fails = {"A": ValueError("no such colour")}
+    able = job(fetch_external=lambda: [item("A")], retry=Retry(attempts=2))
+    run_sync(able, settings=settings)
+    source = Source()
+    source.errors["A"] = error
+    for _ in range(3):
+        with pytest.raises(FetchError, match=TOLD):
+            retry_failures(replace(able, fetch_one=source.fetch_one), external_ids=["A"], settings=settings)
+    failure = workspace.failures.of_item("stock", "A")
+    assert failure is not None
+    assert (failure.state, failure.attempts) == (OPEN, 1)
+
+
+@pytest.mark.parametrize("error", REFUSALS[:2], ids=repr)
+def test_what_a_parse_or_a_target_function_needs_a_person_for_ends_the_drain_at_no_cost(
+    job: Make, desk: Desk, target: MemoryTarget, clock: Clock, error: Exception
+) -> None:
+    """What needs no person is applied."""
+    is_wrong = True
+
+    def create(each: Any) -> None:
+        if is_wrong and each["sku"] == "A":
+            raise error
+        target.records[each["sku"]] = each
+
+    def parse(event: WebhookEvent) -> Any:
+        if is_wrong:
+            raise error
+        return event.body
+
+    functions = {"target": None, "find_local": target.records.get, "create": create, "update": create}
+    able = job(**functions, webhook=Webhook(signature=Unsigned(), parse=parse))
+    given = [*desk.upsert(item("A")), *desk.event(item("B")), *desk.upsert(item("C"))]
+    for _ in range(7):
+        with pytest.raises(RunError, match=r"stock: .*(SHOP_TOKEN is not set|status 401)"):
+            desk.drain(able)
+        clock.advance(100_000)
+    assert [desk.show(each).attempts for each in given] == [0, 0, 1]
+    with pytest.raises(RunError, match=r"stock: .*(SHOP_TOKEN is not set|status 401)"):
+        sync_single_item(able, item("A"))
+    is_wrong = False
+    desk.drain(able)
+    assert desk.actions(*given) == ["created", "created", "created"]

@@ -151,18 +151,20 @@ def test_errors_that_pass_are_tried_again_and_blamed_on_no_item(
 
 
 def test_a_target_that_never_recovers_ends_the_run_and_a_re_execution_goes_on(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, other: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    other.execute(sa.text("SELECT pg_advisory_lock(7)"))
     function = BatchApplier._write
 
     def locked(applier: BatchApplier, connection: sa.Connection, batch: Any) -> Any:
         if batch.first > 3:
-            connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'locked' USING ERRCODE = '55P03'; END $$")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 1")
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7)")
         return function(applier, connection, batch)
 
     with monkeypatch.context() as patching:
         patching.setattr(BatchApplier, "_write", locked)
-        with pytest.raises(TargetError, match=r"does not answer.*locked") as caught:
+        with pytest.raises(TargetError, match=r"does not answer.*lock timeout") as caught:
             place.run()
     told = caught.value.results
     assert 0 < told.created + told.updated + told.deleted < child.PLANNED

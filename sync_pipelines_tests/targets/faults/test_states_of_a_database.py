@@ -6,8 +6,6 @@ import os
 import resource
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,102 +13,32 @@ from typing import Any
 import psutil
 import pytest
 import sqlalchemy as sa
-import stamina
 
 from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.inbox import FAILED
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.retry import Retry
-from sync_pipelines.errors import ConfigurationError, RetryableError, RunError, TargetError, UnavailableError
+from sync_pipelines.errors import ConfigurationError, RetryableError, RunError, UnavailableError
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines.settings.model import Settings
-from sync_pipelines.targets.sql_table import SqlTable
-from sync_pipelines.testing import MemorySource
 from sync_pipelines_tests.children import exit_code, fork
 from sync_pipelines_tests.small_disk import small_disk
-
-TABLE = "CREATE TABLE things (sku VARCHAR(9) PRIMARY KEY, title VARCHAR(200))"
-PAGE, BULK = 20, 1_200
-each_way = pytest.mark.parametrize("count", [PAGE, BULK], ids=["page by page", "in bulk"])
-Execute = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def _no_waits() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", database_url=None, ledger_url=None)
-
-
-def job_of(database: Any, count: int, **target: Any) -> SyncJob[Any, Any]:
-    items = [{"sku": f"S{number:05}", "title": "x" * 60} for number in range(count)]
-    table = SqlTable(**{"table": "things", "key": "sku", "database": database, **target})
-    return SyncJob(name="things", fetch_external=MemorySource(items), target=table, guards=None)
-
-
-def fails(job: SyncJob[Any, Any], settings: Settings, match: str, kind: type[RunError] = TargetError) -> RunError:
-    """The run ends with our sentence, none of its items has failed, and deliveries go on waiting at no cost."""
-    with pytest.raises(kind, match=match) as caught:
-        run_sync(job, settings=settings)
-    told = str(caught.value)
-    assert told.startswith("things: ")
-    assert not [each for each in ("INSERT INTO", "SELECT ", "sqlalche.me", "hunter22") if each in told]
-    if caught.value.results is not None:
-        assert (caught.value.results.outcome, caught.value.results.error_count) == ("failed", 0)
-    return caught.value
-
-
-def deliveries_stay(job: SyncJob[Any, Any], settings: Settings) -> None:
-    with open_workspace(settings) as opened:
-        workspace = replace(opened, retries=Retry(attempts=1))
-        for number in range(3):
-            workspace.inbox.store("things", encode({"sku": f"D{number}", "title": "new"}), workspace.clock())
-        with pytest.raises(TargetError):
-            Drain(job, workspace).run(DrainLimits(idle_wait_s=0))
-        assert (workspace.inbox.count("things"), workspace.inbox.count("things", FAILED)) == (3, 0)
-        assert {each.attempts for each in workspace.inbox.newest()} == {0}
-
-
-# PostgreSQL
-
-
-@pytest.fixture
-def execute(postgres: sa.Engine, postgres_admin: sa.Engine) -> Execute:
-    """Carries out statements: in the database, or on the server."""
-
-    def carry_out(*statements: str, server: bool = False) -> None:
-        with (postgres_admin if server else postgres).connect() as connection:
-            for each in statements:
-                connection.exec_driver_sql(each)
-            if not server:
-                connection.commit()
-
-    return carry_out
-
-
-@pytest.fixture
-def role(postgres: sa.Engine, execute: Execute) -> Iterator[str]:
-    """A role that may do all that a sync needs."""
-    name = f"role_{uuid.uuid4().hex[:8]}"
-    execute(f"CREATE ROLE {name} LOGIN", server=True)
-    execute(
-        TABLE, f"GRANT ALL ON things TO {name}", f"GRANT CREATE, TEMP ON DATABASE {postgres.url.database} TO {name}"
-    )
-    yield name
-    execute(f"DROP OWNED BY {name} CASCADE")
-    execute(f"DROP ROLE {name}", server=True)
-
-
-@pytest.fixture
-def url(postgres: sa.Engine, role: str) -> str:
-    return postgres.url.set(username=role).render_as_string(hide_password=False)
+from sync_pipelines_tests.targets.faults.shop import (
+    BULK,
+    PAGE,
+    TABLE,
+    Execute,
+    at_the_first_insert,
+    deliveries_stay,
+    each_way,
+    fails,
+    job_of,
+    made,
+    rows_of,
+)
 
 
 @each_way
@@ -164,23 +92,6 @@ def test_what_a_trigger_refuses_with_any_code_is_its_items_fault(
     )
     results = run_sync(job_of(url, PAGE), settings=settings)
     assert (results.created, [each.external_id for each in results.errors]) == (PAGE - 1, ["S00007"])
-
-
-@contextmanager
-def at_the_first_insert(action: Callable[[], object]) -> Iterator[None]:
-    """Does something just before the first row is written."""
-    done: list[bool] = []
-
-    def act(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(("INSERT INTO things", "INSERT INTO public.things")) and not done:
-            done.append(True)
-            action()
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", act)
-    try:
-        yield
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", act)
 
 
 @pytest.mark.parametrize(
@@ -289,22 +200,6 @@ def test_too_few_file_descriptors_are_said_to_be_that(postgres: sa.Engine, tmp_p
 
 
 # SQLite
-
-
-def made(file: Path) -> str:
-    database = create_database(f"sqlite:///{file}")
-    with database.begin() as connection:
-        connection.exec_driver_sql(TABLE)
-    database.dispose()
-    return f"sqlite:///{file}"
-
-
-def rows_of(url: str) -> int:
-    database = create_database(url)
-    with database.connect() as connection:
-        count = int(connection.exec_driver_sql("SELECT count(*) FROM things").scalar_one())
-    database.dispose()
-    return count
 
 
 @pytest.mark.parametrize("count", [900, 30_000], ids=["page by page", "in bulk"])
