@@ -241,7 +241,7 @@ def test_kills_at_random_moments_never_harm(place: Place, seed: int) -> None:
     chance = random.Random(seed)
     kills = 0
     for _ in range(4):
-        after_s = chance.uniform(0.02, 0.6)
+        after_s = chance.uniform(0.02, 0.2)
         kills += place.killed(child.go_on_and_be_killed, after_s, anew=chance.random() < 0.3)
     settings = place.settings.model_copy(update={"lease_s": child.LEASE_S})
     with child.in_batches(), open_workspace(settings) as workspace:

@@ -19,6 +19,8 @@ _NO_DELETES = re.compile(
 )
 _GIVEN_UP, _COMPLETE, _FIRST_REFUSED = -1, -2, 1_000_000
 """Numbers of chunks with a meaning. Of a plan in staging tables chunk 0 was what the database wrote itself."""
+_PARTS = ("earlier", "complete", "refused", "staged", "unsorted", "batch")
+"""Others have come since, and mean nothing to what was before."""
 _COLUMNS = ("run_id", "number", "counts", "applied_at")
 
 
@@ -140,9 +142,11 @@ def _number_batches(chunks: sa.TableClause, batches: sa.TableClause) -> None:
         (part == "batch", batches.c.number + first),
         else_=batches.c.number,
     )
-    rows = sa.select(batches.c.run_id, number, batches.c.counts, batches.c.applied_at)
+    rows = sa.select(batches.c.run_id, number, batches.c.counts, batches.c.applied_at).where(part.in_(_PARTS))
     op.execute(sa.insert(chunks).from_select(list(_COLUMNS), rows))
-    query = sa.select(batches.c.run_id, number, batches.c.counts, batches.c.left).where(batches.c.left.is_not(None))
+    query = sa.select(batches.c.run_id, number, batches.c.counts, batches.c.left).where(
+        batches.c.left.is_not(None), part.in_(_PARTS)
+    )
     for run_id, place, counts, left in connection.execute(query).all():
         own = (chunks.c.run_id == run_id, chunks.c.number == place)
         connection.execute(sa.update(chunks).where(*own).values(counts={**counts, "left": left}))
