@@ -386,7 +386,8 @@ def states_raised(database: Engine, raised: Callable[[State, Exception], Excepti
 
 def first_line(error: BaseException) -> str:
     """Returns the first line of what the database said, or else of the error."""
-    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    told = getattr(error, "orig", None) or error
+    return str(told).strip().partition("\n")[0] or type(told).__name__
 
 
 def sentence(name: str, state: State, error: BaseException) -> str:
