@@ -26,6 +26,7 @@ from sync_pipelines.errors import ConfigurationError, ItemError
 _TAG = "$"
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _BY_TEXT = (IPv4Address, IPv6Address, IPv4Network, IPv6Network, PurePath)
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _classes: dict[str, type] = {}
 """Classes met in this process, so that one defined inside a function can be found again."""
 
@@ -36,7 +37,7 @@ def encode(value: Any) -> str:
     Raises:
         ItemError: The value, or something inside it, has a type that can't be kept; the message names type and place.
     """
-    text = json.dumps(_tagged(value, "the item"), ensure_ascii=False, separators=(",", ":"))
+    text = _to_json(value if type(value) in _PLAIN else _tagged(value, "the item"))
     if not text.isascii():
         try:
             text.encode("utf-8")
@@ -59,8 +60,20 @@ def encodable(value: Any) -> Any:
     try:
         encode(value)
     except Exception:  # noqa: BLE001 - whatever a local value raises, it is only shown
-        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+        return _type_name(value)
     return value
+
+
+def encode_shown(value: Any) -> str:
+    """Returns the JSON text of a value, or of the name of its type if JSON can't hold it."""
+    try:
+        return encode(value)
+    except Exception:  # noqa: BLE001 - as above
+        return encode(_type_name(value))
+
+
+def _type_name(value: Any) -> str:
+    return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 
 def _tagged(value: Any, place: str) -> Any:

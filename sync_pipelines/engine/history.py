@@ -21,6 +21,7 @@ from sync_pipelines.errors import ConfigurationError
 
 LONGEST_BOUND = 100
 """Bounds of a block are cut to so many characters, which leaves their order as it is."""
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 _BLOCK_CHARS = 64_000
 _SORTED_CHARS = 16_000_000
 _LEVEL = 1
@@ -86,7 +87,7 @@ def history_line(id_json: str, outcome: Outcome, changes: str) -> str:
 
 def json_of_id(external_id: str) -> str:
     """Encodes an external id as lines have it."""
-    return json.dumps(external_id, ensure_ascii=False)
+    return _to_json(external_id)
 
 
 def blocks_of(lines: Iterable[str], run_id: str, at: datetime) -> Iterator[HistoryBlock]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipelines.engine.codec import encodable, encode
+from sync_pipelines.engine.codec import encode_shown
 from sync_pipelines.engine.history import json_of_id
 from sync_pipelines.targets.staging.diff_sql import RowDecision, StagedColumns
 from sync_pipelines.targets.staging.json_text import json_text, literal
@@ -30,7 +30,7 @@ class Constant:
     @staticmethod
     def of(value: Any) -> Constant:
         """Encodes a value."""
-        return Constant(encode(encodable(value)))
+        return Constant(encode_shown(value))
 
 
 _NOTHING = Constant("null")
@@ -114,7 +114,8 @@ class ChangesText:
         self._is_tagged = any(field.codec.name == _TAG for field in fields)
         self.columns: list[sa.ColumnElement[Any]] = []
         """What is to be selected, and given to `read` row by row."""
-        self._parts: list[Field | None] = []  # None for a text that the database has written of one field or several
+        self._parts: list[tuple[Field, str, str] | None] = []
+        """A field and what stands around it; None for a text that the database has written of one field or several."""
         text: sa.ColumnElement[str] | None = None
         for number, field in enumerate(fields):
             piece = self._piece(field) if by_database else None
@@ -123,7 +124,7 @@ class ChangesText:
                 continue
             self._add_text(text)
             text = None
-            self._parts.append(field)
+            self._parts.append((field, *self._around(field.codec.name)))
             pair = (("old", field.old), ("new", field.new))
             self.columns += [value.label(f"{side}_{number}") for side, value in pair if not isinstance(value, Constant)]
         self._add_text(text)
@@ -162,19 +163,18 @@ class ChangesText:
         return f'{{"$":"dict","v":[{pieces}]}}' if self._is_tagged else f"{{{pieces}}}"
 
     def _pieces(self, values: Iterator[Any]) -> Iterator[str]:
-        for field in self._parts:
-            if field is None:
+        for part in self._parts:
+            if part is None:
                 yield next(values)
                 continue
-            old, new = (
-                value if isinstance(value, Constant) else field.codec.from_database(next(values))
-                for value in (field.old, field.new)
-            )
-            if field.differs is not None and field.codec.same(old, new):
+            field, begin, end = part
+            codec, old, new = field.codec, field.old, field.new
+            old = old if isinstance(old, Constant) else codec.from_database(next(values))
+            new = new if isinstance(new, Constant) else codec.from_database(next(values))
+            if field.differs is not None and codec.same(old, new):
                 continue
-            begin, end = self._around(field.codec.name)
             yield f"{begin}{_json(old)}{'' if self._only_old else ',' + _json(new)}{end}"
 
 
 def _json(value: Any) -> str:
-    return value.json if isinstance(value, Constant) else encode(encodable(value))
+    return value.json if isinstance(value, Constant) else encode_shown(value)
