@@ -421,6 +421,8 @@ class OpenedSqlTable:
         Args:
             writes: Item (None of a delete) and local record (None of a create) of each.
         """
+        if not self._order.matters:
+            return [[place] for place in range(len(writes))]
         return self._order.units([self._move(item, local) for item, local in writes])
 
     def _move(self, item: Any, local: Mapping[str, Any] | None) -> Move:

@@ -354,7 +354,13 @@ class TargetDriver:
         return [answers[work.external_id].error for work in works]
 
     def _write_halving(
-        self, many: Callable[..., Any], action: Action, works: Sequence[Work], answers: dict[str, Answer]
+        self,
+        many: Callable[..., Any],
+        action: Action,
+        works: Sequence[Work],
+        answers: dict[str, Answer],
+        *,
+        is_ordered: bool = False,
     ) -> None:
         if not works:
             return
@@ -368,11 +374,17 @@ class TargetDriver:
             if len(works) == 1:
                 answers[works[0].external_id] = self._calls.again(many, [_arguments(action, works[0])], error)
                 return
-            middle = len(works) // 2
-            self._write_halving(many, action, works[:middle], answers)
-            self._write_halving(many, action, works[middle:], answers)
+            works, middle = works if is_ordered else self._in_order(works), len(works) // 2
+            self._write_halving(many, action, works[:middle], answers, is_ordered=True)
+            self._write_halving(many, action, works[middle:], answers, is_ordered=True)
         else:
             answers.update((work.external_id, Answer()) for work in works)
+
+    def _in_order(self, works: Sequence[Work]) -> Sequence[Work]:
+        """Puts writes into the order in which the target needs them, if it knows one."""
+        if self._offered("units") is None:
+            return works
+        return [works[place] for unit in self.units(works) for place in unit]
 
     def may_come_right(self, error: Exception) -> bool:
         """True if a record may be written after all once others have been, as far as the target knows."""

@@ -84,6 +84,11 @@ class RowOrder:
             found = read_all_references(connection, self._table)
         return frozenset(name for each in found if each.referred_table == self._table.name for name in each.referred)
 
+    @property
+    def matters(self) -> bool:
+        """False if no row can stand in the way of another one: only the key is unique, and no row refers to one."""
+        return len(self.unique) > 1 or bool(self.references)
+
     def may_come_right(self, error: Exception) -> bool:
         """True if a row may be written once others of the table have been: they have, or lack, what it needs."""
         if isinstance(error, DeleteRefusedError | WriteRefusedError):
@@ -99,15 +104,17 @@ class RowOrder:
     def units(self, moves: Sequence[Move]) -> list[list[int]]:
         """Puts writes into an order in which each comes after those that it needs.
 
+        Of those that want one unique value the first in `moves` comes first, unless it needs a later one.
+
         Returns:
             Places in `moves`; those that need each other are in one list, and go together or not at all.
         """
-        needed = self._needed(moves)
+        needed, earlier = self._needed(moves), self._rivals(moves)
         unit_of = list(range(len(moves)))
         while True:
             graph: dict[int, set[int]] = {unit: set() for unit in unit_of}
-            for place, others in needed.items():
-                graph[unit_of[place]].update(unit_of[other] for other in others)
+            for place in range(len(moves)):
+                graph[unit_of[place]].update(unit_of[other] for other in (*needed[place], *earlier.get(place, ())))
             for unit, others in graph.items():
                 others.discard(unit)
             try:
@@ -115,7 +122,12 @@ class RowOrder:
                 break
             except CycleError as error:
                 circle = set(error.args[1])
-                unit_of = [min(circle) if unit in circle else unit for unit in unit_of]
+                in_circle = [place for place in earlier if unit_of[place] in circle]
+                if in_circle:
+                    for place in in_circle:
+                        del earlier[place]
+                else:
+                    unit_of = [min(circle) if unit in circle else unit for unit in unit_of]
         units: list[list[int]] = [[] for _ in order]
         for place, unit in enumerate(unit_of):
             units[order[unit]].append(place)
@@ -131,6 +143,18 @@ class RowOrder:
             place: {other for wanted in self._wanted(move) for other in gives.get(wanted, ())} - {place}
             for place, move in enumerate(moves)
         }
+
+    def _rivals(self, moves: Sequence[Move]) -> dict[int, list[int]]:
+        """Which earlier write, the nearest, wants a unique value that a write wants as well."""
+        last: dict[Any, int] = {}
+        found: dict[int, list[int]] = {}
+        for place, move in enumerate(moves):
+            for number, names in enumerate(self.unique):
+                for key in _key("", number, move.new, names) if move.new and move.has_changed(names) else ():
+                    if key in last:
+                        found.setdefault(place, []).append(last[key])
+                    last[key] = place
+        return found
 
     def _given(self, move: Move) -> Iterator[Any]:
         """What others may wait for: a row to refer to, a unique value that is free, a reference that is gone."""

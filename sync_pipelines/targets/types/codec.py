@@ -173,6 +173,8 @@ class ColumnCodec:
             if self._makes_id(value, own):
                 return own
             raise
+        if type(kept) is not type(own):  # a column that has no type of its own keeps the value's
+            return kept
         return own if kept != own and self._makes_id(value, own) else kept
 
     def _makes_id(self, value: Any, own: Any) -> bool:

@@ -43,6 +43,23 @@ def found(sync: Syncs, create: str, fetches: list[list[Item]], deletes: str, nam
     return said
 
 
+KNOWN: list[list[tuple[int, str | None, int | None]]] = [
+    [(1, None, None), (4, "c", 6), (3, None, None), (6, None, None), (2, None, None), (5, "c", None)],
+    [(5, "c", 6), (6, "c", None)],
+    [(4, "c", 6), (5, "c", None), (6, None, 5)],
+    [(1, "a", None), (2, "a", 3), (3, "a", None), (4, "b", 2)],
+]
+"""Of two items that want one code the first gets it, though it refers to a later one."""
+
+
+@pytest.mark.parametrize("rows", KNOWN)
+def test_the_first_of_two_gets_what_both_want(sync: Syncs, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = TREE.format(key="INTEGER", unique="UNIQUE", null="", reference="")
+    in_bulk = found(sync, create, [items_of(rows)], "off", "bulk")
+    monkeypatch.setattr(OpenedSqlTable, "open_staged", lambda *_: None)
+    assert in_bulk == found(sync, create, [items_of(rows)], "off", "pages")
+
+
 @few_and_many(3, 100)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_rows_that_need_each_other_are_the_same_in_bulk_and_by_pages(
