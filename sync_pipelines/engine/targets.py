@@ -7,7 +7,7 @@ which is plain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -143,6 +143,17 @@ class OrdersWrites(Protocol[Item_contra, Local_contra]):
 
         Args:
             writes: Item (None of a delete) and local record (None of a create) of each.
+        """
+
+
+class KnowsRivals(Protocol[Item_contra, Local_contra]):
+    """A target that can tell that two records want one value that must be unique."""
+
+    def later_rivals(self, writes: Sequence[tuple[Item_contra | None, Local_contra | None]]) -> Collection[int]:
+        """Returns the places of those that want a value which one before them wants: the first is to have it.
+
+        Args:
+            writes: As `OrdersWrites.units` takes them.
         """
 
 

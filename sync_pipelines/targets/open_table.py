@@ -91,6 +91,9 @@ class OpenedSqlTable:
         unique = [each for each in reflected.unique_keys if each <= frozenset(reflected.codecs)]
         self._order = RowOrder(self._transactions.reading, self._table, unique)
         written = self._writable if policy.written is None else policy.written
+        self._wanted = [
+            names for names in self._order.unique if set(names) != set(policy.key) and set(names) <= set(written)
+        ]
         self._effects = DeleteEffects(
             self._transactions.reading, self._table, self._profile, self._order, self._key, written
         )
@@ -424,6 +427,33 @@ class OpenedSqlTable:
         if not self._order.matters:
             return [[place] for place in range(len(writes))]
         return self._order.units([self._move(item, local) for item, local in writes])
+
+    def later_rivals(self, writes: Sequence[tuple[Any, Mapping[str, Any] | None]]) -> set[int]:
+        """Returns the places of writes that want unique values, besides the key, which one before them wants.
+
+        Args:
+            writes: Item (None of a delete) and local record (None of a create) of each.
+        """
+        found: set[int] = set()
+        for names in self._wanted:
+            seen: set[tuple[Any, ...]] = set()
+            for place, (item, local) in enumerate(writes):
+                values = None if item is None else self._values_of(item, names)
+                if values is None or (local is not None and values == tuple(local[name] for name in names)):
+                    continue
+                if values in seen:
+                    found.add(place)
+                seen.add(values)
+        return found
+
+    def _values_of(self, item: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
+        """Returns what an item holds for unique columns; None if one has nothing, or what can't be read."""
+        try:
+            values = tuple(self._reflected.codecs[name].from_item(self._mapping.read_key(item, name)) for name in names)
+            hash(values)
+        except Exception:  # noqa: BLE001 - the functions of columns are the user's
+            return None
+        return None if None in values else values
 
     def _move(self, item: Any, local: Mapping[str, Any] | None) -> Move:
         if item is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
@@ -394,6 +394,13 @@ class TargetDriver:
     def units(self, works: Sequence[Work]) -> list[list[int]]:
         """Returns the places of writes in the order that the target needs; those in one list go together."""
         return list(self._calls.one(self._function("units"), [(work.item, work.local) for work in works]))
+
+    def later_rivals(self, works: Sequence[Work]) -> Collection[int]:
+        """Returns the places of writes that want a unique value which one before them wants, as far as it is known."""
+        later_rivals = self._offered("later_rivals")
+        if later_rivals is None or len(works) == 1:
+            return ()
+        return frozenset(self._calls.one(later_rivals, [(work.item, work.local) for work in works]))
 
     def _named(self, method: str) -> str | None:
         """Returns how errors call a method that is the user's own; None of one that this package's target has."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sync_pipelines.database.faults import Suspected, suspected
 from sync_pipelines.engine.plan import Action, FieldChange, Outcome, PlanEntry
+from sync_pipelines.errors import ItemError
 from sync_pipelines.runner.calls.record_calls import Answer
 from sync_pipelines.runner.calls.target_driver import Work
 from sync_pipelines.runner.calls.whose_fault import Verdict, ended_by
@@ -72,6 +73,11 @@ class _Refused(NamedTuple):
     work: Work
     action: Action
     error: Exception
+
+
+_OF_ITEMS = (Action.CREATE, Action.UPDATE)
+_NOT_TRIED = ItemError("it was not written")
+"""Stands in until it has been tried."""
 
 
 class BatchWriter:
@@ -168,19 +174,35 @@ class BatchWriter:
 
         A record may refer to one that comes later, or take over a unique value that another one still has.
         """
-        refused = [each for action, works in self._works.items() for each in self._write(action, works)]
+        rivals = self._later_rivals()
+        refused = [each for action, works in self._works.items() for each in self._write(action, works)] + rivals
         while refused:
             still: list[_Refused] = []
             for unit in self._driver.units([each.work for each in refused]):
                 by_action = groupby((refused[place] for place in unit), key=lambda each: each.action)
                 for action, works in by_action:
                     still += self._write(action, [(each.handle, each.work) for each in works])
-            if len(still) == len(refused):
+            is_stuck, refused = len(still) == len(refused), still
+            if is_stuck:
                 break
-            refused = still
         for each in () if self._holds else refused:
             self._outcomes.fail_entry(each.handle, self._entries[each.handle], each.error)
         self._judge_suspected()
+
+    def _later_rivals(self) -> list[_Refused]:
+        """Takes out what wants a unique value that an earlier item wants, whatever is to be done with either."""
+        works = sorted(
+            (
+                _Refused(handle, work, action, _NOT_TRIED)
+                for action in _OF_ITEMS
+                for handle, work in self._works[action]
+            ),
+            key=lambda each: each.handle,
+        )
+        rivals = [works[place] for place in sorted(self._driver.later_rivals([each.work for each in works]))]
+        for each in rivals:
+            self._works[each.action].remove((each.handle, each.work))
+        return rivals
 
     def _judge_suspected(self) -> None:
         """Decides by the other records whether it is these that are at fault, or the target."""

@@ -43,21 +43,26 @@ def found(sync: Syncs, create: str, fetches: list[list[Item]], deletes: str, nam
     return said
 
 
-KNOWN: list[list[tuple[int, str | None, int | None]]] = [
-    [(1, None, None), (4, "c", 6), (3, None, None), (6, None, None), (2, None, None), (5, "c", None)],
-    [(5, "c", 6), (6, "c", None)],
-    [(4, "c", 6), (5, "c", None), (6, None, 5)],
-    [(1, "a", None), (2, "a", 3), (3, "a", None), (4, "b", 2)],
+KNOWN: list[list[list[tuple[int, str | None, int | None]]]] = [
+    [[(1, None, None), (4, "c", 6), (3, None, None), (6, None, None), (2, None, None), (5, "c", None)]],
+    [[(5, "c", 6), (6, "c", None)]],
+    [[(4, "c", 6), (5, "c", None), (6, None, 5)]],
+    [[(1, "a", None), (2, "a", 3), (3, "a", None), (4, "b", 2)]],
+    [[(3, "d", None), (5, None, None)], [(3, None, None), (5, "d", None), (6, "d", None)]],
+    [[(5, None, None)], [(5, "d", None), (6, "d", None)]],
+    [[(5, None, None)], [(6, "d", None), (5, "d", None)]],
+    [[(5, "d", None), (6, None, None)], [(6, "d", None), (7, "d", None), (5, "a", 7)]],
 ]
-"""Of two items that want one code the first gets it, though it refers to a later one."""
+"""Of two items that want one code the first gets it, whether it refers to a later one, or the other one is new."""
 
 
-@pytest.mark.parametrize("rows", KNOWN)
-def test_the_first_of_two_gets_what_both_want(sync: Syncs, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fetches", KNOWN)
+def test_the_first_of_two_gets_what_both_want(sync: Syncs, fetches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     create = TREE.format(key="INTEGER", unique="UNIQUE", null="", reference="")
-    in_bulk = found(sync, create, [items_of(rows)], "off", "bulk")
+    given_items = [items_of(each) for each in fetches]
+    in_bulk = found(sync, create, given_items, "off", "bulk")
     monkeypatch.setattr(OpenedSqlTable, "open_staged", lambda *_: None)
-    assert in_bulk == found(sync, create, [items_of(rows)], "off", "pages")
+    assert in_bulk == found(sync, create, given_items, "off", "pages")
 
 
 @few_and_many(3, 100)
