@@ -144,7 +144,8 @@ def test_a_batch_of_cloud_events_is_a_delivery_for_each(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "packed"), [("gzip", gzip.compress(UTF_8, mtime=0)), ("deflate", zlib.compress(UTF_8)), ("br, gzip", b"x")]
+    ("encoding", "packed"),
+    [("gzip", gzip.compress(UTF_8, mtime=0)), ("deflate", zlib.compress(UTF_8)), ("br, gzip", b"x")],
 )
 def test_a_compressed_body_is_refused_with_the_reason(client: Client, encoding: str, packed: bytes) -> None:
     for name in ("stock", "shopify"):
