@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
@@ -26,6 +27,7 @@ _BACKLOG = 2_048
 _KEEP_ALIVE_S = 75
 """Longer than a proxy keeps a connection that nobody uses, so that it is never us who close it under a delivery."""
 _FINISH_S = 30
+_LOOK_AGAIN_S = 0.2
 
 
 def serve(host: str, port: int) -> None:
@@ -87,6 +89,21 @@ class _Server(uvicorn.Server):
         if self.stopped_by is None:
             self.stopped_by = sig
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends connections as well that are made while it ends; uvicorn tells those alone that it has at the start."""
+
+        async def end_late_ones() -> None:
+            while True:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+                for connection in list(self.server_state.connections):
+                    connection.shutdown()
+
+        ending = asyncio.create_task(end_late_ones())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
 
 
 @contextmanager
