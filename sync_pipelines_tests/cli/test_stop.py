@@ -173,14 +173,16 @@ def test_other_commands_stop_with_the_same_codes(place: Any) -> None:
 
 def test_handlers_are_put_back_and_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    interrupt = signal.default_int_handler
+    at_start = signal.signal(signal.SIGINT, interrupt)  # a job in the background of a shell ignores it
     try:
-        interrupt = signal.getsignal(signal.SIGINT)
         with stop_on_signals():
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGINT) is not interrupt
         assert signal.getsignal(signal.SIGINT) is interrupt
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, at_start)
 
 
 def test_a_signal_raises_in_the_main_thread() -> None:
