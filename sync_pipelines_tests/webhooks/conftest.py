@@ -257,7 +257,10 @@ class Served:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(PATIENCE_S)
+        try:
+            code = self.process.wait(PATIENCE_S + 10)  # it may take 30 s for what it has accepted
+        except subprocess.TimeoutExpired:
+            self.process.fail(f"does not end after {number.name}")
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
@@ -268,7 +271,10 @@ class Served:
 
 
 def _heed_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Lets a child heed what its parent may ignore or block, as whoever runs the tests in the background does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 SERVED_JOB = """
