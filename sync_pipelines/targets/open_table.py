@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -91,9 +91,12 @@ class OpenedSqlTable:
         unique = [each for each in reflected.unique_keys if each <= frozenset(reflected.codecs)]
         self._order = RowOrder(self._transactions.reading, self._table, unique)
         written = self._writable if policy.written is None else policy.written
-        self._wanted = [
-            names for names in self._order.unique if set(names) != set(policy.key) and set(names) <= set(written)
-        ]
+        self._wanted = {
+            name
+            for names in self._order.unique
+            if set(names) != set(policy.key) and set(names) <= set(written)
+            for name in names
+        }
         self._effects = DeleteEffects(
             self._transactions.reading, self._table, self._profile, self._order, self._key, written
         )
@@ -434,26 +437,18 @@ class OpenedSqlTable:
         Args:
             writes: Item (None of a delete) and local record (None of a create) of each.
         """
-        found: set[int] = set()
-        for names in self._wanted:
-            seen: set[tuple[Any, ...]] = set()
-            for place, (item, local) in enumerate(writes):
-                values = None if item is None else self._values_of(item, names)
-                if values is None or (local is not None and values == tuple(local[name] for name in names)):
-                    continue
-                if values in seen:
-                    found.add(place)
-                seen.add(values)
-        return found
+        if not self._wanted:
+            return set()
+        moves = [Move(local or {}, {} if item is None else self._wanted_of(item)) for item, local in writes]
+        return set(self._order.rivals(moves))
 
-    def _values_of(self, item: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
-        """Returns what an item holds for unique columns; None if one has nothing, or what can't be read."""
-        try:
-            values = tuple(self._reflected.codecs[name].from_item(self._mapping.read_key(item, name)) for name in names)
-            hash(values)
-        except Exception:  # noqa: BLE001 - the functions of columns are the user's
-            return None
-        return None if None in values else values
+    def _wanted_of(self, item: Any) -> Row:
+        """Returns what an item holds for unique columns besides the key, without what can't be read."""
+        found: Row = {}
+        for name in self._wanted:
+            with suppress(Exception):  # the functions of columns are the user's
+                found[name] = self._reflected.codecs[name].from_item(self._mapping.read_key(item, name))
+        return found
 
     def _move(self, item: Any, local: Mapping[str, Any] | None) -> Move:
         if item is None:

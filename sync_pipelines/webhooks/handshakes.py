@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs
 
+from sync_pipelines.engine.calls import call_own
 from sync_pipelines.engine.declaration import AnyJob
-from sync_pipelines.engine.places import note_place
 from sync_pipelines.engine.webhook_handshakes import PLACE, Handshake
 from sync_pipelines.engine.webhook_signatures import names_of
 from sync_pipelines.engine.webhooks import decode_body
@@ -138,16 +138,8 @@ def _answer(handshake: Handshake, asked: Asked) -> Answer:
     if handshake.echo is None:
         return Answer(200, {}, headers, text="")
     value = _sendable(asked.at(handshake.echo))
-    told = _made_by(handshake.answer, value) if handshake.answer is not None else value
+    told = value if handshake.answer is None else call_own("answer of the handshake", handshake.answer, value)
     return Answer(200, told, headers) if isinstance(told, Mapping) else Answer(200, {}, headers, text=str(told))
-
-
-def _made_by(answer: Callable[[str], Any], value: str) -> Any:
-    try:
-        return answer(value)
-    except Exception as error:
-        note_place(error, "answer of the handshake")
-        raise
 
 
 def _sendable(value: str | None, *, in_header: bool = False) -> str:

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from typing import Any, TypeGuard
 
 from sync_pipelines.database.inbox_storing import NewDelivery
+from sync_pipelines.engine.calls import call_own
 from sync_pipelines.engine.changes import ChangeEvent, Delete, Ignore, Refetch, Upsert, as_change_events
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.external_ids import checked_external_id
@@ -105,11 +106,7 @@ class Interpreter:
 
     def _guarded(self, function: Callable[[WebhookEvent], Any], event: WebhookEvent) -> Any:
         with OneItem(partial(self._report_once, "delivery_id", "such a delivery counts as one of its own")):
-            try:
-                return function(event)
-            except Exception as error:
-                note_place(error, "delivery_id")
-                raise
+            return call_own("delivery_id", function, event)
         return None
 
     async def meaning(self, event: WebhookEvent, text: str) -> Meaning:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from sync_pipelines.errors import FetchError
+from sync_pipelines.errors import FetchError, RunError
 from sync_pipelines.runner.decide.changes import Change, Decided, decide_changes
 from sync_pipelines.runner.decide.outcomes import Outcomes
 from sync_pipelines.runner.decide.rules import RunRules
@@ -36,6 +36,10 @@ class ChangeBatch:
         """What has become of the changes so far."""
         self.outage: FetchError | None = None
         """Set if the source does not answer; what it was not asked for has no outcome."""
+
+    def ended(self, outcomes: Outcomes) -> RunError | None:
+        """Returns what ends the work after this batch: the source or the target refuses all, or does not answer."""
+        return self.outage or outcomes.ended
 
     def ask(self, asked: Mapping[int, AskedItem]) -> dict[int, Any]:
         """Asks the source what items are now.

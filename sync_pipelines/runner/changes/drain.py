@@ -194,8 +194,7 @@ class Drain(ItemsRun):
                 outcomes = batch.outcomes
                 self._complete(run_id, number, batch, outcomes)  # what has no outcome stays waiting
         self._report_items(batch, outcomes)
-        ended = batch.outage or outcomes.ended
-        if ended is not None:
+        if (ended := batch.ended(outcomes)) is not None:
             raise ended
 
     def _apply_together(self, run_id: str, number: int, driver: TargetDriver, batch: DrainBatch) -> Outcomes | None:
@@ -244,7 +243,7 @@ class Drain(ItemsRun):
                 in_vain = each.position in outcomes.in_vain
                 again_at = self._workspace.retries.next_at(each.delivery.attempts + 1, now)
                 if in_vain:
-                    is_down = (batch.outage or outcomes.ended) is not None
+                    is_down = batch.ended(outcomes) is not None
                     again_at = again_after_outage(each.delivery.received_at, now, is_down=is_down)
                 yield Completed(each.delivery.id, _other_id(each), None, _message(error), again_at, not in_vain)
             elif outcome is not None:

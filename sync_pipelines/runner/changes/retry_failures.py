@@ -168,8 +168,7 @@ class RetryRun(ItemsRun):
                 self._note(run_id, batch)
             self._done += len(failures)
             self._report.progress(Progress("apply", total, self._done, total))
-            ended = batch.outage or batch.outcomes.ended
-            if ended is not None:
+            if (ended := batch.ended(batch.outcomes)) is not None:
                 raise ended
 
     def _batches(self, named: list[FailureRow], which: Retryable) -> Iterator[Sequence[FailureRow]]:
@@ -206,7 +205,7 @@ class RetryRun(ItemsRun):
             self._workspace.failures.resolve(name, batch.vanished_keys(), VANISHED, now, connection)
             notes.note(list(failed.values()), connection)
             again = {key: row.next_try_at for key, row in batch.left().items()}
-            is_down = (batch.outage or outcomes.ended) is not None
+            is_down = batch.ended(outcomes) is not None
             again |= {
                 each.key: again_after_outage(each.first_failed_at, now, is_down=is_down) for each in batch.in_vain()
             }

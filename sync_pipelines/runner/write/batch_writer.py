@@ -191,18 +191,13 @@ class BatchWriter:
 
     def _later_rivals(self) -> list[_Refused]:
         """Takes out what wants a unique value that an earlier item wants, whatever is to be done with either."""
-        works = sorted(
-            (
-                _Refused(handle, work, action, _NOT_TRIED)
-                for action in _OF_ITEMS
-                for handle, work in self._works[action]
-            ),
-            key=lambda each: each.handle,
-        )
-        rivals = [works[place] for place in sorted(self._driver.later_rivals([each.work for each in works]))]
-        for each in rivals:
-            self._works[each.action].remove((each.handle, each.work))
-        return rivals
+        works = {handle: (work, action) for action in _OF_ITEMS for handle, work in self._works[action]}
+        handles = sorted(works)
+        later = [handles[place] for place in sorted(self._driver.later_rivals([works[each][0] for each in handles]))]
+        if later:
+            for action in _OF_ITEMS:
+                self._works[action] = [each for each in self._works[action] if each[0] not in set(later)]
+        return [_Refused(handle, *works[handle], _NOT_TRIED) for handle in later]
 
     def _judge_suspected(self) -> None:
         """Decides by the other records whether it is these that are at fault, or the target."""
@@ -210,10 +205,8 @@ class BatchWriter:
         for each, found in self._suspected:
             others.note_failed(each.action.value, each.work.external_id, found)
         for each, found in self._suspected:
-            verdict, entry = (
-                others.verdict(each.action.value, found, is_last=not self._holds),
-                self._entries[each.handle],
-            )
+            verdict = others.verdict(each.action.value, found, is_last=not self._holds)
+            entry = self._entries[each.handle]
             if verdict is Verdict.RECORD:
                 self._outcomes.fail_entry(each.handle, entry, each.error)
             elif verdict is Verdict.TARGET:

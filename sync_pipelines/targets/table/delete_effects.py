@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sync_pipelines.errors import DeleteRefusedError
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.dialects.profile import DialectProfile
+from sync_pipelines.targets.dialects.sqlite import read_definitions
 from sync_pipelines.targets.table.keys import TableKey
 from sync_pipelines.targets.table.references import Reference, read_all_references
 from sync_pipelines.targets.table.row_order import Reading, RowOrder
@@ -27,10 +28,14 @@ _MORE_ON_POSTGRESQL = sa.text(
     "AND g.tgenabled <> 'D' AND g.tgtype & 8 = 8) "
     "OR EXISTS (SELECT FROM pg_rewrite r JOIN taken t ON r.ev_class = t.oid WHERE r.ev_type = '4')"
 )
+# The table, its partitions and heirs.
+PARTS_ON_POSTGRESQL = (
+    "WITH RECURSIVE parts(oid) AS (SELECT CAST(CAST(:name AS regclass) AS oid) UNION "
+    "SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.oid)"
+)
 # How many rows this transaction has deleted so far, by whatever statement: of the table, its partitions and heirs.
 _DELETED_ON_POSTGRESQL = sa.text(
-    "WITH RECURSIVE parts(oid) AS (SELECT CAST(CAST(:name AS regclass) AS oid) UNION "
-    "SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.oid) "
+    f"{PARTS_ON_POSTGRESQL} "  # noqa: S608 - text of ours
     "SELECT sum(pg_stat_get_xact_tuples_deleted(oid)) FROM parts WHERE CAST(current_setting('track_counts') AS boolean)"
 )
 
@@ -96,10 +101,8 @@ class DeleteEffects:
     def _has_triggers(self, connection: sa.Connection) -> bool:
         if connection.dialect.name != "sqlite":
             return False  # on MySQL a trigger may not touch its own table
-        triggers = sa.table("sqlite_master", sa.column("type"), sa.column("sql"), schema=self._table.schema)
-        deletes = sa.func.upper(triggers.c.sql).contains("DELETE")
-        query = sa.select(sa.literal(1)).select_from(triggers).where(triggers.c.type == "trigger", deletes)
-        return connection.execute(query).first() is not None
+        definitions = read_definitions(connection, self._table)
+        return any(each.is_trigger and "DELETE" in each.sql.upper() for each in definitions)
 
     def require_alone(self, connection: sa.Connection, keys: Sequence[Sequence[Any]]) -> None:
         """Makes sure that no reference of the table to itself has a delete take or change other rows.

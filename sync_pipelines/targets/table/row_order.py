@@ -109,7 +109,7 @@ class RowOrder:
         Returns:
             Places in `moves`; those that need each other are in one list, and go together or not at all.
         """
-        needed, earlier = self._needed(moves), self._rivals(moves)
+        needed, earlier = self._needed(moves), self.rivals(moves)
         unit_of = list(range(len(moves)))
         while True:
             graph: dict[int, set[int]] = {unit: set() for unit in unit_of}
@@ -144,8 +144,8 @@ class RowOrder:
             for place, move in enumerate(moves)
         }
 
-    def _rivals(self, moves: Sequence[Move]) -> dict[int, list[int]]:
-        """Which earlier write, the nearest, wants a unique value that a write wants as well."""
+    def rivals(self, moves: Sequence[Move]) -> dict[int, list[int]]:
+        """Returns which earlier writes, the nearest, want a unique value that a write wants as well, by places."""
         last: dict[Any, int] = {}
         found: dict[int, list[int]] = {}
         for place, move in enumerate(moves):

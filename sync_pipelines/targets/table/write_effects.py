@@ -14,13 +14,12 @@ from sync_pipelines.engine.plan import Action
 from sync_pipelines.errors import WriteRefusedError
 from sync_pipelines.targets.dialects.postgresql import name_of
 from sync_pipelines.targets.dialects.sqlite import fires_on, read_definitions, replaces_rows
-from sync_pipelines.targets.table.delete_effects import rows_gone
+from sync_pipelines.targets.table.delete_effects import PARTS_ON_POSTGRESQL, rows_gone
 from sync_pipelines.targets.table.row_changes import states_conflict_rule
 from sync_pipelines.targets.table.row_order import Reading
 
 _ON_POSTGRESQL = sa.text(  # of the table, its partitions and heirs; a trigger may delete whatever it likes
-    "WITH RECURSIVE parts(oid) AS (SELECT CAST(CAST(:name AS regclass) AS oid) UNION "
-    "SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.oid), "
+    f"{PARTS_ON_POSTGRESQL}, "  # noqa: S608 - text of ours
     "fired(event) AS (SELECT CAST(g.tgtype AS int) FROM pg_trigger g JOIN parts p ON g.tgrelid = p.oid "
     "WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' "
     "UNION SELECT CASE r.ev_type WHEN '3' THEN 4 ELSE 16 END FROM pg_rewrite r JOIN parts p ON r.ev_class = p.oid "
