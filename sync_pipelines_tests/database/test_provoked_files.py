@@ -7,17 +7,16 @@ import fcntl
 import os
 import resource
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sync_pipelines.database.faults import FILE_SYSTEM, state_of
 from sync_pipelines_tests.children import run_child
+from sync_pipelines_tests.database.provoked import Provoked
 from sync_pipelines_tests.small_disk import small_disk
 
-Provoke = Callable[[Path], object]
-PROVOKED: dict[int, Provoke] = {}
+PROVOKED: Provoked[int, Path] = Provoked()
 """Error number -> what makes the operating system say it, in a folder of its own."""
 _NETWORK = "a network that fails; a network of the tests does not"
 _MACHINE = "a state of the whole machine, or of its hardware"
@@ -37,30 +36,20 @@ NOT_PROVOKED = {
 }
 
 
-def provokes(number: int) -> Callable[[Provoke], Provoke]:
-    """Notes what makes the operating system say an error."""
-
-    def note(provoke: Provoke) -> Provoke:
-        PROVOKED[number] = provoke
-        return provoke
-
-    return note
-
-
-@provokes(errno.ENOSPC)
+@PROVOKED.by(errno.ENOSPC)
 def a_disk_that_is_full(folder: Path) -> None:
     with small_disk(folder / "small", "16k") as disk:
         (disk / "file").write_bytes(bytes(100_000))
 
 
-@provokes(errno.EROFS)
+@PROVOKED.by(errno.EROFS)
 def a_disk_that_may_only_be_read(folder: Path) -> None:
     with small_disk(folder / "small", "16k") as disk:
         run_child(["mount", "-o", "remount,ro", str(disk)], check=True)
         (disk / "file").touch()
 
 
-@provokes(errno.EFBIG)
+@PROVOKED.by(errno.EFBIG)
 def a_file_that_may_grow_no_more(folder: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))  # Python ignores the signal
@@ -70,25 +59,25 @@ def a_file_that_may_grow_no_more(folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@provokes(errno.EPERM)
+@PROVOKED.by(errno.EPERM)
 def what_nobody_may_do(folder: Path) -> None:
     os.link(folder, folder / "other")
 
 
-@provokes(errno.ENXIO)
+@PROVOKED.by(errno.ENXIO)
 def a_pipe_that_nobody_reads(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     os.open(folder / "pipe", os.O_WRONLY | os.O_NONBLOCK)
 
 
-@provokes(errno.EAGAIN)
+@PROVOKED.by(errno.EAGAIN)
 def a_file_that_somebody_has_locked(folder: Path) -> None:
     with (folder / "file").open("w") as first, (folder / "file").open("w") as second:
         fcntl.flock(first, fcntl.LOCK_EX)
         fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@provokes(errno.EPIPE)
+@PROVOKED.by(errno.EPIPE)
 def a_pipe_whose_reader_is_gone(_: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -98,12 +87,12 @@ def a_pipe_whose_reader_is_gone(_: Path) -> None:
         os.close(writing)
 
 
-@provokes(errno.ECONNREFUSED)
+@PROVOKED.by(errno.ECONNREFUSED)
 def a_port_where_nobody_listens(_: Path) -> None:
     socket.create_connection(("127.0.0.1", 1), timeout=5)
 
 
-@provokes(errno.ECONNRESET)
+@PROVOKED.by(errno.ECONNRESET)
 def a_peer_that_hangs_up(_: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()[:2]) as own:
         peer, _address = server.accept()
@@ -112,7 +101,7 @@ def a_peer_that_hangs_up(_: Path) -> None:
         own.recv(1)
 
 
-@provokes(errno.ENOTCONN)
+@PROVOKED.by(errno.ENOTCONN)
 def a_peer_that_was_never_there(_: Path) -> None:
     with socket.socket() as own:
         own.getpeername()

@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipelines.database.faults import MYSQL, state_of, suspected
+from sync_pipelines_tests.database.provoked import Provoked, waiting
 
 Connect = Callable[..., Any]
-PROVOKED: dict[int, Callable[[Connect], object]] = {}
+PROVOKED: Provoked[int, Connect] = Provoked()
 """Code -> what makes the server, or the driver, say it."""
 NOT_PROVOKED: dict[int, str] = {
     **dict.fromkeys((1614, 3058, 3572, 3024, 3100, 3101, 1907, 4031), "MySQL's alone; the tests have MariaDB"),
@@ -37,16 +38,6 @@ NOT_PROVOKED: dict[int, str] = {
         "of other drivers than PyMySQL, which says 2003 and 2013",
     ),
 }
-
-
-def provokes(code: int) -> Callable[[Callable[[Connect], object]], Callable[[Connect], object]]:
-    """Notes what makes the server say a code."""
-
-    def note(provoke: Callable[[Connect], object]) -> Callable[[Connect], object]:
-        PROVOKED[code] = provoke
-        return provoke
-
-    return note
 
 
 def says(code: int, *statements: str, user: bool = False) -> None:
@@ -80,22 +71,22 @@ says(1792, MAKE, "SET SESSION TRANSACTION READ ONLY", "INSERT INTO t VALUES (1)"
 says(1969, "SET max_statement_time = 0.05", "SELECT count(*) FROM seq_1_to_1000000 a JOIN seq_1_to_1000000 b")
 
 
-@provokes(1044)
+@PROVOKED.by(1044)
 def a_database_that_this_user_may_not_see(connect: Connect) -> None:
     connect(weak=True, database="mysql")
 
 
-@provokes(1045)
+@PROVOKED.by(1045)
 def a_wrong_password(connect: Connect) -> None:
     connect(weak=True, password="wrong")
 
 
-@provokes(1049)
+@PROVOKED.by(1049)
 def a_database_that_nobody_has_made(connect: Connect) -> None:
     connect(database="nowhere")
 
 
-@provokes(1143)
+@PROVOKED.by(1143)
 def a_column_that_this_user_may_not_write(connect: Connect) -> None:
     weak = connect(weak=True)
     with connect().cursor() as cursor, weak.cursor() as other:
@@ -104,7 +95,7 @@ def a_column_that_this_user_may_not_write(connect: Connect) -> None:
         other.execute("UPDATE s SET m = 2")
 
 
-@provokes(1226)
+@PROVOKED.by(1226)
 def a_user_with_too_many_queries(connect: Connect) -> None:
     weak = connect(weak=True)
     with connect().cursor() as cursor:
@@ -114,7 +105,7 @@ def a_user_with_too_many_queries(connect: Connect) -> None:
             cursor.execute("SELECT 1")
 
 
-@provokes(1205)
+@PROVOKED.by(1205)
 def a_row_that_somebody_keeps(connect: Connect) -> None:
     first, second = connect(), connect()
     with first.cursor() as cursor, second.cursor() as other:
@@ -124,7 +115,7 @@ def a_row_that_somebody_keeps(connect: Connect) -> None:
         other.execute("INSERT INTO t VALUES (1)")
 
 
-@provokes(1213)
+@PROVOKED.by(1213)
 def two_that_wait_for_each_other(connect: Connect) -> None:
     first, second = connect(), connect()
     with first.cursor() as cursor, second.cursor() as other:
@@ -133,17 +124,11 @@ def two_that_wait_for_each_other(connect: Connect) -> None:
         first.commit()
         cursor.execute("DELETE FROM t WHERE n = 1")
         other.execute("DELETE FROM t WHERE n IN (2, 3)")  # more, so that this is the one that may go on
-        waiting = threading.Thread(target=other.execute, args=("DELETE FROM t WHERE n = 1",))
-        waiting.start()
-        try:
-            time.sleep(0.3)
+        with waiting(first, other.execute, "DELETE FROM t WHERE n = 1", 0.3):
             cursor.execute("DELETE FROM t WHERE n = 2")
-        finally:
-            first.rollback()
-            waiting.join()
 
 
-@provokes(1020)
+@PROVOKED.by(1020)
 def two_that_change_one_row(connect: Connect) -> None:
     first, second = connect(autocommit=True), connect()
     with first.cursor() as cursor, second.cursor() as other:
@@ -155,7 +140,7 @@ def two_that_change_one_row(connect: Connect) -> None:
         other.execute("UPDATE t SET n = 3")
 
 
-@provokes(1290)
+@PROVOKED.by(1290)
 def a_server_that_may_only_be_read(connect: Connect) -> None:
     with connect().cursor() as cursor, connect(weak=True).cursor() as weak:
         cursor.execute(MAKE)
@@ -185,17 +170,17 @@ def killed(connect: Connect, what: str, statement: str) -> None:
         killing.join()
 
 
-@provokes(1317)
+@PROVOKED.by(1317)
 def a_statement_that_somebody_stops(connect: Connect) -> None:
     killed(connect, "QUERY", "SELECT count(*) FROM seq_1_to_1000000 a JOIN seq_1_to_1000000 b")
 
 
-@provokes(2013)
+@PROVOKED.by(2013)
 def a_session_that_somebody_ends(connect: Connect) -> None:
     killed(connect, "CONNECTION", "SELECT count(*) FROM seq_1_to_1000000 a JOIN seq_1_to_1000000 b")
 
 
-@provokes(2006)
+@PROVOKED.by(2006)
 def a_session_that_was_ended_before(connect: Connect) -> None:
     connection, other = connect(), connect()
     with other.cursor() as cursor, suppress(pymysql.Error):
@@ -205,7 +190,7 @@ def a_session_that_was_ended_before(connect: Connect) -> None:
         cursor.execute("SELECT 1")
 
 
-@provokes(2003)
+@PROVOKED.by(2003)
 def a_server_that_does_not_run(connect: Connect) -> None:
     connect(unix_socket=None, host="127.0.0.1", port=1)
 

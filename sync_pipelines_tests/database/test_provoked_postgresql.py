@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,9 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipelines.database.faults import POSTGRESQL, state_of
+from sync_pipelines_tests.database.provoked import Provoked, waiting
 
 Connect = Callable[..., psycopg.Connection[Any]]
-PROVOKED: dict[str, Callable[[Connect], object]] = {}
+PROVOKED: Provoked[str, Connect] = Provoked()
 """Code or class -> what makes the server say it."""
 AT_CONNECT = frozenset({"28", "3D", "53300"})
 """A connection that is refused has no code, only its text."""
@@ -32,16 +32,6 @@ NOT_PROVOKED = {
     "F0": "a configuration file that is broken keeps the server from starting",
     "HV00N": "a foreign server, whose extension the server of the tests lacks",
 }
-
-
-def provokes(code: str) -> Callable[[Callable[[Connect], object]], Callable[[Connect], object]]:
-    """Notes what makes the server say a code."""
-
-    def note(provoke: Callable[[Connect], object]) -> Callable[[Connect], object]:
-        PROVOKED[code] = provoke
-        return provoke
-
-    return note
 
 
 def says(code: str, *statements: str) -> None:
@@ -74,7 +64,7 @@ says("57014", "SET LOCAL statement_timeout = 50", "SELECT pg_sleep(5)")
 says("58", "CREATE TABLE t (n int)", "COPY t FROM '/nowhere'")
 
 
-@provokes("25P03")
+@PROVOKED.by("25P03")
 def a_transaction_that_is_left_open(connect: Connect) -> None:
     connection = connect()
     connection.execute("SET idle_in_transaction_session_timeout = 50")
@@ -82,7 +72,7 @@ def a_transaction_that_is_left_open(connect: Connect) -> None:
     connection.execute("SELECT 1")
 
 
-@provokes("57P05")
+@PROVOKED.by("57P05")
 def a_session_that_does_nothing(connect: Connect) -> None:
     connection = connect(autocommit=True)
     connection.execute("SET idle_session_timeout = 50")
@@ -90,17 +80,17 @@ def a_session_that_does_nothing(connect: Connect) -> None:
     connection.execute("SELECT 1")
 
 
-@provokes("28")
+@PROVOKED.by("28")
 def a_role_that_nobody_knows(connect: Connect) -> None:
     connect(user="nobody")
 
 
-@provokes("3D")
+@PROVOKED.by("3D")
 def a_database_that_nobody_has_made(connect: Connect) -> None:
     connect(dbname="nowhere")
 
 
-@provokes("53300")
+@PROVOKED.by("53300")
 def a_role_without_a_free_connection(connect: Connect) -> None:
     with connect(autocommit=True) as admin:
         admin.execute("CREATE ROLE limited LOGIN CONNECTION LIMIT 0")
@@ -111,7 +101,7 @@ def a_role_without_a_free_connection(connect: Connect) -> None:
             admin.execute("DROP ROLE limited")
 
 
-@provokes("40")
+@PROVOKED.by("40")
 def two_that_change_one_row(connect: Connect) -> None:
     connection, other = connect(), connect(autocommit=True)
     other.execute("CREATE TABLE t AS SELECT 1 AS n")
@@ -121,7 +111,7 @@ def two_that_change_one_row(connect: Connect) -> None:
     connection.execute("UPDATE t SET n = 3")
 
 
-@provokes("40P01")
+@PROVOKED.by("40P01")
 def two_that_wait_for_each_other(connect: Connect) -> None:
     connection, other = connect(), connect()
     connection.execute("CREATE TABLE t (n int)")
@@ -130,17 +120,11 @@ def two_that_wait_for_each_other(connect: Connect) -> None:
     connection.execute("SET LOCAL deadlock_timeout = 10")
     other.execute("SET LOCAL deadlock_timeout = 10000")
     other.execute("SELECT pg_advisory_xact_lock(2)")
-    waiting = threading.Thread(target=other.execute, args=("SELECT pg_advisory_xact_lock(1)",))
-    waiting.start()
-    try:
-        time.sleep(0.2)
+    with waiting(connection, other.execute, "SELECT pg_advisory_xact_lock(1)", 0.2):
         connection.execute("SELECT pg_advisory_xact_lock(2)")
-    finally:
-        connection.rollback()
-        waiting.join()
 
 
-@provokes("55006")
+@PROVOKED.by("55006")
 def a_database_that_is_in_use(connect: Connect) -> None:
     with connect(autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE copied_by_two TEMPLATE {admin.info.dbname}")
@@ -151,7 +135,7 @@ def a_database_that_is_in_use(connect: Connect) -> None:
                 admin.execute("DROP DATABASE copied_by_two WITH (FORCE)")
 
 
-@provokes("55P03")
+@PROVOKED.by("55P03")
 def a_lock_that_somebody_keeps(connect: Connect) -> None:
     connection, other = connect(), connect()
     other.execute("SELECT pg_advisory_xact_lock(1)")
@@ -159,7 +143,7 @@ def a_lock_that_somebody_keeps(connect: Connect) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(1)")
 
 
-@provokes("57")
+@PROVOKED.by("57")
 def a_session_that_is_ended(connect: Connect) -> None:
     connection, other = connect(), connect()
     other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
@@ -189,12 +173,12 @@ def damaged(connect: Connect, relation: str, page: int, query: str) -> None:
             admin.execute("DROP DATABASE damaged WITH (FORCE)")
 
 
-@provokes("XX001")
+@PROVOKED.by("XX001")
 def a_table_that_is_damaged(connect: Connect) -> None:
     damaged(connect, "t", 3, "SELECT sum(length(s)) FROM t")
 
 
-@provokes("XX002")
+@PROVOKED.by("XX002")
 def an_index_that_is_damaged(connect: Connect) -> None:
     damaged(connect, "t_n", 1, "SELECT n FROM t WHERE n = 5")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import pytest
 
 from sync_pipelines.database.faults import SQLITE, State, state_of
 from sync_pipelines_tests.children import exit_code, fork
+from sync_pipelines_tests.database.provoked import Provoked
 
-Provoke = Callable[[Path], object]
-PROVOKED: dict[int, Provoke] = {}
+PROVOKED: Provoked[int, Path] = Provoked()
 """Code -> what makes SQLite say it, with a file in a folder of its own."""
 _DISK = "the disk would have to fail; CORRUPT and FULL are provoked"
 NOT_PROVOKED = {
@@ -33,16 +32,6 @@ NOT_PROVOKED = {
 }
 
 
-def provokes(code: int) -> Callable[[Provoke], Provoke]:
-    """Notes what makes SQLite say a code."""
-
-    def note(provoke: Provoke) -> Provoke:
-        PROVOKED[code] = provoke
-        return provoke
-
-    return note
-
-
 def opened(file: Path | str, *statements: str, **options: Any) -> sqlite3.Connection:
     """Opens a connection that is closed when nobody has it any more, and carries out statements."""
     connection = sqlite3.connect(file, isolation_level=None, **{"timeout": 0, **options})
@@ -51,7 +40,7 @@ def opened(file: Path | str, *statements: str, **options: Any) -> sqlite3.Connec
     return connection
 
 
-@provokes(sqlite3.SQLITE_BUSY)
+@PROVOKED.by(sqlite3.SQLITE_BUSY)
 def a_file_that_somebody_writes_to(file: Path) -> None:
     first = opened(file, "CREATE TABLE t (n)", "BEGIN IMMEDIATE")
     try:
@@ -60,7 +49,7 @@ def a_file_that_somebody_writes_to(file: Path) -> None:
         first.close()
 
 
-@provokes(sqlite3.SQLITE_LOCKED)
+@PROVOKED.by(sqlite3.SQLITE_LOCKED)
 def a_table_that_is_being_read(file: Path) -> None:
     connection = opened(file, "CREATE TABLE t (n)", "INSERT INTO t VALUES (1), (2)")
     reading = connection.execute("SELECT n FROM t")
@@ -68,20 +57,20 @@ def a_table_that_is_being_read(file: Path) -> None:
     connection.execute("DROP TABLE t")
 
 
-@provokes(sqlite3.SQLITE_READONLY)
+@PROVOKED.by(sqlite3.SQLITE_READONLY)
 def a_file_that_may_only_be_read(file: Path) -> None:
     opened(file, "CREATE TABLE t (n)").close()
     opened(f"file:{file}?mode=ro", "INSERT INTO t VALUES (1)", uri=True)
 
 
-@provokes(sqlite3.SQLITE_INTERRUPT)
+@PROVOKED.by(sqlite3.SQLITE_INTERRUPT)
 def a_statement_that_somebody_stops(file: Path) -> None:
     connection = opened(file)
     connection.set_progress_handler(lambda: 1, 1)
     connection.execute("WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c")
 
 
-@provokes(sqlite3.SQLITE_CORRUPT)
+@PROVOKED.by(sqlite3.SQLITE_CORRUPT)
 def a_file_that_is_damaged(file: Path) -> None:
     rows = (
         "INSERT INTO t SELECT value FROM json_each('[' || rtrim(replace(hex(zeroblob(9000)), '0', '1,'), ',') || ']')"
@@ -93,35 +82,35 @@ def a_file_that_is_damaged(file: Path) -> None:
     opened(file, "SELECT count(*) FROM t")
 
 
-@provokes(sqlite3.SQLITE_FULL)
+@PROVOKED.by(sqlite3.SQLITE_FULL)
 def a_file_that_may_grow_no_more(file: Path) -> None:
     opened(file, "PRAGMA max_page_count = 3", "CREATE TABLE t (n)", "INSERT INTO t VALUES (zeroblob(50000))")
 
 
-@provokes(sqlite3.SQLITE_CANTOPEN)
+@PROVOKED.by(sqlite3.SQLITE_CANTOPEN)
 def a_folder_that_is_not_there(file: Path) -> None:
     opened(file.parent / "nowhere" / "file")
 
 
-@provokes(sqlite3.SQLITE_AUTH)
+@PROVOKED.by(sqlite3.SQLITE_AUTH)
 def a_statement_that_is_not_allowed(file: Path) -> None:
     connection = opened(file)
     connection.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
     connection.execute("CREATE TABLE t (n)")
 
 
-@provokes(sqlite3.SQLITE_NOTADB)
+@PROVOKED.by(sqlite3.SQLITE_NOTADB)
 def a_file_of_something_else(file: Path) -> None:
     file.write_bytes(b"no database " * 1000)
     opened(file, "SELECT * FROM sqlite_master")
 
 
-@provokes(sqlite3.SQLITE_ERROR_MISSING_COLLSEQ)
+@PROVOKED.by(sqlite3.SQLITE_ERROR_MISSING_COLLSEQ)
 def a_collation_that_nobody_has_made(file: Path) -> None:
     opened(file, "CREATE TABLE t (n TEXT)", "SELECT * FROM t ORDER BY n COLLATE nowhere")
 
 
-@provokes(sqlite3.SQLITE_NOMEM)
+@PROVOKED.by(sqlite3.SQLITE_NOMEM)
 def memory_that_runs_out(file: Path) -> None:
     """In a process of its own: the limit is the process's, and SQLite never raises it again."""
     said = file.with_suffix(".error")

@@ -240,18 +240,3 @@ def dying(after: int, die: Callable[[], object] = _die) -> Iterator[None]:
     finally:
         for name, listener in (("before_cursor_execute", live), ("commit", commit)):
             event.remove(Engine, name, listener)
-
-
-def hurried(database: Engine) -> None:
-    """Lets a database not wait for its disk: nobody pulls its plug here."""
-    statement = "PRAGMA synchronous = OFF" if database.dialect.name == "sqlite" else "SET synchronous_commit = off"
-
-    def hurry(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(statement)
-        cursor.close()
-        if database.dialect.name != "sqlite":
-            connection.commit()
-
-    event.listen(database, "connect", hurry)
-    database.dispose()

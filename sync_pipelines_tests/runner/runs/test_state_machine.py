@@ -18,7 +18,7 @@ from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.runner.machine.outages import Outages
 from sync_pipelines_tests.runner.machine.walks import EVERY, take_walks
-from sync_pipelines_tests.runner.machine.world import World, hurried
+from sync_pipelines_tests.runner.machine.world import World
 
 pytestmark = pytest.mark.each_database
 
@@ -49,8 +49,6 @@ def world(request: pytest.FixtureRequest, database_url: str, settings: Settings)
     database = create_database(database_url)
     try:
         with open_workspace(own) as looking, open_workspace(own) as working:
-            for each in (database, looking.ledger.database, working.ledger.database):
-                hurried(each)
             yield World(database, looking, working, kind=request.param)
     finally:
         database.dispose()
