@@ -6,7 +6,7 @@ import linecache
 import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, TracebackType
@@ -22,6 +22,7 @@ _JOB_FILES = _PACKAGE / "jobs"
 _STANDARD = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
 _INSTALLED = ("site-packages", "dist-packages")
 _FRAMES_SHOWN = 12
+_NEVER = 0
 
 Frame = tuple[CodeType, int]
 
@@ -41,7 +42,7 @@ class Place:
     what: str
     where: str = ""
     trace: str = ""
-    raised: int = field(default=0, compare=False)
+    raised: int = field(default=_NEVER, compare=False)
 
 
 def note_place(error: Exception, what: str, *, by_way_of: bool = False) -> None:
@@ -63,7 +64,7 @@ def note_place(error: Exception, what: str, *, by_way_of: bool = False) -> None:
     trace = "".join(map(_shown, frames[-_FRAMES_SHOWN:]))
     place = Place(what, _described(frames[-1]) if frames else "", trace, _raised(error.__traceback__))
     with suppress(AttributeError, TypeError):
-        object.__setattr__(error, _ATTRIBUTE, place)  # past the exception's own: a frozen dataclass would refuse
+        object.__setattr__(error, _ATTRIBUTE, place)
 
 
 def _raised(traceback: TracebackType | None) -> int:
@@ -82,10 +83,14 @@ def place_of(error: BaseException) -> Place | None:
     return place if is_kept or place.raised == _raised(error.__traceback__) else None
 
 
-def forget_old_place(error: BaseException) -> None:
-    """Forgets where an error was raised another time: once it has no frames, that could not be told any more."""
-    if place_of(error) is None:
+def keep_only_place(error: BaseException) -> None:
+    """Lets an error go of the frames it went through, and keeps its place if that is of the last time it was raised."""
+    place = place_of(error)
+    if place is None:
         vars(error).pop(_ATTRIBUTE, None)
+    else:  # what its next raising begins with may lie where that of this one lay
+        object.__setattr__(error, _ATTRIBUTE, replace(place, raised=_NEVER))
+    object.__setattr__(error, "__traceback__", None)  # past the exception's own: a frozen dataclass would refuse
 
 
 def is_users(function: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 
-from sync_pipelines.engine.places import forget_old_place, place_of
+from sync_pipelines.engine.places import keep_only_place, place_of
 
 MAX_MESSAGE_CHARS = 2_000
 _LOOKED_AT_CHARS = 2 * MAX_MESSAGE_CHARS  # of a message of megabytes
@@ -120,8 +120,7 @@ def forget_frames(error: BaseException) -> None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        forget_old_place(current)
-        object.__setattr__(current, "__traceback__", None)  # past a frozen dataclass, which would refuse
+        keep_only_place(current)
         waiting += [current.__cause__, current.__context__, _innermost(current)]
         if isinstance(current, BaseExceptionGroup):
             waiting += current.exceptions

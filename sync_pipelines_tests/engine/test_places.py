@@ -182,3 +182,21 @@ def test_one_error_that_two_functions_raise_names_the_one_that_did() -> None:
         assert (
             told.message == f"{function.__name__}: ValueError: no ({HERE}:{line_of(function)}, in {function.__name__})"
         )
+
+
+def test_an_error_that_is_raised_again_where_its_last_raising_began_has_no_old_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its frames are gone, so the next ones may lie at the same place in memory: luck, which this test rules out."""
+    monkeypatch.setattr("sync_pipelines.engine.places._raised", lambda _traceback: 4_711)
+    shared = ValueError("no")
+
+    def find(_item: Any) -> None:
+        raise shared
+
+    def create(_item: Any) -> None:
+        raise shared
+
+    messages = [SyncError.of(raised(each, {}, what=each.__name__), "A", 0).message for each in (find, create)]
+
+    assert [message.partition(":")[0] for message in messages] == ["find", "create"]

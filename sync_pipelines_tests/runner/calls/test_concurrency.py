@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -92,7 +93,7 @@ class Shop:
 
     def find(self, external_id: str) -> Item | None:
         if external_id in self.fails_to_find:
-            raise self.fails_to_find[external_id]
+            raise copy(self.fails_to_find[external_id])  # several threads that raise one error spoil its traceback
         found = self.records.get(external_id)
         return dict(found) if found is not None else None
 
@@ -103,7 +104,7 @@ class Shop:
         try:
             self.inside()
             if external_id in self.fails:
-                raise self.fails[external_id]
+                raise copy(self.fails[external_id])
             with self.lock:
                 self.written[external_id] += 1
                 if each is None:
