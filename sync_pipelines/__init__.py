@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         WebhookRejectedError,
         WriteRefusedError,
     )
+    from sync_pipelines.orchestration.build import sync_definitions
     from sync_pipelines.orchestration.triggers import trigger_sync
     from sync_pipelines.registry.history import record_history
     from sync_pipelines.registry.plans import apply_plan
@@ -147,6 +148,7 @@ _PLACES = {
     "run_sync": "runner.run_sync",
     "schedule_sync_job": "registry.registry",
     "sql_query": "sources.sql_query",
+    "sync_definitions": "orchestration.build",
     "sync_intervals": "engine.intervals",
     "sync_single_item": "runner.changes.single_item",
     "tell_incomplete": "engine.completeness",
@@ -230,6 +232,7 @@ __all__ = [
     "run_sync",
     "schedule_sync_job",
     "sql_query",
+    "sync_definitions",
     "sync_intervals",
     "sync_single_item",
     "tell_incomplete",

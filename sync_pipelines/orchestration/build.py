@@ -53,6 +53,15 @@ def build_definitions(
     )
 
 
+def sync_definitions(*jobs: SyncJob[Any, Any]) -> Definitions:
+    """Returns the Dagster definitions of these syncs, to be merged into any project's own.
+
+    Raises:
+        ConfigurationError: Two jobs would have the same name or the same asset in Dagster, or jobs read each other.
+    """
+    return build_definitions(jobs)
+
+
 def require_loadable(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
     """Builds and resolves what Dagster would load of these jobs.
 
