@@ -185,6 +185,11 @@ class Failures:
             found: datetime | None = connection.scalar(select(first).where(*self._retryable(job, which)))
         return found
 
+    def jobs_waiting(self) -> list[str]:
+        """Returns the jobs with open failures that have a time for their next try."""
+        table = self._table
+        return self._ledger.jobs_having(table, table.c.state == OPEN, table.c.next_try_at.is_not(None))
+
     def of_item(self, job: str, *spellings: str) -> FailureRow | None:
         """Returns the failure of an item, by its canonical id or as the source writes it; the first spelling counts."""
         table, newest = self._table, self._table.c.last_failed_at.desc()

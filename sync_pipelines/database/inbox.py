@@ -178,6 +178,12 @@ class Inbox:
             count, now, at = connection.execute(select(func.count(), at_once, first).select_from(some)).one()
         return Waiting(count, is_due_at_once=bool(now), next_try_at=at)
 
+    def waiting_by_job(self) -> dict[str, Waiting]:
+        """Returns how much waits of each job that has something waiting."""
+        with self._ledger.together():
+            jobs = self._ledger.jobs_having(self._table, self._table.c.state == WAITING)
+            return {job: self.next_try(job) for job in jobs}
+
     def oldest_waiting(
         self, job: str, limit: int, due_at: datetime | None = None, max_bytes: int | None = None
     ) -> list[Delivery]:

@@ -161,6 +161,11 @@ class Leases:
         with self._ledger.transaction() as connection:
             return lease if lease.expires_at > _now(connection) else None
 
+    def all_in_force(self) -> dict[str, Lease]:
+        """Returns the leases that a run has and still renews, by job."""
+        expired = {lease.job for lease in self.expired()}
+        return {lease.job: lease for lease in self.held() if lease.job not in expired}
+
     def expired(self) -> list[Lease]:
         """Returns leases whose holder has neither renewed them nor given them back: it died or stalled."""
         with self._ledger.transaction() as connection:

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, event, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, event, func, insert, select, update
 
 from sync_pipelines.database.connections import SQLITE_BUSY_TIMEOUT_S, Limits, create_database, database_url, file_of
 from sync_pipelines.database.ledger_faults import ledger_failures
@@ -130,6 +130,19 @@ class Ledger:
         """True if the connection is to the PostgreSQL that has the ledger, as the same role."""
         own, other = (each.url.set(password=None, drivername="p") for each in (self.database, connection.engine))
         return connection.dialect.name == "postgresql" and own == other
+
+    def jobs_having(self, table: Table, *conditions: ColumnElement[bool]) -> list[str]:
+        """Returns the jobs of which a table has such a row; looks once into its index for each job that it knows.
+
+        Args:
+            conditions: What the row must be like, of columns of the table.
+        """
+        jobs = select(func.min(table.c.job).label("job")).cte("jobs", recursive=True)
+        following = select(func.min(table.c.job)).where(table.c.job > jobs.c.job).scalar_subquery()
+        jobs = jobs.union_all(select(following).where(jobs.c.job.is_not(None)))
+        has_one = select(1).select_from(table).where(table.c.job == jobs.c.job, *conditions).exists()
+        with self.transaction() as connection:
+            return list(connection.scalars(select(jobs.c.job).where(jobs.c.job.is_not(None), has_one)))
 
     def start_run(self, run: RunRow) -> None:
         """Notes that a run has begun."""

@@ -34,12 +34,17 @@ def build_asset(job: AnyJob) -> AssetsDefinition:
     return asset
 
 
-def build_source_specs(jobs: Sequence[AnyJob]) -> list[AssetSpec]:
-    """Builds the external assets upstream, each once however many syncs read it."""
+def build_source_specs(jobs: Sequence[AnyJob], *, only_own: bool = False) -> list[AssetSpec]:
+    """Builds the external assets upstream, each once however many syncs read it.
+
+    Args:
+        only_own: Only those of syncs that name none: what they name may be an asset of somebody else.
+    """
     written = {asset_key(job) for job in jobs}
     readers: dict[AssetKey, list[AnyJob]] = {}
     for job in jobs:
-        if source_key(job) not in written:  # else this sync reads what another one writes
+        is_anothers = source_key(job) in written or (only_own and job.source_asset is not None)
+        if not is_anothers:
             readers.setdefault(source_key(job), []).append(job)
     return [
         AssetSpec(

@@ -1,5 +1,6 @@
 """Puts Dagster's definitions together out of sync jobs."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,52 +15,89 @@ from sync_pipelines.orchestration.freshness import build_freshness_sensor
 from sync_pipelines.orchestration.handover import handover_io_manager
 from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job, drain_job_name
 from sync_pipelines.orchestration.keys import asset_key, source_key
+from sync_pipelines.orchestration.location import CODE_LOCATION
 from sync_pipelines.orchestration.recovery import build_recovery_sensor
-from sync_pipelines.orchestration.retries import build_retry_job, build_retry_sensor, retry_job_name
+from sync_pipelines.orchestration.retries import build_retry_job, build_retry_sensor, names_of_jobs, retry_job_name
 from sync_pipelines.orchestration.schedules import build_schedule
-from sync_pipelines.orchestration.sensors import build_sensor
+from sync_pipelines.orchestration.sensors import build_inbox_sensor
 
-
-def build_definitions(
-    sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition = in_process_executor
-) -> Definitions:
-    """Returns each sync its asset, checks, jobs, schedule and sensors.
-
-    Args:
-        executor: Runs the ops. Any works, because they hand over by reference; on Dagster's default one, with a process
-            per op, a run takes five times as long as in one process.
-
-    Raises:
-        ConfigurationError: Two jobs would have the same name or the same asset in Dagster, or jobs read each other.
-    """
-    require_distinct_names(sync_jobs)
-    require_no_circle(sync_jobs)
-    schedules = [build_schedule(job) for job in sync_jobs]
-    retried = [job for job in sync_jobs if job.retry is not None]
-    freshness = build_freshness_sensor(sync_jobs)
-    return Definitions(
-        assets=[*build_source_specs(sync_jobs), *(build_asset(job) for job in sync_jobs)],
-        asset_checks=[build_checks(job) for job in sync_jobs],
-        jobs=[*map(build_sync_job, sync_jobs), *map(build_drain_job, sync_jobs), *map(build_retry_job, retried)],
-        schedules=[schedule for schedule in schedules if schedule is not None],
-        sensors=[
-            *map(build_sensor, sync_jobs),
-            *map(build_retry_sensor, retried),
-            build_recovery_sensor(),
-            *([freshness] if freshness else []),
-        ],
-        resources={"handover_io_manager": handover_io_manager},
-        executor=executor,
-    )
+_INBOX, _RETRY, _RECOVERY, _FRESHNESS = (
+    build_inbox_sensor(), build_retry_sensor(), build_recovery_sensor(), build_freshness_sensor(),
+)  # fmt: skip
+"""The sensors of all syncs: the same objects in whatever definitions are merged."""
 
 
 def sync_definitions(*jobs: SyncJob[Any, Any]) -> Definitions:
     """Returns the Dagster definitions of these syncs, to be merged into any project's own.
 
+    They may come beside any others and be merged any number of times, each sync once: `Definitions.merge(theirs,
+    sync_definitions(PRODUCTS), sync_definitions(STOCK))`. They bring no executor: the jobs of the syncs run in one
+    process, and Materialize uses the project's own. The project may define the assets that `source_asset` names; what
+    nobody defines, Dagster shows as an external asset.
+
+    In the process of a run whose launcher sets `DAGSTER_RUN_JOB_NAME` (those of Kubernetes, Docker and ECS do), only
+    the sync whose job it is gets its definitions.
+
+    Raises:
+        ConfigurationError: What is given is no sync job, two would have the same name or the same asset in Dagster, or
+            they read each other.
+    """
+    for number, job in enumerate(jobs, start=1):
+        if not isinstance(job, SyncJob):
+            raise ConfigurationError(
+                f"sync_definitions: argument {number} is a {type(job).__name__}, no SyncJob; give the "
+                "declarations themselves: sync_definitions(PRODUCTS, STOCK)"
+            )
+    return _definitions(jobs, in_process_executor, is_whole_location=False)
+
+
+def build_definitions(
+    sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition = in_process_executor
+) -> Definitions:
+    """Returns the definitions of a code location that has nothing but these syncs.
+
+    Args:
+        executor: Runs the ops, also those of Materialize. Any works, because they hand over by reference; on Dagster's
+            default one, with a process per op, a run takes five times as long as in one process.
+
     Raises:
         ConfigurationError: Two jobs would have the same name or the same asset in Dagster, or jobs read each other.
     """
-    return build_definitions(jobs)
+    return _definitions(sync_jobs, executor, is_whole_location=True)
+
+
+def _definitions(
+    sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition, *, is_whole_location: bool
+) -> Definitions:
+    require_distinct_names(sync_jobs)
+    require_no_circle(sync_jobs)
+    CODE_LOCATION.add(sync_jobs)
+    built = _of_this_run(sync_jobs)
+    schedules = [build_schedule(job) for job in built]
+    retried = [job for job in built if job.retry is not None]
+    return Definitions(
+        assets=[*build_source_specs(built, only_own=not is_whole_location), *map(build_asset, built)],
+        asset_checks=[build_checks(job) for job in built],
+        jobs=[
+            *(build_sync_job(job, executor) for job in built), *map(build_drain_job, built),
+            *map(build_retry_job, retried),
+        ],
+        schedules=[schedule for schedule in schedules if schedule is not None],
+        sensors=[
+            _INBOX,
+            _RECOVERY,
+            *([_RETRY] if retried else []),
+            *([_FRESHNESS] if any(job.fresh_after is not None for job in sync_jobs) else []),
+        ],
+        resources={"handover_io_manager": handover_io_manager},
+        executor=executor if is_whole_location else None,
+    )  # fmt: skip
+
+
+def _of_this_run(sync_jobs: Sequence[SyncJob[Any, Any]]) -> Sequence[SyncJob[Any, Any]]:
+    """Returns the sync that this process is to run, if its launcher tells; else all of them."""
+    name = os.environ.get("DAGSTER_RUN_JOB_NAME")
+    return [job for job in sync_jobs if name in names_of_jobs(job)] or sync_jobs
 
 
 def require_loadable(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:

@@ -120,7 +120,7 @@ def build_checks(job: AnyJob) -> AssetChecksDefinition:
                 if check.name in wanted:
                     yield _result(check, job, _looked_at(check, job, workspace, results), left)
             if _FRESH in wanted:
-                yield AssetCheckResult(**_freshness(job, workspace))
+                yield AssetCheckResult(**freshness_of(job, workspace).reported(job))
 
     return checks
 
@@ -164,7 +164,7 @@ def evaluations(job: AnyJob, workspace: Workspace, results: SyncResults) -> Iter
     for check in RESULT_CHECKS:
         yield evaluation(check, job, _looked_at(check, job, workspace, results) or results, left)
     if job.fresh_after is not None:
-        yield freshness_evaluation(job, workspace)
+        yield freshness_of(job, workspace).evaluation(job)
 
 
 def evaluation(check: ResultCheck, job: AnyJob, results: SyncResults, left: int = 0) -> AssetCheckEvaluation:
@@ -194,24 +194,44 @@ def _evaluate(check: ResultCheck, job: AnyJob, results: SyncResults, left: int) 
     }
 
 
-def freshness_evaluation(job: AnyJob, workspace: Workspace) -> AssetCheckEvaluation:
-    """Evaluates whether the last good run of a sync is young enough, to be reported outside of any run."""
-    return AssetCheckEvaluation(**_freshness(job, workspace))
+@dataclass(frozen=True)
+class Freshness:
+    """Says how long the last good run of a sync keeps it fresh.
+
+    Args:
+        good_at: When the last good run was done; None if there was none.
+        until: When it is too old, or the first run is that did not succeed; None if the sync has never run, or if
+            nobody minds how old it is.
+        is_fresh: True unless that is over.
+    """
+
+    good_at: datetime | None
+    until: datetime | None
+    is_fresh: bool
+
+    def evaluation(self, job: AnyJob) -> AssetCheckEvaluation:
+        """Evaluates the check, to be reported outside of any run."""
+        return AssetCheckEvaluation(**self.reported(job))
+
+    def reported(self, job: AnyJob) -> dict[str, Any]:
+        """Returns what Dagster is told of the check."""
+        return {
+            "asset_key": asset_key(job),
+            "check_name": _FRESH,
+            "passed": self.is_fresh,
+            "severity": AssetCheckSeverity.ERROR,
+            "description": _freshness_text(self.good_at),
+            "metadata": {} if self.good_at is None else {"last good run": MetadataValue.timestamp(self.good_at)},
+        }
 
 
-def _freshness(job: AnyJob, workspace: Workspace) -> dict[str, Any]:
-    history, now = RunQueries(workspace.ledger), workspace.clock()
+def freshness_of(job: AnyJob, workspace: Workspace) -> Freshness:
+    """Reads whether the last good run of a sync is young enough."""
+    history = RunQueries(workspace.ledger)
     good_at = history.last_good_at(job.name)
     since = good_at or history.first_started_at(job.name)  # a sync that has never run well is not fresh for ever
-    is_fresh = since is None or job.fresh_after is None or now - since <= job.fresh_after
-    return {
-        "asset_key": asset_key(job),
-        "check_name": _FRESH,
-        "passed": is_fresh,
-        "severity": AssetCheckSeverity.ERROR,
-        "description": _freshness_text(good_at),
-        "metadata": {} if good_at is None else {"last good run": MetadataValue.timestamp(good_at)},
-    }
+    until = since + job.fresh_after if since is not None and job.fresh_after is not None else None
+    return Freshness(good_at, until, until is None or workspace.clock() <= until)
 
 
 def _freshness_text(good_at: datetime | None) -> str:

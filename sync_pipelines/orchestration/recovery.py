@@ -4,6 +4,7 @@ After a power cut Dagster's own record of a run stays "started" for ever, and it
 sync in the queue. Our lease decides: a run that works renews it.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -11,41 +12,44 @@ from dagster import (
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
-    DefaultSensorStatus,
     RunsFilter,
-    SensorDefinition,
     SensorEvaluationContext,
+    SensorResult,
     SkipReason,
 )
 
 from sync_pipelines.database.leases import Lease
 from sync_pipelines.database.ledger_faults import LedgerLockedError
-from sync_pipelines.orchestration.tags import OUTCOME_TAG, SYNC_TAG
+from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.orchestration.keys import asset_key
+from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
+from sync_pipelines.orchestration.retries import names_of_jobs
+from sync_pipelines.orchestration.sensors import LocationSensor
+from sync_pipelines.orchestration.tags import OUTCOME_TAG
 from sync_pipelines.runner.context.lease import is_dead
-from sync_pipelines.runner.context.workspace import Workspace, open_workspace
+from sync_pipelines.runner.context.workspace import Workspace
 
 LOOK_EVERY_S = 10
 _UNFINISHED = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _START_UP = timedelta(minutes=5)
+_ALL_ALIVE = "every run that Dagster shows as started is alive"
 
 
-def build_recovery_sensor() -> SensorDefinition:
-    """Builds the sensor for all syncs, running from the start."""
-    return SensorDefinition(
-        name="sync_recovery_sensor",
-        evaluation_fn=_recover,
-        minimum_interval_seconds=LOOK_EVERY_S,
-        description="Marks runs failed whose process has died, so that the next run of their sync can start.",
-        default_status=DefaultSensorStatus.RUNNING,
+def build_recovery_sensor() -> LocationSensor:
+    """Builds the sensor for all syncs."""
+    return LocationSensor(
+        "sync_recovery_sensor",
+        _recover,
+        LOOK_EVERY_S,
+        "Marks runs failed whose process has died, so that the next run of their sync can start.",
     )
 
 
-def _recover(context: SensorEvaluationContext) -> SkipReason:
-    with open_workspace() as workspace:
-        recovered = [*_with_dead_lease(context.instance, workspace), *_without_lease(context.instance, workspace)]
-    if not recovered:
-        return SkipReason("every run that Dagster shows as started is alive")
-    return SkipReason(f"marked as failed, because their process has died: {', '.join(recovered)}")
+def _recover(context: SensorEvaluationContext) -> SensorResult:
+    with HELD_WORKSPACE.opened() as workspace:
+        recovered = [*_with_dead_lease(context.instance, workspace), *_without_lease(context, workspace)]
+    told = f"marked as failed, because their process has died: {', '.join(recovered)}" if recovered else _ALL_ALIVE
+    return SensorResult(skip_reason=SkipReason(told))
 
 
 def _with_dead_lease(instance: DagsterInstance, workspace: Workspace) -> list[str]:
@@ -74,18 +78,38 @@ def _fail(instance: DagsterInstance, lease: Lease) -> list[str]:
     return [run.run_id]
 
 
-def _without_lease(instance: DagsterInstance, workspace: Workspace) -> list[str]:
+def _without_lease(context: SensorEvaluationContext, workspace: Workspace) -> list[str]:
     """Runs that died before they took a lease, or between two ops: nobody has waited that long for one."""
     alive = {lease.holder.dagster_run_id for lease in workspace.leases.held()}
     longest = timedelta(seconds=workspace.wait_s) + workspace.lease + _START_UP
+    silent_since = workspace.clock() - longest
+    is_ours = RunsOfSyncs(CODE_LOCATION.in_sight_of(context))
     recovered: list[str] = []
-    for record in instance.get_run_records(RunsFilter(statuses=_UNFINISHED)):
+    for record in context.instance.get_run_records(RunsFilter(statuses=_UNFINISHED)):
         run = record.dagster_run
-        is_ours = SYNC_TAG in run.tags and run.run_id not in alive
-        if is_ours and _last_sign_at(record.start_time, record.update_timestamp) < workspace.clock() - longest:
-            _report_failed(instance, run, "This run shows no sign of life: its process died. Run the sync again.")
+        if run.run_id in alive or _last_sign_at(record.start_time, record.update_timestamp) >= silent_since:
+            continue
+        if CODE_LOCATION.has_launched(run) and is_ours(run):
+            _report_failed(
+                context.instance, run, "This run shows no sign of life: its process died. Run the sync again."
+            )
             recovered.append(run.run_id)
     return recovered
+
+
+class RunsOfSyncs:
+    """Tells runs that do nothing but syncs from others, whose work no lease of ours speaks of.
+
+    A tag is no sign of it: others may have one of the same name, and a run from an asset's page has none at first.
+    """
+
+    def __init__(self, sync_jobs: Sequence[AnyJob]) -> None:
+        self._jobs = {name for job in sync_jobs for name in names_of_jobs(job)}
+        self._assets = {asset_key(job) for job in sync_jobs}
+
+    def __call__(self, run: DagsterRun) -> bool:
+        """Returns True if it is a run of a sync's job, or materialises assets of syncs and no other."""
+        return run.job_name in self._jobs or bool(run.asset_selection and run.asset_selection <= self._assets)
 
 
 def _last_sign_at(start_time: float | None, updated_at: datetime) -> datetime:

@@ -1,32 +1,30 @@
-"""A Dagster job per sync that tries failed items again, and the sensor that starts it when some are due."""
+"""A Dagster job per sync that tries failed items again, and the sensor that starts them when some are due."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from dagster import (
     Config,
-    DefaultSensorStatus,
     JobDefinition,
     Nothing,
     OpExecutionContext,
     Out,
-    RunRequest,
-    SensorDefinition,
     SensorEvaluationContext,
-    SkipReason,
+    SensorResult,
     op,
 )
 from pydantic import Field
 
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.orchestration.jobs import Event, events_of, job_of_one_op
+from sync_pipelines.orchestration.jobs import Event, drain_job_name, events_of, job_of_one_op
+from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
 from sync_pipelines.orchestration.metadata import Metadata, retry_metadata
 from sync_pipelines.orchestration.ops import op_name
-from sync_pipelines.orchestration.sensors import has_just_failed, is_under_way
+from sync_pipelines.orchestration.sensors import LocationSensor, start_runs
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.retry_failures import RetryRun, what_is_due
-from sync_pipelines.runner.context.workspace import Workspace, open_workspace
+from sync_pipelines.runner.context.workspace import Workspace
 
 LOOK_EVERY_S = 30
 
@@ -34,6 +32,11 @@ LOOK_EVERY_S = 30
 def retry_job_name(sync_job: AnyJob) -> str:
     """Returns the name of the Dagster job that tries failed items again."""
     return f"{sync_job.dagster_name}_retry"
+
+
+def names_of_jobs(sync_job: AnyJob) -> list[str]:
+    """Returns the names of all Dagster jobs of a sync: the whole run, the drain, the retry."""
+    return [sync_job.dagster_name, drain_job_name(sync_job), retry_job_name(sync_job)]
 
 
 class RetryConfig(Config):
@@ -70,35 +73,33 @@ def _metadata_of_retry(sync_job: AnyJob, run: RetryRun, _workspace: Workspace) -
     return retry_metadata(run.results, describe_target(sync_job))
 
 
-def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:
-    """Builds the sensor of a sync's retries, running from the start."""
-    name = retry_job_name(sync_job)
-    return SensorDefinition(
-        name=f"{name}_sensor",
-        job_name=name,
-        evaluation_fn=_look(sync_job),
-        minimum_interval_seconds=LOOK_EVERY_S,
-        description=f"Starts {name} when failed items of {sync_job.name} are due to be tried again.",
-        default_status=DefaultSensorStatus.RUNNING,
+def build_retry_sensor() -> LocationSensor:
+    """Builds the sensor that starts the retries of all syncs."""
+    return LocationSensor(
+        "sync_retry_sensor",
+        _look,
+        LOOK_EVERY_S,
+        "Starts the job that tries failed items again, of each sync that has some due.",
+        lambda sync_job: retry_job_name(sync_job) if sync_job.retry is not None else None,
     )
 
 
-def _look(sync_job: AnyJob) -> Callable[[SensorEvaluationContext], RunRequest | SkipReason]:
-    def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        with open_workspace() as workspace:
-            which = what_is_due(sync_job, workspace, None)
-            due_at, now = workspace.failures.next_due_at(sync_job.name, which), workspace.clock()
-            lease = workspace.leases.in_force(sync_job.name)
-        if due_at is None:
-            return SkipReason("no failed items wait for another try")
-        if due_at > now:
-            return SkipReason(f"failed items wait for their next try, at {due_at:%Y-%m-%d %H:%M:%S} UTC")
-        if lease is not None:
-            return SkipReason(f"failed items are due; a run of the sync is under way in {lease.holder.described}")
-        if is_under_way(context.instance, retry_job_name(sync_job)):
-            return SkipReason("failed items are due; a run that tries them again is under way")
-        if has_just_failed(context.instance, retry_job_name(sync_job)):
-            return SkipReason("failed items are due; the last run that was to try them again has just failed")
-        return RunRequest(tags=run_tags(sync_job, "retry"))
-
-    return look
+def _look(context: SensorEvaluationContext) -> SensorResult:
+    due: dict[AnyJob, str] = {}
+    otherwise: list[str] = []
+    with HELD_WORKSPACE.opened() as workspace:
+        waiting = set(workspace.failures.jobs_waiting())
+        syncs = [job for job in CODE_LOCATION.in_sight_of(context) if job.retry is not None and job.name in waiting]
+        leases = workspace.leases.all_in_force() if syncs else {}
+        for job in syncs:
+            due_at = workspace.failures.next_due_at(job.name, what_is_due(job, workspace, None))
+            if due_at is None:
+                continue
+            if due_at > workspace.clock():
+                otherwise.append(f"{job.name}: failed items wait for their next try, at {due_at:%Y-%m-%d %H:%M:%S} UTC")
+            elif (lease := leases.get(job.name)) is not None:
+                told = f"failed items are due; a run of the sync is under way in {lease.holder.described}"
+                otherwise.append(f"{job.name}: {told}")
+            else:
+                due[job] = "failed items are due"
+    return start_runs(context, "retry", retry_job_name, due, otherwise or ["no failed items wait for another try"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 
+from sync_pipelines.orchestration.location import HELD_WORKSPACE
 from sync_pipelines_tests.orchestration.shop import Shop
 
 
@@ -25,6 +26,12 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SYNC_PIPELINES_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("SYNC_PIPELINES_IDLE_WAIT_S", "0")
     return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def no_workspace_is_held() -> Iterator[None]:
+    yield
+    HELD_WORKSPACE.close()
 
 
 @pytest.fixture

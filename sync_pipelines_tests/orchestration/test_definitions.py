@@ -28,6 +28,7 @@ from sync_pipelines import ConfigurationError, sync_intervals
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
 from sync_pipelines.orchestration.build import build_definitions
+from sync_pipelines.orchestration.location import HELD_WORKSPACE
 from sync_pipelines.runner.context import workspace as workspace_room
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines_tests.children import run_child
@@ -63,14 +64,14 @@ SHIPPED = {
         "erp_products_daily_at_0530": ["30 5 * * *", "Europe/Berlin", "erp_products", "RUNNING"],
     },
     "sensors": {
-        "erp_inventory_items_sensor": ["erp_inventory_items", 5, "RUNNING"],
-        "erp_inventory_retry_sensor": ["erp_inventory_retry", 30, "RUNNING"],
-        "erp_products_items_sensor": ["erp_products_items", 5, "RUNNING"],
-        "erp_products_retry_sensor": ["erp_products_retry", 30, "RUNNING"],
-        "sync_freshness_sensor": [None, 60, "RUNNING"],
-        "sync_recovery_sensor": [None, 10, "RUNNING"],
+        "sync_inbox_sensor": [5, "RUNNING"],
+        "sync_retry_sensor": [30, "RUNNING"],
+        "sync_freshness_sensor": [60, "RUNNING"],
+        "sync_recovery_sensor": [10, "RUNNING"],
     },
 }
+
+DRAIN = {"sync": "erp-stock", "sync/kind": "drain"}
 
 SURVEY = """
 import json
@@ -85,9 +86,7 @@ print(json.dumps({
     "jobs": sorted(n for n in repository.job_names if not n.startswith("__")),
     "schedules": {s.name: [s.cron_schedule, s.execution_timezone, s.job_name, s.default_status.value]
                   for s in repository.schedule_defs},
-    "sensors": {s.name: [s.targets[0].job_name if s.targets else None, s.minimum_interval_seconds,
-                         s.default_status.value]
-                for s in repository.sensor_defs},
+    "sensors": {s.name: [s.minimum_interval_seconds, s.default_status.value] for s in repository.sensor_defs},
 }))
 """
 
@@ -207,7 +206,7 @@ def _remember_run(instance: DagsterInstance, schedule_name: str, request: RunReq
 
 
 def look(definitions: Definitions, instance: DagsterInstance) -> Any:
-    sensor = definitions.resolve_sensor_def("erp_stock_items_sensor")
+    sensor = definitions.resolve_sensor_def("sync_inbox_sensor")
     assert sensor.default_status is DefaultSensorStatus.RUNNING
     context = build_sensor_context(instance=instance, repository_def=definitions.get_repository_def())
     data = sensor.evaluate_tick(context)
@@ -229,7 +228,7 @@ def test_the_sensor_wakes_one_drain_and_no_second_beside_it(shop: Shop, instance
     assert isinstance(request, RunRequest)
     assert request.run_key is None  # Dagster would remember a key for ever
 
-    instance.add_run(DagsterRun(job_name="erp_stock_items", status=DagsterRunStatus.STARTED))
+    instance.add_run(DagsterRun(job_name="erp_stock_items", status=DagsterRunStatus.STARTED, tags=DRAIN))
     assert "under way" in look(definitions, instance).skip_message
 
 
@@ -255,7 +254,7 @@ def test_a_drain_applies_what_waits_and_reports_on_the_asset(shop: Shop, instanc
 def test_a_drain_that_has_just_failed_is_not_started_again_at_once(shop: Shop, instance: DagsterInstance) -> None:
     definitions = build_definitions([shop.job()])
     store({"sku": "A-1", "stock": 5})
-    instance.add_run(DagsterRun(job_name="erp_stock_items", status=DagsterRunStatus.FAILURE))
+    instance.add_run(DagsterRun(job_name="erp_stock_items", status=DagsterRunStatus.FAILURE, tags=DRAIN))
     assert "the next one starts 30 s after it" in look(definitions, instance).skip_message
 
 
@@ -370,5 +369,6 @@ def test_a_run_that_never_took_a_lease_is_given_up_only_after_the_longest_wait(
 
     later = utc_now() + timedelta(hours=1)
     monkeypatch.setattr(workspace_room.open_workspace.__wrapped__, "__defaults__", (None, lambda: later))
+    HELD_WORKSPACE.close()
 
     assert waiting.run_id in recover(definitions, instance)

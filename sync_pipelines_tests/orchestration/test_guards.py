@@ -20,10 +20,11 @@ from sqlalchemy import update
 from sync_pipelines import SyncJob, sync_intervals
 from sync_pipelines.orchestration import freshness
 from sync_pipelines.orchestration.build import build_definitions
-from sync_pipelines.orchestration.checks import freshness_evaluation
-from sync_pipelines.orchestration.freshness import build_freshness_sensor
+from sync_pipelines.orchestration.checks import freshness_of
+from sync_pipelines.orchestration.location import HeldWorkspace
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines.runner.runs.results import KnownRun
+from sync_pipelines.settings.model import Settings
 from sync_pipelines_tests.orchestration.shop import Shop
 
 STOCK = AssetKey(["shop", "stock"])
@@ -223,14 +224,13 @@ def test_a_sync_whose_last_good_run_is_too_old_is_told_once_and_again_when_it_is
     shop: Shop, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = shop.job(schedule=sync_intervals.hours(1))
-    sensor = build_freshness_sensor([job])
-    assert sensor is not None
+    sensor = build_definitions([job]).resolve_sensor_def("sync_freshness_sensor")
     now = [utc_now()]
 
-    def open_later() -> Any:
-        return open_workspace(clock=lambda: now[0])
+    def open_later(settings: Settings) -> Any:
+        return open_workspace(settings, clock=lambda: now[0])
 
-    monkeypatch.setattr(freshness, "open_workspace", open_later)
+    monkeypatch.setattr(freshness, "HELD_WORKSPACE", HeldWorkspace(open_later))
     cursor: str | None = None
 
     def look() -> bool | None:
@@ -261,14 +261,16 @@ def test_a_sync_that_has_never_run_well_does_not_stay_fresh(shop: Shop, instance
     job = shop.job(fresh_within=timedelta(hours=1), fail_above=0)
     shop.items[2]["bad"] = True
     with open_workspace() as workspace:
-        assert freshness_evaluation(job, workspace).passed  # it has not run yet
+        assert freshness_of(job, workspace).is_fresh  # it has not run yet
     assert not launch(job, instance).success
     with open_workspace() as workspace:
-        assert freshness_evaluation(job, workspace).passed
+        assert freshness_of(job, workspace).is_fresh
     with open_workspace(clock=lambda: utc_now() + timedelta(hours=2)) as workspace:
-        assert not freshness_evaluation(job, workspace).passed
+        assert not freshness_of(job, workspace).is_fresh
 
 
 def test_syncs_without_interval_are_watched_only_if_asked(shop: Shop) -> None:
-    assert build_freshness_sensor([shop.job(), shop.job(name="other", schedule="0 5 * * *")]) is None
-    assert build_freshness_sensor([shop.job(fresh_within=timedelta(hours=1))]) is not None
+    unwatched = build_definitions([shop.job(), shop.job(name="other", asset_key="shop/other", schedule="0 5 * * *")])
+    watched = build_definitions([shop.job(fresh_within=timedelta(hours=1))])
+    assert not unwatched.get_repository_def().has_sensor_def("sync_freshness_sensor")
+    assert watched.get_repository_def().has_sensor_def("sync_freshness_sensor")

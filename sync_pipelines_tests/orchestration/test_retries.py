@@ -24,6 +24,7 @@ from dagster import (
 from sync_pipelines import ConfigurationError, Retry
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.orchestration.build import build_definitions
+from sync_pipelines.orchestration.location import HELD_WORKSPACE
 from sync_pipelines.runner.context import workspace as workspace_room
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines_tests.orchestration.shop import Shop
@@ -51,8 +52,11 @@ def materialised(result: Any) -> list[dict[str, Any]]:
     ]
 
 
+RETRY = {"sync": "erp-stock", "sync/kind": "retry"}
+
+
 def look(definitions: Definitions, instance: DagsterInstance) -> RunRequest | SkipReason:
-    sensor = definitions.resolve_sensor_def("erp_stock_retry_sensor")
+    sensor = definitions.resolve_sensor_def("sync_retry_sensor")
     assert sensor.default_status is DefaultSensorStatus.RUNNING
     context = build_sensor_context(instance=instance, repository_def=definitions.get_repository_def())
     data = sensor.evaluate_tick(context)
@@ -145,9 +149,10 @@ def test_the_sensor_starts_a_run_only_when_failed_items_are_due(
     definitions = build_definitions([shop.job()])
     assert reason(definitions, instance) == "no failed items wait for another try"
     execute(definitions, instance, "erp_stock")
-    assert reason(definitions, instance).startswith("failed items wait for their next try, at ")
+    assert reason(definitions, instance).startswith("erp-stock: failed items wait for their next try, at ")
     now = utc_now() + timedelta(seconds=90)
     monkeypatch.setattr(workspace_room.open_workspace.__wrapped__, "__defaults__", (None, lambda: now))  # type: ignore[attr-defined]
+    HELD_WORKSPACE.close()
     request = look(definitions, instance)
     assert isinstance(request, RunRequest)
     assert (request.tags["sync"], request.tags["sync/kind"]) == ("erp-stock", "retry")
@@ -157,21 +162,23 @@ def test_it_waits_while_a_run_of_the_sync_is_under_way(failing: Definitions, ins
     with open_workspace() as workspace:
         lease = workspace.leases.acquire("erp-stock", Holder("x", None, "process 7", ""), timedelta(seconds=60))
         assert lease is not None
-        assert reason(failing, instance) == "failed items are due; a run of the sync is under way in process 7"
+        assert (
+            reason(failing, instance) == "erp-stock: failed items are due; a run of the sync is under way in process 7"
+        )
         workspace.leases.release(lease)
-    instance.add_run(DagsterRun(job_name="erp_stock_retry", status=DagsterRunStatus.STARTED))
-    assert reason(failing, instance).endswith("a run that tries them again is under way")
+    instance.add_run(DagsterRun(job_name="erp_stock_retry", status=DagsterRunStatus.STARTED, tags=RETRY))
+    assert reason(failing, instance).endswith("a run that does it is under way")
 
 
 def test_it_pauses_after_a_run_that_failed(failing: Definitions, instance: DagsterInstance) -> None:
-    instance.add_run(DagsterRun(job_name="erp_stock_retry", status=DagsterRunStatus.FAILURE))
-    assert reason(failing, instance).endswith("has just failed")
+    instance.add_run(DagsterRun(job_name="erp_stock_retry", status=DagsterRunStatus.FAILURE, tags=RETRY))
+    assert reason(failing, instance).endswith("the next one starts 30 s after it")
 
 
 def test_a_sync_without_retry_has_no_such_job(shop: Shop) -> None:
     repository = build_definitions([shop.job(retry=None)]).get_repository_def()
     assert {name for name in repository.job_names if not name.startswith("__")} == {"erp_stock", "erp_stock_items"}
-    assert {sensor.name for sensor in repository.sensor_defs} == {"erp_stock_items_sensor", "sync_recovery_sensor"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {"sync_inbox_sensor", "sync_recovery_sensor"}
 
 
 def test_a_sync_may_not_have_the_name_of_anothers_retries(shop: Shop) -> None:

@@ -18,6 +18,7 @@ from sync_pipelines.database.connections import create_database
 from sync_pipelines.database.leases import Holder
 from sync_pipelines.errors import SyncBusyError
 from sync_pipelines.orchestration import recovery
+from sync_pipelines.orchestration.location import HELD_WORKSPACE
 from sync_pipelines.runner.context.workspace import open_workspace
 from sync_pipelines.runner.run_sync import run_sync
 from sync_pipelines_tests.black_hole import black_hole
@@ -115,4 +116,5 @@ def test_the_recovery_sensor_does_not_wait_for_a_run_that_has_stopped(
             assert workspace.leases.held()
         recovery.build_recovery_sensor().evaluate_tick(build_sensor_context(instance))
         assert not workspace.leases.held(), "it is given back as soon as that can be"
+    HELD_WORKSPACE.close()
     database.dispose()
