@@ -9,7 +9,7 @@ TESTS := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-once demo-change dev test soak coverage test-ui bench bench-page bench-receiver bench-drain bench-dry-run docs lint types imports spelling check clean
+.PHONY: help demo demo-once demo-change dev test soak coverage test-ui bench bench-page bench-receiver bench-drain bench-definitions bench-dry-run docs lint types imports spelling check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ bench-receiver: $(VENV)/installed-dev  ## durable, verified webhooks a second fr
 
 bench-drain: $(VENV)/installed-dev  ## a burst of 100,000 webhooks for 20,000 items, and how long it takes to apply it
 	@exec $(BIN)/python -m benchmarks.drain
+
+bench-definitions: $(VENV)/installed-dev  ## how long Dagster takes to load 1, 200 and 1,000 syncs, and how much memory
+	@exec $(BIN)/python -m benchmarks.definitions
 
 bench-dry-run: $(VENV)/installed-dev  ## how long the diff of a dry run takes, beside that of a plain run
 	@exec $(BIN)/python -m benchmarks.dry_run

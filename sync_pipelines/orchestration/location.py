@@ -49,9 +49,9 @@ class CodeLocation:
         origin = run.remote_job_origin
         return origin is None or self._name is None or origin.location_name == self._name
 
-    def runs(self, instance: DagsterInstance, which: RunsFilter) -> list[DagsterRun]:
-        """Returns the runs of this code location that a filter finds, newest first."""
-        return [run for run in instance.get_runs(which) if self.has_launched(run)]
+    def runs(self, instance: DagsterInstance, which: RunsFilter, limit: int | None = None) -> list[DagsterRun]:
+        """Returns those of this code location among the first runs that a filter finds, newest first."""
+        return [run for run in instance.get_runs(which, limit=limit) if self.has_launched(run)]
 
 
 class HeldWorkspace:

@@ -18,9 +18,11 @@ from dagster import (
 
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.intervals import Due, Interval
+from sync_pipelines.orchestration.location import CODE_LOCATION
 from sync_pipelines.orchestration.tags import DUE_TAG, run_tags
 
 _SCHEDULE_TAG = "dagster/schedule_name"  # Dagster's own, on every run that a schedule starts
+_LOOKED_AT = 20  # a schedule of another code location may have the same name
 
 
 def schedule_name(job: AnyJob, interval: Interval) -> str:
@@ -64,7 +66,7 @@ _NOT_WHOLE = ("only", "dry_run", "apply_plan")
 def _waits_already(instance: DagsterInstance, job: AnyJob) -> bool:
     """Returns True if a full run of the sync has not started yet: one run makes up for any number of ticks."""
     waiting = RunsFilter(job_name=job.dagster_name, statuses=[DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED])
-    return any(not _is_limited(record.dagster_run) for record in instance.get_run_records(waiting))
+    return any(not _is_limited(run) for run in CODE_LOCATION.runs(instance, waiting))
 
 
 def _is_limited(run: DagsterRun) -> bool:
@@ -76,6 +78,6 @@ def _is_limited(run: DagsterRun) -> bool:
 
 def _last_due_at(instance: DagsterInstance, schedule: str) -> datetime | None:
     """Returns the occasion of the newest scheduled run, so that one missed while nothing ran is made up for once."""
-    newest = instance.get_run_records(RunsFilter(tags={_SCHEDULE_TAG: schedule}), limit=1)
-    due_at = newest[0].dagster_run.tags.get(DUE_TAG) if newest else None
+    newest = CODE_LOCATION.runs(instance, RunsFilter(tags={_SCHEDULE_TAG: schedule}), limit=_LOOKED_AT)
+    due_at = newest[0].tags.get(DUE_TAG) if newest else None
     return datetime.fromisoformat(due_at).astimezone(UTC) if due_at is not None else None
