@@ -1,6 +1,5 @@
 """Puts Dagster's definitions together out of sync jobs."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from sync_pipelines.orchestration.recovery import build_recovery_sensor
 from sync_pipelines.orchestration.retries import build_retry_job, build_retry_sensor, names_of_jobs, retry_job_name
 from sync_pipelines.orchestration.schedules import build_schedule
 from sync_pipelines.orchestration.sensors import build_inbox_sensor
+from sync_pipelines.settings.dagster import job_of_this_run
 
 _INBOX, _RETRY, _RECOVERY, _FRESHNESS = (
     build_inbox_sensor(), build_retry_sensor(), build_recovery_sensor(), build_freshness_sensor(),
@@ -96,7 +96,7 @@ def _definitions(
 
 def _of_this_run(sync_jobs: Sequence[SyncJob[Any, Any]]) -> Sequence[SyncJob[Any, Any]]:
     """Returns the sync that this process is to run, if its launcher tells; else all of them."""
-    name = os.environ.get("DAGSTER_RUN_JOB_NAME")
+    name = job_of_this_run()
     return [job for job in sync_jobs if name in names_of_jobs(job)] or sync_jobs
 
 

@@ -205,12 +205,10 @@ def test_schedules_and_sensors_run_from_the_start(stage: Stage) -> None:
     assert states == {
         "erp_inventory_every_hour": "RUNNING",
         "erp_products_daily_at_0530": "RUNNING",
-        "erp_inventory_items_sensor": "RUNNING",
-        "erp_inventory_retry_sensor": "RUNNING",
-        "erp_products_items_sensor": "RUNNING",
-        "erp_products_retry_sensor": "RUNNING",
         "sync_freshness_sensor": "RUNNING",
+        "sync_inbox_sensor": "RUNNING",
         "sync_recovery_sensor": "RUNNING",
+        "sync_retry_sensor": "RUNNING",
     }
 
 

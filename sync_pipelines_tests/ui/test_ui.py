@@ -43,7 +43,7 @@ def test_the_page_of_the_single_items_job_says_what_starts_it(reader: Reader) ->
         f"{HERE}/jobs/erp_inventory_items",
         "job-items",
         "Applies the single items of erp-inventory that wait in the inbox. A sensor starts it.",
-        "erp_inventory_items_sensor",
+        "sync_inbox_sensor",
     )
 
 
@@ -194,9 +194,9 @@ def test_the_schedule_runs_and_says_when(reader: Reader) -> None:
 
 def test_the_sensor_runs_and_says_what_it_waits_for(reader: Reader) -> None:
     reader.opens(
-        f"{HERE}/sensors/erp_inventory_items_sensor",
+        f"{HERE}/sensors/sync_inbox_sensor",
         "sensor",
-        "Starts erp_inventory_items when single items of erp-inventory wait in the inbox.",
+        "Starts the job that applies single items, of each sync that has some waiting in the inbox.",
         "Running",
         "~5 sec",
     )
@@ -208,7 +208,6 @@ def test_all_schedules_and_sensors_stand_on_one_page(reader: Reader) -> None:
         "/automation",
         "automation",
         "erp_inventory_every_hour",
-        "erp_inventory_items_sensor",
         "erp_products_daily_at_0530",
-        "erp_products_items_sensor",
+        "sync_inbox_sensor",
     )
