@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cProfile
+import pstats
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -281,3 +283,19 @@ class TestLoading:
         monkeypatch.setenv("DAGSTER_RUN_JOB_NAME", job_name)
         repository = sync_definitions(*(named(shop, f"sync-{number}") for number in range(3))).get_repository_def()
         assert {"sync_0", "sync_1", "sync_2"} <= set(repository.job_names)
+
+    def test_one_more_sync_costs_as_much_among_many_as_among_few(self, shop: Shop) -> None:
+        """In calls of functions, which no other work on the machine changes. Dagster's own way grew with the square."""
+
+        def calls(count: int) -> int:
+            jobs = [named(shop, f"sync-{number}", source_asset=None) for number in range(count)]
+            CODE_LOCATION._jobs = {}
+            profile = cProfile.Profile()
+            profile.enable()
+            sync_definitions(*jobs).get_repository_def().load_all_definitions()
+            profile.disable()
+            return pstats.Stats(profile).total_calls  # type: ignore[attr-defined, no-any-return]  # typeshed lacks it
+
+        calls(2)  # what is done once
+        few, some, many = calls(8), calls(16), calls(48)
+        assert (many - some) / (48 - 16) < 1.1 * (some - few) / (16 - 8)
