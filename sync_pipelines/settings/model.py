@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,3 +152,21 @@ def load_settings() -> Settings:
         # only numbers are shown: a URL, or what is pasted into the wrong variable, may be a secret
         value = f"; it is {first['input']!r}" if _NUMBER.fullmatch(str(first["input"])) else ""
         raise ConfigurationError(f"the environment variable {name} is wrong: {first['msg']}{value}") from None
+
+
+def configured_database_url() -> str | None:
+    """Returns the URL of the database with the local records, to be shown; None if a variable is wrong.
+
+    Reading the environment takes a millisecond, and definitions ask once for each sync: while the environment is the
+    same, it is read once, and so is the current folder, which the embedded database is relative to.
+    """
+    ours = frozenset(each for each in os.environ.items() if each[0].upper().startswith("SYNC_PIPELINES_"))
+    try:
+        return _database_url_of(ours, Path.cwd())
+    except ConfigurationError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _database_url_of(_environment: frozenset[tuple[str, str]], _current_folder: Path) -> str:
+    return load_settings().local_url()
