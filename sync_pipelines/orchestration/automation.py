@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from dagster import (
     AssetSelection,
@@ -18,6 +19,7 @@ from sync_pipelines.orchestration.keys import source_key
 AUTOMATION_TAG = "sync/automation"
 """On the assets that have a condition; holds its name in the job file, or `condition`."""
 _OTHER = "condition"
+Condition = AutomationCondition[Any]
 
 
 def build_automation_sensor(jobs: Sequence[AnyJob]) -> SensorDefinition | None:
@@ -49,22 +51,24 @@ def automation_tags(job: AnyJob) -> dict[str, str]:
     return {AUTOMATION_TAG: job.automation if isinstance(job.automation, str) else _OTHER}
 
 
-def condition_of(job: AnyJob) -> AutomationCondition | None:
+def condition_of(job: AnyJob) -> Condition | None:
     """Returns the condition under which Dagster starts the sync; None if it has none.
 
     With a name it is of the assets in `upstream`. The asset of the source is left out then: the sync's own fetch is
     what updates it, and before the first one it is missing, which would keep that from ever coming.
     """
-    if not isinstance(job.automation, str):
-        condition: AutomationCondition | None = job.automation
-        return condition
-    eager = AutomationCondition.eager()
-    named = eager if job.automation == "eager" else eager.replace("any_deps_updated", _any_deps_changed())
-    named = named.with_label(job.automation)
-    return named.ignore(AssetSelection.assets(source_key(job))) if job.upstream else named
+    condition: Any = job.automation
+    if condition in AUTOMATIONS:
+        condition = AutomationCondition.eager()
+        if job.automation == "on_change":
+            condition = condition.replace("any_deps_updated", _any_deps_changed()).with_label("on_change")
+        if job.upstream:
+            condition = condition.ignore(AssetSelection.assets(source_key(job)))
+    given: Condition | None = condition
+    return given
 
 
-def _any_deps_changed() -> AutomationCondition:
-    """Is true when the data of an asset that is read has changed, which an update alone does not say."""
+def _any_deps_changed() -> Condition:
+    """Returns the condition that data of an asset which is read has changed; an update alone does not say so."""
     changed = AutomationCondition.data_version_changed() & ~AutomationCondition.executed_with_root_target()
     return AutomationCondition.any_deps_match(changed).with_label("any_deps_changed")
