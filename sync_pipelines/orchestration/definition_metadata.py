@@ -57,13 +57,18 @@ def _table_metadata(job: AnyJob, table: DeclaredTable) -> dict[str, Any]:
         metadata["dagster/uri"] = table.uri
     if table.columns:
         metadata["dagster/column_schema"] = MetadataValue.table_schema(_schema(table))
+    return metadata | lineage_metadata(job, table)
+
+
+def lineage_metadata(job: AnyJob, table: DeclaredTable | None) -> dict[str, MetadataValue]:
+    """Returns which field of the source each column holds, as far as the declaration says so.
+
+    A run reports it as well: Dagster draws the lineage of columns from what the last one reported.
+    """
     source = source_key(job)
-    lineage = {
-        column.name: [TableColumnDep(source, column.field)] for column in table.columns if column.field is not None
-    }
-    if lineage:
-        metadata["dagster/column_lineage"] = MetadataValue.column_lineage(TableColumnLineage(lineage))
-    return metadata
+    columns = () if table is None else table.columns
+    fields = {column.name: [TableColumnDep(source, column.field)] for column in columns if column.field is not None}
+    return {"dagster/column_lineage": MetadataValue.column_lineage(TableColumnLineage(fields))} if fields else {}
 
 
 def _schema(table: DeclaredTable) -> TableSchema:

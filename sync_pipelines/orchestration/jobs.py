@@ -25,7 +25,7 @@ from sync_pipelines.orchestration.checks import evaluations
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import Metadata, drain_metadata
 from sync_pipelines.orchestration.ops import SelectionConfig, failing_clearly, op_name, tag_outcome
-from sync_pipelines.orchestration.tags import job_tags, op_tags, run_tags
+from sync_pipelines.orchestration.tags import op_tags, run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.changes.retry_failures import RetryRun
@@ -46,8 +46,7 @@ def build_sync_job(sync_job: AnyJob) -> Any:  # Dagster does not export the type
         selection=AssetSelection.assets(key) | AssetSelection.checks_for_assets(key),
         description=f"Syncs {sync_job.name} whole: fetch, diff, apply. {sync_job.description}".strip(),
         config={"ops": {node: {"config": in_launchpad}}},
-        tags=job_tags(sync_job, "full"),
-        run_tags=run_tags(sync_job, "full"),
+        tags=run_tags(sync_job, "full"),
         owners=list(sync_job.owners) or None,
     )
 
@@ -89,8 +88,7 @@ def job_of_one_op(
         name=name,
         description=description,
         executor_def=in_process_executor,
-        tags=job_tags(sync_job, kind),
-        run_tags=run_tags(sync_job, kind),
+        tags=run_tags(sync_job, kind),
         owners=list(sync_job.owners) or None,
     )
     def dagster_job() -> None:

@@ -27,6 +27,7 @@ from sync_pipelines.engine.redaction import described, message_of, redact, trace
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
 from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
+from sync_pipelines.orchestration.definition_metadata import declared_table_of, lineage_metadata
 from sync_pipelines.orchestration.keys import source_key
 from sync_pipelines.orchestration.metadata import ENTRIES_SHOWN, more_about, plan_metadata, result_metadata
 from sync_pipelines.orchestration.tags import KIND_TAG, OUTCOME_TAG, OUTCOMES, PLAN_TAG, op_tags
@@ -137,7 +138,8 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
         if results.plan_id is not None:
             context.instance.add_run_tags(context.run_id, {PLAN_TAG: results.plan_id})
         if not results.dry_run:
-            yield Output(None, metadata=dict(result_metadata(results, describe_target(job))))
+            lineage = lineage_metadata(job, declared_table_of(job))
+            yield Output(None, metadata={**result_metadata(results, describe_target(job)), **lineage})
 
     return apply
 

@@ -20,13 +20,12 @@ KIND_TAG = "sync/kind"
 """Holds `full`, `dry run`, `apply` (of a plan), `drain` or `retry`."""
 
 
-def job_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
-    """Returns the tags by which a sync's Dagster jobs are found in the list of jobs."""
-    return {**job.tags, SYNC_TAG: job.name, KIND_TAG: kind}
-
-
 def run_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
-    """Returns the tags of every run of a sync."""
+    """Returns the tags of every run of a sync.
+
+    Its Dagster jobs have them as their tags: a run that is launched over GraphQL, as `trigger_sync` does, gets those of
+    the job, and not what Dagster calls the job's `run_tags`.
+    """
     return {**job.tags, **as_texts(job.run_tags), SYNC_TAG: job.name, KIND_TAG: kind}
 
 
