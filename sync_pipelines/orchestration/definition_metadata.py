@@ -1,5 +1,6 @@
 """What Dagster shows of an asset before its first run: table, columns, lineage, kinds, file. Nothing is connected."""
 
+import re
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -28,6 +29,7 @@ MAX_KINDS = 3
 _SHORTEST_WINDOW = timedelta(minutes=1)
 """Dagster looks no closer."""
 _SHOWN_TYPE = "unknown"
+_KIND = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 # Dagster warns at each owner and each code reference that they may change, also where it passes them on itself. We pin
 # the version that they are known to work with, and who reads the logs of a code location can't act on it.
@@ -87,8 +89,8 @@ def _schema(table: DeclaredTable) -> TableSchema:
 def source_kind(job: AnyJob) -> str | None:
     """Returns the kind of system that the items come from, as its fetch function or the object of that method says."""
     fetch = job.fetch_external
-    kind = getattr(getattr(fetch, "__self__", fetch), "kind", None)
-    return kind if isinstance(kind, str) and kind else None
+    kind = getattr(getattr(fetch, "__self__", fetch), "source_kind", None)
+    return kind if isinstance(kind, str) and _KIND.fullmatch(kind) else None
 
 
 def kinds_of(job: AnyJob, table: DeclaredTable | None) -> set[str]:

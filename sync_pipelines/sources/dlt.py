@@ -52,7 +52,7 @@ def dlt_resource(resource: Any, *, page_size: int = PAGE_SIZE) -> Fetch:
 
 @dataclass(frozen=True, slots=True)
 class _DltResource:
-    kind: ClassVar[str] = "dlt"
+    source_kind: ClassVar[str] = "dlt"
     resource: Any
     page_size: int
 

@@ -125,7 +125,7 @@ def parquet_file(path: str | Path, *, columns: Sequence[str] | None = None, page
 
 @dataclass(frozen=True, slots=True)
 class _CsvFile:
-    kind: ClassVar[str] = "csv"
+    source_kind: ClassVar[str] = "csv"
     path: Path
     converters: Mapping[str, Callable[[str], Any]]
     empty_as_none: bool
@@ -287,7 +287,7 @@ def _converted(convert: Callable[[str], Any], text: str, place: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _ParquetFile:
-    kind: ClassVar[str] = "parquet"
+    source_kind: ClassVar[str] = "parquet"
     path: Path
     columns: tuple[str, ...] | None
     page_size: int

@@ -70,7 +70,7 @@ def _checked_encoding(encoding: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _JsonLines:
-    kind: ClassVar[str] = "json"
+    source_kind: ClassVar[str] = "json"
     path: Path
     encoding: str
     decimals: bool

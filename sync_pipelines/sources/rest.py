@@ -77,7 +77,7 @@ class RestSource:
         ConfigurationError: An option is not valid.
     """
 
-    kind: ClassVar[str] = "rest"
+    source_kind: ClassVar[str] = "rest"
     """What Dagster shows of it as a badge."""
 
     url: str

@@ -75,7 +75,7 @@ def sql_query(
 
 @dataclass(frozen=True, slots=True)
 class _SqlQuery:
-    kind: ClassVar[str] = "sql"
+    source_kind: ClassVar[str] = "sql"
     query: Executable
     database: Engine | URL | SecretStr | None = field(repr=False)
     parameters: Mapping[str, Any] = field(repr=False)

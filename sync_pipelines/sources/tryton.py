@@ -93,7 +93,7 @@ class Tryton:
         transport: Replaces the network, for tests.
     """
 
-    kind: ClassVar[str] = "tryton"
+    source_kind: ClassVar[str] = "tryton"
     """What Dagster shows of it as a badge."""
 
     url: str | None = None

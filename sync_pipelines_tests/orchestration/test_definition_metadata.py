@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,6 +144,8 @@ def test_a_sqlalchemy_table_shows_types_and_which_columns_hold_no_null() -> None
         ({"fetch_external": Tryton().products}, {"tryton", "postgresql"}),
         ({"fetch_external": csv_file("products.csv")}, {"csv", "postgresql"}),
         ({"fetch_external": list}, {"postgresql"}),
+        ({"fetch_external": SimpleNamespace(source_kind="pim").__repr__}, {"pim", "postgresql"}),
+        ({"fetch_external": SimpleNamespace(source_kind="no badge").__repr__}, {"postgresql"}),
     ],
 )
 def test_the_kinds_of_the_job_file_go_first_then_source_and_database(options: Any, kinds: set[str]) -> None:
