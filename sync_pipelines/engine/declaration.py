@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from sync_pipelines.engine.declaration_checks import check_declaration
-from sync_pipelines.engine.declared_at import Place, caller_outside
+from sync_pipelines.engine.declared_at import Place, caller_outside, note_place
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
@@ -155,7 +155,7 @@ class SyncJob(Generic[Item, Local]):
     def __post_init__(self) -> None:
         """Checks the declaration."""
         check_declaration(self)
-        object.__setattr__(self, "_declared_at", caller_outside(__name__))
+        note_place(self, caller_outside(__name__))
         if self.schedule is not None:
             object.__setattr__(self, "schedule", as_interval(self.schedule))
 
@@ -167,7 +167,7 @@ class SyncJob(Generic[Item, Local]):
     def scheduled(self, interval: Interval) -> Self:
         """Returns the same declaration with that schedule."""
         scheduled = replace(self, schedule=interval)
-        object.__setattr__(scheduled, "_declared_at", self.declared_at)
+        note_place(scheduled, self.declared_at)
         return scheduled
 
     @property

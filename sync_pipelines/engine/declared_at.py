@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Place(NamedTuple):
@@ -16,6 +16,11 @@ class Place(NamedTuple):
 
 _BETWEEN = ("dataclasses", "typing")
 """Modules whose functions may stand between a declaration and what it declares."""
+
+
+def note_place(declared: Any, place: Place | None) -> None:
+    """Notes where a job is declared, whatever made it out of that: a file of YAML, or another declaration."""
+    object.__setattr__(declared, "_declared_at", place)
 
 
 def caller_outside(module: str) -> Place | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,7 +90,10 @@ class SqlTable:
     def declared_table(self, configured: Callable[[], str | None]) -> DeclaredTable:
         """Returns what the declaration knows of its table, for those who show it; connects to nothing."""
         database = self.database if self.database is not None else configured()
-        url = database.url if isinstance(database, Engine) else None if database is None else database_url(database)
+        url: URL | None = database.url if isinstance(database, Engine) else None
+        if isinstance(database, URL | str):
+            with suppress(ConfigurationError):  # of a wrong setting: the first run says it, and nothing is shown of it
+                url = database_url(database)
         return declared_table(self.table, self.key_columns, self._mapping, url)
 
     def identity(self) -> list[Any]:

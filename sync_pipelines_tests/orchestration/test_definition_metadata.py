@@ -91,8 +91,11 @@ def test_the_configured_database_is_read_once_however_many_syncs_there_are(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_setting_leaves_the_database_out_and_the_definitions_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYNC_PIPELINES_LEASE_S", "-1")
+@pytest.mark.parametrize(("name", "value"), [("LEASE_S", "-1"), ("DATABASE_URL", "hunter2 is no URL")])
+def test_a_wrong_setting_leaves_the_database_out_and_the_definitions_load(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SYNC_PIPELINES_{name}", value)
     declared = job(target=SqlTable(table="products", key="sku"))
 
     assert shown(declared, "table_name") == "products"
