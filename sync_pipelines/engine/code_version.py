@@ -118,9 +118,13 @@ class _Described:
             return [_name(type(value)), self.of(value.code_identity())]
         if not is_dataclass(value):
             return _name(type(value))
-        # what a repr leaves out is a secret, or made out of the rest
-        declared = [each.name for each in fields(value) if each.repr and each.name not in _PACED_BY]
-        return [_name(type(value)), list(self._pairs((name, getattr(value, name)) for name in declared))]
+        return [_name(type(value)), list(self._pairs((name, getattr(value, name)) for name in _declared(type(value))))]
+
+
+@functools.cache
+def _declared(kind: Any) -> tuple[str, ...]:
+    """Returns the fields of a dataclass that count; what its repr leaves out is a secret, or made out of the rest."""
+    return tuple(each.name for each in fields(kind) if each.repr and each.name not in _PACED_BY)
 
 
 def _text(value: Any) -> str:

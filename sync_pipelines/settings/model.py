@@ -157,16 +157,16 @@ def load_settings() -> Settings:
 def configured_database_url() -> str | None:
     """Returns the URL of the database with the local records, to be shown; None if a variable is wrong.
 
-    Reading the environment takes a millisecond, and definitions ask once for each sync: while the environment is the
-    same, it is read once, and so is the current folder, which the embedded database is relative to.
+    Reading the environment takes a millisecond, and definitions ask once for each sync: while what decides it
+    is the same, it is read once: two variables, and the current folder, which the embedded database is relative to.
     """
-    ours = frozenset(each for each in os.environ.items() if each[0].upper().startswith("SYNC_PIPELINES_"))
+    decisive = (os.environ.get("SYNC_PIPELINES_DATABASE_URL"), os.environ.get("SYNC_PIPELINES_DATA_DIR"), Path.cwd())
     try:
-        return _database_url_of(ours, Path.cwd())
+        return _database_url_of(decisive)
     except ConfigurationError:
         return None
 
 
 @lru_cache(maxsize=1)
-def _database_url_of(_environment: frozenset[tuple[str, str]], _current_folder: Path) -> str:
+def _database_url_of(_decisive: tuple[str | None, str | None, Path]) -> str:
     return load_settings().local_url()
