@@ -118,7 +118,8 @@ class _Described:
             return [_name(type(value)), self.of(value.code_identity())]
         if not is_dataclass(value):
             return _name(type(value))
-        return [_name(type(value)), list(self._pairs((name, getattr(value, name)) for name in _declared(type(value))))]
+        kind: Any = type(value)
+        return [_name(kind), list(self._pairs((name, getattr(value, name)) for name in _declared(kind)))]
 
 
 @functools.cache
