@@ -10,7 +10,7 @@ from typing import Any
 
 from sync_pipelines.cli.check_webhooks import webhook_problems
 from sync_pipelines.cli.columns import Column, document, show_rows
-from sync_pipelines.cli.formats import target_text
+from sync_pipelines.cli.formats import automation_text, target_text
 from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.cli.program import CLEAN, WRONG
 from sync_pipelines.database.batches import Batches
@@ -191,10 +191,11 @@ def _check_target(job: AnyJob) -> Finding:
         return _problem(job.name, error, _REACH_TARGET)
     except Exception as error:  # noqa: BLE001 - a target may raise what it likes; the other checks go on
         return _problem(job.name, error, f"see where it comes from: sync-pipelines run {job.name} --limit 1 --debug")
+    started = f"; started by {automation}" if (automation := automation_text(job)) else ""
     if not hasattr(job.target, "open"):
-        return Finding(job.name, ok=True, message=f"{target_text(job)}: there is nothing to open")
+        return Finding(job.name, ok=True, message=f"{target_text(job)}: there is nothing to open{started}")
     key = getattr(job.target, "key_columns", ())
-    return Finding(job.name, ok=True, message=target_text(job) + (f" with key {_listed(key)}" if key else ""))
+    return Finding(job.name, ok=True, message=target_text(job) + (f" with key {_listed(key)}" if key else "") + started)
 
 
 def _problem(subject: str, error: Exception, to_do: str) -> Finding:

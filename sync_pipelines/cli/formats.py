@@ -65,3 +65,12 @@ def target_text(job: SyncJob[Any, Any]) -> str:
         return "functions of the job"
     table = getattr(job.target, "table", None)
     return f"table {getattr(table, 'fullname', table)}" if table is not None else type(job.target).__name__
+
+
+def automation_text(job: SyncJob[Any, Any]) -> str | None:
+    """Says what starts a job that has no schedule: "eager, after warehouse/products"; None if nothing does."""
+    if job.automation is None:
+        return None
+    if not isinstance(job.automation, str):
+        return "a condition of Dagster"
+    return f"{job.automation}, after {', '.join(job.upstream or [job.source_asset or ''])}"

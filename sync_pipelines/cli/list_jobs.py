@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_pipelines.cli.columns import Column, document, show_list
-from sync_pipelines.cli.formats import UNFINISHED, source_text, target_text
+from sync_pipelines.cli.formats import UNFINISHED, automation_text, source_text, target_text
 from sync_pipelines.cli.runs import RUN_COLUMNS
 from sync_pipelines.database.ledger import RunRow, open_ledger
 from sync_pipelines.engine.declaration import SyncJob
@@ -34,6 +34,11 @@ def _schedule(listed: _Listed) -> dict[str, Any] | None:
     }
 
 
+def _started_by(listed: _Listed) -> str:
+    interval = listed.job.interval
+    return interval.description if interval is not None else automation_text(listed.job) or "none"
+
+
 def _outcome(listed: _Listed) -> str:
     return "never" if listed.last is None else listed.last.outcome or UNFINISHED
 
@@ -41,7 +46,9 @@ def _outcome(listed: _Listed) -> str:
 _COLUMNS: Sequence[Column[_Listed]] = (
     Column("name", "sync", lambda listed: listed.job.name),
     Column("description", value=lambda listed: listed.job.description),
-    Column("schedule", "schedule", _schedule, lambda schedule: schedule["description"] if schedule else "none"),
+    Column("schedule", value=_schedule),
+    Column("automation", value=lambda listed: automation_text(listed.job)),
+    Column(None, "schedule", _started_by),
     Column("source", "source", lambda listed: source_text(listed.job)),
     Column("target", "target", lambda listed: target_text(listed.job)),
     Column(None, "last run", _outcome),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from sync_pipelines.engine.declaration_checks import check_declaration
+from sync_pipelines.engine.declared_at import Place, caller_outside, note_place
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.engine.items import read_field
@@ -80,10 +81,19 @@ class SyncJob(Generic[Item, Local]):
             and name of the job: `"sync/erp_inventory"`.
         source_asset: Key of the external asset upstream; by default `"sources/erp_inventory"`. May be another job's
             `asset_key`: then this sync reads what that one writes.
+        upstream: Keys of further assets that this sync reads, other syncs' or anybody's: `["warehouse/products"]`.
+            Dagster draws them in the lineage, and in one run they go first.
+        automation: What starts the sync instead of a schedule: `"eager"` for each time that an asset in `upstream`
+            (without one, `source_asset`) is updated, `"on_change"` for each time that this has changed its data, or a
+            Dagster `AutomationCondition`.
         group: Dagster's asset group.
         owners: Who answers for this sync: e-mail addresses or `team:name`.
-        kinds: Up to three words that Dagster shows as badges, e.g. `("tryton", "sqlite")`.
-        tags: Further Dagster tags.
+        kinds: Up to three words that Dagster shows as badges, e.g. `("tryton", "sqlite")`. Where there is room, the
+            kind of source and the target's database follow by themselves.
+        tags: Further Dagster tags, of the asset and of every run.
+        run_tags: Tags of this sync's runs alone: text of any length, or what JSON can say, such as
+            `{"dagster/priority": "3", "dagster-k8s/config": {...}}`. Dagster shows them: no secrets.
+        op_tags: The same for the steps of a run (fetch, diff, apply, drain, retry).
 
     Raises:
         ConfigurationError: The declaration is wrong; the message names job and field.
@@ -118,10 +128,14 @@ class SyncJob(Generic[Item, Local]):
     description: str = ""
     asset_key: str | None = None
     source_asset: str | None = None
+    upstream: Sequence[str] = ()
+    automation: Any = None
     group: str = "sync"
     owners: Sequence[str] = ()
     kinds: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    run_tags: Mapping[str, Any] = field(default_factory=dict)
+    op_tags: Mapping[str, Any] = field(default_factory=dict)
 
     if not TYPE_CHECKING:
 
@@ -141,8 +155,20 @@ class SyncJob(Generic[Item, Local]):
     def __post_init__(self) -> None:
         """Checks the declaration."""
         check_declaration(self)
+        note_place(self, caller_outside(__name__))
         if self.schedule is not None:
             object.__setattr__(self, "schedule", as_interval(self.schedule))
+
+    @property
+    def declared_at(self) -> Place | None:
+        """The file and line in which it was declared; None if it is in no file."""
+        return getattr(self, "_declared_at", None)
+
+    def scheduled(self, interval: Interval) -> Self:
+        """Returns the same declaration with that schedule."""
+        scheduled = replace(self, schedule=interval)
+        note_place(scheduled, self.declared_at)
+        return scheduled
 
     @property
     def dagster_name(self) -> str:

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from sync_pipelines.engine.asset_checks import check_presentation
 from sync_pipelines.engine.guards import Guards
 from sync_pipelines.engine.intervals import as_interval
 from sync_pipelines.engine.retry import MAX_ATTEMPTS, Retry
 from sync_pipelines.engine.webhooks import check_webhook
+from sync_pipelines.engine.wrong_field import wrong_field as _wrong
 from sync_pipelines.errors import ConfigurationError
 
 Unchecked = Any
@@ -28,18 +30,11 @@ MAX_DELETE_AFTER = 1_000
 MAX_HISTORY_DAYS = 36_500
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-_KEY_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
-_GROUP = re.compile(r"[A-Za-z0-9_]+")
 # what Dagster does not allow as a name
 _RESERVED = {
     *keyword.kwlist,
     *["bool", "conf", "config", "context", "dict", "float", "input", "int", "meta", "output", "self", "str", "type"],
 }
-# What Dagster takes, said when the declaration is made instead of when all definitions fail to load.
-_OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
-_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
-_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
-_MAX_KINDS = 3
 _HOOKS = {
     "fetch_external": 0, "fetch_one": 1, "find_local": 1, "create": 1, "update": 2, "delete": 1, "list_local": 0,
     "should_skip": 1, "has_changed": 2, "on_start": 0, "on_complete": 1,
@@ -49,11 +44,6 @@ _MAY_YIELD = ("fetch_external", "list_local")
 MAX_NAME_CHARS = 200
 """The ledger keeps no longer ones."""
 _PER_RECORD = ("find_local", "create", "update")
-
-
-def _wrong(job: Unchecked, name: str, problem: str) -> ConfigurationError:
-    shown = job.name if isinstance(job.name, str) else "?"
-    return ConfigurationError(f"sync job {shown!r}: {name}: {problem}")
 
 
 def check_declaration(job: Unchecked) -> None:
@@ -71,7 +61,7 @@ def check_declaration(job: Unchecked) -> None:
     _check_deletes(job)
     _check_limits(job)
     _check_history(job)
-    _check_presentation(job)
+    check_presentation(job)
     if job.schedule is not None:
         with _naming(job, "schedule"):
             as_interval(job.schedule)
@@ -268,42 +258,3 @@ def _check_history(job: Unchecked) -> None:
     if not _is_whole(days, 0, MAX_HISTORY_DAYS):
         problem = f"{days!r} must be a whole number of days from 0, which records nothing, to {MAX_HISTORY_DAYS}"
         raise _wrong(job, "keep_history_days", problem)
-
-
-def _is_key(key: object) -> bool:
-    """Returns True for two words or more: one alone would be a graph's name in Dagster, where jobs have theirs too."""
-    parts = key.split("/") if isinstance(key, str) else []
-    return len(parts) > 1 and all(_KEY_PART.fullmatch(part) for part in parts)
-
-
-def _check_presentation(job: Unchecked) -> None:
-    for name in ("asset_key", "source_asset"):
-        key = getattr(job, name)
-        if key is not None and not _is_key(key):
-            raise _wrong(job, name, f"{key!r} must be at least two words joined by '/', such as 'shop/variants'")
-    if job.asset_key is not None and job.asset_key == job.source_asset:
-        raise _wrong(job, "source_asset", f"{job.source_asset!r} is the asset_key as well; a sync can't read itself")
-    if not isinstance(job.group, str) or not _GROUP.fullmatch(job.group):
-        raise _wrong(job, "group", f"{job.group!r} must be letters, digits and '_'")
-    if not isinstance(job.description, str):
-        raise _wrong(job, "description", f"{job.description!r} must be text")
-    _check_labels(job)
-
-
-def _check_labels(job: Unchecked) -> None:
-    for name in ("owners", "kinds"):
-        value = getattr(job, name)
-        if not isinstance(value, (list, tuple)) or not all(isinstance(label, str) for label in value):
-            raise _wrong(job, name, f"{value!r} must be a list of texts")
-    for owner in job.owners:
-        if not _OWNER.fullmatch(owner):
-            raise _wrong(job, "owners", f"{owner!r} must be an e-mail address or 'team:name'")
-    if len(job.kinds) > _MAX_KINDS or not all(kind and _TAG_VALUE.fullmatch(kind) for kind in job.kinds):
-        raise _wrong(job, "kinds", f"{job.kinds!r} must be up to three words of letters, digits, '_', '.' and '-'")
-    if not isinstance(job.tags, Mapping) or not all(
-        isinstance(key, str) and _TAG_KEY.fullmatch(key) and isinstance(value, str) and _TAG_VALUE.fullmatch(value)
-        for key, value in job.tags.items()
-    ):
-        raise _wrong(
-            job, "tags", f"{job.tags!r} must map texts to texts, each up to 63 letters, digits, '_', '.' and '-'"
-        )

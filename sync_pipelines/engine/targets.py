@@ -186,11 +186,68 @@ class TargetDescription:
         table_name: The table with its schema, e.g. `"shop.variants"`.
         columns: Name and database type of each column, in table order.
         row_count: Number of local records now, None if unknown.
+        database: The database's name, None if it has none.
     """
 
     table_name: str
     columns: tuple[tuple[str, str], ...] = ()
     row_count: int | None = None
+    database: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredColumn:
+    """What a declaration says of a column.
+
+    Args:
+        type_name: Its database type; None if only the database knows.
+        nullable: False if the declaration says that it holds no NULL.
+        field: The item's field that it is given as it is; None if there is no such one.
+    """
+
+    name: str
+    type_name: str | None = None
+    nullable: bool = True
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredTable:
+    """What a target's declaration knows of its table before anything is connected.
+
+    Args:
+        dialect: The kind of database, as `"postgresql"`; empty if it is not known.
+        database: The database's name; None if it has none or it is not known.
+        table: The table, with its schema if that is declared.
+        uri: Where the database is, without user, password and options; None if it is not known.
+    """
+
+    dialect: str
+    database: str | None
+    table: str
+    uri: str | None
+    columns: tuple[DeclaredColumn, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The table with its database: `"shop.public.variants"`."""
+        return qualified(self.database, self.table)
+
+
+def qualified(database: str | None, table: str) -> str:
+    """Returns a table's name with that of its database."""
+    return f"{database}.{table}" if database else table
+
+
+class DeclaresTable(Protocol):
+    """A target declaration that can say which table it is, and connects to nothing for that."""
+
+    def declared_table(self, configured: Callable[[], str | None]) -> DeclaredTable:
+        """What the declaration knows of its table.
+
+        Args:
+            configured: Gives the URL of the configured database; None if it can't be read.
+        """
 
 
 class DescribesItself(Protocol):

@@ -9,11 +9,13 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.orchestration.assets import build_asset, build_source_specs
+from sync_pipelines.orchestration.automation import build_automation_sensor
 from sync_pipelines.orchestration.checks import build_checks
+from sync_pipelines.orchestration.circles import require_no_circle
 from sync_pipelines.orchestration.freshness import build_freshness_sensor
 from sync_pipelines.orchestration.handover import handover_io_manager
 from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job, drain_job_name
-from sync_pipelines.orchestration.keys import asset_key, source_key
+from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.location import CODE_LOCATION
 from sync_pipelines.orchestration.recovery import build_recovery_sensor
 from sync_pipelines.orchestration.retries import build_retry_job, build_retry_sensor, names_of_jobs, retry_job_name
@@ -75,6 +77,7 @@ def _definitions(
     built = _of_this_run(sync_jobs)
     schedules = [build_schedule(job) for job in built]
     retried = [job for job in built if job.retry is not None]
+    automation = build_automation_sensor(built)
     return Definitions(
         assets=[*build_source_specs(built, only_own=not is_whole_location), *map(build_asset, built)],
         asset_checks=[build_checks(job) for job in built],
@@ -88,6 +91,7 @@ def _definitions(
             _RECOVERY,
             *([_RETRY] if retried else []),
             *([_FRESHNESS] if any(job.fresh_after is not None for job in sync_jobs) else []),
+            *([automation] if automation is not None else []),
         ],
         resources={"handover_io_manager": handover_io_manager},
         executor=executor if is_whole_location else None,
@@ -122,33 +126,6 @@ def _is_loadable(job: SyncJob[Any, Any]) -> bool:
     except Exception:  # noqa: BLE001 - whatever Dagster raises; of all jobs together it is told
         return False
     return True
-
-
-def require_no_circle(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
-    """Makes sure that no sync reads, by way of others, what it writes itself; names those on the way if one does."""
-    writers = {asset_key(job): job for job in sync_jobs}
-    for job in sync_jobs:
-        way = [job]
-        while (before := writers.get(source_key(way[-1]))) is not None:
-            if before is job:
-                raise _circle(way)
-            if before in way:
-                break  # a circle that this job only leads to
-            way.append(before)
-
-
-def _circle(way: Sequence[SyncJob[Any, Any]]) -> ConfigurationError:
-    first = way[0]
-    if len(way) == 1:
-        return ConfigurationError(
-            f"sync job {first.name!r}: source_asset: it would read its own asset {asset_key(first).to_user_string()}; "
-            "give another source_asset or asset_key"
-        )
-    reads = ", which reads ".join(f"{asset_key(job).to_user_string()} of {job.name!r}" for job in way[1:])
-    return ConfigurationError(
-        f"sync job {first.name!r}: source_asset: it reads {reads}, which reads {asset_key(first).to_user_string()} of "
-        f"{first.name!r} itself: a circle that Dagster can't load; change the source_asset of one"
-    )
 
 
 def require_distinct_names(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:

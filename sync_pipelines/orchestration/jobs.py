@@ -28,7 +28,7 @@ from sync_pipelines.orchestration.checks import evaluations
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import Metadata, drain_metadata
 from sync_pipelines.orchestration.ops import SelectionConfig, failing_clearly, op_name, tag_outcome
-from sync_pipelines.orchestration.tags import run_tags
+from sync_pipelines.orchestration.tags import op_tags, run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.drain import Drain, DrainLimits
 from sync_pipelines.runner.changes.retry_failures import RetryRun
@@ -69,6 +69,7 @@ def build_sync_job(sync_job: AnyJob, executor: ExecutorDefinition = in_process_e
         config={"ops": {node: {"config": in_launchpad}}},
         tags=run_tags(sync_job, "full"),
         executor_def=executor,
+        owners=list(sync_job.owners) or None,
     )
 
 
@@ -84,7 +85,7 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         name=op_name(sync_job, "drain"),
         description=f"Applies the single items of {sync_job.name} that wait in the inbox, newest per id.",
         out=Out(Nothing),
-        tags={"kind": "apply"},
+        tags=op_tags(sync_job, "apply"),
     )
     def drain(context: OpExecutionContext) -> Iterator[Event]:
         def carry_out(run: Drain, workspace: Workspace) -> SyncResults:
@@ -93,17 +94,27 @@ def build_drain_job(sync_job: AnyJob) -> JobDefinition:
         yield from events_of(context, sync_job, Drain, carry_out, _metadata_of_drain)
 
     described = f"Applies the single items of {sync_job.name} that wait in the inbox. A sensor starts it."
-    return job_of_one_op(drain, "drain", drain_job_name(sync_job), described, run_tags(sync_job, "drain"))
+    return job_of_one_op(drain, "drain", sync_job, drain_job_name(sync_job), described)
 
 
 def job_of_one_op(
-    op_definition: OpDefinition, alias: str, name: str, description: str, tags: Mapping[str, str]
+    op_definition: OpDefinition, kind: str, sync_job: AnyJob, name: str, description: str
 ) -> JobDefinition:
-    """Builds a Dagster job whose only step is that op."""
+    """Builds a Dagster job whose only step is that op.
 
-    @job(name=name, description=description, executor_def=in_process_executor, tags=tags)
+    Args:
+        kind: What its runs do: `drain` or `retry`.
+    """
+
+    @job(
+        name=name,
+        description=description,
+        executor_def=in_process_executor,
+        tags=run_tags(sync_job, kind),
+        owners=list(sync_job.owners) or None,
+    )
     def dagster_job() -> None:
-        op_definition.alias(alias)()
+        op_definition.alias(kind)()
 
     return dagster_job
 

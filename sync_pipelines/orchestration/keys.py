@@ -13,3 +13,13 @@ def asset_key(job: AnyJob) -> AssetKey:
 def source_key(job: AnyJob) -> AssetKey:
     """Returns the key of the external asset that a sync reads."""
     return AssetKey((job.source_asset or f"sources/{job.dagster_name}").split("/"))
+
+
+def upstream_keys(job: AnyJob) -> list[AssetKey]:
+    """Returns the keys of the further assets that a sync reads, whoever writes them."""
+    return [AssetKey(key.split("/")) for key in job.upstream]
+
+
+def read_keys(job: AnyJob) -> list[AssetKey]:
+    """Returns the keys of all assets that a sync reads."""
+    return [source_key(job), *upstream_keys(job)]

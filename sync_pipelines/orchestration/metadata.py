@@ -8,7 +8,7 @@ from sync_pipelines.database.inbox import Depth
 from sync_pipelines.engine.display import shown_text
 from sync_pipelines.engine.plan import PlanEntry
 from sync_pipelines.engine.results import SyncResults
-from sync_pipelines.engine.targets import TargetDescription
+from sync_pipelines.engine.targets import TargetDescription, qualified
 from sync_pipelines.runner.changes.drain import Applied
 from sync_pipelines.runner.plans.plan_view import FieldRow, Plan, field_rows
 
@@ -158,7 +158,7 @@ def target_metadata(target: TargetDescription | None) -> Metadata:
     """Builds table name, number of rows and columns, under the names that Dagster shows in their own places."""
     if target is None:
         return {}
-    metadata: Metadata = {"dagster/table_name": MetadataValue.text(target.table_name)}
+    metadata: Metadata = {"dagster/table_name": MetadataValue.text(qualified(target.database, target.table_name))}
     if target.row_count is not None:
         metadata["dagster/row_count"] = MetadataValue.int(target.row_count)
     if target.columns:

@@ -27,9 +27,10 @@ from sync_pipelines.engine.redaction import described, message_of, redact, trace
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
 from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
+from sync_pipelines.orchestration.definition_metadata import declared_table_of, lineage_metadata
 from sync_pipelines.orchestration.keys import source_key
 from sync_pipelines.orchestration.metadata import ENTRIES_SHOWN, more_about, plan_metadata, result_metadata
-from sync_pipelines.orchestration.tags import KIND_TAG, OUTCOME_TAG, OUTCOMES, PLAN_TAG
+from sync_pipelines.orchestration.tags import KIND_TAG, OUTCOME_TAG, OUTCOMES, PLAN_TAG, op_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.context.run_log import RunReport
 from sync_pipelines.runner.context.workspace import open_workspace
@@ -71,9 +72,9 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
     @op(
         name=op_name(job, "fetch"),
         description=f"Fetches all items of {job.name} into a durable snapshot. Writes nothing to the target.",
-        ins={"source": In(Nothing)},
+        ins={"source": In(Nothing), **{f"upstream_{number}": In(Nothing) for number, _ in enumerate(job.upstream)}},
         out=Out(SnapshotRef, io_manager_key="handover_io_manager"),
-        tags={"kind": "fetch"},
+        tags=op_tags(job, "fetch"),
     )
     def fetch(context: OpExecutionContext, config: SelectionConfig) -> SnapshotRef:
         if config.apply_plan is not None:
@@ -100,7 +101,7 @@ def build_diff_op(job: AnyJob) -> OpDefinition:
         description=f"Compares the snapshot of {job.name} with the local records and leaves a plan. Writes nothing.",
         ins={"snapshot": In(SnapshotRef)},
         out=Out(PlanRef, io_manager_key="handover_io_manager"),
-        tags={"kind": "diff"},
+        tags=op_tags(job, "diff"),
     )
     def diff(context: OpExecutionContext, snapshot: SnapshotRef) -> PlanRef:
         if snapshot.plan_id is not None:
@@ -124,7 +125,7 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
         description=f"Creates and updates the local records of {job.name} as planned; a failed item stops no other.",
         ins={"plan": In(PlanRef)},
         out=Out(Nothing, is_required=False),  # after a dry run there is none: the asset is what it was
-        tags={"kind": "apply"},
+        tags=op_tags(job, "apply"),
     )
     def apply(context: OpExecutionContext, plan: PlanRef) -> Iterator[Output[None] | AssetCheckEvaluation]:
         unseen: list[AssetCheckEvaluation] = []
@@ -137,7 +138,8 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
         if results.plan_id is not None:
             context.instance.add_run_tags(context.run_id, {PLAN_TAG: results.plan_id})
         if not results.dry_run:
-            yield Output(None, metadata=dict(result_metadata(results, describe_target(job))))
+            lineage = lineage_metadata(job, declared_table_of(job))
+            yield Output(None, metadata={**result_metadata(results, describe_target(job)), **lineage})
 
     return apply
 

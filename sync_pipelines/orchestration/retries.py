@@ -21,7 +21,7 @@ from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
 from sync_pipelines.orchestration.metadata import Metadata, retry_metadata
 from sync_pipelines.orchestration.ops import op_name
 from sync_pipelines.orchestration.sensors import LocationSensor, start_runs
-from sync_pipelines.orchestration.tags import run_tags
+from sync_pipelines.orchestration.tags import op_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.retry_failures import RetryRun, what_is_due
 from sync_pipelines.runner.context.workspace import Workspace
@@ -55,7 +55,7 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         name=op_name(sync_job, "retry"),
         description=f"Tries the failed items of {sync_job.name} again that are due. A failed item stops no other.",
         out=Out(Nothing),
-        tags={"kind": "apply"},
+        tags=op_tags(sync_job, "apply"),
     )
     def retry(context: OpExecutionContext, config: RetryConfig) -> Iterator[Event]:
         def carry_out(run: RetryRun, _workspace: Workspace) -> SyncResults:
@@ -64,7 +64,7 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         yield from events_of(context, sync_job, RetryRun, carry_out, _metadata_of_retry)
 
     described = f"Tries the failed items of {sync_job.name} again that are due. A sensor starts it."
-    return job_of_one_op(retry, "retry", retry_job_name(sync_job), described, run_tags(sync_job, "retry"))
+    return job_of_one_op(retry, "retry", sync_job, retry_job_name(sync_job), described)
 
 
 def _metadata_of_retry(sync_job: AnyJob, run: RetryRun, _workspace: Workspace) -> Metadata | None:

@@ -43,6 +43,7 @@ def build_schedule(job: AnyJob) -> ScheduleDefinition | None:
         description=f"Runs {job.name} {interval.description}.",
         default_status=DefaultScheduleStatus.RUNNING,
         execution_fn=_evaluate(job, interval),
+        owners=list(job.owners) or None,
     )
 
 

@@ -1,5 +1,7 @@
 """The run tags that operators filter by."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from sync_pipelines.engine.declaration import SyncJob
@@ -19,5 +21,23 @@ KIND_TAG = "sync/kind"
 
 
 def run_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
-    """Returns the tags of every run of a sync."""
-    return {**job.tags, SYNC_TAG: job.name, KIND_TAG: kind}
+    """Returns the tags of every run of a sync.
+
+    Its Dagster jobs have them as their tags: a run that is launched over GraphQL, as `trigger_sync` does, gets those of
+    the job, and not what Dagster calls the job's `run_tags`.
+    """
+    return {**job.tags, **as_texts(job.run_tags), SYNC_TAG: job.name, KIND_TAG: kind}
+
+
+def op_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
+    """Returns the tags of a step of a sync's runs.
+
+    Args:
+        kind: What the step does: Dagster shows it as a badge.
+    """
+    return {**as_texts(job.op_tags), "kind": kind}
+
+
+def as_texts(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Writes as JSON what is no text, as Dagster and its Kubernetes launcher read it."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tags.items()}

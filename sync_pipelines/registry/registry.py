@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
@@ -153,7 +152,7 @@ def _scheduled(jobs: dict[str, AnyJob], name: str, interval: Interval) -> AnyJob
         raise ConfigurationError(
             f"sync job {name!r} is scheduled twice: {job.interval.title} in its file, and {interval.title}"
         )
-    return dataclasses.replace(job, schedule=interval)
+    return job.scheduled(interval)
 
 
 def _require_distinct_dagster_names(jobs: dict[str, AnyJob]) -> None:

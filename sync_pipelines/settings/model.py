@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,3 +152,21 @@ def load_settings() -> Settings:
         # only numbers are shown: a URL, or what is pasted into the wrong variable, may be a secret
         value = f"; it is {first['input']!r}" if _NUMBER.fullmatch(str(first["input"])) else ""
         raise ConfigurationError(f"the environment variable {name} is wrong: {first['msg']}{value}") from None
+
+
+def configured_database_url() -> str | None:
+    """Returns the URL of the database with the local records, to be shown; None if a variable is wrong.
+
+    Reading the environment takes a millisecond, and definitions ask once for each sync: while what decides it
+    is the same, it is read once: two variables, and the current folder, which the embedded database is relative to.
+    """
+    decisive = (os.environ.get("SYNC_PIPELINES_DATABASE_URL"), os.environ.get("SYNC_PIPELINES_DATA_DIR"), Path.cwd())
+    try:
+        return _database_url_of(decisive)
+    except ConfigurationError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _database_url_of(_decisive: tuple[str | None, str | None, Path]) -> str:
+    return load_settings().local_url()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.engine.pages import batches
@@ -52,6 +52,7 @@ def dlt_resource(resource: Any, *, page_size: int = PAGE_SIZE) -> Fetch:
 
 @dataclass(frozen=True, slots=True)
 class _DltResource:
+    source_kind: ClassVar[str] = "dlt"
     resource: Any
     page_size: int
 

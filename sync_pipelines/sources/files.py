@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import SEEK_END
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from sync_pipelines.engine.completeness import Reading, reading_source
 from sync_pipelines.engine.pages import batches
@@ -125,6 +125,7 @@ def parquet_file(path: str | Path, *, columns: Sequence[str] | None = None, page
 
 @dataclass(frozen=True, slots=True)
 class _CsvFile:
+    source_kind: ClassVar[str] = "csv"
     path: Path
     converters: Mapping[str, Callable[[str], Any]]
     empty_as_none: bool
@@ -286,6 +287,7 @@ def _converted(convert: Callable[[str], Any], text: str, place: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _ParquetFile:
+    source_kind: ClassVar[str] = "parquet"
     path: Path
     columns: tuple[str, ...] | None
     page_size: int

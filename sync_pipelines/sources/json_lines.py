@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 from sync_pipelines.engine.completeness import reading_source
 from sync_pipelines.engine.json_text import Pairs, parse_json
@@ -70,6 +70,7 @@ def _checked_encoding(encoding: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _JsonLines:
+    source_kind: ClassVar[str] = "json"
     path: Path
     encoding: str
     decimals: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import httpx
 
@@ -76,6 +76,9 @@ class RestSource:
     Raises:
         ConfigurationError: An option is not valid.
     """
+
+    source_kind: ClassVar[str] = "rest"
+    """What Dagster shows of it as a badge."""
 
     url: str
     items_path: Path | None = field(default=None, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, CursorResult, Engine, Executable, event, text
@@ -75,10 +75,15 @@ def sql_query(
 
 @dataclass(frozen=True, slots=True)
 class _SqlQuery:
+    source_kind: ClassVar[str] = "sql"
     query: Executable
     database: Engine | URL | SecretStr | None = field(repr=False)
     parameters: Mapping[str, Any] = field(repr=False)
     page_size: int
+
+    def code_identity(self) -> list[str]:
+        """Returns the statement: a change of it is a change of what is fetched."""
+        return [str(self.query), *sorted(self.parameters)]
 
     def __call__(self) -> Iterator[Page]:
         # what is cached of the statement belongs to the owner of the engine, and must not get our way of reading values

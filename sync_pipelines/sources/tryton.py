@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from pydantic import SecretStr
@@ -92,6 +92,9 @@ class Tryton:
         longest_wait_s: Seconds that a fetch waits at most when the server names a time to come back.
         transport: Replaces the network, for tests.
     """
+
+    source_kind: ClassVar[str] = "tryton"
+    """What Dagster shows of it as a badge."""
 
     url: str | None = None
     database: str | None = None

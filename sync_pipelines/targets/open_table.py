@@ -16,6 +16,7 @@ from sync_pipelines.errors import ItemError, WriteRefusedError
 from sync_pipelines.targets.staging.read_columns import PageReader
 from sync_pipelines.targets.staging.staged_table import StagedTable
 from sync_pipelines.targets.staging.table_parts import TableParts
+from sync_pipelines.targets.table.declared import database_name
 from sync_pipelines.targets.table.delete_effects import DeleteEffects, rows_gone
 from sync_pipelines.targets.table.keys import KeyLister, TableKey
 from sync_pipelines.targets.table.mapping import ItemMapping
@@ -357,7 +358,8 @@ class OpenedSqlTable:
         with self._transactions.reading() as connection:
             count = connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one()
         columns = tuple((name, codec.type_name) for name, codec in self._reflected.codecs.items())
-        return TargetDescription(self._reflected.label, columns, count)
+        url = self._database.url
+        return TargetDescription(self._reflected.label, columns, count, database_name(url, self._table.schema))
 
     def notes(self) -> list[str]:
         """Returns what an operator should know of this target."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,11 @@ from sqlalchemy import URL, Engine, Table
 
 from sync_pipelines.database.connections import Limits, create_database, database_url, leave_out_ignored_errors
 from sync_pipelines.database.sessions import with_known_state
-from sync_pipelines.engine.targets import Identify
+from sync_pipelines.engine.targets import DeclaredTable, Identify
 from sync_pipelines.errors import ConfigurationError, ItemError
 from sync_pipelines.settings.model import load_settings
 from sync_pipelines.targets.open_table import OpenedSqlTable, WritePolicy
+from sync_pipelines.targets.table.declared import declared_table
 from sync_pipelines.targets.table.mapping import ItemMapping
 from sync_pipelines.targets.table.reflection import ReflectedTable, reflect_table
 from sync_pipelines.targets.table.scope import EVERYTHING, check_scope, open_scope
@@ -85,6 +86,15 @@ class SqlTable:
     def item_functions(self) -> dict[str, Callable[[Any], Any]]:
         """The functions of an item that it is declared with, by what errors call them."""
         return self._mapping.functions
+
+    def declared_table(self, configured: Callable[[], str | None]) -> DeclaredTable:
+        """Returns what the declaration knows of its table, for those who show it; connects to nothing."""
+        database = self.database if self.database is not None else configured()
+        url: URL | None = database.url if isinstance(database, Engine) else None
+        if isinstance(database, URL | str):
+            with suppress(ConfigurationError):  # of a wrong setting: the first run says it, and nothing is shown of it
+                url = database_url(database)
+        return declared_table(self.table, self.key_columns, self._mapping, url)
 
     def identity(self) -> list[Any]:
         """Returns database, table, key and columns: a plan that was made for others must not be applied."""

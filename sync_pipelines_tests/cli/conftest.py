@@ -61,9 +61,9 @@ class Place:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def write_stock_job(self) -> None:
+    def write_stock_job(self, started_by: str = "schedule=sync_intervals.hours(1)") -> None:
         """A job into the table `variants`, which is there."""
-        self.write_job("stock", _STOCK)
+        self.write_job("stock", _STOCK.replace("schedule=sync_intervals.hours(1)", started_by))
         self.sql("CREATE TABLE variants (sku TEXT PRIMARY KEY, stock INTEGER CHECK (stock >= 0))")
 
     def sql(self, statement: str) -> list[Any]:

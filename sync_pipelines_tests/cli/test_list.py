@@ -41,10 +41,23 @@ def test_the_document_tells_schedule_and_places(place: Any, document: Document) 
         "name": "stock",
         "description": "",
         "schedule": {"description": "every hour", "cron_lines": ["0 * * * *"], "timezone": "UTC"},
+        "automation": None,
         "source": "erp/stock",
         "target": "table variants",
         "last_run": None,
     }
+
+
+def test_what_starts_a_job_without_schedule_is_shown_by_list_and_check(
+    place: Any, invoke: Invoke, document: Document
+) -> None:
+    place.write_stock_job("upstream=['warehouse/rates', 'dbt'], automation='eager'")
+
+    line = next(line for line in invoke("list").stdout.splitlines() if line.startswith("stock "))
+    assert line.split("  ")[1] == "eager, after warehouse/rates, dbt"
+    assert named(document("list"), "stock")["automation"] == "eager, after warehouse/rates, dbt"
+    finding = next(each for each in document("check")["findings"] if each["subject"] == "stock")
+    assert finding["message"].endswith("; started by eager, after warehouse/rates, dbt")
 
 
 def test_a_job_of_functions_without_schedule_is_shown_as_such(place: Any, document: Document) -> None:

@@ -131,6 +131,28 @@ IN_ITS_PLACE = {"find_local": None, "create": None, "update": None}
         ("tags", {"two words": "x"}),
         ("tags", {"a": "two words"}),
         ("tags", None),
+        ("upstream", "warehouse/products"),
+        ("upstream", None),
+        ("upstream", [5]),
+        ("upstream", ["warehouse//products"]),
+        ("upstream", ["warehouse/two words"]),
+        ("upstream", ["sync/erp_inventory"]),  # its own
+        ("upstream", ["sources/erp_inventory"]),  # its source
+        ("upstream", ["warehouse/products", "warehouse/products"]),
+        ("automation", "eager"),  # after nothing
+        ("automation", "hourly"),
+        ("automation", 5),
+        ("run_tags", ["a"]),
+        ("run_tags", None),
+        ("run_tags", {"two words": "x"}),
+        ("run_tags", {5: "x"}),
+        ("run_tags", {"sync": "other"}),
+        ("run_tags", {"sync/kind": "full"}),
+        ("run_tags", {"a": object()}),
+        ("run_tags", {"a": float("nan")}),
+        ("op_tags", "small"),
+        ("op_tags", {"kind": "fetch"}),
+        ("op_tags", {"a": {1: "x"}}),
     ],
 )
 def test_a_wrong_field_is_named_with_its_job(field: str, value: Any) -> None:
@@ -197,6 +219,26 @@ def test_a_declaration_may_name_its_types() -> None:
         SyncJob[dict[str, Any], dict[str, Any]](**{**RIGHT, "nmae": "x"})
 
 
+def test_a_schedule_and_an_automation_exclude_each_other() -> None:
+    automated: dict[str, Any] = {**RIGHT, "upstream": ["warehouse/products"], "automation": "on_change"}
+    assert SyncJob(**automated).automation == "on_change"
+
+    with pytest.raises(ConfigurationError, match=r"automation: a job has a schedule or an automation, not both"):
+        SyncJob(**automated, schedule="0 * * * *")
+    with pytest.raises(ConfigurationError, match=r"automation: a job has a schedule or an automation, not both"):
+        SyncJob(**automated).scheduled(sync_intervals.hours(1))
+
+
+def test_the_value_of_a_wrong_run_tag_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        SyncJob(**RIGHT, run_tags={"team/config": {"password": {"hunter2"}}})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_upstreams_may_have_the_names_that_other_tools_give() -> None:
+    SyncJob(**RIGHT, upstream=["stg_orders", "dbt__raw/orders-2024.v1"], run_tags={"dagster-k8s/config": {"a": [1]}})
+
+
 def test_a_declaration_cannot_be_changed_but_copied() -> None:
     job = SyncJob(**RIGHT)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -235,6 +277,9 @@ def test_everything_that_presents_a_job_may_be_given() -> None:
         group="shop",
         owners=["me@example.com", "team:data platform"],
         kinds=("tryton", "sqlite"),
+        upstream=("warehouse/products",),
+        run_tags={"dagster/priority": "3"},
+        op_tags={"team/step": "small"},
         tags={"domain": "stock", "mine/level": ""},
         description="**Stock**",
     )

@@ -233,7 +233,9 @@ def test_a_table_target_names_its_table_rows_and_columns(
     found = metadata_of(run(build_definitions([job]), instance))
 
     assert found["dagster/row_count"] == 5
-    assert found["dagster/table_name"] in {"variants", "public.variants"}
+    name = Path(database.url.database or "").stem
+    assert found["dagster/table_name"] in {f"{name}.variants", f"{name}.public.variants"}
+    assert set(found["dagster/column_lineage"].deps_by_column) == {"sku", "stock"}
     columns = {column.name: column.type.lower() for column in found["dagster/column_schema"].columns}
     assert list(columns) == ["id", "sku", "stock"]
     assert columns["id"] == "integer"
