@@ -1,6 +1,6 @@
 """A graph-backed asset per sync, and the external asset it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from dagster import AssetIn, AssetKey, AssetsDefinition, AssetSpec, ConfigMapping, Nothing, graph_asset
@@ -34,9 +34,14 @@ def build_asset(job: AnyJob) -> AssetsDefinition:
     return asset
 
 
-def build_source_specs(jobs: Sequence[AnyJob]) -> list[AssetSpec]:
-    """Builds the external assets upstream, each once however many syncs read it."""
-    written = {asset_key(job) for job in jobs}
+def build_source_specs(jobs: Sequence[AnyJob], besides: Collection[AssetKey] = ()) -> list[AssetSpec]:
+    """Builds the external assets upstream, each once however many syncs read it.
+
+    Args:
+        jobs: The syncs.
+        besides: Keys of assets that others build.
+    """
+    written = {*map(asset_key, jobs), *besides}
     readers: dict[AssetKey, list[AnyJob]] = {}
     for job in jobs:
         if source_key(job) not in written:  # else this sync reads what another one writes

@@ -9,6 +9,13 @@ from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.orchestration.assets import build_asset, build_source_specs
+from sync_pipelines.orchestration.broken_files import (
+    BrokenAsset,
+    JobsConflictError,
+    build_broken_checks,
+    build_broken_files_sensor,
+    build_broken_specs,
+)
 from sync_pipelines.orchestration.checks import build_checks
 from sync_pipelines.orchestration.freshness import build_freshness_sensor
 from sync_pipelines.orchestration.handover import handover_io_manager
@@ -21,13 +28,17 @@ from sync_pipelines.orchestration.sensors import build_sensor
 
 
 def build_definitions(
-    sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition = in_process_executor
+    sync_jobs: Sequence[SyncJob[Any, Any]],
+    executor: ExecutorDefinition = in_process_executor,
+    *,
+    broken: Sequence[BrokenAsset] | None = None,
 ) -> Definitions:
     """Returns each sync its asset, checks, jobs, schedule and sensors.
 
     Args:
         executor: Runs the ops. Any works, because they hand over by reference; on Dagster's default one, with a process
             per op, a run takes five times as long as in one process.
+        broken: What is shown in place of job files that can't be loaded; None if these jobs come from no files.
 
     Raises:
         ConfigurationError: Two jobs would have the same name or the same asset in Dagster, or jobs read each other.
@@ -38,8 +49,12 @@ def build_definitions(
     retried = [job for job in sync_jobs if job.retry is not None]
     freshness = build_freshness_sensor(sync_jobs)
     return Definitions(
-        assets=[*build_source_specs(sync_jobs), *(build_asset(job) for job in sync_jobs)],
-        asset_checks=[build_checks(job) for job in sync_jobs],
+        assets=[
+            *build_source_specs(sync_jobs, {each.key for each in broken or ()}),
+            *(build_asset(job) for job in sync_jobs),
+            *build_broken_specs(broken or ()),
+        ],
+        asset_checks=[*(build_checks(job) for job in sync_jobs), *build_broken_checks(broken or ())],
         jobs=[*map(build_sync_job, sync_jobs), *map(build_drain_job, sync_jobs), *map(build_retry_job, retried)],
         schedules=[schedule for schedule in schedules if schedule is not None],
         sensors=[
@@ -47,6 +62,7 @@ def build_definitions(
             *map(build_retry_sensor, retried),
             build_recovery_sensor(),
             *([freshness] if freshness else []),
+            *([build_broken_files_sensor(broken)] if broken is not None else []),
         ],
         resources={"handover_io_manager": handover_io_manager},
         executor=executor,
@@ -99,23 +115,25 @@ def require_no_circle(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
             way.append(before)
 
 
-def _circle(way: Sequence[SyncJob[Any, Any]]) -> ConfigurationError:
+def _circle(way: Sequence[SyncJob[Any, Any]]) -> JobsConflictError:
     first = way[0]
     if len(way) == 1:
-        return ConfigurationError(
+        return JobsConflictError(
             f"sync job {first.name!r}: source_asset: it would read its own asset {asset_key(first).to_user_string()}; "
-            "give another source_asset or asset_key"
+            "give another source_asset or asset_key",
+            way,
         )
     reads = ", which reads ".join(f"{asset_key(job).to_user_string()} of {job.name!r}" for job in way[1:])
-    return ConfigurationError(
+    return JobsConflictError(
         f"sync job {first.name!r}: source_asset: it reads {reads}, which reads {asset_key(first).to_user_string()} of "
-        f"{first.name!r} itself: a circle that Dagster can't load; change the source_asset of one"
+        f"{first.name!r} itself: a circle that Dagster can't load; change the source_asset of one",
+        way,
     )
 
 
 def require_distinct_names(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
     """Makes sure that every name in Dagster means one thing, and names the two jobs and the field if not."""
-    owners: dict[str, str] = {}
+    owners: dict[str, SyncJob[Any, Any]] = {}
     for job in sync_jobs:
         taken = {
             f"Dagster job {job.dagster_name}": "name",
@@ -124,8 +142,8 @@ def require_distinct_names(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
             f"asset {asset_key(job).to_user_string()}": "asset_key",
         }
         for name, field in taken.items():
-            other = owners.setdefault(name, job.name)
-            if other != job.name:
-                raise ConfigurationError(
-                    f"sync job {job.name!r}: {field}: {other!r} has the {name} already; change one"
+            other = owners.setdefault(name, job)
+            if other.name != job.name:
+                raise JobsConflictError(
+                    f"sync job {job.name!r}: {field}: {other.name!r} has the {name} already; change one", [other, job]
                 )

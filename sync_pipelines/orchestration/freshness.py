@@ -3,17 +3,18 @@
 import json
 from collections.abc import Callable, Sequence
 
-from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SensorResult, SkipReason
+from dagster import SensorDefinition, SensorEvaluationContext, SensorResult, SkipReason
 
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.checks import freshness_evaluation
+from sync_pipelines.orchestration.start import sensor_status
 from sync_pipelines.runner.context.workspace import open_workspace
 
 LOOK_EVERY_S = 60
 
 
 def build_freshness_sensor(jobs: Sequence[AnyJob]) -> SensorDefinition | None:
-    """Builds the sensor for all syncs that have such a check, running from the start; None if there are none."""
+    """Builds the sensor for all syncs that have such a check; None if there are none."""
     watched = [job for job in jobs if job.fresh_after is not None]
     if not watched:
         return None
@@ -23,7 +24,7 @@ def build_freshness_sensor(jobs: Sequence[AnyJob]) -> SensorDefinition | None:
         minimum_interval_seconds=LOOK_EVERY_S,
         description="Reports the check is_fresh of an asset when its last good run becomes too old, and when it is not "
         "any more.",
-        default_status=DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(),
     )
 
 

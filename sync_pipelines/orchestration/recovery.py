@@ -11,7 +11,6 @@ from dagster import (
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
-    DefaultSensorStatus,
     RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
@@ -20,6 +19,7 @@ from dagster import (
 
 from sync_pipelines.database.leases import Lease
 from sync_pipelines.database.ledger_faults import LedgerLockedError
+from sync_pipelines.orchestration.start import sensor_status
 from sync_pipelines.orchestration.tags import OUTCOME_TAG, SYNC_TAG
 from sync_pipelines.runner.context.lease import is_dead
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
@@ -30,13 +30,13 @@ _START_UP = timedelta(minutes=5)
 
 
 def build_recovery_sensor() -> SensorDefinition:
-    """Builds the sensor for all syncs, running from the start."""
+    """Builds the sensor for all syncs, running from the start unless told otherwise."""
     return SensorDefinition(
         name="sync_recovery_sensor",
         evaluation_fn=_recover,
         minimum_interval_seconds=LOOK_EVERY_S,
         description="Marks runs failed whose process has died, so that the next run of their sync can start.",
-        default_status=DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(),
     )
 
 

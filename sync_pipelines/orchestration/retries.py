@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 from dagster import (
     Config,
-    DefaultSensorStatus,
     JobDefinition,
     Nothing,
     OpExecutionContext,
@@ -23,6 +22,7 @@ from sync_pipelines.orchestration.jobs import Event, events_of, job_of_one_op
 from sync_pipelines.orchestration.metadata import Metadata, retry_metadata
 from sync_pipelines.orchestration.ops import op_name
 from sync_pipelines.orchestration.sensors import has_just_failed, is_under_way
+from sync_pipelines.orchestration.start import sensor_status
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.changes.retry_failures import RetryRun, what_is_due
@@ -71,7 +71,7 @@ def _metadata_of_retry(sync_job: AnyJob, run: RetryRun, _workspace: Workspace) -
 
 
 def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:
-    """Builds the sensor of a sync's retries, running from the start."""
+    """Builds the sensor of a sync's retries, running from the start unless told otherwise."""
     name = retry_job_name(sync_job)
     return SensorDefinition(
         name=f"{name}_sensor",
@@ -79,7 +79,7 @@ def build_retry_sensor(sync_job: AnyJob) -> SensorDefinition:
         evaluation_fn=_look(sync_job),
         minimum_interval_seconds=LOOK_EVERY_S,
         description=f"Starts {name} when failed items of {sync_job.name} are due to be tried again.",
-        default_status=DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(),
     )
 
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 from dagster import (
     DagsterInstance,
     DagsterRunStatus,
-    DefaultSensorStatus,
     RunRequest,
     RunsFilter,
     SensorDefinition,
@@ -16,6 +15,7 @@ from dagster import (
 
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.jobs import drain_job_name
+from sync_pipelines.orchestration.start import sensor_status
 from sync_pipelines.orchestration.tags import run_tags
 from sync_pipelines.runner.changes.drain import DrainLimits
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
@@ -32,14 +32,14 @@ _UNDER_WAY = [
 
 
 def build_sensor(job: AnyJob) -> SensorDefinition:
-    """Builds the sensor of a sync, running from the start."""
+    """Builds the sensor of a sync, running from the start unless told otherwise."""
     return SensorDefinition(
         name=f"{drain_job_name(job)}_sensor",
         job_name=drain_job_name(job),
         evaluation_fn=_look(job),
         minimum_interval_seconds=LOOK_EVERY_S,
         description=f"Starts {drain_job_name(job)} when single items of {job.name} wait in the inbox.",
-        default_status=DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(),
     )
 
 

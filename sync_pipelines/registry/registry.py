@@ -33,6 +33,11 @@ class Place:
         importing = next((frame for frame in frames if frame.f_code.co_name == "<module>"), frames[0])
         return cls(str(importing.f_globals.get("__name__")), frames[0].f_code.co_filename, frames[0].f_lineno)
 
+    def line_of(self, name: str) -> int | None:
+        """Returns the line of the job of that name, as far as it is known."""
+        declared = declared_jobs(self.file) if self.line is None and self.file is not None else ()
+        return self.line or next((job.line for job in reversed(declared) if job.name == name), None)
+
 
 def _frames() -> Iterator[FrameType]:
     frame = inspect.currentframe()
@@ -228,14 +233,9 @@ def _two_of_one_name(job: AnyJob, place: Place, others: Sequence[tuple[AnyJob, P
         f"{said_of}: another sync job is named {job.name!r} already, in {place.module}; names must be unique",
         module=where.module,
         file=where.file,
-        line=where.line or _line_of(job.name, where),
+        line=where.line_of(job.name),
         jobs=[job, *(other for other, _ in others)],
     )
-
-
-def _line_of(name: str, place: Place) -> int | None:
-    declared = declared_jobs(place.file) if place.file is not None else ()
-    return next((job.line for job in reversed(declared) if job.name == name), None)
 
 
 def _schedule(jobs: dict[str, AnyJob], name: str, interval: Interval, problems: list[JobFileError]) -> None:
@@ -263,5 +263,5 @@ def _note_same_dagster_names(
         if other is not job:
             place = places[job.name]
             message = f"the sync jobs {other.name!r} and {job.name!r} have the same name in Dagster; change one"
-            line = place.line or _line_of(job.name, place)
+            line = place.line_of(job.name)
             problems.append(JobFileError(message, module=place.module, file=place.file, line=line, jobs=[other, job]))

@@ -210,6 +210,7 @@ def test_schedules_and_sensors_run_from_the_start(stage: Stage) -> None:
         "erp_products_items_sensor": "RUNNING",
         "erp_products_retry_sensor": "RUNNING",
         "sync_freshness_sensor": "RUNNING",
+        "sync_job_files_sensor": "RUNNING",
         "sync_recovery_sensor": "RUNNING",
     }
 

@@ -68,6 +68,7 @@ SHIPPED = {
         "erp_products_items_sensor": ["erp_products_items", 5, "RUNNING"],
         "erp_products_retry_sensor": ["erp_products_retry", 30, "RUNNING"],
         "sync_freshness_sensor": [None, 60, "RUNNING"],
+        "sync_job_files_sensor": [None, 30, "RUNNING"],
         "sync_recovery_sensor": [None, 10, "RUNNING"],
     },
 }
