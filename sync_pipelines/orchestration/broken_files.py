@@ -77,7 +77,7 @@ class BrokenAsset:
             if problem.file is not None:
                 found[f"file{after}"] = MetadataValue.path(problem.file)
             if problem.line is not None:
-                found[f"line{after}"] = problem.line
+                found[f"line{after}"] = MetadataValue.text(str(problem.line))  # of a number Dagster draws a curve
         return found
 
 
@@ -113,7 +113,7 @@ def build_broken_specs(broken: Sequence[BrokenAsset]) -> list[AssetSpec]:
     return [
         AssetSpec(
             each.key,
-            description=f"**This sync can't be loaded.**\n\n{_fenced(each.text)}\n\n{_TO_DO}",
+            description=f"This sync can't be loaded: {' '.join(map(_code, each.problems))}\n\n{_TO_DO}",
             group_name=GROUP,
             kinds={"broken"},
             metadata={**each.metadata, **_code_references(each)},
@@ -122,9 +122,11 @@ def build_broken_specs(broken: Sequence[BrokenAsset]) -> list[AssetSpec]:
     ]
 
 
-def _fenced(text: str) -> str:
-    """Shows a text in Markdown as it is."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
+def _code(problem: JobFileError) -> str:
+    """Returns an error as Markdown shows it as it is, and breaks its lines."""
+    text = " ".join(str(problem).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{text}{fence}" if fence == "`" else f"{fence} {text} {fence}"
 
 
 def _code_references(broken: BrokenAsset) -> dict[str, Any]:
@@ -188,6 +190,9 @@ def _look(broken: Sequence[BrokenAsset]) -> Callable[[SensorEvaluationContext], 
 def report_broken_files(instance: DagsterInstance, broken: Collection[BrokenAsset], cursor: str | None) -> str:
     """Reports each new problem once as a failed check, and once as a passed one when it is gone.
 
+    Once more if the asset is materialised later, say by a run that was under way: Dagster would show the check as one
+    that nobody has evaluated since.
+
     Args:
         instance: Where the checks' evaluations are kept.
         broken: What can't be loaded now.
@@ -196,7 +201,7 @@ def report_broken_files(instance: DagsterInstance, broken: Collection[BrokenAsse
     Returns:
         What has been reported, for the next call.
     """
-    known, now = _read(cursor), {each.key.to_user_string(): _fingerprint(each) for each in broken}
+    known, now = _read(cursor), {each.key.to_user_string(): _fingerprint(instance, each) for each in broken}
     for each in broken:
         if known.get(each.key.to_user_string()) != now[each.key.to_user_string()]:
             instance.report_runless_asset_event(AssetCheckEvaluation(**_failed(each)))
@@ -216,5 +221,7 @@ def _read(cursor: str | None) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _fingerprint(broken: BrokenAsset) -> str:
-    return hashlib.sha256(broken.text.encode("utf-8", "replace")).hexdigest()[:16]
+def _fingerprint(instance: DagsterInstance, broken: BrokenAsset) -> str:
+    last = instance.fetch_materializations(broken.key, limit=1).records
+    told = f"{last[0].storage_id if last else None} {broken.text}"
+    return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:16]

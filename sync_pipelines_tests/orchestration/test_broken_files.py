@@ -13,6 +13,7 @@ from dagster import (
     AssetCheckKey,
     AssetCheckSeverity,
     AssetKey,
+    AssetMaterialization,
     AssetSelection,
     DagsterInstance,
     Definitions,
@@ -22,7 +23,14 @@ from dagster import (
 
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.orchestration import build
-from sync_pipelines.orchestration.broken_files import CHECK, GROUP, BrokenAsset, broken_assets, report_broken_files
+from sync_pipelines.orchestration.broken_files import (
+    CHECK,
+    GROUP,
+    BrokenAsset,
+    broken_assets,
+    build_broken_specs,
+    report_broken_files,
+)
 from sync_pipelines.orchestration.job_files import load_job_files
 from sync_pipelines.registry import registry
 from sync_pipelines.registry.job_file_errors import JobFileError
@@ -79,8 +87,8 @@ def test_the_others_load_beside_an_asset_that_says_what_is_wrong(packages: Packa
     asset = assets_of(definitions)["sync/prices"]
     assert loaded(definitions) == {"sync/erp_stock"}
     assert broken(definitions) == {"sync/prices": text}
-    assert f"    {text}\n" in asset.description
-    assert (asset.metadata["file"].value, asset.metadata["line"]) == (path, 2)
+    assert asset.description.startswith(f"This sync can't be loaded: `{text}`\n\nMend it and reload")
+    assert (asset.metadata["file"].value, asset.metadata["line"].value) == (path, "2")
     [reference] = asset.metadata["dagster/code_references"].code_references
     assert (reference.file_path, reference.line_number) == (path, 2)
     assert asset.kinds == {"broken"}
@@ -106,7 +114,7 @@ def test_the_check_fails_as_an_error_with_file_line_and_error_when_it_is_run(
     assert (evaluation.asset_check_key, evaluation.passed) == (key, False)
     assert evaluation.severity is AssetCheckSeverity.ERROR
     assert f"{name}.prices can't be imported: ZeroDivisionError: division by zero (" in str(evaluation.description)
-    assert evaluation.metadata["line"].value == 1
+    assert evaluation.metadata["line"].value == "1"
 
 
 def test_a_job_that_the_broken_file_declares_keeps_its_asset_and_with_it_its_history(packages: Packages) -> None:
@@ -285,6 +293,26 @@ def test_the_sensor_reports_a_new_problem_once_and_once_that_it_is_gone(
     assert fourth.skip_message == "every job file is loaded"
 
 
+def test_what_a_run_materialises_after_the_report_does_not_hide_the_check(
+    packages: Packages, instance: DagsterInstance
+) -> None:
+    definitions = load_job_files([packages.make(prices="1 / 0\n")])
+    cursor = look(definitions, instance).cursor
+
+    instance.report_runless_asset_event(AssetMaterialization(AssetKey(["sync", "prices"])))
+    for _ in range(2):
+        cursor = look(definitions, instance, cursor).cursor
+
+    assert len(evaluations(instance, "sync", "prices")) == 2
+
+
+def test_an_error_is_shown_in_markdown_as_it_is() -> None:
+    [shown, fenced] = build_broken_specs([asset("of *two*\n  `lines`"), asset("<b>", "sync/b")])
+
+    assert "can't be loaded: `` of *two* `lines` ``\n\n" in str(shown.description)
+    assert "can't be loaded: `<b>`\n\n" in str(fenced.description)
+
+
 def asset(text: str = "wrong", key: str = "sync/prices") -> BrokenAsset:
     return BrokenAsset(AssetKey(key.split("/")), (JobFileError(text, module="jobs.prices"),))
 
@@ -307,11 +335,11 @@ def test_several_problems_of_one_asset_are_told_together(shop: Shop) -> None:
         "module": "jobs.erp_stock",
         "error": "one (one.py:7)",
         "file": "one.py",
-        "line": 7,
+        "line": "7",
         "module 2": "jobs.erp_stock",
         "error 2": "two (two.py:7)",
         "file 2": "two.py",
-        "line 2": 7,
+        "line 2": "7",
     }
 
 
