@@ -1,6 +1,5 @@
-"""What Dagster loads: every sync that the registry finds. `workspace.yaml` names this module."""
+"""What Dagster loads: every sync of the job files, and what is wrong with the others. `workspace.yaml` names it."""
 
-from sync_pipelines.orchestration.build import build_definitions
-from sync_pipelines.registry.registry import find_jobs
+from sync_pipelines.orchestration.job_files import load_job_files
 
-defs = build_definitions(list(find_jobs().values()))
+defs = load_job_files()

@@ -62,10 +62,10 @@ def _program(
 
 @command("list")
 def _list(*, as_json: Json = False, _debug: Debug = False) -> None:
-    """List the sync jobs: schedule, source, target, last run."""
+    """List the sync jobs: schedule, source, target, last run; and what is wrong with job files."""
     from sync_pipelines.cli.list_jobs import list_jobs
 
-    list_jobs(as_json=as_json)
+    raise typer.Exit(list_jobs(as_json=as_json))
 
 
 @command("check")
@@ -200,7 +200,11 @@ def _trigger(
     name: JobName,
     *,
     location: Annotated[
-        str | None, typer.Option(help="The code location whose sync is meant, where several have one of that name.")
+        str | None,
+        typer.Option(
+            help="The code location whose sync is meant, where several have one of that name; by default that of "
+            "SYNC_PIPELINES_DAGSTER_LOCATION."
+        ),
     ] = None,
     as_json: Json = False,
     _debug: Debug = False,

@@ -23,7 +23,7 @@ from sync_pipelines.engine.declaration_checks import require_callable_as_declare
 from sync_pipelines.engine.redaction import exception_type, message_of
 from sync_pipelines.engine.set_back import set_back_notes
 from sync_pipelines.errors import ConfigurationError, TargetError
-from sync_pipelines.registry.registry import find_jobs
+from sync_pipelines.registry.registry import JobFiles, read_job_files
 from sync_pipelines.runner.calls.target_driver import open_target
 from sync_pipelines.settings.model import Settings, load_settings
 from sync_pipelines.snapshots.durable_files import is_local
@@ -89,13 +89,14 @@ def _findings(names: Sequence[str]) -> Iterator[Finding]:
     yield Finding("settings", ok=True, message=summary)
     yield _check_ledger(settings)
     yield _check_snapshots(settings)
-    jobs, problems = _jobs(settings)
-    yield from problems
-    if not problems:
+    files = read_job_files(settings.jobs)
+    jobs = files.jobs
+    yield from (_problem("job files", problem, _CORRECT_FILE) for problem in files.problems)
+    if not files.problems:
         yield Finding("job files", ok=True, message=f"{len(jobs)} sync jobs" if jobs else "no sync job yet")
     if jobs:
-        yield from _check_dagster(jobs)
-    yield from _check_jobs(jobs, names, complete=not problems)
+        yield from _check_dagster(files)
+    yield from _check_jobs(jobs, names, complete=not files.problems)
     with suppress(Exception):  # that the ledger does not answer has been told
         yield from _check_columns(settings, [name for name in names or jobs if name in jobs])
     for name, told, is_problem in webhook_problems(jobs.values()):
@@ -131,30 +132,17 @@ def _open_to_others(settings: Settings) -> str:
     return f"; other users of this machine can read there, unless you run: {commands}" if commands else ""
 
 
-def _jobs(settings: Settings) -> tuple[Mapping[str, AnyJob], list[Finding]]:
-    """Finds the jobs of all packages; if one package can't be read, those of the others, and why."""
-    try:
-        return find_jobs(settings.jobs), []
-    except ConfigurationError as error:
-        whole = _problem("job files", error, _CORRECT_FILE)
-    jobs: dict[str, AnyJob] = {}
-    problems: list[Finding] = []
-    for package in settings.jobs:
-        try:
-            jobs |= find_jobs([package])
-        except ConfigurationError as error:
-            problems.append(_problem("job files", error, _CORRECT_FILE))
-    return jobs, problems or [whole]
-
-
-def _check_dagster(jobs: Mapping[str, AnyJob]) -> Iterator[Finding]:
-    """Loads the jobs as Dagster would, where it is installed; yields why it can't."""
+def _check_dagster(files: JobFiles) -> Iterator[Finding]:
+    """Loads the jobs as Dagster would, where it is installed; yields what it can't load, and why."""
     try:
         from sync_pipelines.orchestration.build import require_loadable  # noqa: PLC0415 - Dagster is slow to import
+        from sync_pipelines.orchestration.job_files import loadable_together  # noqa: PLC0415
     except ImportError:
         return
     try:
-        require_loadable(list(jobs.values()))
+        jobs, conflicts = loadable_together(files)
+        yield from (_problem("Dagster", conflict, _CORRECT_FILE) for conflict in conflicts)
+        require_loadable(jobs)
     except ConfigurationError as error:
         yield _problem("Dagster", error, _CORRECT_FILE)
 

@@ -1,4 +1,4 @@
-"""`list`: the sync jobs and their last runs."""
+"""`list`: the sync jobs and their last runs, and what is wrong with job files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 from sync_pipelines.cli.columns import Column, document, show_list
 from sync_pipelines.cli.formats import UNFINISHED, automation_text, source_text, target_text
+from sync_pipelines.cli.output import remark, show_json
+from sync_pipelines.cli.program import CLEAN, WRONG
 from sync_pipelines.cli.runs import RUN_COLUMNS
 from sync_pipelines.database.ledger import RunRow, open_ledger
 from sync_pipelines.engine.declaration import SyncJob
-from sync_pipelines.registry.registry import find_jobs
+from sync_pipelines.registry.job_file_errors import JobFileError
+from sync_pipelines.registry.registry import read_job_files
 from sync_pipelines.settings.model import load_settings
 
 
@@ -57,11 +60,27 @@ _COLUMNS: Sequence[Column[_Listed]] = (
 )
 
 
-def list_jobs(*, as_json: bool) -> None:
-    """Shows all sync jobs."""
+_PROBLEM_COLUMNS: Sequence[Column[JobFileError]] = (
+    Column("message", value=str),
+    Column("module"),
+    Column("file"),
+    Column("line"),
+    Column("jobs", value=lambda problem: [job.name for job in problem.jobs]),
+)
+
+
+def list_jobs(*, as_json: bool) -> int:
+    """Shows all sync jobs, and what is wrong with job files; gives the exit code."""
     settings = load_settings()
-    jobs = find_jobs(settings.jobs)
+    files = read_job_files(settings.jobs)
     with open_ledger(settings.ledger_database_url()) as ledger:
-        listed = [_Listed(job, next(iter(ledger.latest_runs(name, limit=1)), None)) for name, job in jobs.items()]
+        listed = [_Listed(job, next(iter(ledger.latest_runs(name, limit=1)), None)) for name, job in files.jobs.items()]
     none = f"there is no sync job in {', '.join(settings.jobs)}; `sync-pipelines new NAME` writes a first one"
-    show_list("jobs", _COLUMNS, listed, if_none=none, as_json=as_json)
+    if as_json:
+        problems = [document(_PROBLEM_COLUMNS, problem) for problem in files.problems]
+        show_json({"jobs": [document(_COLUMNS, each) for each in listed], "problems": problems})
+    elif listed or not files.problems:
+        show_list("jobs", _COLUMNS, listed, if_none=none, as_json=False)
+    for problem in files.problems:
+        remark(f"error: {problem}")
+    return WRONG if files.problems else CLEAN

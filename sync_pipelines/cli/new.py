@@ -12,7 +12,7 @@ from sync_pipelines.cli.job_sketch import read_sample, read_table, sketch_sync
 from sync_pipelines.cli.output import remark, show_json, show_line
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.registry.registry import find_jobs
+from sync_pipelines.registry.registry import read_job_files
 from sync_pipelines.settings.model import Settings, load_settings
 
 _OWN_FOLDER = Path(__file__).resolve().parent.parent
@@ -89,9 +89,7 @@ def _jobs_folder(settings: Settings) -> Path:
 
 def _check_free(new_file: NewJobFile, settings: Settings, path: Path) -> None:
     """Makes sure that the new file would not take the name of another job."""
-    taken = set()
-    with suppress(ConfigurationError):  # `check` reports files that can't be read
-        taken = {job.dagster_name for job in find_jobs(settings.jobs).values()}
+    taken = {job.dagster_name for job in read_job_files(settings.jobs).jobs.values()}  # `check` tells of broken files
     if module_name(new_file.name) in taken and not path.exists():
         raise ConfigurationError(f"another sync job is named {new_file.name!r} already; names must be unique")
 

@@ -93,6 +93,12 @@ def keep_only_place(error: BaseException) -> None:
     object.__setattr__(error, "__traceback__", None)  # past the exception's own: a frozen dataclass would refuse
 
 
+def users_place(error: BaseException) -> tuple[str, int] | None:
+    """Returns file and line in the user's own code where an error was raised last; None if it never was there."""
+    frames = _users_frames(error.__traceback__)
+    return (frames[-1][0].co_filename, frames[-1][1]) if frames else None
+
+
 def is_users(function: Any) -> bool:
     """Returns True for a function or an object that is not this package's: whose errors are about the user's code."""
     module = getattr(function, "__module__", None) or type(function).__module__

@@ -1,6 +1,6 @@
 """A graph-backed asset per sync, and the external asset it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from dagster import AssetIn, AssetKey, AssetsDefinition, AssetSpec, ConfigMapping, Nothing, graph_asset
@@ -51,13 +51,17 @@ def build_asset(job: AnyJob) -> AssetsDefinition:
     return asset.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy)) if policy else asset
 
 
-def build_source_specs(jobs: Sequence[AnyJob], *, only_own: bool = False) -> list[AssetSpec]:
+def build_source_specs(
+    jobs: Sequence[AnyJob], besides: Collection[AssetKey] = (), *, only_own: bool = False
+) -> list[AssetSpec]:
     """Builds the external assets upstream, each once however many syncs read it.
 
     Args:
+        jobs: The syncs.
+        besides: Keys of assets that others build.
         only_own: Only those of syncs that name none: what they name may be an asset of somebody else.
     """
-    written = {asset_key(job) for job in jobs}
+    written = {*map(asset_key, jobs), *besides}
     readers: dict[AssetKey, list[AnyJob]] = {}
     for job in jobs:
         is_anothers = source_key(job) in written or (only_own and job.source_asset is not None)

@@ -15,6 +15,7 @@ from dagster import (
 from sync_pipelines.engine.asset_checks import AUTOMATIONS
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.keys import source_key
+from sync_pipelines.orchestration.start import sensor_status
 
 AUTOMATION_TAG = "sync/automation"
 """On the assets that have a condition; holds its name in the job file, or `condition`."""
@@ -31,6 +32,11 @@ def build_automation_sensor(jobs: Sequence[AnyJob]) -> SensorDefinition | None:
 
 
 class _OneSensor(AutomationConditionSensorDefinition):
+    @property
+    def default_status(self) -> DefaultSensorStatus:
+        """Returns that of all sensors here; Dagster's own for conditions is stopped until somebody finds its switch."""
+        return sensor_status()
+
     def with_attributes(self, **_attributes: Any) -> Self:
         """Returns itself: components want a copy with their own metadata, but all syncs share this one."""
         return self
@@ -46,7 +52,6 @@ def _sensor() -> SensorDefinition:
         "sync_automation_sensor",
         target=ours,
         description="Starts syncs whose `automation` says that it is time, after the assets that they read.",
-        default_status=DefaultSensorStatus.RUNNING,  # Dagster's own is stopped until somebody finds its switch
     )
 
 

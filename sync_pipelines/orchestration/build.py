@@ -10,6 +10,12 @@ from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.orchestration.assets import build_asset, build_source_specs
 from sync_pipelines.orchestration.automation import build_automation_sensor
+from sync_pipelines.orchestration.broken_files import (
+    BrokenAsset,
+    JobsConflictError,
+    build_broken_checks,
+    build_broken_specs,
+)
 from sync_pipelines.orchestration.checks import build_checks
 from sync_pipelines.orchestration.circles import require_no_circle
 from sync_pipelines.orchestration.freshness import build_freshness_sensor
@@ -54,33 +60,45 @@ def sync_definitions(*jobs: SyncJob[Any, Any]) -> Definitions:
 
 
 def build_definitions(
-    sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition = in_process_executor
+    sync_jobs: Sequence[SyncJob[Any, Any]],
+    executor: ExecutorDefinition = in_process_executor,
+    *,
+    broken: Sequence[BrokenAsset] = (),
 ) -> Definitions:
     """Returns the definitions of a code location that has nothing but these syncs.
 
     Args:
+        broken: What is shown in place of job files that can't be loaded.
         executor: Runs the ops, also those of Materialize. Any works, because they hand over by reference; on Dagster's
             default one, with a process per op, a run takes five times as long as in one process.
 
     Raises:
         ConfigurationError: Two jobs would have the same name or the same asset in Dagster, or jobs read each other.
     """
-    return _definitions(sync_jobs, executor, is_whole_location=True)
+    return _definitions(sync_jobs, executor, broken, is_whole_location=True)
 
 
 def _definitions(
-    sync_jobs: Sequence[SyncJob[Any, Any]], executor: ExecutorDefinition, *, is_whole_location: bool
+    sync_jobs: Sequence[SyncJob[Any, Any]],
+    executor: ExecutorDefinition,
+    broken: Sequence[BrokenAsset] = (),
+    *,
+    is_whole_location: bool,
 ) -> Definitions:
     require_distinct_names(sync_jobs)
     require_no_circle(sync_jobs)
-    CODE_LOCATION.add(sync_jobs)
+    CODE_LOCATION.add(sync_jobs, broken if is_whole_location else None)
     built = _of_this_run(sync_jobs)
     schedules = [build_schedule(job) for job in built]
     retried = [job for job in built if job.retry is not None]
     automation = build_automation_sensor(built)
     return Definitions(
-        assets=[*build_source_specs(built, only_own=not is_whole_location), *map(build_asset, built)],
-        asset_checks=[build_checks(job) for job in built],
+        assets=[
+            *build_source_specs(built, {each.key for each in broken}, only_own=not is_whole_location),
+            *map(build_asset, built),
+            *build_broken_specs(broken),
+        ],
+        asset_checks=[*map(build_checks, built), *build_broken_checks(broken)],
         jobs=[
             *(build_sync_job(job, executor) for job in built), *map(build_drain_job, built),
             *map(build_retry_job, retried),
@@ -130,7 +148,7 @@ def _is_loadable(job: SyncJob[Any, Any]) -> bool:
 
 def require_distinct_names(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
     """Makes sure that every name in Dagster means one thing, and names the two jobs and the field if not."""
-    owners: dict[str, str] = {}
+    owners: dict[str, SyncJob[Any, Any]] = {}
     for job in sync_jobs:
         taken = {
             f"Dagster job {job.dagster_name}": "name",
@@ -139,8 +157,8 @@ def require_distinct_names(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
             f"asset {asset_key(job).to_user_string()}": "asset_key",
         }
         for name, field in taken.items():
-            other = owners.setdefault(name, job.name)
-            if other != job.name:
-                raise ConfigurationError(
-                    f"sync job {job.name!r}: {field}: {other!r} has the {name} already; change one"
+            other = owners.setdefault(name, job)
+            if other.name != job.name:
+                raise JobsConflictError(
+                    f"sync job {job.name!r}: {field}: {other.name!r} has the {name} already; change one", [other, job]
                 )

@@ -9,6 +9,7 @@ from dagster._core.definitions.definitions_load_context import DefinitionsLoadCo
 
 from sync_pipelines.database.connections import file_of
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.orchestration.broken_files import BrokenAsset
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings, load_settings
 
@@ -22,10 +23,16 @@ class CodeLocation:
 
     def __init__(self) -> None:
         self._jobs: dict[str, AnyJob] = {}
+        self.broken: tuple[BrokenAsset, ...] = ()
         self._name: str | None = None
 
-    def add(self, sync_jobs: Iterable[AnyJob]) -> None:
-        """Has these syncs among those that are looked after; one of the same name as before takes its place."""
+    def add(self, sync_jobs: Iterable[AnyJob], broken: Iterable[BrokenAsset] | None = None) -> None:
+        """Has these syncs among those that are looked after; one of the same name as before takes its place.
+
+        Args:
+            broken: What stands in place of syncs that can't be loaded; None if these say nothing of it.
+        """
+        self.broken = self.broken if broken is None else tuple(broken)
         self._jobs |= {job.name: job for job in sync_jobs}
         self._name = DefinitionsLoadContext.get().code_location_name or self._name
 

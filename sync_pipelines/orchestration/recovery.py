@@ -21,10 +21,11 @@ from dagster import (
 from sync_pipelines.database.leases import Lease
 from sync_pipelines.database.ledger_faults import LedgerLockedError
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.orchestration.broken_files import CHECK, report_broken_files
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
 from sync_pipelines.orchestration.retries import names_of_jobs
-from sync_pipelines.orchestration.sensors import LocationSensor
+from sync_pipelines.orchestration.sensors import LocationSensor, some_of
 from sync_pipelines.orchestration.tags import OUTCOME_TAG
 from sync_pipelines.runner.context.lease import is_dead
 from sync_pipelines.runner.context.workspace import Workspace
@@ -41,15 +42,18 @@ def build_recovery_sensor() -> LocationSensor:
         "sync_recovery_sensor",
         _recover,
         LOOK_EVERY_S,
-        "Marks runs failed whose process has died, so that the next run of their sync can start.",
+        "Marks runs failed whose process has died, so that the next run of their sync can start; and reports the check "
+        f"{CHECK} of job files that can't be loaded.",
     )
 
 
 def _recover(context: SensorEvaluationContext) -> SensorResult:
     with HELD_WORKSPACE.opened() as workspace:
         recovered = [*_with_dead_lease(context.instance, workspace), *_without_lease(context, workspace)]
-    told = f"marked as failed, because their process has died: {', '.join(recovered)}" if recovered else _ALL_ALIVE
-    return SensorResult(skip_reason=SkipReason(told))
+    told = [f"marked as failed, because their process has died: {', '.join(recovered)}" if recovered else _ALL_ALIVE]
+    told += [f"can't be loaded: {each.key.to_user_string()}" for each in CODE_LOCATION.broken]
+    cursor = report_broken_files(context.instance, CODE_LOCATION.broken, context.cursor)
+    return SensorResult(skip_reason=SkipReason(some_of(told)), cursor=cursor)
 
 
 def _with_dead_lease(instance: DagsterInstance, workspace: Workspace) -> list[str]:

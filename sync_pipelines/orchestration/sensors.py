@@ -19,6 +19,7 @@ from dagster._core.definitions.target import AutomationTarget
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.jobs import drain_job_name
 from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
+from sync_pipelines.orchestration.start import sensor_status
 from sync_pipelines.orchestration.tags import KIND_TAG, run_tags
 from sync_pipelines.runner.changes.drain import DrainLimits
 from sync_pipelines.runner.context.workspace import utc_now
@@ -85,9 +86,13 @@ class LocationSensor(SensorDefinition):
             evaluation_fn=look,
             minimum_interval_seconds=every_s,
             description=description,
-            default_status=DefaultSensorStatus.RUNNING,
         )
         self._may_start = _Targets(job_name)
+
+    @property
+    def default_status(self) -> DefaultSensorStatus:
+        """Returns what `SYNC_PIPELINES_START` says when the definitions are loaded, not when this is imported."""
+        return sensor_status()
 
     @property
     def targets(self) -> Sequence[AutomationTarget]:

@@ -1,5 +1,6 @@
 """`trigger_sync`: puts a run on Dagster's run queue, through its web server."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from dagster_graphql.client.utils import JobInfo
 
 TIMEOUT_S = 60
+_SETTING = "SYNC_PIPELINES_DAGSTER_LOCATION"
 _UNKNOWN_JOB = {"JobNotFoundError", "PipelineNotFoundError"}
 
 
@@ -22,7 +24,8 @@ def trigger_sync(name: str, *, location: str | None = None, settings: Settings |
 
     Args:
         name: The sync job's name, e.g. `"erp-inventory"`.
-        location: The code location whose job is meant, where several have a sync of that name.
+        location: The code location whose job is meant, where several have a sync of that name; by default that of the
+            setting `dagster_location`.
         settings: By default those of the environment; `dagster_url` says where Dagster's web server answers.
 
     Returns:
@@ -36,12 +39,13 @@ def trigger_sync(name: str, *, location: str | None = None, settings: Settings |
         from dagster_graphql import DagsterGraphQLClientError  # noqa: PLC0415 - slow to import, and seldom needed
     except ImportError as error:
         raise ConfigurationError("trigger_sync needs Dagster: pip install 'sync-pipelines[dagster]'") from error
-    url = (settings or load_settings()).dagster_url
+    settings = settings or load_settings()
+    url = settings.dagster_url
     client, dagster_name = _client(url), name.replace("-", "_")
     try:
         # the client itself can't be given a location alone, and of several it says that Dagster does not answer
         found = client._get_repo_locations_and_names_with_pipeline(dagster_name)  # noqa: SLF001
-        job = _chosen(name, redact(url), found, location)
+        job = _chosen(name, redact(url), found, _Wanted.of(location, settings))
         return str(
             client.submit_job_execution(
                 dagster_name,
@@ -69,11 +73,25 @@ def _client(url: str) -> "DagsterGraphQLClient":
     )
 
 
-def _chosen(name: str, url: str, found: "Sequence[JobInfo]", location: str | None) -> "JobInfo":
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The code location that is meant, or None for the only one that has the sync, and who says so."""
+
+    location: str | None
+    said_by: str
+
+    @classmethod
+    def of(cls, location: str | None, settings: Settings) -> "_Wanted":
+        if location is not None:
+            return cls(location, "")
+        return cls(settings.dagster_location or None, f"{_SETTING}: ")
+
+
+def _chosen(name: str, url: str, found: "Sequence[JobInfo]", wanted: _Wanted) -> "JobInfo":
     """Returns the job that is meant.
 
     Args:
-        location: A code location, or `repository@location` as Dagster's web pages write it; None for the only one.
+        wanted: A code location, or `repository@location` as Dagster's web pages write it.
 
     Raises:
         ConfigurationError: There is none, or more than one.
@@ -86,16 +104,19 @@ def _chosen(name: str, url: str, found: "Sequence[JobInfo]", location: str | Non
     meant = [
         job
         for job, place in zip(found, places, strict=True)
-        if location is None or location in {place, job.repository_location_name}
+        if wanted.location is None or wanted.location in {place, job.repository_location_name}
     ]
     if len(meant) == 1:
         return meant[0]
-    choice = f"say which one is meant: --location {names[0]}, or trigger_sync({name!r}, location={names[0]!r})"
     if not meant:
         raise ConfigurationError(
-            f"the code location {location!r} of Dagster at {url} has no sync {name!r}; there it is in "
-            f"{', '.join(names)}"
+            f"{wanted.said_by}the code location {wanted.location!r} of Dagster at {url} has no sync {name!r}; there it "
+            f"is in {', '.join(names)}"
         )
+    choice = (
+        f"say which one is meant: --location {names[0]}, or trigger_sync({name!r}, location={names[0]!r}), or "
+        f"{_SETTING}={names[0]} for all that is triggered from here"
+    )
     raise ConfigurationError(
         f"Dagster at {url} has the sync {name!r} in {len(names)} code locations, {', '.join(names)}; {choice}"
     )

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
-from typing import NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType, ModuleType
+from typing import Any
 
 from sync_pipelines.engine.declaration import AnyJob, SyncJob
 from sync_pipelines.engine.intervals import Interval, as_interval
-from sync_pipelines.engine.one_item import OneItem
-from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError
+from sync_pipelines.registry.job_file_errors import JobFileError, declared_jobs, import_error
 from sync_pipelines.settings.model import load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Says which module a job, or a schedule, comes from."""
+
+    module: str
+    file: str | None = None
+    line: int | None = None
+
+    @classmethod
+    def of_caller(cls) -> Place:
+        """Returns the line that calls into this module, and the module whose import has led there."""
+        frames = [frame for frame in _frames() if frame.f_code.co_filename != __file__]
+        importing = next((frame for frame in frames if frame.f_code.co_name == "<module>"), frames[0])
+        return cls(str(importing.f_globals.get("__name__")), frames[0].f_code.co_filename, frames[0].f_lineno)
+
+    def line_of(self, name: str) -> int | None:
+        """Returns the line of the job of that name, as far as it is known."""
+        declared = declared_jobs(self.file) if self.line is None and self.file is not None else ()
+        return self.line or next((job.line for job in reversed(declared) if job.name == name), None)
+
+
+def _frames() -> Iterator[FrameType]:
+    frame = inspect.currentframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 class Registry:
@@ -22,6 +51,18 @@ class Registry:
     def __init__(self) -> None:
         self.jobs: dict[str, AnyJob] = {}
         self.intervals: dict[str, Interval] = {}
+        self.job_places: dict[str, Place] = {}
+        self.interval_places: dict[str, Place] = {}
+
+    def forget(self, module: str) -> None:
+        """Forgets what a module has recorded: it could not be imported to its end."""
+        _forget(module, self.jobs, self.job_places)
+        _forget(module, self.intervals, self.interval_places)
+
+
+def _forget(module: str, recorded: dict[str, Any], places: dict[str, Place]) -> None:
+    for name in [name for name, place in places.items() if place.module == module]:
+        del places[name], recorded[name]
 
 
 _recorded = Registry()
@@ -37,7 +78,11 @@ def register_sync_job(job: AnyJob) -> None:
     """
     if not isinstance(job, SyncJob):
         raise ConfigurationError(f"register_sync_job: {job!r} is no SyncJob")
-    _add(_recorded.jobs, job, "register_sync_job")
+    if _recorded.jobs.setdefault(job.name, job) is not job:
+        raise ConfigurationError(
+            f"register_sync_job: another sync job is named {job.name!r} already; names must be unique"
+        )
+    _recorded.job_places.setdefault(job.name, Place.of_caller())
 
 
 def schedule_sync_job(name: str, interval: Interval | str) -> None:
@@ -55,6 +100,43 @@ def schedule_sync_job(name: str, interval: Interval | str) -> None:
         raise ConfigurationError(
             f"sync job {name!r} is scheduled twice: {_recorded.intervals[name].title} and {found.title}"
         )
+    _recorded.interval_places.setdefault(name, Place.of_caller())
+
+
+@dataclass(frozen=True, slots=True)
+class JobFiles:
+    """Holds what the jobs packages gave.
+
+    Args:
+        jobs: All jobs by name that can be used, in the order of their names.
+        problems: What keeps files, or jobs, from being loaded. It may name jobs that are among those above: they can
+            be run, but Dagster can't load them.
+        places: Where each of the jobs comes from.
+    """
+
+    jobs: Mapping[str, AnyJob]
+    problems: Sequence[JobFileError]
+    places: Mapping[str, Place]
+
+
+def read_job_files(packages: Sequence[str] | None = None) -> JobFiles:
+    """Imports the jobs packages. What is wrong with a file, or between two jobs, keeps no other from being loaded.
+
+    Args:
+        packages: Names of packages; by default those of the setting `SYNC_PIPELINES_JOBS`.
+    """
+    problems: list[JobFileError] = []
+    found: list[tuple[AnyJob, Place]] = []
+    for package in load_settings().jobs if packages is None else packages:
+        for module in _modules(package, problems):
+            place = Place(module.__name__, getattr(module, "__file__", None))
+            found += [(job, place) for job in _jobs_in(module)]
+    found += [(job, _recorded.job_places.get(name, Place(""))) for name, job in _recorded.jobs.items()]
+    jobs, places = _with_own_names(found, problems)
+    for name, interval in _recorded.intervals.items():
+        _schedule(jobs, name, interval, problems)
+    _note_same_dagster_names(jobs, places, problems)
+    return JobFiles(dict(sorted(jobs.items())), problems, places)
 
 
 def find_jobs(packages: Sequence[str] | None = None, *, unread: list[Exception] | None = None) -> dict[str, AnyJob]:
@@ -67,38 +149,32 @@ def find_jobs(packages: Sequence[str] | None = None, *, unread: list[Exception] 
     Raises:
         ConfigurationError: A package or a file can't be imported, two jobs have one name, or a schedule has no job.
     """
-    jobs: dict[str, AnyJob] = {}
-    keep = _raise if unread is None else unread.append
-    for package in load_settings().jobs if packages is None else packages:
-        for module in _modules(package, keep):
-            for job in _jobs_in(module):
-                with OneItem(keep):
-                    _add(jobs, job, module.__name__)
-    for job in _recorded.jobs.values():
-        with OneItem(keep):
-            _add(jobs, job, "register_sync_job")
-    for name, interval in _recorded.intervals.items():
-        with OneItem(keep):
-            jobs[name] = _scheduled(jobs, name, interval)
-    with OneItem(keep):
-        _require_distinct_dagster_names(jobs)
-    return dict(sorted(jobs.items()))
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error
+    files = read_job_files(packages)
+    if unread is not None:
+        unread += files.problems
+    elif files.problems:
+        raise files.problems[0]
+    return dict(files.jobs)
 
 
 def find_job(name: str) -> AnyJob:
-    """Gives the job of that name.
+    """Gives the job of that name, whatever is wrong with the files of others.
 
     Raises:
-        ConfigurationError: There is none; the message names those there are.
+        ConfigurationError: There is none; the message names those there are, and what is wrong with files that may
+            have it.
     """
-    jobs = find_jobs()
-    if name not in jobs:
-        raise ConfigurationError(f"there is no sync job {name!r}; there are: {', '.join(jobs) or 'none'}")
-    return jobs[name]
+    files = read_job_files()
+    if name in files.jobs:
+        return files.jobs[name]
+    about_it = [problem for problem in files.problems if problem.may_be_about(name)]
+    if about_it:
+        raise ConfigurationError(f"the sync job {name!r} can't be loaded: {about_it[0]}") from about_it[0]
+    unread = "; ".join(map(str, files.problems))
+    raise ConfigurationError(
+        f"there is no sync job {name!r}; there are: {', '.join(files.jobs) or 'none'}"
+        + (f"; more may be in what can't be loaded: {unread}" if unread else "")
+    )
 
 
 def known_job(name: str) -> AnyJob | None:
@@ -109,25 +185,17 @@ def known_job(name: str) -> AnyJob | None:
         return None
 
 
-def _modules(package: str, keep: Callable[[Exception], object]) -> Iterator[ModuleType]:
+def _modules(package: str, problems: list[JobFileError]) -> Iterator[ModuleType]:
     try:
-        found = _import(package)
-    except ConfigurationError as error:
-        keep(error)
+        found = importlib.import_module(package)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file of the user raises; Ctrl-C is none of it
+        _recorded.forget(package)
+        problems.append(import_error(package, error))
         return
     yield found
     for info in pkgutil.iter_modules(getattr(found, "__path__", ()), f"{package}."):
         if not info.name.rpartition(".")[2].startswith("_"):
-            yield from _modules(info.name, keep)
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: {error}") from error
-    except Exception as error:
-        raise ConfigurationError(f"the jobs module {name} can't be imported: {described(error)}") from error
+            yield from _modules(info.name, problems)
 
 
 def _jobs_in(module: ModuleType) -> Iterator[AnyJob]:
@@ -139,25 +207,60 @@ def _jobs_in(module: ModuleType) -> Iterator[AnyJob]:
     yield from found.values()
 
 
-def _add(jobs: dict[str, AnyJob], job: AnyJob, place: str) -> None:
-    if jobs.setdefault(job.name, job) is not job:
-        raise ConfigurationError(f"{place}: another sync job is named {job.name!r} already; names must be unique")
+def _with_own_names(
+    found: Iterable[tuple[AnyJob, Place]], problems: list[JobFileError]
+) -> tuple[dict[str, AnyJob], dict[str, Place]]:
+    """Returns the jobs whose name no other has: of two with one name nobody knows which is meant, so neither is."""
+    named: dict[str, dict[int, tuple[AnyJob, Place]]] = {}
+    for job, place in found:
+        named.setdefault(job.name, {}).setdefault(id(job), (job, place))
+    jobs: dict[str, AnyJob] = {}
+    places: dict[str, Place] = {}
+    for name, ones in named.items():
+        (job, place), *others = ones.values()
+        if others:
+            problems.append(_two_of_one_name(job, place, others))
+        else:
+            jobs[name], places[name] = job, place
+    return jobs, places
 
 
-def _scheduled(jobs: dict[str, AnyJob], name: str, interval: Interval) -> AnyJob:
-    job = jobs.get(name)
+def _two_of_one_name(job: AnyJob, place: Place, others: Sequence[tuple[AnyJob, Place]]) -> JobFileError:
+    where = others[-1][1]
+    said_of = "register_sync_job" if where.line is not None else where.module
+    return JobFileError(
+        f"{said_of}: another sync job is named {job.name!r} already, in {place.module}; names must be unique",
+        module=where.module,
+        file=where.file,
+        line=where.line_of(job.name),
+        jobs=[job, *(other for other, _ in others)],
+    )
+
+
+def _schedule(jobs: dict[str, AnyJob], name: str, interval: Interval, problems: list[JobFileError]) -> None:
+    job, place = jobs.get(name), _recorded.interval_places.get(name, Place(""))
+    if job is None and any(problem.may_be_about(name) for problem in problems):
+        return  # it is there, and can't be loaded
     if job is None:
-        raise ConfigurationError(f"schedule_sync_job: there is no sync job {name!r}; there are: {', '.join(jobs)}")
-    if job.interval is not None and job.interval != interval:
-        raise ConfigurationError(
-            f"sync job {name!r} is scheduled twice: {job.interval.title} in its file, and {interval.title}"
-        )
-    return job.scheduled(interval)
+        message = f"schedule_sync_job: there is no sync job {name!r}; there are: {', '.join(jobs) or 'none'}"
+    elif job.interval is not None and job.interval != interval:
+        message = f"sync job {name!r} is scheduled twice: {job.interval.title} in its file, and {interval.title}"
+    else:
+        jobs[name] = job.scheduled(interval)
+        return
+    problems.append(
+        JobFileError(message, module=name, file=place.file, line=place.line, jobs=[job] if job is not None else [])
+    )
 
 
-def _require_distinct_dagster_names(jobs: dict[str, AnyJob]) -> None:
-    names: dict[str, str] = {}
+def _note_same_dagster_names(
+    jobs: Mapping[str, AnyJob], places: Mapping[str, Place], problems: list[JobFileError]
+) -> None:
+    named: dict[str, AnyJob] = {}
     for job in jobs.values():
-        other = names.setdefault(job.dagster_name, job.name)
-        if other != job.name:
-            raise ConfigurationError(f"the sync jobs {other!r} and {job.name!r} have the same name in Dagster")
+        other = named.setdefault(job.dagster_name, job)
+        if other is not job:
+            place = places[job.name]
+            message = f"the sync jobs {other.name!r} and {job.name!r} have the same name in Dagster; change one"
+            line = place.line_of(job.name)
+            problems.append(JobFileError(message, module=place.module, file=place.file, line=line, jobs=[other, job]))

@@ -6,7 +6,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fsspec import get_filesystem_class
 from fsspec.utils import get_protocol
@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     """Packages whose files are sync jobs, separated by commas."""
     dagster_url: str = "http://127.0.0.1:3000"
     """Where the Dagster webserver answers; `trigger_sync` sends runs there."""
+    dagster_location: str | None = None
+    """The code location whose sync is meant where several have it, for `trigger_sync`."""
+    start: Literal["running", "stopped"] = "running"
+    """Whether schedules and sensors run from the start. `stopped` on a machine that is not to write by itself; what was
+    started or stopped by hand in Dagster stays so."""
     lease_s: float = Field(default=60, gt=0)
     """Seconds after which a run that died or stalled no longer keeps others of its sync from starting."""
     wait_s: float = Field(default=900, ge=0)

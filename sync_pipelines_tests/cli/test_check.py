@@ -120,6 +120,33 @@ def test_two_jobs_of_one_name_in_two_packages_are_a_problem(place: Any, document
     assert "names must be unique" in problems(document("check", exit_code=2))["job files"]
 
 
+def test_each_broken_job_file_is_a_problem_with_its_line_as_list_tells_it(
+    place: Any, invoke: Invoke, document: Document
+) -> None:
+    place.write_stock_job()
+    place.write_job("one", "x = 1\n1 / 0")
+    place.write_job("two", "raise SystemExit(3)")
+    found = document("check", exit_code=2)
+    told = [each["message"] for each in found["findings"] if each["subject"] == "job files"]
+    assert [f"error: {each}" for each in told] == invoke("list").stderr.splitlines()
+    assert told[0].endswith("one.py:2)")
+    assert told[1].endswith("two.py:1)")
+    assert "stock" in [each["subject"] for each in found["findings"] if each["ok"]]
+
+
+def test_what_stops_dagster_from_loading_two_jobs_does_not_hide_what_it_refuses_of_others(
+    place: Any, document: Document
+) -> None:
+    jobs = [f"""SyncJob(name="{name}", asset_key="s/{key}", **GIVEN)""" for name, key in ("ax", "bx", "cy", "dy")]
+    place.write_job("declared", DECLARED.format(jobs=", ".join(jobs)))
+    found = document("check", exit_code=2)
+    told = [each["message"] for each in found["findings"] if each["subject"] == "Dagster"]
+    assert [each.partition(" already")[0] for each in told] == [
+        "sync job 'b': asset_key: 'a' has the asset s/x",
+        "sync job 'd': asset_key: 'c' has the asset s/y",
+    ]
+
+
 def test_a_wrong_setting_is_a_problem(document: Document, monkeypatch: Any) -> None:
     monkeypatch.setenv("SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS", "-1")
     assert "SYNC_PIPELINES_KEEP_SNAPSHOTS_DAYS" in problems(document("check", exit_code=2))["settings"]

@@ -87,8 +87,37 @@ def test_an_empty_place_says_how_to_begin(place: Any) -> None:
     assert "sync-pipelines new NAME" in done.stderr
 
 
-def test_a_job_file_that_fails_is_named(place: Any, invoke: Invoke) -> None:
+def test_a_job_file_that_fails_is_named_with_its_line_and_the_others_are_shown(place: Any, invoke: Invoke) -> None:
+    place.write_stock_job()
+    path = place.write_job("broken", "x = 1\n1 / 0")
+    result = invoke("list")
+    assert result.exit_code == 2
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["sync", "stock"]
+    told = f"the jobs module {place.package}.broken can't be imported: ZeroDivisionError: division by zero ({path}:2)"
+    assert result.stderr == f"error: {told}\n"
+
+
+def test_where_every_job_file_fails_nothing_else_is_said(place: Any, invoke: Invoke) -> None:
     place.write_job("broken", "1 / 0")
     result = invoke("list")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{place.package}.broken can't be imported: ZeroDivisionError" in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: the jobs module {place.package}.broken can't be imported")
+
+
+def test_the_document_has_the_problems_beside_the_jobs(place: Any, document: Document) -> None:
+    place.write_stock_job()
+    assert document("list")["problems"] == []
+    path = place.write_job("broken", "1 / 0")
+    twins = """
+        from sync_pipelines import SyncJob
+        FIELDS = {"fetch_external": list, "get_external_id": "id", "find_local": str, "create": str, "update": max}
+        JOBS = [SyncJob(name="twin", **FIELDS), SyncJob(name="twin", **FIELDS)]
+    """
+    place.write_job("twins", twins)
+    found = document("list", exit_code=2)
+    assert [job["name"] for job in found["jobs"]] == ["stock"]
+    broken, twin = found["problems"]
+    assert (broken["module"], broken["file"], broken["line"]) == (f"{place.package}.broken", str(path), 1)
+    assert (broken["jobs"], twin["jobs"]) == ([], ["twin", "twin"])
+    assert "ZeroDivisionError" in broken["message"]

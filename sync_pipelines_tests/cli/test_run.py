@@ -222,3 +222,22 @@ def test_a_terminal_sees_tables(place: Any, invoke: Invoke, command: str) -> Non
     assert "────" in sent
     assert "\x1b[32mclean" in sent
     assert max(map(len, _STEERING.sub("", sent).splitlines())) <= 100
+
+
+def test_a_good_job_runs_and_takes_items_beside_a_broken_file_whose_own_error_is_told(
+    place: Any, invoke: Callable[..., Result]
+) -> None:
+    place.write_stock_job()
+    path = place.write_job("prices", "raise SystemExit(3)")
+    place.write_job("crm", "from sync_pipelines import SyncJob\nJOB = SyncJob(name='customers')\n")
+
+    assert invoke("run", "stock").exit_code == 0
+    assert invoke("item", "stock", '{"sku": "A-1", "quantity": 6}').exit_code == 0
+
+    broken = [invoke("run", name) for name in ("prices", "customers", "nope")]
+    assert [each.exit_code for each in broken] == [2, 2, 2]
+    told = f"the jobs module {place.package}.prices can't be imported: SystemExit: 3 ({path}:1)"
+    assert broken[0].stderr == f"error: the sync job 'prices' can't be loaded: {told}\n"
+    assert "error: the sync job 'customers' can't be loaded: " in broken[1].stderr
+    assert "crm.py:2)" in broken[1].stderr
+    assert "there is no sync job 'nope'; there are: stock; more may be in what can't be loaded: " in broken[2].stderr

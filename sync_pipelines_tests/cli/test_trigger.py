@@ -97,7 +97,10 @@ def test_a_sync_of_two_code_locations_is_said_to_be_there_twice_and_how_to_choos
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "has the sync 'erp-stock' in 2 code locations, shop, warehouse; " in result.stderr
-    assert "--location shop, or trigger_sync('erp-stock', location='shop')" in result.stderr
+    assert (
+        "--location shop, or trigger_sync('erp-stock', location='shop'), or SYNC_PIPELINES_DAGSTER_LOCATION=shop"
+        in (result.stderr)
+    )
 
 
 @pytest.mark.usefixtures("dagster_url", "in_two_locations")
@@ -117,3 +120,26 @@ def test_a_code_location_without_the_sync_is_refused_and_those_with_it_are_named
     assert result.exit_code == 2
     assert "the code location 'office' of Dagster at" in result.stderr
     assert "has no sync 'erp-stock'; there it is in shop, warehouse" in result.stderr
+
+
+@pytest.mark.usefixtures("dagster_url", "in_two_locations")
+def test_the_setting_names_the_code_location_where_the_option_does_not(invoke: Invoke, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SYNC_PIPELINES_DAGSTER_LOCATION", "warehouse")
+
+    assert invoke("trigger", "erp-stock").exit_code == 0
+    assert invoke("trigger", "erp-stock", "--location", "shop").exit_code == 0
+
+    selectors = [asked["executionParams"]["selector"] for asked in DagsterStandIn.asked if asked]
+    assert [each["repositoryLocationName"] for each in selectors] == ["warehouse", "shop"]
+
+
+@pytest.mark.usefixtures("dagster_url")
+def test_a_setting_that_names_a_code_location_without_the_sync_is_named(invoke: Invoke, monkeypatch: Any) -> None:
+    """Also if only one has it: on a machine that is set to the one, nobody means the other."""
+    monkeypatch.setenv("SYNC_PIPELINES_DAGSTER_LOCATION", "office")
+
+    result = invoke("trigger", "erp-stock")
+
+    assert result.exit_code == 2
+    assert "SYNC_PIPELINES_DAGSTER_LOCATION: the code location 'office' of Dagster at" in result.stderr
+    assert "has no sync 'erp-stock'; there it is in shop" in result.stderr

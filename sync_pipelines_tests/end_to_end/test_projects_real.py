@@ -128,9 +128,8 @@ def test_each_code_location_has_one_sensor_of_each_kind(dagster: RunningDagster)
         entry["name"]: {each["name"] for each in entry["locationOrLoadError"]["repositories"][0]["sensors"]}
         for entry in entries
     }
-    assert found == dict.fromkeys(
-        ["north", "south"], {"sync_inbox_sensor", "sync_recovery_sensor", "sync_retry_sensor"}
-    )
+    sensors = {"sync_inbox_sensor", "sync_recovery_sensor", "sync_retry_sensor"}
+    assert found == {"north": sensors, "south": sensors}
 
 
 def test_an_item_is_applied_by_its_own_code_location(
