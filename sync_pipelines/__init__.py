@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sync_pipelines.component.component import SyncComponent
     from sync_pipelines.delivery.single_items import apply_item, trigger_item
     from sync_pipelines.delivery.webhook_app import webhook_app
     from sync_pipelines.engine.causes import Cause
@@ -121,6 +122,7 @@ _PLACES = {
     "StalePlanError": "errors",
     "StandardWebhooks": "engine.webhook_signatures",
     "SyncBusyError": "errors",
+    "SyncComponent": "component.component",
     "SyncError": "engine.results",
     "SyncJob": "engine.declaration",
     "SyncPipelinesError": "errors",
@@ -204,6 +206,7 @@ __all__ = [
     "StalePlanError",
     "StandardWebhooks",
     "SyncBusyError",
+    "SyncComponent",
     "SyncError",
     "SyncJob",
     "SyncPipelinesError",

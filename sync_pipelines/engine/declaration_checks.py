@@ -53,7 +53,7 @@ _PER_RECORD = ("find_local", "create", "update")
 
 def _wrong(job: Unchecked, name: str, problem: str) -> ConfigurationError:
     shown = job.name if isinstance(job.name, str) else "?"
-    return ConfigurationError(f"sync job {shown!r}: {name}: {problem}")
+    return ConfigurationError(f"sync job {shown!r}: {name}: {problem}", field=name)
 
 
 def check_declaration(job: Unchecked) -> None:
