@@ -57,7 +57,7 @@ class ScheduleDeclaration(Declaration):
     def _accept_cron_line(cls, value: Any) -> Any:
         """Takes a text for a cron line in UTC, as `SyncJob(schedule=...)` does."""
         if isinstance(value, dict) and isinstance(value.get("at"), int):
-            raise ValueError('at: write the time of the day in quotes, as in "12:30": YAML takes it for a number')
+            raise ValueError('at: write the time of the day in quotes, as in "12:30": YAML takes it for a number')  # noqa: TRY004 - what pydantic collects
         return {"cron": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
