@@ -37,7 +37,7 @@ class SoftDeleteDeclaration(Declaration):
 
     def build(self) -> SoftDelete:
         """Builds what `SqlTable(soft_delete=...)` takes."""
-        return SoftDelete(**self.named())
+        return self.make(SoftDelete, self.named())
 
 
 class TargetDeclaration(Declaration):
@@ -66,7 +66,7 @@ class TargetDeclaration(Declaration):
         if "soft_delete" in options:
             with within("soft_delete"):
                 options["soft_delete"] = built(options["soft_delete"], lambda mark: mark.build())
-        return SqlTable(**options)
+        return self.make(SqlTable, options)
 
 
 class GuardsDeclaration(Declaration):
@@ -87,7 +87,7 @@ class GuardsDeclaration(Declaration):
 
     def build(self) -> Guards:
         """Builds what `SyncJob(guards=...)` takes."""
-        return Guards(**self.named())
+        return self.make(Guards, self.named())
 
 
 class RetryDeclaration(Declaration):

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
+from sync_pipelines.component.places import within
 from sync_pipelines.component.templates import Declaration, Templated
 from sync_pipelines.engine.intervals import Interval, sync_intervals
 from sync_pipelines.errors import ConfigurationError
@@ -72,8 +73,10 @@ class ScheduleDeclaration(Declaration):
         if self.cron is not None:
             if self.at is not None:
                 raise ConfigurationError("at: a cron line says the time of the day itself; leave it out", field="at")
-            return sync_intervals.cron(self.cron, **zone)
-        number, unit = length_of(self.every or "")
+            with within("cron"):
+                return sync_intervals.cron(self.cron, **zone)
+        with within("every"):
+            number, unit = length_of(self.every or "")
         if unit == "day":
             return sync_intervals.days(number, **({} if self.at is None else {"at": self.at}), **zone)
         for name in ("at", "timezone"):

@@ -94,7 +94,7 @@ class AuthChoice(Choice):
         """Builds what `RestSource(auth=...)` takes."""
         kind, options = self.chosen
         with within(kind):
-            return _AUTHS[kind](**options.named())
+            return options.make(_AUTHS[kind], options.named())
 
 
 class PageNumberDeclaration(Declaration):
@@ -174,7 +174,7 @@ class PagingChoice(Choice):
         """Builds what `RestSource(paging=...)` takes."""
         kind, options = self.chosen
         with within(kind):
-            return _PAGINGS[kind](**with_headers(options.named()))
+            return options.make(_PAGINGS[kind], with_headers(options.named()))
 
 
 class RestDeclaration(Declaration):
@@ -216,7 +216,7 @@ class RestDeclaration(Declaration):
                 continue
             with within(name):
                 options[name] = built(options[name], lambda choice: choice.build())
-        return RestSource(**options)
+        return self.make(RestSource, options)
 
 
 def with_headers(options: dict[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,7 @@ class SqlDeclaration(Declaration):
 
     def build(self) -> Any:
         """Builds the source."""
-        options = self.named()
-        return sql_query(options.pop("query"), **options)
+        return self.make(sql_query, self.named())
 
 
 class CsvDeclaration(Declaration):
@@ -90,7 +89,7 @@ class CsvDeclaration(Declaration):
         options = self.named()
         if options.get("columns"):
             options["columns"] = {name: _converter(name, kind) for name, kind in options["columns"].items()}
-        return csv_file(options.pop("path"), **options)
+        return self.make(csv_file, options)
 
 
 def _converter(column: str, kind: Any) -> Any:
@@ -113,8 +112,7 @@ class ParquetDeclaration(Declaration):
 
     def build(self) -> Any:
         """Builds the source."""
-        options = self.named()
-        return parquet_file(options.pop("path"), **options)
+        return self.make(parquet_file, self.named())
 
 
 class JsonLinesDeclaration(Declaration):
@@ -131,8 +129,7 @@ class JsonLinesDeclaration(Declaration):
 
     def build(self) -> Any:
         """Builds the source."""
-        options = self.named()
-        return json_lines(options.pop("path"), **options)
+        return self.make(json_lines, self.named())
 
 
 class DltDeclaration(Declaration):
@@ -153,7 +150,7 @@ class DltDeclaration(Declaration):
             resource = object_at(self.resource) if isinstance(self.resource, str) else self.resource
         if self.arguments or self.with_resources is not None:
             resource = _DltCall(resource, self.arguments, self.with_resources)
-        return dlt_resource(resource, page_size=self.page_size)
+        return self.make(dlt_resource, {"resource": resource, "page_size": self.page_size})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Templates such as `"{{ env.ERP_URL }}"` in YAML: where they may stand, and how they get their values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +14,7 @@ from sync_pipelines.component.places import MisplacedError, within
 from sync_pipelines.errors import ConfigurationError
 
 T = TypeVar("T")
+Made = TypeVar("Made")
 Declared = TypeVar("Declared", bound="Declaration")
 
 _OPENING = "{{"
@@ -64,6 +65,30 @@ class Declaration(Model):
     def named(self) -> dict[str, Any]:
         """Returns the fields that are given, by name."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+    def make(self, kind: Callable[..., Made], options: Mapping[str, Any]) -> Made:
+        """Makes what it stands for of these options.
+
+        Raises:
+            ConfigurationError: An option is wrong; the way to it is told.
+        """
+        try:
+            return kind(**options)
+        except ConfigurationError as error:
+            to_blame = self._to_blame(kind, options) if error.field is None else None
+            with within(*([] if to_blame is None else [to_blame])):
+                raise
+
+    def _to_blame(self, kind: Callable[..., Any], options: Mapping[str, Any]) -> str | None:
+        """Finds the option without which nothing is wrong; making something connects nowhere and reads nothing."""
+        for name in options:
+            try:
+                kind(**{other: value for other, value in options.items() if other != name})
+            except (ConfigurationError, TypeError):  # a TypeError, if it can't be left out
+                continue
+            return name
+        needed = [name for name, field in type(self).model_fields.items() if field.is_required()]
+        return needed[0] if len(needed) == 1 else None
 
 
 def _keep_template(

@@ -59,7 +59,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, ClauseElement):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return type(value), {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name[0] != "_"}
+        return type(value), {
+            field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name[0] != "_"
+        }
     if isinstance(value, Mapping):
         return {name: plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

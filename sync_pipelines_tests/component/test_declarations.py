@@ -91,7 +91,9 @@ def test_a_whole_sync_is_what_python_makes_of_it() -> None:
 
 
 def test_what_is_left_out_has_the_default_of_python() -> None:
-    expected = SyncJob(name="erp-stock", fetch_external=csv_file("stock.csv"), target=SqlTable(table="stock", key="sku"))
+    expected = SyncJob(
+        name="erp-stock", fetch_external=csv_file("stock.csv"), target=SqlTable(table="stock", key="sku")
+    )
 
     assert plain(sync_with()) == plain(expected)
 

@@ -271,6 +271,6 @@ def test_yaml_has_every_option_of_python(declared: Any, python: Callable[..., An
 
 
 def test_a_secret_out_of_a_template_of_ones_own_is_a_secret() -> None:
-    job = sync_with(f'rest: {{url: {REST}, auth: {{bearer: {{token: "{{{{ \'sesame\' }}}}"}}}}}}')
+    job = sync_with(f"rest: {{url: {REST}, auth: {{bearer: {{token: \"{{{{ 'sesame' }}}}\"}}}}}}")
 
     assert plain(job.fetch_external.auth) == plain(BearerAuth(SecretStr("sesame")))
