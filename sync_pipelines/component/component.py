@@ -33,14 +33,12 @@ class SyncComponent(Component, Resolvable, Model):
     A subclass may change what is built: `build_job` of one sync, `get_sync_definitions` of all. Fields that it adds
     stand below `attributes` as well.
 
-    Args:
-        syncs: The syncs, with values in place of templates.
-
     Raises:
         ConfigurationError: A declaration is wrong; the message says file, line and field.
     """
 
     syncs: Sequence[SyncDeclaration]
+    """The syncs, with values in place of templates."""
 
     @classmethod
     def model(cls) -> type[BaseModel]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, TypeVar
 
 from dagster import Model, ResolutionContext
@@ -22,6 +23,7 @@ _NAME = r"([A-Z_a-z][A-Z_a-z0-9]*)"
 _VARIABLE = re.compile(rf"\{{\{{\s*env(?:\.{_NAME}|\(\s*['\"]{_NAME}['\"]\s*\))\s*\}}\}}")
 _RESOLVED = {"resolved": True}
 _TEXTS = (str, str | None)
+_OF_YAML = (str, int, float, type(None), Mapping, list, tuple, date, BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ def _keep_template(
 ) -> Any:
     if _is_template(value) and info.context != _RESOLVED:
         return value
+    if info.context == _RESOLVED and not isinstance(value, _OF_YAML):
+        return value  # an object of the project's own, which Python's checks will judge
     return handler(value)
 
 
