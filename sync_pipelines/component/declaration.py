@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, Literal, Self
 
 from dagster import ResolutionContext, Resolvable
-from pydantic import BaseModel, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from sync_pipelines.component.choices import built
 from sync_pipelines.component.durations import ScheduleDeclaration, duration_of
@@ -22,6 +22,8 @@ from sync_pipelines.targets.table.soft_delete import SoftDelete
 
 class SoftDeleteDeclaration(Declaration):
     """How rows are marked as deleted, as `SoftDelete` says it; a text is the column."""
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
 
     column: Templated[str]
     """The column that marks a row."""

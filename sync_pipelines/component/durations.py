@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from sync_pipelines.component.places import within
 from sync_pipelines.component.templates import Declaration, Templated
@@ -43,6 +43,8 @@ def duration_of(value: Any) -> Any:
 
 class ScheduleDeclaration(Declaration):
     """When a sync runs: every so often, or at the times of a cron line."""
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
 
     every: Templated[str | None] = None
     """`30 minutes`, `2 hours`, `1 day` or `1 week`."""

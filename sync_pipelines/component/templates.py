@@ -21,6 +21,7 @@ Declared = TypeVar("Declared", bound="Declaration")
 _OPENING = "{{"
 _NAME = r"([A-Z_a-z][A-Z_a-z0-9]*)"
 _VARIABLE = re.compile(rf"\{{\{{\s*env(?:\.{_NAME}|\(\s*['\"]{_NAME}['\"]\s*\))\s*\}}\}}")
+_NULL = {"type": "null"}
 _RESOLVED = {"resolved": True}
 _TEXTS = (str, str | None)
 _OF_YAML = (str, int, float, type(None), Mapping, list, tuple, date, BaseModel)
@@ -64,6 +65,15 @@ class Declaration(Model):
 
     model_config = ConfigDict(hide_input_in_errors=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made).get("properties", {})
+        properties.update({name: _leading_on(each) for name, each in properties.items()})
+        return made
+
     def named(self) -> dict[str, Any]:
         """Returns the fields that are given, by name."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
@@ -91,6 +101,17 @@ class Declaration(Model):
             return name
         needed = [name for name, field in type(self).model_fields.items() if field.is_required()]
         return needed[0] if len(needed) == 1 else None
+
+
+def _leading_on(schema: dict[str, Any]) -> dict[str, Any]:
+    """Says "null or this" without `anyOf`, whose errors do not lead to what is wrong within."""
+    if "else" in schema:
+        return {**schema, "else": _leading_on(schema["else"])}
+    others = [each for each in schema.get("anyOf", []) if each != _NULL]
+    if len(others) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return {**rest, "if": _NULL, "then": {}, "else": others[0]}
 
 
 def _keep_template(

@@ -78,4 +78,4 @@ def test_dg_lists_scaffolds_and_checks(project: Path) -> None:
     file.write_text(file.read_text(encoding="utf-8").replace("pth:", "path:").replace("1 hour", "soon"), "utf-8")
     wrong = dg(project, "check", "defs")
     assert wrong.returncode == 1
-    assert "defs.yaml:18: attributes.schedule.every: 'soon' is no length of time" in wrong.stdout
+    assert "defs.yaml:17: attributes.schedule.every: 'soon' is no length of time" in wrong.stdout
