@@ -60,7 +60,7 @@ WRONG = {
     "syncs:\n- name: a\n  source: {csv: {path: x}}\n  target: {table: t, key: k}\n- name: b\n"
     "  source: {csv: {path: x}}\n  target: {table: t, key: k}\n  group: no group # <-": "attributes.syncs.1.group",
     # pydantic's: what has another form
-    GOOD + "gruop: shop # <-": "Extra inputs are not permitted",
+    GOOD + "owner: shop # <-": "Extra inputs are not permitted",
     GOOD + "concurrency: many # <-": "valid integer",
     GOOD + "schedule: {every: 1 hour, cron: 0 5 * * *} # <-": "give `every` or `cron`",
     GOOD + "schedule: {every: 1 day, at: 12:30} # <-": 'write the time of the day in quotes, as in "12:30"',

@@ -28,7 +28,7 @@ def test_the_declarations_of_the_page_have_the_form() -> None:
         ("source: {csv: {path: x, page_size: many}}", ["source", "csv", "page_size"]),
         ("source: {rest: {url: x, paging: pages}}", ["source", "rest", "paging"]),
         ("source: {csv: {path: x}, sql: {query: y}}", ["source"]),
-        ("syncs: [{name: a}, {nam: b}]", ["syncs", 1]),
+        ("syncs: [{name: a}, {title: b}]", ["syncs", 1]),
     ],
 )
 def test_the_form_leads_to_what_is_wrong(attributes: str, path: list[str | int]) -> None:
