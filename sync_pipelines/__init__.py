@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sync_pipelines.component.component import SyncComponent
     from sync_pipelines.delivery.single_items import apply_item, trigger_item
     from sync_pipelines.delivery.webhook_app import webhook_app
     from sync_pipelines.engine.causes import Cause
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from sync_pipelines.settings.model import Settings
     from sync_pipelines.sources.dlt import dlt_resource
     from sync_pipelines.sources.files import csv_file, parquet_file
-    from sync_pipelines.sources.frames import frame_pages
+    from sync_pipelines.sources.frame_pages import frame_pages
     from sync_pipelines.sources.json_lines import json_lines
     from sync_pipelines.sources.json_paths import AnswerHeader
     from sync_pipelines.sources.rest import RestSource
@@ -121,6 +122,7 @@ _PLACES = {
     "StalePlanError": "errors",
     "StandardWebhooks": "engine.webhook_signatures",
     "SyncBusyError": "errors",
+    "SyncComponent": "component.component",
     "SyncError": "engine.results",
     "SyncJob": "engine.declaration",
     "SyncPipelinesError": "errors",
@@ -138,7 +140,7 @@ _PLACES = {
     "apply_plan": "registry.plans",
     "csv_file": "sources.files",
     "dlt_resource": "sources.dlt",
-    "frame_pages": "sources.frames",
+    "frame_pages": "sources.frame_pages",
     "json_lines": "sources.json_lines",
     "open_plan": "runner.plans.plan_view",
     "parquet_file": "sources.files",
@@ -204,6 +206,7 @@ __all__ = [
     "StalePlanError",
     "StandardWebhooks",
     "SyncBusyError",
+    "SyncComponent",
     "SyncError",
     "SyncJob",
     "SyncPipelinesError",

@@ -30,7 +30,16 @@ class SyncPipelinesError(Exception):
 
 
 class ConfigurationError(SyncPipelinesError):
-    """A declaration, a setting or a table is wrong; the message names it and says what to do."""
+    """A declaration, a setting or a table is wrong; the message names it and says what to do.
+
+    Args:
+        message: What is wrong, and what to do.
+        field: The field of a declaration that is wrong, where one alone is.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RetryableError(SyncPipelinesError):

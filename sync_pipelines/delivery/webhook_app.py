@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sync_pipelines.delivery.apply_or_store import apply_or_store
 from sync_pipelines.engine.redaction import message_of
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.registry import find_jobs
 from sync_pipelines.settings.model import Settings, load_settings
-from sync_pipelines.webhooks.application import WebhookApp
 from sync_pipelines.webhooks.error_log import logger
 from sync_pipelines.webhooks.inline import Report
 from sync_pipelines.webhooks.ledger_access import LedgerAccess
-from sync_pipelines.webhooks.receiver import Hook, hooks_of
+
+if TYPE_CHECKING:  # the web server's parts are an extra, and `dg` loads every public name to look for components
+    from sync_pipelines.webhooks.application import WebhookApp
+    from sync_pipelines.webhooks.receiver import Hook
 
 
 def webhook_app(*, settings: Settings | None = None, report: Report | None = None) -> WebhookApp:
@@ -34,6 +37,8 @@ def webhook_app(*, settings: Settings | None = None, report: Report | None = Non
         ConfigurationError: No sync job has a webhook, or none of them can be served, for want of its secret, say. If
             some can be served, they are; senders of the others are answered with 503, and the log says why.
     """
+    from sync_pipelines.webhooks.application import WebhookApp  # noqa: PLC0415 - needs the extra
+
     settings = settings or load_settings()
     access = LedgerAccess(settings.ledger_database_url())
     served = served_hooks(settings)
@@ -58,6 +63,8 @@ def served_hooks(settings: Settings) -> ServedHooks:
     Raises:
         ConfigurationError: No sync job has a webhook, or something is wrong with all of them.
     """
+    from sync_pipelines.webhooks.receiver import hooks_of  # noqa: PLC0415 - needs the extra
+
     unread: list[Exception] = []
     hooks = hooks_of(find_jobs(settings.jobs, unread=unread).values())
     problems = [message_of(each) for each in unread]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.sources.held_values import held_values
-from sync_pipelines.sources.pages import PAGE_SIZE, Page, check_page_size
+from sync_pipelines.sources.pages import PAGE_SIZE, Page
 
 _PLAIN_TYPES = {bool, bytes, date, datetime, Decimal, float, int, str, time, timedelta, type(None)}
 _MISSING_TYPES = (type(pd.NA), type(pd.NaT))
@@ -40,18 +40,8 @@ def rows_of_frame(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     return (row for page in _pages_of_frame(frame, PAGE_SIZE) for row in page)
 
 
-def frame_pages(frames: pd.DataFrame | Iterable[pd.DataFrame], page_size: int = PAGE_SIZE) -> Iterator[Page]:
-    """Returns the rows of one DataFrame, or of many that come one after the other, as pages of plain dicts.
-
-    Args:
-        frames: A DataFrame, or DataFrames as `pandas.read_sql(..., chunksize=...)` yields them; only one is in memory.
-        page_size: Rows in a page at most. A page ends with its DataFrame.
-
-    Raises:
-        ConfigurationError: `page_size` is no positive whole number; `frames` holds something else than DataFrames; or
-            what `rows_of_frame` says.
-    """
-    check_page_size(page_size)
+def pages_of_frames(frames: pd.DataFrame | Iterable[pd.DataFrame], page_size: int) -> Iterator[Page]:
+    """Returns the rows of one DataFrame or of many as pages; see `frame_pages`."""
     all_frames = [frames] if isinstance(frames, pd.DataFrame) else frames
     return (page for frame in all_frames for page in _pages_of_frame(_checked_frame(frame), page_size))
 

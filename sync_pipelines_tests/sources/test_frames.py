@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.sources.frames import frame_pages, rows_of_frame
+from sync_pipelines.sources.frame_pages import frame_pages
+from sync_pipelines.sources.frames import rows_of_frame
 
 MOMENT = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
 

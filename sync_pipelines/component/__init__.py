@@ -1,0 +1,1 @@
+"""Syncs declared in YAML: `SyncComponent`, a component of Dagster's `dg`."""
