@@ -57,8 +57,8 @@ def _last_materialised(context: OpExecutionContext, key: AssetKey) -> str | None
 
 
 def _is_made_by_a_run(context: OpExecutionContext, key: AssetKey) -> bool:
-    """True if some Dagster job materialises the asset: in this code location, or in another one, where it has run."""
-    graph = context.repository_def.asset_graph
-    if graph.has(key) and graph.get(key).is_materializable:
-        return True
+    """True if some run has planned to materialise the asset, of this code location or of another one.
+
+    The definitions would not say it of other locations, and a run's own process may not have loaded all of them.
+    """
     return context.instance.event_log_storage.get_latest_planned_materialization_info(key) is not None

@@ -181,9 +181,12 @@ class SnapshotWriter:
             self._open.__exit__(kind, error, traceback)
 
 
-def _new_sum() -> ContentSum:
-    from sync_pipelines.snapshots.content_sum import ContentSum  # noqa: PLC0415 - only under Dagster is numpy installed
-
+def _new_sum() -> ContentSum | None:
+    """Returns an empty sum; None where numpy is missing, for whoever installs Dagster without our extra."""
+    try:
+        from sync_pipelines.snapshots.content_sum import ContentSum  # noqa: PLC0415 - only Dagster asks for it
+    except ImportError:
+        return None
     return ContentSum()
 
 
