@@ -5,9 +5,19 @@ materialisations only, observations it shows. So a fetch is an observation, and 
 when what was fetched differs from what the last materialisation carries.
 """
 
+import warnings
 from collections.abc import Mapping
 
-from dagster import AssetKey, AssetMaterialization, AssetObservation, DataVersion, MetadataValue, OpExecutionContext
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    AssetObservation,
+    BetaWarning,
+    DataVersion,
+    MetadataValue,
+    OpExecutionContext,
+    Output,
+)
 
 from sync_pipelines.database.data_versions import DataVersions
 from sync_pipelines.engine.declaration import AnyJob
@@ -27,6 +37,13 @@ def version_of(versions: DataVersions, job: AnyJob) -> DataVersion | None:
     """Returns the data version of a sync's asset as Dagster wants it."""
     version = versions.current(job.name)
     return DataVersion(version) if version is not None else None
+
+
+def versioned_output(metadata: Mapping[str, MetadataValue], version: DataVersion | None) -> Output[None]:
+    """Returns what materialises a sync's asset, without a warning in each run's log that Dagster may change this."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BetaWarning)
+        return Output(None, metadata=metadata, data_version=version)
 
 
 def report_fetch(context: OpExecutionContext, job: AnyJob, workspace: Workspace, snapshot: SnapshotRef) -> None:

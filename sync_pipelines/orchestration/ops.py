@@ -27,7 +27,7 @@ from sync_pipelines.engine.redaction import described, message_of, redact, trace
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
 from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
-from sync_pipelines.orchestration.data_versions import report_fetch, version_of
+from sync_pipelines.orchestration.data_versions import report_fetch, version_of, versioned_output
 from sync_pipelines.orchestration.metadata import ENTRIES_SHOWN, more_about, plan_metadata, result_metadata
 from sync_pipelines.orchestration.tags import KIND_TAG, OUTCOME_TAG, OUTCOMES, PLAN_TAG
 from sync_pipelines.runner.calls.target_driver import describe_target
@@ -136,7 +136,7 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
             context.instance.add_run_tags(context.run_id, {PLAN_TAG: results.plan_id})
         if not results.dry_run:
             metadata = dict(result_metadata(results, describe_target(job)))
-            yield Output(None, metadata=metadata, data_version=version)
+            yield versioned_output(metadata, version)
 
     return apply
 

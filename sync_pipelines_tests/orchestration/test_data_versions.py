@@ -11,10 +11,8 @@ from dagster import (
     AssetMaterialization,
     AssetSelection,
     AutomationCondition,
-    DagsterEventType,
     DagsterInstance,
     Definitions,
-    EventRecordsFilter,
     asset,
     evaluate_automation_conditions,
 )
@@ -60,19 +58,17 @@ class Stage:
         return self.version() != before
 
 
-def versions(
-    instance: DagsterInstance, key: AssetKey, kind: DagsterEventType = DagsterEventType.ASSET_MATERIALIZATION
-) -> list[str | None]:
-    """Those of all events of an asset, oldest first."""
-    records = instance.get_event_records(EventRecordsFilter(kind, asset_key=key), ascending=True)
-    events = [
-        record.event_log_entry.asset_materialization or record.event_log_entry.asset_observation for record in records
-    ]
-    return [(event.tags or {}).get(TAG) for event in events if event is not None]
+def versions(instance: DagsterInstance, key: AssetKey) -> list[str | None]:
+    """Those of all materialisations of an asset, oldest first."""
+    records = instance.fetch_materializations(key, limit=100, ascending=True).records
+    return [(event.tags or {}).get(TAG) for each in records if (event := each.asset_materialization) is not None]
 
 
 def observed(instance: DagsterInstance, key: AssetKey = SOURCE) -> list[str | None]:
-    return versions(instance, key, DagsterEventType.ASSET_OBSERVATION)
+    """Those of all observations of an asset, oldest first."""
+    records = instance.fetch_observations(key, limit=100, ascending=True).records
+    entries = [each.event_log_entry.asset_observation for each in records]
+    return [event.tags.get(TAG) for event in entries if event is not None]
 
 
 @pytest.fixture
@@ -114,7 +110,7 @@ def test_a_dry_run_reports_nothing_and_its_plan_is_a_change_when_it_is_applied(s
     events = len(versions(stage.instance, STOCK))
     stage.run(dry_run=True)
     assert len(versions(stage.instance, STOCK)) == events
-    plan = stage.instance.get_runs(limit=1)[0].tags["sync_plan"]
+    plan = stage.instance.get_runs(limit=1)[0].tags["sync/plan"]
     assert stage.changed(lambda: stage.run(apply_plan=plan))
 
 
