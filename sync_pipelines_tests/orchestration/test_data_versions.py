@@ -93,18 +93,21 @@ def test_a_full_run_that_writes_nothing_keeps_the_version(stage: Stage, shop: Sh
     assert not stage.changed(stage.run)
 
 
+@pytest.mark.soak
 def test_a_run_of_some_items_is_like_any_other(stage: Stage, shop: Shop) -> None:
     shop.items[0] = {**shop.items[0], "stock": 7}
     assert not stage.changed(lambda: stage.run(limit=5, only=["A-1"]))
     assert stage.changed(lambda: stage.run(only=["A-0"]))
 
 
+@pytest.mark.soak
 def test_items_that_fail_in_each_run_are_no_change(stage: Stage, shop: Shop) -> None:
     shop.items.append({"sku": "B", "bad": True})
     assert not stage.changed(stage.run)
     assert not stage.changed(stage.run)
 
 
+@pytest.mark.soak
 def test_a_dry_run_reports_nothing_and_its_plan_is_a_change_when_it_is_applied(stage: Stage, shop: Shop) -> None:
     shop.items[0] = {**shop.items[0], "stock": 7}
     events = len(versions(stage.instance, STOCK))
@@ -121,6 +124,7 @@ def test_a_drain_changes_it_only_if_it_writes(found: Stage, shop: Shop) -> None:
     assert found.changed(lambda: found.run("erp_stock_items"))
 
 
+@pytest.mark.soak
 def test_a_retry_changes_it_only_if_it_writes(stage: Stage, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.items.append({"sku": "B", "bad": True})
     stage.run()
@@ -141,6 +145,7 @@ def test_a_single_item_is_reported_with_the_version_that_it_makes(found: Stage, 
     assert len(versions(found.instance, STOCK)) == events
 
 
+@pytest.mark.soak
 def test_a_single_item_that_nobody_reported_is_in_the_next_version(found: Stage, shop: Shop) -> None:
     shop.items.append({"sku": "new", "stock": 1})
     apply_item("erp-stock", shop.items[-1])
@@ -165,6 +170,7 @@ def test_a_single_item_whose_process_dies_after_the_write_is_in_the_next_version
     assert not found.changed(found.run)
 
 
+@pytest.mark.soak
 def test_what_a_run_wrote_before_it_failed_is_in_the_next_version(
     stage: Stage, shop: Shop, instance: DagsterInstance
 ) -> None:
@@ -177,6 +183,7 @@ def test_what_a_run_wrote_before_it_failed_is_in_the_next_version(
     assert not stage.changed(stage.run)
 
 
+@pytest.mark.soak
 def test_what_a_run_wrote_that_could_not_say_so_any_more_is_in_the_next_version(
     stage: Stage, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +196,7 @@ def test_what_a_run_wrote_that_could_not_say_so_any_more_is_in_the_next_version(
     assert not stage.changed(stage.run)
 
 
+@pytest.mark.soak
 def test_the_version_outlives_the_runs_that_the_ledger_forgets(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNC_PIPELINES_KEEP_RUNS_DAYS", "1")
     monkeypatch.setattr("sync_pipelines.database.ledger.Ledger.forget_runs", lambda self, _before: _forget_all(self))
@@ -216,6 +224,7 @@ def test_a_fetch_is_an_observation_of_the_source_and_a_materialisation_only_if_i
     assert versions(instance, SOURCE) == [first, changed]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("options", [{"limit": 2}, {"only": ["A-1"]}])
 def test_a_fetch_of_some_items_says_nothing_of_the_source(
     stage: Stage, shop: Shop, instance: DagsterInstance, options: Mapping[str, Any]
@@ -264,7 +273,9 @@ def test_who_waits_for_changes_is_requested_once_after_four_runs_of_which_three_
     @asset(deps=[STOCK], automation_condition=changed)
     def report() -> None: ...
 
-    automation = Automation(Definitions([*(stage.definitions.assets or ()), report]), instance)
+    automation = Automation(
+        Definitions([*(stage.definitions.assets or ()), report], resources=stage.definitions.resources), instance
+    )
     automation.tick()
     requested = []
     for number in range(4):
@@ -315,6 +326,7 @@ def test_eager_syncs_of_one_source_start_each_other_when_it_changes_and_come_to_
     assert rounds() == [[AssetKey(["shop", "prices"])]]
 
 
+@pytest.mark.soak
 def test_retry_failures_outside_of_dagster_is_in_the_next_version(stage: Stage, shop: Shop) -> None:
     shop.items.append({"sku": "B", "bad": True})
     stage.run()
