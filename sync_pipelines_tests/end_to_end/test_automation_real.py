@@ -26,6 +26,7 @@ import json
 from pathlib import Path
 
 from dagster import (
+    AssetKey,
     AssetSelection,
     AutomationCondition,
     AutomationConditionSensorDefinition,
@@ -56,7 +57,7 @@ def job(name):
 CHANGED = AutomationCondition.any_deps_match(AutomationCondition.data_version_changed())
 
 
-@asset(deps=["shop/stock"], automation_condition=CHANGED)
+@asset(deps=[AssetKey(["shop", "stock"])], automation_condition=CHANGED)
 def report() -> None: ...
 
 
