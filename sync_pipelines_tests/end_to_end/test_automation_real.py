@@ -61,17 +61,20 @@ CHANGED = AutomationCondition.any_deps_match(AutomationCondition.data_version_ch
 def report() -> None: ...
 
 
-own = build_definitions([job("stock"), job("price")]).map_resolved_asset_specs(
-    selection=AssetSelection.keys("shop/stock", "shop/price"),
-    func=lambda spec: spec.replace_attributes(automation_condition=AutomationCondition.eager()),
-)
+def eager_syncs():
+    return build_definitions([job("stock"), job("price")]).map_resolved_asset_specs(
+        selection=AssetSelection.keys("shop/stock", "shop/price"),
+        func=lambda spec: spec.replace_attributes(automation_condition=AutomationCondition.eager()),
+    )
+
+
 sensor = AutomationConditionSensorDefinition(
     "automation",
     target=AssetSelection.all(),
     default_status=DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=2,
 )
-defs = Definitions.merge(own, Definitions(assets=[report], sensors=[sensor]))
+defs = Definitions.merge(eager_syncs(), Definitions(assets=[report], sensors=[sensor]))
 """
 
 
