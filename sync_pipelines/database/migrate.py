@@ -12,7 +12,7 @@ from sync_pipelines.database.ledger_faults import ledger_failures
 from sync_pipelines.database.tables import POSTGRES_SCHEMA, SQLITE_PREFIX
 from sync_pipelines.errors import ConfigurationError
 
-HEAD = "0013"
+HEAD = "0014"
 """The newest migration; a test holds it against the files."""
 
 _LOCK = 7_305_812_094  # any number that nobody else uses as an advisory lock

@@ -79,6 +79,8 @@ class LedgerTables:
     history: Table
     history_blocks: Table
     misses: Table
+    data_versions: Table
+    source_parts: Table
 
 
 @cache
@@ -103,6 +105,8 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         history=_history(metadata, prefix),
         history_blocks=_history_blocks(metadata, prefix),
         misses=_misses(metadata, prefix),
+        data_versions=_data_versions(metadata, prefix),
+        source_parts=_source_parts(metadata, prefix),
     )
 
 
@@ -363,4 +367,31 @@ def _misses(metadata: MetaData, prefix: str) -> Table:
         Column("fetch", BigInteger, nullable=False),  # number of the last of them among those counted
         Column("first_missed_at", Moment, nullable=False),  # when the run of the first of them began
         Column("run_id", String(36), nullable=False),  # the run of the last of them
+    )
+
+
+def _data_versions(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}data_versions",
+        metadata,
+        Column("job", String(200), primary_key=True),
+        Column("number", BigInteger, nullable=False),  # of changes of the target; it only grows
+        Column("changed_at", Moment, nullable=False),
+        Column("changed_by", String(64), nullable=False),  # for people
+        Column("writer", String(36)),  # who has made the last change; null: nobody came back to say so
+        Column("written", BigInteger, nullable=False),  # how much that was
+        Column("open_writer", String(36)),  # who was about to write last and has not said how it ended
+        Column("open_described", String(64)),
+    )
+
+
+def _source_parts(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}source_parts",
+        metadata,
+        Column("source", String(500), primary_key=True),  # key of the asset
+        Column("job", String(200), primary_key=True),  # who reads it
+        Column("part", String(64), nullable=False),  # what it fetched last, in short
+        Column("number", BigInteger, nullable=False),  # of the source's change that this row has made, or came after
+        Column("version", String(64), nullable=False),  # of the source since then
     )

@@ -70,10 +70,15 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What became of one item: `action` is `created`, `updated`, `unchanged` or `skipped`."""
+    """What became of one item: `action` is `created`, `updated`, `deleted`, `unchanged` or `skipped`.
+
+    Args:
+        data_version: The data version of the target since then, if the item was written and a ledger keeps it.
+    """
 
     action: str
     external_id: str
+    data_version: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dagster import AssetMaterialization, DagsterInstance, MetadataValue
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.results import ItemResult
+from sync_pipelines.orchestration.data_versions import version_tags
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.settings.dagster import has_dagster_home
 
@@ -30,6 +31,7 @@ def reporter_to(instance: DagsterInstance) -> Callable[[SyncJob[Any, Any], ItemR
                     "external id": MetadataValue.text(result.external_id),
                     "action": MetadataValue.text(result.action),
                 },
+                tags=version_tags(result.data_version),
             )
         )
 

@@ -25,6 +25,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.orchestration.checks import evaluations
+from sync_pipelines.orchestration.data_versions import version_tags
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import Metadata, drain_metadata
 from sync_pipelines.orchestration.ops import SelectionConfig, failing_clearly, op_name, tag_outcome
@@ -141,7 +142,8 @@ def events_of(
         finally:  # what was applied before it broke off is in the asset's history too
             metadata = metadata_of(sync_job, run, workspace)
             if run.results is not None and metadata is not None:
-                yield AssetMaterialization(asset_key(sync_job), metadata=metadata)
+                tags = version_tags(workspace.data_versions.current(sync_job.name))
+                yield AssetMaterialization(asset_key(sync_job), metadata=metadata, tags=tags)
                 yield from evaluations(sync_job, workspace, run.results)
     tag_outcome(context, results.outcome)
     yield Output(None)

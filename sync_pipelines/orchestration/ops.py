@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from dagster import (
     AssetCheckEvaluation,
-    AssetMaterialization,
     Config,
+    DataVersion,
     Failure,
     In,
     Nothing,
@@ -27,13 +27,21 @@ from sync_pipelines.engine.redaction import described, message_of, redact, trace
 from sync_pipelines.engine.results import SyncResults
 from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, SyncPipelinesError, TooManyFailedError
 from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
+from sync_pipelines.orchestration.data_versions import report_fetch, version_of, versioned_output
 from sync_pipelines.orchestration.definition_metadata import declared_table_of, lineage_metadata
-from sync_pipelines.orchestration.keys import source_key
 from sync_pipelines.orchestration.metadata import ENTRIES_SHOWN, more_about, plan_metadata, result_metadata
-from sync_pipelines.orchestration.tags import KIND_TAG, OUTCOME_TAG, OUTCOMES, PLAN_TAG, op_tags
+from sync_pipelines.orchestration.tags import (
+    KIND_TAG,
+    OUTCOME_TAG,
+    OUTCOMES,
+    PLAN_TAG,
+    SYNC_TAG,
+    op_tags,
+    tag_like_a_job,
+)
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.context.run_log import RunReport
-from sync_pipelines.runner.context.workspace import open_workspace
+from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.runner.plans.plan_view import open_plan
 from sync_pipelines.runner.runs.apply_plan import PlanRun
 from sync_pipelines.runner.runs.comparing_run import PlanRef, SnapshotRef
@@ -82,12 +90,10 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
         if config.reason is not None:
             with failing_clearly(context):
                 raise ConfigurationError("reason is for apply_plan; name the plan that it releases")
-        with _sync_run(context, job, DryRun if config.dry_run else SyncRun) as run:
+        with _sync_run(context, job, DryRun if config.dry_run else SyncRun) as (run, workspace):
             snapshot = replace(run.fetch(limit=config.limit, only=config.only), dry_run=config.dry_run)
+            report_fetch(context, job, workspace, snapshot)
         context.add_output_metadata({"items": snapshot.items, "more about it": more_about(snapshot.run_id)})
-        context.log_event(
-            AssetMaterialization(source_key(job), description="Fetched.", metadata={"items": snapshot.items})
-        )
         return snapshot
 
     return fetch
@@ -106,7 +112,7 @@ def build_diff_op(job: AnyJob) -> OpDefinition:
     def diff(context: OpExecutionContext, snapshot: SnapshotRef) -> PlanRef:
         if snapshot.plan_id is not None:
             return PlanRef(snapshot.run_id, 0, plan_id=snapshot.plan_id, reason=snapshot.reason)
-        with _sync_run(context, job, DryRun if snapshot.dry_run else SyncRun) as run:
+        with _sync_run(context, job, DryRun if snapshot.dry_run else SyncRun) as (run, _):
             plan = replace(run.diff(snapshot), dry_run=snapshot.dry_run)
         context.add_output_metadata({"planned writes": plan.writes, "more about it": more_about(plan.run_id)})
         if plan.dry_run:
@@ -130,7 +136,7 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
     def apply(context: OpExecutionContext, plan: PlanRef) -> Iterator[Output[None] | AssetCheckEvaluation]:
         unseen: list[AssetCheckEvaluation] = []
         try:
-            results = _carried_out(context, job, plan, unseen)
+            results, version = _carried_out(context, job, plan, unseen)
         except Failure:
             yield from unseen
             raise
@@ -139,7 +145,7 @@ def build_apply_op(job: AnyJob) -> OpDefinition:
             context.instance.add_run_tags(context.run_id, {PLAN_TAG: results.plan_id})
         if not results.dry_run:
             lineage = lineage_metadata(job, declared_table_of(job))
-            yield Output(None, metadata={**result_metadata(results, describe_target(job)), **lineage})
+            yield versioned_output({**result_metadata(results, describe_target(job)), **lineage}, version)
 
     return apply
 
@@ -155,20 +161,21 @@ def _handed_on(context: OpExecutionContext, config: SelectionConfig) -> Snapshot
 
 def _carried_out(
     context: OpExecutionContext, job: AnyJob, plan: PlanRef, unseen: list[AssetCheckEvaluation]
-) -> SyncResults:
-    """Returns what became of a plan: it is applied, or kept for later.
+) -> tuple[SyncResults, DataVersion | None]:
+    """Returns what became of a plan, which is applied or kept for later, and the data version of the asset then.
 
     Args:
         unseen: Gets the checks that no step of the run comes to, because this one fails.
     """
     if plan.plan_id is not None:
-        with _sync_run(context, job, PlanRun) as run, _checking(job, unseen):
-            return run.apply_kept(plan.plan_id, plan.reason, f"Dagster run {context.run_id}")
+        with _sync_run(context, job, PlanRun) as (run, workspace), _checking(job, unseen):
+            results = run.apply_kept(plan.plan_id, plan.reason, f"Dagster run {context.run_id}")
+            return results, version_of(workspace.data_versions, job)
     if plan.dry_run:
-        with _sync_run(context, job, DryRun) as run:
-            return run.finish(plan)
-    with _sync_run(context, job, SyncRun) as run, _checking(job, unseen):
-        return run.apply(plan)
+        with _sync_run(context, job, DryRun) as (run, _):
+            return run.finish(plan), None
+    with _sync_run(context, job, SyncRun) as (run, workspace), _checking(job, unseen):
+        return run.apply(plan), version_of(workspace.data_versions, job)
 
 
 @contextmanager
@@ -190,11 +197,15 @@ def tag_outcome(context: OpExecutionContext, outcome: str) -> None:
 
 
 @contextmanager
-def _sync_run(context: OpExecutionContext, job: AnyJob, kind: type[AnyRun]) -> Iterator[AnyRun]:
+def _sync_run(context: OpExecutionContext, job: AnyJob, kind: type[AnyRun]) -> Iterator[tuple[AnyRun, Workspace]]:
     with failing_clearly(context), open_workspace() as workspace:
+        if (
+            SYNC_TAG not in context.run.tags
+        ):  # of no job of ours: Materialize, an automation, a job of the project's own
+            tag_like_a_job(context.instance, context.run_id, job)
         if kind.kind.name != FULL:  # a job's own tag says what it does unless it is asked for something else
             context.instance.add_run_tags(context.run_id, {KIND_TAG: kind.kind.name})
-        yield kind(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s)
+        yield kind(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s), workspace
 
 
 @contextmanager

@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dagster import DagsterInstance
+
+from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.declaration import SyncJob
 
 SYNC_TAG = "sync"
@@ -27,6 +30,17 @@ def run_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
     the job, and not what Dagster calls the job's `run_tags`.
     """
     return {**job.tags, **as_texts(job.run_tags), SYNC_TAG: job.name, KIND_TAG: kind}
+
+
+def tag_like_a_job(instance: DagsterInstance, run_id: str, job: SyncJob[Any, Any]) -> None:
+    """Gives a run what the runs of the sync's own job have from the start; of several syncs it names all."""
+    run = instance.get_run_by_id(run_id)
+    known = dict(run.tags) if run is not None else {}
+    names = [name for name in known.get(SYNC_TAG, "").split(", ") if name]
+    if job.name in names:
+        return
+    added = {key: value for key, value in run_tags(job, FULL).items() if key not in known}
+    instance.add_run_tags(run_id, {**added, SYNC_TAG: ", ".join([*names, job.name])})
 
 
 def op_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:

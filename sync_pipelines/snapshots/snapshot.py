@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,9 @@ from sync_pipelines.snapshots.durable_files import make_folder, read_json, write
 from sync_pipelines.snapshots.field_tally import FieldTally
 from sync_pipelines.snapshots.parquet_pages import PageWriter, open_parquet, summary_of
 from sync_pipelines.snapshots.typed_columns import Columnizer, PartSchema, encoded_texts, items_of, needs_json, widened
+
+if TYPE_CHECKING:
+    from sync_pipelines.snapshots.content_sum import ContentSum
 
 SNAPSHOT_PAGE = 10_000
 """Items in a page (a row group) of a snapshot at most, and as long as their size allows."""
@@ -79,10 +82,16 @@ class SnapshotRow:
 
 
 class SnapshotWriter:
-    """Writes a snapshot page by page; Parquet is written in a thread beside the one that fetches."""
+    """Writes a snapshot page by page; Parquet is written in a thread beside the one that fetches.
 
-    def __init__(self, folder: UPath) -> None:
+    Args:
+        sums: True to say at the end what all items are, in short.
+    """
+
+    def __init__(self, folder: UPath, *, sums: bool = False) -> None:
         self.rows = 0
+        self.content = _new_sum() if sums else None
+        """Of all items so far."""
         self._folder = folder
         self._schema = PartSchema()
         self._columnizer = Columnizer(self._schema)
@@ -121,6 +130,8 @@ class SnapshotWriter:
         table = _table(page, shapes, texts, arrays, self._schema)
         self._part().put(table)
         self._tally.add(self._schema, table)
+        if self.content is not None:
+            self.content.add(self._schema.kinds, table)
         self.rows += len(items)
         self._page_size = max(100, min(SNAPSHOT_PAGE, _PAGE_BYTES * len(items) // max(table.nbytes, 1)))
 
@@ -168,6 +179,15 @@ class SnapshotWriter:
         """Removes what was not finished."""
         if self._open is not None:
             self._open.__exit__(kind, error, traceback)
+
+
+def _new_sum() -> ContentSum | None:
+    """Returns an empty sum; None where numpy is missing, for whoever installs Dagster without our extra."""
+    try:
+        from sync_pipelines.snapshots.content_sum import ContentSum  # noqa: PLC0415 - only Dagster asks for it
+    except ImportError:
+        return None
+    return ContentSum()
 
 
 class _OpenPart:

@@ -184,6 +184,22 @@ class TestSensors:
             assert "other" in str(fifth.ledger.database.url)
 
 
+class TestRunsWithoutAJob:
+    def test_a_run_from_an_assets_page_is_tagged_as_that_of_a_job(self, shop: Shop, instance: DagsterInstance) -> None:
+        definitions = sync_definitions(named(shop, "stock", tags={"tier": "1"}, run_tags={"dagster/priority": "3"}))
+        job = definitions.resolve_implicit_global_asset_job_def()
+        run = job.execute_in_process(instance=instance, asset_selection=[AssetKey(["shop", "stock"])])
+        tags = instance.get_run_by_id(run.run_id).tags  # type: ignore[union-attr]
+        assert {"sync": "stock", "sync/kind": "full", "tier": "1", "dagster/priority": "3"}.items() <= tags.items()
+        assert tags["sync/outcome"] == "clean"
+
+    def test_one_of_several_syncs_names_them_all(self, shop: Shop, instance: DagsterInstance) -> None:
+        definitions = sync_definitions(named(shop, "stock"), named(shop, "orders"))
+        run = definitions.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance)
+        tags = instance.get_run_by_id(run.run_id).tags  # type: ignore[union-attr]
+        assert set(tags["sync"].split(", ")) == {"stock", "orders"}
+
+
 class TestRunsOfOthers:
     def test_a_drain_of_another_code_location_does_not_keep_ours_from_starting(
         self, shop: Shop, instance: DagsterInstance

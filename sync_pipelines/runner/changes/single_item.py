@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, NoReturn
+from uuid import uuid4
 
+from sync_pipelines.database.data_versions import DataVersions, Writing
 from sync_pipelines.database.history import History, Writer, Written
 from sync_pipelines.database.ledger import Ledger
 from sync_pipelines.database.versions import Versions
@@ -26,6 +30,8 @@ from sync_pipelines.runner.decide.stale_check import version_of_change
 from sync_pipelines.runner.write.batch_writer import Recheck
 from sync_pipelines.runner.write.record_history import SINGLE
 from sync_pipelines.settings.model import Settings
+
+_WRITTEN = frozenset({Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.DELETED.value})
 
 
 def sync_single_item(job: SyncJob[Any, Any], item: Any, *, settings: Settings | None = None) -> ItemResult:
@@ -61,18 +67,54 @@ def apply_change(job: SyncJob[Any, Any], event: ChangeEvent, ledger: Ledger | No
     """
     with open_target(job) as driver:
         rules = RunRules.for_changes(job, driver, Versions(ledger) if ledger is not None else None)
-        single = _Single(rules)
-        result = single.apply(event)
-        if ledger is not None and single.written:
-            History(ledger).keep(Writer(job.name, None, SINGLE), single.written, utc_now())
-        return result
+        change = _NotedChange(job.name, ledger) if ledger is not None else None
+        single = _Single(rules, change.begin if change is not None else None)
+        try:
+            result = single.apply(event)
+        except ItemError:
+            if change is not None:
+                change.settle([], wrote=False)
+            raise
+        if change is None:
+            return result
+        return replace(result, data_version=change.settle(single.written, wrote=result.action in _WRITTEN))
+
+
+class _NotedChange:
+    """Notes in the ledger that a single item is written, before and after: its process may die between the two."""
+
+    def __init__(self, job: str, ledger: Ledger) -> None:
+        self._writing = Writing(job, str(uuid4()), is_single=True)
+        self._ledger = ledger
+        self._versions = DataVersions(ledger)
+        self._has_begun = False
+
+    def begin(self) -> None:
+        """Notes that it is about to be written."""
+        self._versions.begin(self._writing, utc_now())
+        self._has_begun = True
+
+    def settle(self, written: Sequence[Written], *, wrote: bool) -> str | None:
+        """Notes what was written, and returns the target's data version if it was about to be."""
+        if not self._has_begun:
+            return None
+        job = self._writing.job
+        with self._ledger.together():
+            History(self._ledger).keep(Writer(job, None, SINGLE), written, utc_now())
+            self._versions.settle(self._writing, int(wrote), utc_now())
+            return self._versions.current(job)
 
 
 class _Single:
-    """Applies one change as a batch of one, whose error is raised."""
+    """Applies one change as a batch of one, whose error is raised.
 
-    def __init__(self, rules: RunRules) -> None:
+    Args:
+        before_write: Called if something is to be written, before it is.
+    """
+
+    def __init__(self, rules: RunRules, before_write: Callable[[], object] | None = None) -> None:
         self._rules = rules
+        self._before_write = before_write
         self._external_id: str | None = None
         self.written: list[Written] = []
         """What was written, for the history of the record."""
@@ -106,6 +148,8 @@ class _Single:
             item = DELETE if answer is None else answer
         with self._turn(external_id):
             batch.decide([Change(0, external_id, item, version)])
+            if batch.decided.writes and self._before_write is not None:
+                self._before_write()
             outcomes = batch.write([0], recheck=Recheck.NOTHING)
         self.written = outcomes.written
         return outcomes.by_handle[0]

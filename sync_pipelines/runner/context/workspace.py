@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sync_pipelines.database.batches import Batches
 from sync_pipelines.database.connections import Limits
+from sync_pipelines.database.data_versions import DataVersions
 from sync_pipelines.database.failures import Failures
 from sync_pipelines.database.history import History
 from sync_pipelines.database.inbox import Inbox
@@ -16,6 +17,7 @@ from sync_pipelines.database.leases import Leases
 from sync_pipelines.database.ledger import Ledger, open_ledger
 from sync_pipelines.database.missed_fetches import MissedFetches
 from sync_pipelines.database.plans import Plans
+from sync_pipelines.database.source_parts import SourceParts
 from sync_pipelines.database.versions import Versions
 from sync_pipelines.engine.retry import Retry
 from sync_pipelines.settings.model import Settings, load_settings
@@ -97,6 +99,16 @@ class Workspace:
     def missed_fetches(self) -> MissedFetches:
         """Returns the missed fetches of records."""
         return MissedFetches(self.ledger)
+
+    @property
+    def data_versions(self) -> DataVersions:
+        """Returns the data versions of the syncs' targets."""
+        return DataVersions(self.ledger)
+
+    @property
+    def source_parts(self) -> SourceParts:
+        """Returns what syncs have fetched of their sources."""
+        return SourceParts(self.ledger)
 
     def plan_expires_at(self) -> datetime:
         """Returns when a plan that is made now expires."""

@@ -86,15 +86,22 @@ class Fetched:
     Args:
         items: How many items were taken.
         notes: What a person should know.
+        part: What all items of the source are, in short; None if some may be missing, or nobody asked.
     """
 
     items: int
     completeness: Completeness
     notes: list[str]
+    part: str | None = None
 
 
-def fetch_snapshot(job: SyncJob[Any, Any], files: RunFiles, selection: Selection, report: RunReport) -> Fetched:
+def fetch_snapshot(
+    job: SyncJob[Any, Any], files: RunFiles, selection: Selection, report: RunReport, *, sums: bool = False
+) -> Fetched:
     """Fetches into the run's snapshot.
+
+    Args:
+        sums: True to say what all items are, in short, for the data version of the source.
 
     Raises:
         FetchError: The source broke off; it carries how many items had come, and there is no snapshot.
@@ -102,7 +109,7 @@ def fetch_snapshot(job: SyncJob[Any, Any], files: RunFiles, selection: Selection
     """
     with ExitStack() as stack:
         wanted = WantedIds(selection.only, stack.enter_context(open_target(job))) if selection.only else None
-        writer = stack.enter_context(SnapshotWriter(files.folder))
+        writer = stack.enter_context(SnapshotWriter(files.folder, sums=sums))
         ends = stack.enter_context(source_ends())
         is_cut_off, ids = False, DifferentIds()
         with closing(_pages(job, selection, wanted, writer)) as pages:
@@ -123,7 +130,8 @@ def fetch_snapshot(job: SyncJob[Any, Any], files: RunFiles, selection: Selection
         notes += ends.notes
     if completeness.doubts and job.deletes == "off":  # else the diff says it of the deletes
         notes.append(str(completeness.why_not))
-    return Fetched(writer.rows, completeness, notes)
+    part = writer.content.text() if writer.content is not None and completeness.is_complete else None
+    return Fetched(writer.rows, completeness, notes, part)
 
 
 def _pages(

@@ -122,7 +122,9 @@ class PlanRun(Run):
         planned = PlanSummary.of_summary(read_summary(files.plan))
         self._ledger.save_diff_errors(run_id, map(error_row, read_failed(files)))
         with open_target(self.job, held) as driver:
-            verify = self._ledger.begin_apply(run_id, self._workspace.clock())
+            with self._ledger.together():
+                verify = self._ledger.begin_apply(run_id, self._workspace.clock())
+                session.begin_writing()
             if verify:
                 self._report.line("apply: going on after an attempt that broke off")
             self._report.line(f"apply: writing {planned.writes:,} records of the plan {plan.id}")

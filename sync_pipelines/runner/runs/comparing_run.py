@@ -47,9 +47,14 @@ class RunRef:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRef(RunRef):
-    """Says where the snapshot of a fetch is: the run it belongs to."""
+    """Says where the snapshot of a fetch is: the run it belongs to.
+
+    Args:
+        part: What all items of the source are, in short; None if some may be missing, or nobody asked.
+    """
 
     items: int
+    part: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,13 @@ class ComparingRun(Run):
                 session.on_start()
                 self._report.line(f"fetch: asking the source of {self.job.name}")
                 files = self._workspace.store.files_of(session.run_id)
-                fetched = fetch_snapshot(self.job, files, selection, self._report)
+                fetched = fetch_snapshot(
+                    self.job, files, selection, self._report, sums=self._dagster_run_id is not None
+                )
                 notes.extend(fetched.notes)
                 session.completeness = fetched.completeness.to_manifest()
                 self._report.line(f"fetch: {fetched.items:,} items")
-        return SnapshotRef(session.run_id, fetched.items)
+        return SnapshotRef(session.run_id, fetched.items, part=fetched.part)
 
     def diff(self, snapshot: SnapshotRef) -> PlanRef:
         """Compares the snapshot with the local records and leaves a plan. Writes nothing to the target."""

@@ -46,6 +46,7 @@ class SyncRun(ComparingRun):
             self._require_newest(session, held)
             session.look_up()
             verify = has_plan and self._ledger.begin_apply(run_id, self._workspace.clock())
+            session.begin_writing()
         planned = PlanSummary.of_summary(read_summary(files.plan))
         if verify:
             self._report.line("apply: going on after an attempt that broke off")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sync_pipelines.database.batches import WrittenBatches
+from sync_pipelines.database.data_versions import Writing
 from sync_pipelines.database.ledger import ErrorRow, RunRow
 from sync_pipelines.database.plans import PlanRow
 from sync_pipelines.database.run_causes import RunCauses
@@ -101,14 +102,19 @@ class KnownRun:
         """
         now = self.workspace.clock()
         results = replace(self, run=replace(self.run, failure=failure, completed_at=now)).results()
-        self.workspace.ledger.finish_run(
-            self.run.id,
-            outcome=results.outcome,
-            counts=results.counts(),
-            failure=failure,
-            applied_all=applied_all,
-            at=now,
-        )
+        written = results.created + results.updated + results.deleted + results.recovered
+        with self.workspace.ledger.together():
+            self.workspace.ledger.finish_run(
+                self.run.id,
+                outcome=results.outcome,
+                counts=results.counts(),
+                failure=failure,
+                applied_all=applied_all,
+                at=now,
+            )
+            if self.run.kind != DRY_RUN:
+                writing = Writing(self.run.job, self.run.id)
+                self.workspace.data_versions.settle(writing, written, now, is_certain=applied_all)
         return results
 
     def _files(self) -> RunFiles:

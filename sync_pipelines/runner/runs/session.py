@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from sync_pipelines.database.batches import WrittenBatches
+from sync_pipelines.database.data_versions import Writing
 from sync_pipelines.database.ledger import RunRow
 from sync_pipelines.database.ledger_faults import LedgerLockedError
 from sync_pipelines.database.tables import APPLY, DRAIN, DRY_RUN, FULL, RETRY
@@ -146,9 +147,17 @@ class RunSession:
                     self._workspace.leases.release(held.lease)
 
     def start(
-        self, options: Mapping[str, Any], started_at: datetime | None = None, *, clean_up: bool = True
+        self,
+        options: Mapping[str, Any],
+        started_at: datetime | None = None,
+        *,
+        clean_up: bool = True,
+        writes: bool = False,
     ) -> set[str]:
         """Notes in the ledger that the run begins, and forgets there what is older than the settings keep it.
+
+        Args:
+            writes: True if it is about to write to the target at once.
 
         Returns:
             The plans that can still be applied, whose files must stay.
@@ -157,12 +166,18 @@ class RunSession:
         run = RunRow(self.run_id, self.job.name, self.kind.name, self._dagster_run_id, dict(options), started_at)
         with self._ledger.together():
             self._ledger.start_run(run)
+            if writes:
+                self.begin_writing()
             keep = self._workspace.expire_plans() if clean_up else set()
             is_more = clean_up and self._forget_old()
         self.run = run
         while is_more:  # a part at a time, for others need the ledger
             is_more = self._forget_old()
         return keep
+
+    def begin_writing(self) -> None:
+        """Notes that this run is about to write to the target: if it dies, the target's data version is a new one."""
+        self._workspace.data_versions.begin(Writing(self.job.name, self.run_id), self._workspace.clock())
 
     def _forget_old(self) -> bool:
         """Forgets a part of what is older than settings and job keep it. True if there may be more."""
@@ -223,7 +238,7 @@ class RunSession:
             notes: Gives what a person should know of it, at its end.
         """
         began_s = time.monotonic()
-        self.start(options, started_at)
+        self.start(options, started_at, writes=True)
         failure: str | None = "interrupted"
         try:
             with speaking(self.job.name), open_target(self.job, held) as driver:

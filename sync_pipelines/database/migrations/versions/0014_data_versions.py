@@ -1,0 +1,40 @@
+"""The data version of each sync's target, and what each sync has fetched of its source."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import context, op
+
+revision = "0014"
+down_revision = "0013"
+
+
+def upgrade() -> None:
+    prefix, schema = context.config.attributes["prefix"], context.config.attributes["schema"]
+    op.create_table(
+        f"{prefix}data_versions",
+        sa.Column("job", sa.String(200), primary_key=True),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("changed_by", sa.String(64), nullable=False),
+        sa.Column("writer", sa.String(36)),
+        sa.Column("written", sa.BigInteger(), nullable=False),
+        sa.Column("open_writer", sa.String(36)),
+        sa.Column("open_described", sa.String(64)),
+        schema=schema,
+    )
+    op.create_table(
+        f"{prefix}source_parts",
+        sa.Column("source", sa.String(500), primary_key=True),
+        sa.Column("job", sa.String(200), primary_key=True),
+        sa.Column("part", sa.String(64), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.String(64), nullable=False),
+        schema=schema,
+    )
+
+
+def downgrade() -> None:
+    prefix, schema = context.config.attributes["prefix"], context.config.attributes["schema"]
+    for table in ("data_versions", "source_parts"):
+        op.drop_table(f"{prefix}{table}", schema=schema)
