@@ -107,7 +107,7 @@ def test_there_may_be_more_runs_than_are_read_at_once(
 
     assert delete_old_runs(instance, later()) == 6
 
-    assert left(instance) == {runs[0], runs[-1]}
+    assert left(instance) == {runs[-1]}
 
 
 def test_the_command_deletes_in_the_instance_of_dagster_home(
@@ -125,7 +125,7 @@ def test_the_command_deletes_in_the_instance_of_dagster_home(
 
     assert capsys.readouterr().out == "1 runs would be deleted\n1 runs deleted\n0 runs deleted\n"
     with DagsterInstance.get() as instance:
-        assert left(instance) == {runs[0], runs[-1]}
+        assert left(instance) == {runs[-1]}
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "nan", "a week"])
