@@ -17,7 +17,7 @@ from sync_pipelines.orchestration.definition_metadata import (
     source_kind,
 )
 from sync_pipelines.orchestration.keys import asset_key, source_key, upstream_keys
-from sync_pipelines.orchestration.ops import SelectionConfig, build_apply_op, build_diff_op, build_fetch_op
+from sync_pipelines.orchestration.ops import SELECTION, build_apply_op, build_diff_op, build_fetch_op
 
 
 def build_asset(job: AnyJob) -> AssetsDefinition:
@@ -34,7 +34,7 @@ def build_asset(job: AnyJob) -> AssetsDefinition:
         },
         config=ConfigMapping(
             config_fn=lambda config: {"fetch": {"config": dict(config)}},
-            config_schema=SelectionConfig.to_config_schema().as_field().config_type,
+            config_schema=SELECTION.config_type,
         ),
         group_name=job.group,
         owners=list(job.owners) or None,

@@ -27,6 +27,7 @@ from sync_pipelines.orchestration.recovery import build_recovery_sensor
 from sync_pipelines.orchestration.retries import build_retry_job, build_retry_sensor, names_of_jobs, retry_job_name
 from sync_pipelines.orchestration.schedules import build_schedule
 from sync_pipelines.orchestration.sensors import build_inbox_sensor
+from sync_pipelines.orchestration.start import schedule_status
 from sync_pipelines.settings.dagster import job_of_this_run
 
 _INBOX, _RETRY, _RECOVERY, _FRESHNESS = (
@@ -89,7 +90,8 @@ def _definitions(
     require_no_circle(sync_jobs)
     CODE_LOCATION.add(sync_jobs, broken if is_whole_location else None)
     built = _of_this_run(sync_jobs)
-    schedules = [build_schedule(job) for job in built]
+    status = schedule_status()
+    schedules = [build_schedule(job, status) for job in built]
     retried = [job for job in built if job.retry is not None]
     automation = build_automation_sensor(built)
     return Definitions(

@@ -74,6 +74,10 @@ class SelectionConfig(Config):
     reason: str | None = Field(default=None, description="Why apply_plan is right; needed for what guards withhold.")
 
 
+SELECTION = SelectionConfig.to_config_schema().as_field()
+"""That as Dagster checks it: made once, for in a code location of many syncs it would be a tenth of the loading."""
+
+
 def build_fetch_op(job: AnyJob) -> OpDefinition:
     """Builds the op that fetches all external items into a snapshot."""
 
@@ -82,9 +86,11 @@ def build_fetch_op(job: AnyJob) -> OpDefinition:
         description=f"Fetches all items of {job.name} into a durable snapshot. Writes nothing to the target.",
         ins={"source": In(Nothing), **{f"upstream_{number}": In(Nothing) for number, _ in enumerate(job.upstream)}},
         out=Out(SnapshotRef, io_manager_key="handover_io_manager"),
+        config_schema=SELECTION,
         tags=op_tags(job, "fetch"),
     )
-    def fetch(context: OpExecutionContext, config: SelectionConfig) -> SnapshotRef:
+    def fetch(context: OpExecutionContext) -> SnapshotRef:
+        config = SelectionConfig(**context.op_config)
         if config.apply_plan is not None:
             return _handed_on(context, config)
         if config.reason is not None:

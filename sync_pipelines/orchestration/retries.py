@@ -48,6 +48,9 @@ class RetryConfig(Config):
     everything: bool = Field(default=False, description="Try all that are open or given up, whenever they are due.")
 
 
+_FAILURES = RetryConfig.to_config_schema().as_field()  # made once, as that of a whole run
+
+
 def build_retry_job(sync_job: AnyJob) -> JobDefinition:
     """Yields the Dagster job that tries the failed items of a sync again that are due."""
 
@@ -55,9 +58,12 @@ def build_retry_job(sync_job: AnyJob) -> JobDefinition:
         name=op_name(sync_job, "retry"),
         description=f"Tries the failed items of {sync_job.name} again that are due. A failed item stops no other.",
         out=Out(Nothing),
+        config_schema=_FAILURES,
         tags=op_tags(sync_job, "apply"),
     )
-    def retry(context: OpExecutionContext, config: RetryConfig) -> Iterator[Event]:
+    def retry(context: OpExecutionContext) -> Iterator[Event]:
+        config = RetryConfig(**context.op_config)
+
         def carry_out(run: RetryRun, _workspace: Workspace) -> SyncResults:
             return run.run(config.only, everything=config.everything)
 

@@ -8,6 +8,7 @@ from dagster import (
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
+    DefaultScheduleStatus,
     RunRequest,
     RunsFilter,
     ScheduleDefinition,
@@ -18,7 +19,6 @@ from dagster import (
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.intervals import Due, Interval
 from sync_pipelines.orchestration.location import CODE_LOCATION
-from sync_pipelines.orchestration.start import schedule_status
 from sync_pipelines.orchestration.tags import DUE_TAG, run_tags
 
 _SCHEDULE_TAG = "dagster/schedule_name"  # Dagster's own, on every run that a schedule starts
@@ -30,8 +30,12 @@ def schedule_name(job: AnyJob, interval: Interval) -> str:
     return f"{job.dagster_name}_{interval.label}"
 
 
-def build_schedule(job: AnyJob) -> ScheduleDefinition | None:
-    """Builds the schedule of a sync; None for a sync without an interval."""
+def build_schedule(job: AnyJob, status: DefaultScheduleStatus) -> ScheduleDefinition | None:
+    """Builds the schedule of a sync; None for a sync without an interval.
+
+    Args:
+        status: Its state until somebody starts or stops it by hand.
+    """
     interval = job.interval
     if interval is None:
         return None
@@ -41,7 +45,7 @@ def build_schedule(job: AnyJob) -> ScheduleDefinition | None:
         cron_schedule=list(interval.cron_lines) if len(interval.cron_lines) > 1 else interval.cron_lines[0],
         execution_timezone=interval.timezone,
         description=f"Runs {job.name} {interval.description}.",
-        default_status=schedule_status(),
+        default_status=status,
         execution_fn=_evaluate(job, interval),
         owners=list(job.owners) or None,
     )

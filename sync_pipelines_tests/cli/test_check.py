@@ -246,10 +246,10 @@ def test_whatever_else_dagster_refuses_is_found_and_names_the_job(
     place.write_job("declared", DECLARED.format(jobs="""SyncJob(name="a", **GIVEN), SyncJob(name="b", **GIVEN)"""))
     build_schedule = build.build_schedule
 
-    def refuse(job: Any) -> Any:
+    def refuse(job: Any, *status: Any) -> Any:
         if job.name == "b":
             raise ValueError("no such thing")
-        return build_schedule(job)
+        return build_schedule(job, *status)
 
     monkeypatch.setattr(build, "build_schedule", refuse)
 

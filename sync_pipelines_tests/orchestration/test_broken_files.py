@@ -228,10 +228,10 @@ def test_what_dagster_refuses_of_one_job_keeps_no_other_from_loading(
     name = packages.make(several=jobs("name='a'", "name='b'"))
     build_schedule = build.build_schedule
 
-    def refuse(job: Any) -> Any:
+    def refuse(job: Any, *status: Any) -> Any:
         if job.name == "b":
             raise ValueError("no such thing, password=geheim")
-        return build_schedule(job)
+        return build_schedule(job, *status)
 
     monkeypatch.setattr(build, "build_schedule", refuse)
 
