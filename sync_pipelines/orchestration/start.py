@@ -5,7 +5,7 @@ What somebody has started or stopped by hand in Dagster stays so: Dagster keeps 
 
 from dagster import DefaultScheduleStatus, DefaultSensorStatus
 
-from sync_pipelines.settings.model import load_settings
+from sync_pipelines.settings.model import starts_running
 
 
 def schedule_status() -> DefaultScheduleStatus:
@@ -14,7 +14,7 @@ def schedule_status() -> DefaultScheduleStatus:
     Raises:
         ConfigurationError: A setting has a value that is not allowed: nothing is loaded then, and nothing runs.
     """
-    return DefaultScheduleStatus.RUNNING if _runs() else DefaultScheduleStatus.STOPPED
+    return DefaultScheduleStatus.RUNNING if starts_running() else DefaultScheduleStatus.STOPPED
 
 
 def sensor_status() -> DefaultSensorStatus:
@@ -23,8 +23,4 @@ def sensor_status() -> DefaultSensorStatus:
     Raises:
         ConfigurationError: A setting has a value that is not allowed: nothing is loaded then, and nothing runs.
     """
-    return DefaultSensorStatus.RUNNING if _runs() else DefaultSensorStatus.STOPPED
-
-
-def _runs() -> bool:
-    return load_settings().start == "running"
+    return DefaultSensorStatus.RUNNING if starts_running() else DefaultSensorStatus.STOPPED

@@ -6,7 +6,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fsspec import get_filesystem_class
 from fsspec.utils import get_protocol
@@ -18,15 +18,24 @@ from sync_pipelines.errors import ConfigurationError
 
 _NUMBER = re.compile(r"[-+]?[0-9.]{1,12}")
 _IDLE_WAIT, _IDLE_WAIT_BEFORE = "SYNC_PIPELINES_IDLE_WAIT_S", "SYNC_PIPELINES_LINGER_S"
+SomeSettings = TypeVar("SomeSettings", bound=BaseSettings)
 _LOCAL = frozenset({"", "file", "local"})
 
 
-class Settings(BaseSettings):
-    """The settings of one process. Every field is the environment variable `SYNC_PIPELINES_<FIELD>`."""
+class StartSettings(BaseSettings):
+    """What counts when definitions are loaded, which other variables can't keep from loading."""
 
     model_config = SettingsConfigDict(
         env_prefix="SYNC_PIPELINES_", frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
     )
+
+    start: Literal["running", "stopped"] = "running"
+    """Whether schedules and sensors run from the start. `stopped` on a machine that is not to write by itself; what was
+    started or stopped by hand in Dagster stays so."""
+
+
+class Settings(StartSettings):
+    """The settings of one process. Every field is the environment variable `SYNC_PIPELINES_<FIELD>`."""
 
     data_dir: Path = Path(".sync_pipelines")
     """Folder of snapshots, plans and the embedded databases; relative to the current directory."""
@@ -41,9 +50,6 @@ class Settings(BaseSettings):
     """Where the Dagster webserver answers; `trigger_sync` sends runs there."""
     dagster_location: str | None = None
     """The code location whose sync is meant where several have it, for `trigger_sync`."""
-    start: Literal["running", "stopped"] = "running"
-    """Whether schedules and sensors run from the start. `stopped` on a machine that is not to write by itself; what was
-    started or stopped by hand in Dagster stays so."""
     lease_s: float = Field(default=60, gt=0)
     """Seconds after which a run that died or stalled no longer keeps others of its sync from starting."""
     wait_s: float = Field(default=900, ge=0)
@@ -147,8 +153,21 @@ def load_settings() -> Settings:
     Raises:
         ConfigurationError: A variable has a value that is not allowed; the message names it, never a secret's value.
     """
+    return _read(Settings)
+
+
+def starts_running() -> bool:
+    """Returns True if schedules and sensors run from the start.
+
+    Raises:
+        ConfigurationError: The variable has a value that is not allowed.
+    """
+    return _read(StartSettings).start == "running"
+
+
+def _read(kind: type[SomeSettings]) -> SomeSettings:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = f"SYNC_PIPELINES_{str(first['loc'][0]).upper().removeprefix('SYNC_PIPELINES_')}"
