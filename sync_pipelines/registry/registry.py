@@ -16,6 +16,8 @@ from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.job_file_errors import JobFileError, declared_jobs, import_error
 from sync_pipelines.settings.model import load_settings
 
+_NAMES_SHOWN = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -164,6 +166,8 @@ def find_job(name: str) -> AnyJob:
         ConfigurationError: There is none; the message names those there are, and what is wrong with files that may
             have it.
     """
+    if isinstance(name, SyncJob):
+        raise ConfigurationError(f"{name.name!r} is asked for by the SyncJob itself; give its name: {name.name!r}")
     files = read_job_files()
     if name in files.jobs:
         return files.jobs[name]
@@ -172,9 +176,15 @@ def find_job(name: str) -> AnyJob:
         raise ConfigurationError(f"the sync job {name!r} can't be loaded: {about_it[0]}") from about_it[0]
     unread = "; ".join(map(str, files.problems))
     raise ConfigurationError(
-        f"there is no sync job {name!r}; there are: {', '.join(files.jobs) or 'none'}"
+        f"there is no sync job {name!r}; there are: {_some_of(list(files.jobs))}"
         + (f"; more may be in what can't be loaded: {unread}" if unread else "")
     )
+
+
+def _some_of(names: Sequence[str]) -> str:
+    """Joins the first names, and counts the others."""
+    rest = f" and {len(names) - _NAMES_SHOWN:,} more: sync-pipelines list" if len(names) > _NAMES_SHOWN else ""
+    return (", ".join(names[:_NAMES_SHOWN]) or "none") + rest
 
 
 def known_job(name: str) -> AnyJob | None:
@@ -242,7 +252,7 @@ def _schedule(jobs: dict[str, AnyJob], name: str, interval: Interval, problems: 
     if job is None and any(problem.may_be_about(name) for problem in problems):
         return  # it is there, and can't be loaded
     if job is None:
-        message = f"schedule_sync_job: there is no sync job {name!r}; there are: {', '.join(jobs) or 'none'}"
+        message = f"schedule_sync_job: there is no sync job {name!r}; there are: {_some_of(list(jobs))}"
     elif job.interval is not None and job.interval != interval:
         message = f"sync job {name!r} is scheduled twice: {job.interval.title} in its file, and {interval.title}"
     else:

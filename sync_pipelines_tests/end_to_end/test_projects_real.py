@@ -50,7 +50,7 @@ def model() -> None:
     '''As of dbt: what the sync reads.'''
 
 
-@asset(deps=["north/stock"])
+@asset(deps=[["north", "stock"]])
 def report() -> None:
     '''It reads what the sync writes.'''
 
@@ -71,7 +71,7 @@ load_from:
   - python_module: {module_name: north_project, location_name: north}
   - python_module: {module_name: south_project, location_name: south}
 """
-STORE = "import north_stock; from sync_pipelines import trigger_item; trigger_item(north_stock.JOB, {item})"
+STORE = "from sync_pipelines import trigger_item; trigger_item('our-stock', {item})"
 RUNS = """{ runsOrError { ... on Runs { results { runId jobName status repositoryOrigin { repositoryLocationName }
     tags { key value } assetSelection { path } } } } }"""
 SENSORS = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
@@ -136,7 +136,7 @@ def test_an_item_is_applied_by_its_own_code_location(
     dagster: RunningDagster, project: Path, environment: dict[str, str]
 ) -> None:
     """Both have a sync of that name, each with a ledger of its own."""
-    given = {**environment, "SYNC_PIPELINES_DATA_DIR": "north_data"}
+    given = {**environment, "SYNC_PIPELINES_DATA_DIR": "north_data", "SYNC_PIPELINES_JOBS": "north_stock"}
     code = STORE.format(item={"number": "by webhook", "pieces": 7})
     stored = run_child([sys.executable, "-c", code], cwd=project, env=given)
     assert stored.returncode == 0, stored.stderr

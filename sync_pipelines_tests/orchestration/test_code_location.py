@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import pstats
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +37,7 @@ from sync_pipelines.runner.context import workspace as workspace_room
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines_tests.orchestration.shop import Shop
 
+REPOSITORY = Path(__file__).parents[2]
 SENSORS = {"sync_freshness_sensor", "sync_inbox_sensor", "sync_recovery_sensor", "sync_retry_sensor"}
 
 
@@ -122,6 +124,15 @@ class TestMerging:
     def test_what_is_no_sync_job_is_told_by_its_place(self, shop: Shop) -> None:
         with pytest.raises(ConfigurationError, match=r"sync_definitions: argument 2 is a list, no SyncJob"):
             sync_definitions(named(shop, "stock"), [named(shop, "orders")])  # type: ignore[arg-type]  # as a user might
+
+    def test_the_example_of_the_how_to_page_loads(self) -> None:
+        page = (REPOSITORY / "docs" / "how-to" / "dagster-project.md").read_text(encoding="utf-8")
+        [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        names: dict[str, Any] = {"__name__": "how_to"}
+        exec(compile(block, "dagster-project.md", "exec"), names)
+        Definitions.validate_loadable(names["defs"])
+        report = names["defs"].resolve_asset_graph().get(AssetKey("stock_report"))
+        assert report.parent_keys == {AssetKey(["shop", "stock"])}
 
 
 class TestSensors:

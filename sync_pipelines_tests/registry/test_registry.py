@@ -289,3 +289,15 @@ class TestWebhookApp:
     def test_without_any_webhook_it_says_so(self, settings: Settings) -> None:
         with pytest.raises(ConfigurationError, match="no sync job has a webhook"):
             webhook_app(settings=settings)
+
+
+def test_of_many_jobs_the_error_names_some_and_counts_the_others() -> None:
+    for number in range(1, 31):
+        register_sync_job(job(f"sync-{number:02}"))
+    with pytest.raises(ConfigurationError, match=r"there are: erp-.*sync-\d\d and \d+ more: sync-pipelines list$"):
+        find_job("nobody")
+
+
+def test_a_job_in_place_of_its_name_is_told_so() -> None:
+    with pytest.raises(ConfigurationError, match="'stock' is asked for by the SyncJob itself; give its name: 'stock'"):
+        trigger_item(job("stock"), {"sku": "A"})  # type: ignore[arg-type]  # as a user might
