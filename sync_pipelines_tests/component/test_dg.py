@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from demo.child import Child
+from demo.dagster_server import RunningDagster
+from demo.erp import free_port
+from sync_pipelines import Settings, trigger_sync
 from sync_pipelines_tests.children import run_child
 
 pytest.importorskip("dagster_dg_cli")
@@ -46,16 +52,62 @@ def project(tmp_path: Path) -> Path:
     return tmp_path / "my-project"
 
 
-def dg(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
+DG = (sys.executable, "-c", "from dagster_dg_cli.cli import main; main()")
+COMPONENT = """
+type: sync_pipelines.SyncComponent
+attributes:
+  name: {name}
+  source: {{csv: {{path: {name}.csv}}}}
+  target: {{table: {name}, key: sku, database: "sqlite:///{name}.sqlite"}}
+  source_asset: erp/all
+"""
+
+
+def environment_of(project: Path) -> dict[str, str]:
+    return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(project.parent),
         "PYTHONPATH": str(project / "src"),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "COLUMNS": "200",
     }
-    code = "from dagster_dg_cli.cli import main; main()"
-    return run_child([sys.executable, "-c", code, *arguments], cwd=project, env=environment, stderr=subprocess.STDOUT)
+
+
+def dg(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_child([*DG, *arguments], cwd=project, env=environment_of(project), stderr=subprocess.STDOUT)
+
+
+class RunningDg(RunningDagster):
+    """`dg dev` for a project."""
+
+    def __init__(self, project: Path, port: int) -> None:
+        command = [*DG, "dev", "--host", "127.0.0.1", "--port", str(port)]
+        Child.__init__(self, command, project, environment_of(project), project.parent / "dg.log")
+        self._port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.soak
+def test_dg_dev_serves_two_components_and_runs_them(project: Path) -> None:
+    """Both read one source, and share the sensors."""
+    for name in ("bins", "moves"):
+        folder = project / "src" / "my_project" / "defs" / name
+        folder.mkdir()
+        (folder / "defs.yaml").write_text(COMPONENT.format(name=name), encoding="utf-8")
+        (project / f"{name}.csv").write_text("sku,quantity\nA-1,5\n", encoding="utf-8")
+        with closing(sqlite3.connect(project / f"{name}.sqlite")) as shop:
+            shop.execute(f"CREATE TABLE {name} (sku TEXT PRIMARY KEY, quantity INTEGER)")
+    port = free_port()
+    settings = Settings(data_dir=project / "data", dagster_url=f"http://127.0.0.1:{port}")
+
+    with RunningDg(project, port) as dagster:
+        dagster.wait_until_it_answers()
+        runs = [trigger_sync(name, settings=settings) for name in ("bins", "moves")]
+        assert [dagster.wait_for_run(run) for run in runs] == ["SUCCESS", "SUCCESS"], dagster.last_lines()
+
+    for name in ("bins", "moves"):
+        with closing(sqlite3.connect(project / f"{name}.sqlite")) as shop:
+            assert shop.execute(f"SELECT * FROM {name}").fetchall() == [("A-1", 5)]
 
 
 @pytest.mark.soak
