@@ -34,10 +34,11 @@ def check_presentation(job: Any) -> None:
     Raises:
         ConfigurationError: One is wrong; the message names job and field.
     """
-    for name in ("asset_key", "source_asset"):
-        key = getattr(job, name)
-        if key is not None and not _is_key(key):
-            raise _wrong(job, name, f"{key!r} must be at least two words joined by '/', such as 'shop/variants'")
+    if job.asset_key is not None and not _is_key(job.asset_key):
+        told = "must be at least two words joined by '/', such as 'shop/variants': letters, digits and single '_'"
+        raise _wrong(job, "asset_key", f"{job.asset_key!r} {told}")
+    if job.source_asset is not None and not _is_key_of_others(job.source_asset):
+        raise _wrong(job, "source_asset", f"{job.source_asset!r} must be an asset's key, its parts joined by '/'")
     if job.asset_key is not None and job.asset_key == job.source_asset:
         raise _wrong(job, "source_asset", f"{job.source_asset!r} is the asset_key as well; a sync can't read itself")
     if not isinstance(job.group, str) or not _GROUP.fullmatch(job.group):
@@ -55,6 +56,10 @@ def _is_key(key: object) -> bool:
     """Returns True for two words or more: one alone would be a graph's name in Dagster, where jobs have theirs too."""
     parts = key.split("/") if isinstance(key, str) else []
     return len(parts) > 1 and all(_KEY_PART.fullmatch(part) for part in parts)
+
+
+def _is_key_of_others(key: object) -> bool:
+    return isinstance(key, str) and all(_PART_OF_OTHERS.fullmatch(part) for part in key.split("/"))
 
 
 def _check_labels(job: Any) -> None:
@@ -87,7 +92,7 @@ def _check_upstream(job: Any) -> None:
         job.source_asset or f"sources/{job.dagster_name}": "is the source_asset already; name it once",
     }
     for key in job.upstream:
-        if not isinstance(key, str) or not all(_PART_OF_OTHERS.fullmatch(part) for part in key.split("/")):
+        if not _is_key_of_others(key):
             raise _wrong(job, "upstream", f"{key!r} must be an asset's key, its parts joined by '/'")
         if key in taken:
             raise _wrong(job, "upstream", f"{key!r} {taken[key]}")

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dagster import Definitions, ExecutorDefinition, in_process_executor
+from dagster import Definitions, ExecutorDefinition, JobDefinition, in_process_executor
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import described
@@ -20,7 +21,14 @@ from sync_pipelines.orchestration.checks import build_checks
 from sync_pipelines.orchestration.circles import require_no_circle
 from sync_pipelines.orchestration.freshness import build_freshness_sensor
 from sync_pipelines.orchestration.handover import handover_io_manager
-from sync_pipelines.orchestration.jobs import build_drain_job, build_sync_job, drain_job_name
+from sync_pipelines.orchestration.jobs import (
+    BuiltAtNeed,
+    Resources,
+    build_at_need,
+    build_drain_job,
+    build_sync_job,
+    drain_job_name,
+)
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.location import CODE_LOCATION
 from sync_pipelines.orchestration.recovery import build_recovery_sensor
@@ -36,7 +44,7 @@ _INBOX, _RETRY, _RECOVERY, _FRESHNESS = (
 """The sensors of all syncs: the same objects in whatever definitions are merged."""
 
 
-def sync_definitions(*jobs: SyncJob[Any, Any]) -> Definitions:
+def sync_definitions(*jobs: SyncJob[Any, Any], automation_sensor: bool = True) -> Definitions:
     """Returns the Dagster definitions of these syncs, to be merged into any project's own.
 
     They may come beside any others and be merged any number of times, each sync once: `Definitions.merge(theirs,
@@ -45,7 +53,12 @@ def sync_definitions(*jobs: SyncJob[Any, Any]) -> Definitions:
     nobody defines, Dagster shows as an external asset.
 
     In the process of a run whose launcher sets `DAGSTER_RUN_JOB_NAME` (those of Kubernetes, Docker and ECS do), only
-    the sync whose job it is gets its definitions.
+    the sync whose job it is gets all of its definitions; of the others there are the jobs, which are built at need.
+
+    Args:
+        jobs: The declarations.
+        automation_sensor: False if a sensor of the project's own looks at the conditions of all assets, those of the
+            syncs with an `automation` among them: Dagster takes one such sensor for each asset.
 
     Raises:
         ConfigurationError: What is given is no sync job, two would have the same name or the same asset in Dagster, or
@@ -57,7 +70,7 @@ def sync_definitions(*jobs: SyncJob[Any, Any]) -> Definitions:
                 f"sync_definitions: argument {number} is a {type(job).__name__}, no SyncJob; give the "
                 "declarations themselves: sync_definitions(PRODUCTS, STOCK)"
             )
-    return _definitions(jobs, in_process_executor, is_whole_location=False)
+    return _definitions(jobs, in_process_executor, is_whole_location=False, automation_sensor=automation_sensor)
 
 
 def build_definitions(
@@ -85,6 +98,7 @@ def _definitions(
     broken: Sequence[BrokenAsset] = (),
     *,
     is_whole_location: bool,
+    automation_sensor: bool = True,
 ) -> Definitions:
     require_distinct_names(sync_jobs)
     require_no_circle(sync_jobs)
@@ -93,7 +107,8 @@ def _definitions(
     status = schedule_status()
     schedules = [build_schedule(job, status) for job in built]
     retried = [job for job in built if job.retry is not None]
-    automation = build_automation_sensor(built)
+    automation = build_automation_sensor(built) if automation_sensor else None
+    others = [job for job in sync_jobs if job not in built]
     return Definitions(
         assets=[
             *build_source_specs(built, {each.key for each in broken}, only_own=not is_whole_location),
@@ -104,6 +119,7 @@ def _definitions(
         jobs=[
             *(build_sync_job(job, executor) for job in built), *map(build_drain_job, built),
             *map(build_retry_job, retried),
+            *(at_need for job in others for at_need in _at_need(job, executor)),
         ],
         schedules=[schedule for schedule in schedules if schedule is not None],
         sensors=[
@@ -122,6 +138,22 @@ def _of_this_run(sync_jobs: Sequence[SyncJob[Any, Any]]) -> Sequence[SyncJob[Any
     """Returns the sync that this process is to run, if its launcher tells; else all of them."""
     name = job_of_this_run()
     return [job for job in sync_jobs if name in names_of_jobs(job)] or sync_jobs
+
+
+def _at_need(job: SyncJob[Any, Any], executor: ExecutorDefinition) -> list[BuiltAtNeed]:
+    """Returns the jobs of a sync that this process is not there for: others may name them all the same."""
+
+    def whole(resources: Resources) -> JobDefinition:
+        graph = AssetGraph.from_assets([build_asset(job), build_checks(job)])
+        return build_sync_job(job, executor).resolve(graph, None, resources)
+
+    jobs = [
+        build_at_need(job, job.dagster_name, whole),
+        build_at_need(job, drain_job_name(job), lambda _: build_drain_job(job)),
+    ]
+    if job.retry is not None:
+        jobs.append(build_at_need(job, retry_job_name(job), lambda _: build_retry_job(job)))
+    return jobs
 
 
 def require_loadable(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:

@@ -243,9 +243,7 @@ def _freshness_text(good_at: datetime | None) -> str:
 def _results_of(workspace: Workspace, job: AnyJob, dagster_run_id: str) -> SyncResults | None:
     """Returns the results of the Dagster run; of a run that only checks, those of the sync's last run."""
     run = workspace.ledger.run_of_dagster(dagster_run_id, job.name)
-    if run is None:
+    if run is None:  # a dry run says nothing of the asset, and one that is under way nothing yet
         runs = workspace.ledger.latest_runs(job.name, limit=_LOOK_BACK)
-        run = next(
-            (candidate for candidate in runs if candidate.kind != DRY_RUN), None
-        )  # which says nothing of the asset
+        run = next((each for each in runs if each.kind != DRY_RUN and each.completed_at is not None), None)
     return results_of_run(workspace, run.id) if run is not None else None

@@ -40,6 +40,9 @@ Items = TypeVar("Items", Drain, RetryRun)
 Event = AssetMaterialization | AssetCheckEvaluation | Output[None]
 
 
+Resources = Mapping[str, ResourceDefinition] | None
+
+
 class OneAssetJob(UnresolvedAssetJobDefinition):
     """A job that materialises one asset and its checks, and looks at no other asset of the code location for that.
 
@@ -50,12 +53,31 @@ class OneAssetJob(UnresolvedAssetJobDefinition):
         self,
         asset_graph: AssetGraph,
         default_executor_def: ExecutorDefinition | None = None,
-        resource_defs: Mapping[str, ResourceDefinition] | None = None,
+        resource_defs: Resources = None,
     ) -> JobDefinition:
         """Builds the job out of the asset's own part of the graph."""
         [key] = self.selection.selected_keys  # type: ignore[attr-defined] # what AssetSelection.assets gives has them
         of_asset = {asset_graph.assets_def_for_key(each) for each in (key, *asset_graph.get(key).check_keys)}
         return super().resolve(AssetGraph.from_assets(list(of_asset)), default_executor_def, resource_defs)
+
+
+class BuiltAtNeed(UnresolvedAssetJobDefinition):
+    """A job that is there by its name, and is built when somebody asks for more."""
+
+
+def build_at_need(sync_job: AnyJob, name: str, build: Callable[[Resources], JobDefinition]) -> BuiltAtNeed:
+    """Returns a job of that name, which `build` makes at need out of the code location's resources."""
+
+    class Job(BuiltAtNeed):
+        def resolve(
+            self,
+            asset_graph: AssetGraph,  # noqa: ARG002 - it may lack the asset
+            default_executor_def: ExecutorDefinition | None = None,  # noqa: ARG002 - each has its own
+            resource_defs: Resources = None,
+        ) -> JobDefinition:
+            return build(resource_defs)
+
+    return Job(name=name, selection=AssetSelection.assets(asset_key(sync_job)))
 
 
 def build_sync_job(sync_job: AnyJob, executor: ExecutorDefinition = in_process_executor) -> OneAssetJob:

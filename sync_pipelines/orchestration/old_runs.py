@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
-from sync_pipelines.orchestration.tags import SYNC_TAG
+from sync_pipelines.orchestration.tags import KIND_TAG, MIXED_TAG, SYNC_TAG
 
 _ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 _PAGE = 500
@@ -45,7 +45,12 @@ def _old_runs(instance: DagsterInstance, before: datetime) -> Iterator[DagsterRu
     filters, cursor = RunsFilter(statuses=_ENDED, updated_before=before), None
     while records := instance.get_run_records(filters, limit=_PAGE, cursor=cursor, ascending=True):
         cursor = records[-1].dagster_run.run_id
-        yield from (record.dagster_run for record in records if SYNC_TAG in record.dagster_run.tags)
+        yield from (record.dagster_run for record in records if _is_of_a_sync_alone(record.dagster_run))
+
+
+def _is_of_a_sync_alone(run: DagsterRun) -> bool:
+    """Returns True for a run whose tags are ours, and in which nobody else had anything done."""
+    return SYNC_TAG in run.tags and KIND_TAG in run.tags and MIXED_TAG not in run.tags
 
 
 def _newest(instance: DagsterInstance, old: list[DagsterRun]) -> set[str]:

@@ -29,6 +29,7 @@ from sync_pipelines.errors import AccountsError, ConfigurationError, RunError, S
 from sync_pipelines.orchestration.checks import RESULT_CHECKS, evaluation
 from sync_pipelines.orchestration.data_versions import report_fetch, version_of, versioned_output
 from sync_pipelines.orchestration.definition_metadata import declared_table_of, lineage_metadata
+from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.metadata import ENTRIES_SHOWN, more_about, plan_metadata, result_metadata
 from sync_pipelines.orchestration.tags import (
     KIND_TAG,
@@ -37,7 +38,7 @@ from sync_pipelines.orchestration.tags import (
     PLAN_TAG,
     SYNC_TAG,
     op_tags,
-    tag_like_a_job,
+    tag_with_sync,
 )
 from sync_pipelines.runner.calls.target_driver import describe_target
 from sync_pipelines.runner.context.run_log import RunReport
@@ -208,7 +209,8 @@ def _sync_run(context: OpExecutionContext, job: AnyJob, kind: type[AnyRun]) -> I
         if (
             SYNC_TAG not in context.run.tags
         ):  # of no job of ours: Materialize, an automation, a job of the project's own
-            tag_like_a_job(context.instance, context.run_id, job)
+            is_alone = context.run.asset_selection == {asset_key(job)}
+            tag_with_sync(context.instance, context.run, job, is_alone=is_alone)
         if kind.kind.name != FULL:  # a job's own tag says what it does unless it is asked for something else
             context.instance.add_run_tags(context.run_id, {KIND_TAG: kind.kind.name})
         yield kind(job, workspace, RunReport(context.log), context.run_id, workspace.wait_s), workspace

@@ -48,15 +48,17 @@ def build_recovery_sensor() -> LocationSensor:
 
 
 def _recover(context: SensorEvaluationContext) -> SensorResult:
+    is_ours = RunsOfSyncs(CODE_LOCATION.in_sight_of(context))
     with HELD_WORKSPACE.opened() as workspace:
-        recovered = [*_with_dead_lease(context.instance, workspace), *_without_lease(context, workspace)]
+        recovered = _with_dead_lease(context.instance, workspace, is_ours)
+        recovered += _without_lease(context.instance, workspace, is_ours)
     told = [f"marked as failed, because their process has died: {', '.join(recovered)}" if recovered else _ALL_ALIVE]
     told += [f"can't be loaded: {each.key.to_user_string()}" for each in CODE_LOCATION.broken]
     cursor = report_broken_files(context.instance, CODE_LOCATION.broken, context.cursor)
     return SensorResult(skip_reason=SkipReason(some_of(told)), cursor=cursor)
 
 
-def _with_dead_lease(instance: DagsterInstance, workspace: Workspace) -> list[str]:
+def _with_dead_lease(instance: DagsterInstance, workspace: Workspace, is_ours: "RunsOfSyncs") -> list[str]:
     """Runs whose lease has expired, or whose process is known to be dead."""
     expired = {lease.job for lease in workspace.leases.expired()}
     recovered: list[str] = []
@@ -65,14 +67,16 @@ def _with_dead_lease(instance: DagsterInstance, workspace: Workspace) -> list[st
             continue
         with suppress(LedgerLockedError):  # a run that has stopped while it wrote has its row; it has expired anyway
             workspace.leases.release(lease)
-        recovered += _fail(instance, lease)
+        recovered += _fail(instance, lease, is_ours)
     return recovered
 
 
-def _fail(instance: DagsterInstance, lease: Lease) -> list[str]:
+def _fail(instance: DagsterInstance, lease: Lease, is_ours: "RunsOfSyncs") -> list[str]:
     run = instance.get_run_by_id(lease.holder.dagster_run_id) if lease.holder.dagster_run_id else None
     if run is None or run.status not in _UNFINISHED:
         return []
+    if not is_ours.is_one(run):
+        return []  # its other steps may be at work in processes of their own, and whoever runs them sees that one died
     _report_failed(
         instance,
         run,
@@ -82,21 +86,18 @@ def _fail(instance: DagsterInstance, lease: Lease) -> list[str]:
     return [run.run_id]
 
 
-def _without_lease(context: SensorEvaluationContext, workspace: Workspace) -> list[str]:
+def _without_lease(instance: DagsterInstance, workspace: Workspace, is_ours: "RunsOfSyncs") -> list[str]:
     """Runs that died before they took a lease, or between two ops: nobody has waited that long for one."""
     alive = {lease.holder.dagster_run_id for lease in workspace.leases.held()}
     longest = timedelta(seconds=workspace.wait_s) + workspace.lease + _START_UP
     silent_since = workspace.clock() - longest
-    is_ours = RunsOfSyncs(CODE_LOCATION.in_sight_of(context))
     recovered: list[str] = []
-    for record in context.instance.get_run_records(RunsFilter(statuses=_UNFINISHED)):
+    for record in instance.get_run_records(RunsFilter(statuses=_UNFINISHED)):
         run = record.dagster_run
         if run.run_id in alive or _last_sign_at(record.start_time, record.update_timestamp) >= silent_since:
             continue
-        if CODE_LOCATION.has_launched(run) and is_ours(run):
-            _report_failed(
-                context.instance, run, "This run shows no sign of life: its process died. Run the sync again."
-            )
+        if is_ours(run):
+            _report_failed(instance, run, "This run shows no sign of life: its process died. Run the sync again.")
             recovered.append(run.run_id)
     return recovered
 
@@ -113,7 +114,12 @@ class RunsOfSyncs:
 
     def __call__(self, run: DagsterRun) -> bool:
         """Returns True if it is a run of a sync's job, or materialises assets of syncs and no other."""
-        return run.job_name in self._jobs or bool(run.asset_selection and run.asset_selection <= self._assets)
+        has_only_syncs = bool(run.asset_selection and run.asset_selection <= self._assets)
+        return CODE_LOCATION.has_launched(run) and (run.job_name in self._jobs or has_only_syncs)
+
+    def is_one(self, run: DagsterRun) -> bool:
+        """Returns True if it does a single sync, so that it is over when the process of that has died."""
+        return self(run) and (run.job_name in self._jobs or len(run.asset_selection or ()) == 1)
 
 
 def _last_sign_at(start_time: float | None, updated_at: datetime) -> datetime:

@@ -156,10 +156,22 @@ def start_runs(
     under_way, failed = _under_way(context, kind), _just_failed(context, kind)
     free = [job for job in due if job_name(job) not in under_way | failed]
     if free:
-        started = [RunRequest(job_name=job_name(job), tags=run_tags(job, kind)) for job in free[:STARTED_AT_ONCE]]
-        return SensorResult(run_requests=started)
+        chosen = _next_of(free, context.cursor)
+        started = [RunRequest(job_name=job_name(job), tags=run_tags(job, kind)) for job in chosen]
+        return SensorResult(run_requests=started, cursor=chosen[-1].name)
     why_not = [f"{job.name}: {due[job]}; {_why_not(job_name(job) in under_way)}" for job in due]
     return SensorResult(skip_reason=SkipReason(some_of(why_not)))
+
+
+def _next_of(syncs: Sequence[AnyJob], last: str | None) -> list[AnyJob]:
+    """Returns as many as a tick may start, in turns: those that always fail would keep the others from ever starting.
+
+    Args:
+        syncs: In the order of their names.
+        last: The name of the last one that was started; None if none was.
+    """
+    after = [job for job in syncs if last is not None and job.name > last]
+    return [*after, *(job for job in syncs if job not in after)][:STARTED_AT_ONCE]
 
 
 def some_of(sentences: Sequence[str]) -> str:

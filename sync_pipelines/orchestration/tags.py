@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DagsterRun
 
 from sync_pipelines.database.tables import FULL
 from sync_pipelines.engine.declaration import SyncJob
@@ -22,6 +22,9 @@ DUE_TAG = "sync/due_at"
 KIND_TAG = "sync/kind"
 """Holds `full`, `dry run`, `apply` (of a plan), `drain` or `retry`."""
 
+MIXED_TAG = "sync/mixed"
+"""Says that a run does more than one sync."""
+
 
 def run_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
     """Returns the tags of every run of a sync.
@@ -32,15 +35,21 @@ def run_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
     return {**job.tags, **as_texts(job.run_tags), SYNC_TAG: job.name, KIND_TAG: kind}
 
 
-def tag_like_a_job(instance: DagsterInstance, run_id: str, job: SyncJob[Any, Any]) -> None:
-    """Gives a run what the runs of the sync's own job have from the start; of several syncs it names all."""
-    run = instance.get_run_by_id(run_id)
-    known = dict(run.tags) if run is not None else {}
-    names = [name for name in known.get(SYNC_TAG, "").split(", ") if name]
-    if job.name in names:
-        return
-    added = {key: value for key, value in run_tags(job, FULL).items() if key not in known}
-    instance.add_run_tags(run_id, {**added, SYNC_TAG: ", ".join([*names, job.name])})
+def tag_with_sync(instance: DagsterInstance, run: DagsterRun, job: SyncJob[Any, Any], *, is_alone: bool) -> None:
+    """Tags a run that is of no job of ours with the name of the sync, of several with all of them.
+
+    The sync's other tags stay off it: they would be orders to Dagster, such as to retry, for what others do in the run.
+
+    Args:
+        is_alone: True if the run does nothing but this sync.
+    """
+    known = instance.get_run_by_id(run.run_id)
+    tags = dict(known.tags) if known is not None else {}
+    names = [name for name in tags.get(SYNC_TAG, "").split(", ") if name]
+    if job.name not in names:
+        mixed = {} if is_alone else {MIXED_TAG: "true"}
+        kind = {} if KIND_TAG in tags else {KIND_TAG: FULL}
+        instance.add_run_tags(run.run_id, {**kind, **mixed, SYNC_TAG: ", ".join([*names, job.name])})
 
 
 def op_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:

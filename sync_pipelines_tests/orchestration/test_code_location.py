@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from dagster import (
     AssetKey,
+    AssetSelection,
     AssetSpec,
+    AutomationConditionSensorDefinition,
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
     Definitions,
+    ScheduleDefinition,
     asset,
     build_schedule_context,
     build_sensor_context,
@@ -30,9 +33,11 @@ from dagster._core.remote_origin import (
 )
 
 from sync_pipelines import ConfigurationError, SyncJob, sync_definitions, sync_intervals
+from sync_pipelines.database.leases import Holder
 from sync_pipelines.engine.codec import encode
+from sync_pipelines.orchestration.build import build_definitions
 from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
-from sync_pipelines.orchestration.sensors import STARTED_AT_ONCE
+from sync_pipelines.orchestration.sensors import STARTED_AT_ONCE, _next_of
 from sync_pipelines.runner.context import workspace as workspace_room
 from sync_pipelines.runner.context.workspace import open_workspace, utc_now
 from sync_pipelines_tests.orchestration.shop import Shop
@@ -121,6 +126,17 @@ class TestMerging:
         Definitions.validate_loadable(second)
         assert not second.get_repository_def().has_job("stock_items")
 
+    def test_a_project_may_look_at_all_conditions_itself(self, shop: Shop) -> None:
+        theirs = Definitions(
+            sensors=[AutomationConditionSensorDefinition("all_of_theirs", target=AssetSelection.all())]
+        )
+        eager = named(shop, "stock", schedule=None, automation="eager")
+        Definitions.validate_loadable(Definitions.merge(theirs, sync_definitions(eager, automation_sensor=False)))
+
+    def test_a_source_may_have_any_key_of_an_asset(self, shop: Shop) -> None:
+        for key in ("stg_orders", "dbt/stg_stripe__payments", "prod-db/orders", "dbt/my.model"):
+            Definitions.validate_loadable(build_definitions([named(shop, "stock", source_asset=key)]))
+
     def test_what_is_no_sync_job_is_told_by_its_place(self, shop: Shop) -> None:
         with pytest.raises(ConfigurationError, match=r"sync_definitions: argument 2 is a list, no SyncJob"):
             sync_definitions(named(shop, "stock"), [named(shop, "orders")])  # type: ignore[arg-type]  # as a user might
@@ -161,6 +177,16 @@ class TestSensors:
         assert "stock_retry" in targets["sync_retry_sensor"]
         assert "orders_retry" not in targets["sync_retry_sensor"]
 
+    def test_syncs_that_always_fail_do_not_keep_the_others_from_their_turn(self, shop: Shop) -> None:
+        jobs = [named(shop, f"sync-{number:03}") for number in range(3 * STARTED_AT_ONCE)]
+        seen: set[str] = set()
+        cursor: str | None = None
+        for _ in range(3):  # as if all were free again at each tick
+            chosen = _next_of(jobs, cursor)
+            seen |= {job.name for job in chosen}
+            cursor = chosen[-1].name
+        assert len(seen) == len(jobs)
+
     def test_a_tick_starts_a_bounded_number_of_runs_and_the_next_one_the_others(
         self, shop: Shop, instance: DagsterInstance
     ) -> None:
@@ -196,19 +222,20 @@ class TestSensors:
 
 
 class TestRunsWithoutAJob:
-    def test_a_run_from_an_assets_page_is_tagged_as_that_of_a_job(self, shop: Shop, instance: DagsterInstance) -> None:
-        definitions = sync_definitions(named(shop, "stock", tags={"tier": "1"}, run_tags={"dagster/priority": "3"}))
+    def test_a_run_from_an_assets_page_is_tagged_with_its_sync(self, shop: Shop, instance: DagsterInstance) -> None:
+        definitions = sync_definitions(named(shop, "stock", run_tags={"dagster/max_retries": "3"}))
         job = definitions.resolve_implicit_global_asset_job_def()
         run = job.execute_in_process(instance=instance, asset_selection=[AssetKey(["shop", "stock"])])
         tags = instance.get_run_by_id(run.run_id).tags  # type: ignore[union-attr]
-        assert {"sync": "stock", "sync/kind": "full", "tier": "1", "dagster/priority": "3"}.items() <= tags.items()
-        assert tags["sync/outcome"] == "clean"
+        assert {"sync": "stock", "sync/kind": "full", "sync/outcome": "clean"}.items() <= tags.items()
+        assert not {"sync/mixed", "dagster/max_retries"} & set(tags)  # what else is in the run is not ours to retry
 
     def test_one_of_several_syncs_names_them_all(self, shop: Shop, instance: DagsterInstance) -> None:
         definitions = sync_definitions(named(shop, "stock"), named(shop, "orders"))
         run = definitions.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance)
         tags = instance.get_run_by_id(run.run_id).tags  # type: ignore[union-attr]
         assert set(tags["sync"].split(", ")) == {"stock", "orders"}
+        assert tags["sync/mixed"] == "true"
 
 
 class TestRunsOfOthers:
@@ -282,6 +309,24 @@ class TestRunsOfOthers:
         assert found is not None
         assert (found.status is DagsterRunStatus.FAILURE) is is_ours
 
+    def test_a_run_of_more_than_a_sync_is_not_over_when_the_process_of_one_died(
+        self, shop: Shop, instance: DagsterInstance
+    ) -> None:
+        """Steps of others may be at work still, each in a process of its own."""
+        definitions = sync_definitions(named(shop, "stock"))
+        selections = [{AssetKey(["shop", "stock"])}, {AssetKey(["shop", "stock"]), AssetKey("model_of_theirs")}]
+        ended = []
+        for keys in selections:
+            run = DagsterRun("__ASSET_JOB", status=DagsterRunStatus.STARTED, asset_selection=frozenset(keys))
+            instance.add_run(run)
+            with open_workspace() as workspace:
+                assert workspace.leases.acquire("stock", Holder("run-1", run.run_id), timedelta(0))
+            evaluate(definitions, "sync_recovery_sensor", instance)
+            with open_workspace() as workspace:
+                assert workspace.leases.held() == [], "its next run need not wait, whatever the run is"
+            ended.append(instance.get_run_by_id(run.run_id).status)  # type: ignore[union-attr]
+        assert ended == [DagsterRunStatus.FAILURE, DagsterRunStatus.STARTED]
+
 
 class TestLoading:
     def test_a_job_knows_its_own_assets_alone(self, shop: Shop) -> None:
@@ -295,13 +340,18 @@ class TestLoading:
 
     @pytest.mark.parametrize("job_name", ["sync_1", "sync_1_items", "sync_1_retry"])
     def test_the_process_of_a_run_builds_the_sync_that_it_needs(
-        self, shop: Shop, monkeypatch: pytest.MonkeyPatch, job_name: str
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch, instance: DagsterInstance, job_name: str
     ) -> None:
+        """Others of the project may name the jobs of other syncs: they are there, and built at need."""
         monkeypatch.setenv("DAGSTER_RUN_JOB_NAME", job_name)
-        repository = sync_definitions(*(named(shop, f"sync-{number}") for number in range(3))).get_repository_def()
-        ours = {name for name in repository.job_names if not name.startswith("__")}
-        assert ours == {"sync_1", "sync_1_items", "sync_1_retry"}
-        assert {schedule.job_name for schedule in repository.schedule_defs} == {"sync_1"}
+        theirs = Definitions(schedules=[ScheduleDefinition("theirs", job_name="sync_2", cron_schedule="0 3 * * *")])
+        merged = Definitions.merge(theirs, sync_definitions(*(named(shop, f"sync-{number}") for number in range(3))))
+        repository = merged.get_repository_def()
+        assert {key.path[-1] for key in repository.asset_graph.materializable_asset_keys} == {"sync_1"}
+        assert {schedule.job_name for schedule in repository.schedule_defs} == {"sync_1", "sync_2"}
+        assert merged.resolve_job_def("sync_2").execute_in_process(instance=instance).success
+        assert len(shop.records) == 5
+        assert merged.resolve_job_def("sync_0_items").name == "sync_0_items"
 
     @pytest.mark.parametrize("job_name", ["__ASSET_JOB", "nightly_of_theirs"])
     def test_the_process_of_any_other_run_builds_all(

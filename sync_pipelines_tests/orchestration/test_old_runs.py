@@ -15,7 +15,7 @@ from sync_pipelines.orchestration.old_runs import delete_old_runs, main
 from sync_pipelines.runner.context.workspace import utc_now
 from sync_pipelines_tests.orchestration.shop import Shop
 
-SYNC = {"sync": "erp-stock"}
+SYNC = {"sync": "erp-stock", "sync/kind": "full"}
 
 
 def later() -> datetime:
@@ -78,6 +78,8 @@ def test_what_is_young_or_under_way_or_of_others_stays(instance: DagsterInstance
     kept = {
         add(instance, tags={}),
         add(instance, tags={"team": "sync"}),
+        add(instance, tags={"sync": "a tag of others"}),
+        add(instance, tags={**SYNC, "sync/mixed": "true"}),
         add(instance, status=DagsterRunStatus.STARTED),
         add(instance, status=DagsterRunStatus.NOT_STARTED),
     }
