@@ -146,6 +146,40 @@ def test_a_sync_that_reads_what_a_broken_one_writes_still_does(packages: Package
     assert assets_of(definitions)["sync/search"].parent_keys == {AssetKey(["shop", "stock"])}
 
 
+@pytest.mark.parametrize(
+    ("declared", "key"),
+    [
+        ("name='Price List'", "sync/Price_List"),
+        ("name=' '", "sync/unknown"),
+        ("name='prüfen'", "sync/pr_fen"),
+        ("name='ü'", "sync/unknown"),
+        ("name='a*'", "sync/a_"),
+        ("name='a.b'", "sync/a_b"),
+        ("name='a[0]'", "sync/a_0_"),
+        ("name='a', group='my shop'", "my_shop/a"),
+        ("name='a', asset_key='shop/*/Ä b'", "shop/unknown/_b"),
+    ],
+)
+def test_whatever_a_file_says_is_the_name_of_a_sync_keeps_no_other_from_loading(
+    packages: Packages, declared: str, key: str
+) -> None:
+    name = packages.make(wrong=jobs(declared) + "1 / 0\n", stock=jobs("name='erp-stock'"))
+
+    definitions = load_job_files([name])
+
+    assert loaded(definitions) == {"sync/erp_stock"}
+    assert set(broken(definitions)) == {key}
+
+
+def test_of_an_asset_that_dagster_refuses_nevertheless_the_module_is_told(packages: Packages) -> None:
+    name = packages.make(wrong=jobs("name='a', asset_key='None'"), stock=jobs("name='erp-stock'"))
+
+    definitions = load_job_files([name])
+
+    assert loaded(definitions) == {"sync/erp_stock"}
+    assert "must be at least two words" in broken(definitions)[f"{GROUP}/{name}_wrong"]
+
+
 def test_a_jobs_package_that_is_not_there_is_an_asset_too(packages: Packages) -> None:
     name = packages.make(stock=jobs("name='erp-stock'"))
 
