@@ -146,6 +146,14 @@ def test_a_sync_that_reads_what_a_broken_one_writes_still_does(packages: Package
     assert assets_of(definitions)["sync/search"].parent_keys == {AssetKey(["shop", "stock"])}
 
 
+def test_an_error_of_a_declaration_is_told_at_its_line_in_the_job_file(packages: Packages, tmp_path: Path) -> None:
+    name = packages.make(prices=jobs("name='prices', fresh_within='1 hour'"))
+
+    metadata = assets_of(load_job_files([name]))["sync/prices"].metadata
+
+    assert (metadata["file"].value, metadata["line"].value) == (str(tmp_path / name / "prices.py"), "3")
+
+
 @pytest.mark.parametrize(
     ("declared", "key"),
     [
