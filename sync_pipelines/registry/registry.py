@@ -144,7 +144,7 @@ def read_job_files(packages: Sequence[str] | None = None) -> JobFiles:
     """
     problems: list[JobFileError] = []
     found: list[tuple[AnyJob, Place]] = []
-    for package in load_settings().jobs if packages is None else packages:
+    for package in dict.fromkeys(load_settings().jobs if packages is None else packages):
         for module in _modules(package, problems):
             place = Place(module.__name__, getattr(module, "__file__", None))
             found += [(job, place) for job in _jobs_in(module)]

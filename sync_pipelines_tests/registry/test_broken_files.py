@@ -160,6 +160,15 @@ def test_what_no_module_has_registered_stays_when_a_file_fails(packages: Package
     assert list(read_job_files([name]).jobs) == ["by-hand"]
 
 
+def test_a_package_that_is_named_twice_tells_its_problems_once(packages: Packages) -> None:
+    name = packages.make(stock=job_file("erp-stock"), broken="1 / 0\n")
+
+    files = read_job_files([name, name])
+
+    assert list(files.jobs) == ["erp-stock"]
+    assert "ZeroDivisionError" in str(only_problem(files))
+
+
 def test_of_two_jobs_with_one_name_neither_is_given(packages: Packages, tmp_path: Path) -> None:
     """The copy of a file that still has its name would write in place of the first, if it came first."""
     name = packages.make(a=job_file("twin"), b="\n\n" + job_file("twin"), c=job_file("other"))
