@@ -195,7 +195,7 @@ def report_broken_files(instance: DagsterInstance, broken: Collection[BrokenAsse
     Returns:
         What has been reported, for the next call.
     """
-    known, now = _read(cursor), {each.key.to_user_string(): _fingerprint(instance, each) for each in broken}
+    known, now = read_cursor(cursor), {each.key.to_user_string(): _fingerprint(instance, each) for each in broken}
     for each in broken:
         if known.get(each.key.to_user_string()) != now[each.key.to_user_string()]:
             instance.report_runless_asset_event(AssetCheckEvaluation(**_failed(each)))
@@ -206,8 +206,8 @@ def report_broken_files(instance: DagsterInstance, broken: Collection[BrokenAsse
     return json.dumps(now)
 
 
-def _read(cursor: str | None) -> dict[str, str]:
-    """Returns what a cursor says; nothing of one that somebody has edited: then all is reported again."""
+def read_cursor(cursor: str | None) -> dict[str, Any]:
+    """Returns what a sensor's cursor says; nothing of one that somebody has edited: then all is reported again."""
     try:
         found = json.loads(cursor) if cursor else {}
     except ValueError:
