@@ -22,7 +22,7 @@ from dagster import (
 )
 
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.orchestration import build
+from sync_pipelines.orchestration import build, recovery
 from sync_pipelines.orchestration.broken_files import (
     CHECK,
     GROUP,
@@ -32,6 +32,7 @@ from sync_pipelines.orchestration.broken_files import (
     report_broken_files,
 )
 from sync_pipelines.orchestration.job_files import load_job_files
+from sync_pipelines.orchestration.location import HeldWorkspace
 from sync_pipelines.registry import registry
 from sync_pipelines.registry.job_file_errors import JobFileError
 from sync_pipelines_tests.orchestration.shop import Shop
@@ -346,6 +347,26 @@ def test_what_a_run_materialises_after_the_report_does_not_hide_the_check(
         cursor = look(definitions, instance, cursor).cursor
 
     assert len(evaluations(instance, "sync", "prices")) == 2
+
+
+def test_a_ledger_that_fails_hides_no_broken_file_and_has_it_reported_once(
+    packages: Packages, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definitions = load_job_files([packages.make(prices="1 / 0\n")])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery, "HELD_WORKSPACE", HeldWorkspace(refuse_to_open))
+        for _ in range(2):
+            with pytest.raises(ConnectionError, match="the ledger is away"):
+                look(definitions, instance)
+    cursor = look(definitions, instance).cursor
+
+    assert [each.passed for each in evaluations(instance, "sync", "prices")] == [False]
+    assert list(json.loads(cursor)) == ["sync/prices"]
+
+
+def refuse_to_open(settings: Any) -> Any:
+    raise ConnectionError("the ledger is away")
 
 
 def test_an_error_is_shown_in_markdown_as_it_is() -> None:
