@@ -30,8 +30,11 @@ COUNTED = (
 _PLAIN = (str, PurePath, bytes, int, float, complex, Decimal, date, time, timedelta, UUID, type(None), type(Ellipsis))
 _PACED_BY = frozenset({"timeout_s", "attempts", "longest_wait_s", "page_size", "max_pages", "transport"})
 """Fields of sources that decide how long a fetch takes, and not what it gives."""
-_SECRET = re.compile(rf"auth|cookie|credential|headers|{SENSITIVE_NAMES}", re.IGNORECASE)
-"""What is another value in each deployment, or another one every month."""
+_SECRET = re.compile(
+    rf"(^|[_-])(auth|authorization|cookie|credential|header|{SENSITIVE_NAMES})s?([_-]|$)", re.IGNORECASE
+)
+"""What is another value in each deployment, or another one every month: as a word, which `author` has not."""
+_COLUMNS = "columns"
 _WITH_ARGUMENTS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 _OWN, _JOB_FILES = "sync_pipelines.", "sync_pipelines.jobs."
 
@@ -72,8 +75,11 @@ class _Described:
 
     def _pairs(self, pairs: Any) -> Iterator[list[Any]]:
         for name, value in pairs:
-            is_hidden = isinstance(name, str) and _SECRET.search(name)
-            yield [self.of(name), "" if is_hidden else self.of(value)]
+            if name == _COLUMNS and isinstance(value, Mapping):
+                yield [name, sorted(([self.of(key), self.of(each)] for key, each in value.items()), key=repr)]
+            else:
+                is_hidden = isinstance(name, str) and _SECRET.search(name) and not callable(value)
+                yield [self.of(name), "" if is_hidden else self.of(value)]
 
     def _callable(self, value: Any) -> Any:
         if isinstance(value, MethodType):
@@ -86,6 +92,11 @@ class _Described:
             return [_name(type(value)), self.of(value.__reduce__()[1])]
         if isinstance(value, (type, BuiltinFunctionType)):
             return _name(value)
+        return self._object_called(value)
+
+    def _object_called(self, value: Any) -> Any:
+        if _wrapped(value) is not None:  # that of `functools.cache` is written in C
+            return [_name(type(value)), self.of(_wrapped(value))]
         call = next(vars(kind)["__call__"] for kind in type(value).__mro__ if "__call__" in vars(kind))
         return [self._object(value), self.of(call)]
 
@@ -94,7 +105,7 @@ class _Described:
         if module.startswith(_OWN) and not module.startswith(_JOB_FILES):
             return _name(function)
         of_module = (function.__globals__.get(name) for name in _names_in(function.__code__))
-        called = [each for each in of_module if isinstance(each, FunctionType) and each.__module__ == module]
+        called = [each for each in of_module if _is_function(each) and each.__module__ == module]
         contents = [_content(cell) for cell in function.__closure__ or ()]
         return [
             self._code(function.__code__, function.__doc__),
@@ -102,6 +113,7 @@ class _Described:
             self.of(function.__kwdefaults__),
             list(self._pairs(zip(function.__code__.co_freevars, contents, strict=True))),
             [self.of(each) for each in called],
+            *([] if _wrapped(function) is None else [self.of(_wrapped(function))]),
         ]
 
     def _code(self, code: CodeType, said: str | None = None) -> list[Any]:
@@ -139,6 +151,15 @@ def _text(value: Any) -> str:
 
 def _name(value: Any) -> str:
     return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _wrapped(function: Any) -> Any:
+    """Returns what a decorator has wrapped, as `inspect.unwrap` finds it; None if it has wrapped nothing."""
+    return getattr(function, "__dict__", {}).get("__wrapped__")
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, FunctionType) or (callable(value) and callable(_wrapped(value)))
 
 
 def _names_in(code: CodeType) -> list[str]:

@@ -123,7 +123,7 @@ def _frames(traceback: TracebackType | None) -> Iterator[Frame]:
 
 @lru_cache(maxsize=4_096)
 def _is_ours_or_standard(filename: str) -> bool:
-    if filename.startswith("<frozen"):
+    if filename.startswith("<"):  # no file: what Python or a library has generated, e.g. `__init__` of a dataclass
         return True
     path = Path(filename).absolute()
     if path.is_relative_to(_PACKAGE):

@@ -89,17 +89,38 @@ def broken_assets(problems: Sequence[JobFileError], loaded: Sequence[AnyJob]) ->
     found: dict[AssetKey, list[JobFileError]] = {}
     for problem in problems:
         for key in dict.fromkeys(_keys(problem)):
-            mine = key if key not in taken else AssetKey([GROUP, _NO_NAME.sub("_", problem.module)])
-            found.setdefault(mine, []).append(problem)
+            found.setdefault(key if key not in taken else _key_of_module(problem), []).append(problem)
+    return _sorted(found)
+
+
+def broken_modules(problems: Sequence[JobFileError]) -> list[BrokenAsset]:
+    """Returns what Dagster shows if it refuses an asset of the above: one of each module, by a key it always takes."""
+    found: dict[AssetKey, list[JobFileError]] = {}
+    for problem in problems:
+        found.setdefault(_key_of_module(problem), []).append(problem)
+    return _sorted(found)
+
+
+def _sorted(found: dict[AssetKey, list[JobFileError]]) -> list[BrokenAsset]:
     return [BrokenAsset(key, tuple(ones)) for key, ones in sorted(found.items())]
+
+
+def _key_of_module(problem: JobFileError) -> AssetKey:
+    return AssetKey([GROUP, _as_name(problem.module)])
 
 
 def _keys(problem: JobFileError) -> list[AssetKey]:
     if problem.jobs:
         return [asset_key(job) for job in problem.jobs]
     declared = ([part for part in each.asset_key.split("/") if part] for each in problem.declared())
-    name = _NO_NAME.sub("_", problem.module.rpartition(".")[2])
-    return [AssetKey(parts) for parts in declared if parts] or [AssetKey([_DEFAULT_GROUP, name or "unknown"])]
+    of_file = AssetKey([_DEFAULT_GROUP, _as_name(problem.module.rpartition(".")[2])])
+    return [AssetKey(list(map(_as_name, parts))) for parts in declared if parts] or [of_file]
+
+
+def _as_name(text: str) -> str:
+    """Returns what Dagster takes as a name: the text of a broken file may say anything."""
+    name = _NO_NAME.sub("_", text)
+    return name if name.strip("_") else "unknown"
 
 
 def build_broken_specs(broken: Sequence[BrokenAsset]) -> list[AssetSpec]:
@@ -174,7 +195,7 @@ def report_broken_files(instance: DagsterInstance, broken: Collection[BrokenAsse
     Returns:
         What has been reported, for the next call.
     """
-    known, now = _read(cursor), {each.key.to_user_string(): _fingerprint(instance, each) for each in broken}
+    known, now = read_cursor(cursor), {each.key.to_user_string(): _fingerprint(instance, each) for each in broken}
     for each in broken:
         if known.get(each.key.to_user_string()) != now[each.key.to_user_string()]:
             instance.report_runless_asset_event(AssetCheckEvaluation(**_failed(each)))
@@ -185,8 +206,8 @@ def report_broken_files(instance: DagsterInstance, broken: Collection[BrokenAsse
     return json.dumps(now)
 
 
-def _read(cursor: str | None) -> dict[str, str]:
-    """Returns what a cursor says; nothing of one that somebody has edited: then all is reported again."""
+def read_cursor(cursor: str | None) -> dict[str, Any]:
+    """Returns what a sensor's cursor says; nothing of one that somebody has edited: then all is reported again."""
     try:
         found = json.loads(cursor) if cursor else {}
     except ValueError:

@@ -6,6 +6,7 @@ from datetime import datetime
 from dagster import SensorEvaluationContext, SensorResult, SkipReason
 
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.orchestration.broken_files import read_cursor
 from sync_pipelines.orchestration.checks import Freshness, freshness_of
 from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
 from sync_pipelines.orchestration.sensors import LocationSensor, some_of
@@ -32,7 +33,7 @@ class FreshnessWatch:
 
     def look(self, context: SensorEvaluationContext) -> SensorResult:
         """Reports what has changed since the last look; the cursor holds what was too old then."""
-        known: dict[str, bool] = json.loads(context.cursor) if context.cursor else {}
+        known = read_cursor(context.cursor)
         syncs = [job for job in CODE_LOCATION.in_sight_of(context) if job.fresh_after is not None]
         too_old = []
         with HELD_WORKSPACE.opened() as workspace:

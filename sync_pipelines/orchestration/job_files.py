@@ -7,7 +7,7 @@ from dagster import Definitions
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.engine.redaction import described
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.orchestration.broken_files import JobsConflictError, broken_assets
+from sync_pipelines.orchestration.broken_files import JobsConflictError, broken_assets, broken_modules
 from sync_pipelines.orchestration.build import build_definitions, require_distinct_names
 from sync_pipelines.orchestration.circles import require_no_circle
 from sync_pipelines.registry.job_file_errors import JobFileError
@@ -27,13 +27,24 @@ def load_job_files(packages: Sequence[str] | None = None) -> Definitions:
     jobs, conflicts = loadable_together(files)
     problems = [*files.problems, *conflicts]
     try:
-        return build_definitions(jobs, broken=broken_assets(problems, jobs))
+        return _built(jobs, problems)
     except Exception:
         refused = {job.name: problem for job in jobs if (problem := _why_refused(job, files)) is not None}
         if not refused:
             raise
         jobs = [job for job in jobs if job.name not in refused]
-        return build_definitions(jobs, broken=broken_assets([*problems, *refused.values()], jobs))
+        return _built(jobs, [*problems, *refused.values()])
+
+
+def _built(jobs: Sequence[AnyJob], problems: Sequence[JobFileError]) -> Definitions:
+    """Builds the definitions; if Dagster refuses them it may be for what stands in place of a file."""
+    broken = broken_assets(problems, jobs)
+    try:
+        return build_definitions(jobs, broken=broken)
+    except Exception:
+        if not broken:
+            raise
+        return build_definitions(jobs, broken=broken_modules(problems))
 
 
 def loadable_together(files: JobFiles) -> tuple[list[AnyJob], list[JobFileError]]:

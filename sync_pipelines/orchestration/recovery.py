@@ -21,7 +21,7 @@ from dagster import (
 from sync_pipelines.database.leases import Lease
 from sync_pipelines.database.ledger_faults import LedgerLockedError
 from sync_pipelines.engine.declaration import AnyJob
-from sync_pipelines.orchestration.broken_files import CHECK, report_broken_files
+from sync_pipelines.orchestration.broken_files import CHECK, BrokenAsset, report_broken_files
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
 from sync_pipelines.orchestration.retries import names_of_jobs
@@ -40,22 +40,39 @@ def build_recovery_sensor() -> LocationSensor:
     """Builds the sensor for all syncs."""
     return LocationSensor(
         "sync_recovery_sensor",
-        _recover,
+        _Recovery().look,
         LOOK_EVERY_S,
         "Marks runs failed whose process has died, so that the next run of their sync can start; and reports the check "
         f"{CHECK} of job files that can't be loaded.",
     )
 
 
-def _recover(context: SensorEvaluationContext) -> SensorResult:
-    is_ours = RunsOfSyncs(CODE_LOCATION.in_sight_of(context))
-    with HELD_WORKSPACE.opened() as workspace:
-        recovered = _with_dead_lease(context.instance, workspace, is_ours)
-        recovered += _without_lease(context.instance, workspace, is_ours)
-    told = [f"marked as failed, because their process has died: {', '.join(recovered)}" if recovered else _ALL_ALIVE]
-    told += [f"can't be loaded: {each.key.to_user_string()}" for each in CODE_LOCATION.broken]
-    cursor = report_broken_files(context.instance, CODE_LOCATION.broken, context.cursor)
-    return SensorResult(skip_reason=SkipReason(some_of(told)), cursor=cursor)
+class _Recovery:
+    """Remembers what a tick has reported whose ledger failed: Dagster keeps no cursor of it."""
+
+    def __init__(self) -> None:
+        self._unsaved: tuple[tuple[BrokenAsset, ...], str | None, str] | None = None
+
+    def look(self, context: SensorEvaluationContext) -> SensorResult:
+        """Reports broken files, also if the ledger can't be opened; then marks runs failed."""
+        cursor = self._report(context)
+        is_ours = RunsOfSyncs(CODE_LOCATION.in_sight_of(context))
+        with HELD_WORKSPACE.opened() as workspace:
+            dead = _with_dead_lease(context.instance, workspace, is_ours)
+            dead += _without_lease(context.instance, workspace, is_ours)
+        self._unsaved = None
+        told = [f"marked as failed, because their process has died: {', '.join(dead)}" if dead else _ALL_ALIVE]
+        told += [f"can't be loaded: {each.key.to_user_string()}" for each in CODE_LOCATION.broken]
+        return SensorResult(skip_reason=SkipReason(some_of(told)), cursor=cursor)
+
+    def _report(self, context: SensorEvaluationContext) -> str:
+        broken, before = CODE_LOCATION.broken, context.cursor
+        known = before
+        if self._unsaved is not None and self._unsaved[0] is broken and self._unsaved[1] == before:
+            known = self._unsaved[2]
+        cursor = report_broken_files(context.instance, broken, known)
+        self._unsaved = (broken, before, cursor)
+        return cursor
 
 
 def _with_dead_lease(instance: DagsterInstance, workspace: Workspace, is_ours: "RunsOfSyncs") -> list[str]:

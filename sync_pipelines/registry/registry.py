@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, ModuleType
@@ -56,14 +57,28 @@ class Registry:
         self.job_places: dict[str, Place] = {}
         self.interval_places: dict[str, Place] = {}
 
-    def forget(self, module: str) -> None:
-        """Forgets what a module has recorded: it could not be imported to its end."""
-        _forget(module, self.jobs, self.job_places)
-        _forget(module, self.intervals, self.interval_places)
+    def places(self) -> frozenset[Place]:
+        """Returns where all that is recorded comes from."""
+        return frozenset([*self.job_places.values(), *self.interval_places.values()])
+
+    def forget_failed(self, module: str, before: frozenset[Place]) -> None:
+        """Forgets what a module that could not be imported to its end has recorded, and helpers that failed with it.
+
+        Args:
+            module: The module that was asked for.
+            before: What had been recorded before it was: of a script, say, that is no module.
+        """
+        failed = {
+            place
+            for place in self.places()
+            if place.module == module or (place not in before and place.module not in sys.modules)
+        }
+        _forget(failed, self.jobs, self.job_places)
+        _forget(failed, self.intervals, self.interval_places)
 
 
-def _forget(module: str, recorded: dict[str, Any], places: dict[str, Place]) -> None:
-    for name in [name for name, place in places.items() if place.module == module]:
+def _forget(failed: set[Place], recorded: dict[str, Any], places: dict[str, Place]) -> None:
+    for name in [name for name, place in places.items() if place in failed]:
         del places[name], recorded[name]
 
 
@@ -129,7 +144,7 @@ def read_job_files(packages: Sequence[str] | None = None) -> JobFiles:
     """
     problems: list[JobFileError] = []
     found: list[tuple[AnyJob, Place]] = []
-    for package in load_settings().jobs if packages is None else packages:
+    for package in dict.fromkeys(load_settings().jobs if packages is None else packages):
         for module in _modules(package, problems):
             place = Place(module.__name__, getattr(module, "__file__", None))
             found += [(job, place) for job in _jobs_in(module)]
@@ -196,10 +211,11 @@ def known_job(name: str) -> AnyJob | None:
 
 
 def _modules(package: str, problems: list[JobFileError]) -> Iterator[ModuleType]:
+    before = _recorded.places()
     try:
         found = importlib.import_module(package)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file of the user raises; Ctrl-C is none of it
-        _recorded.forget(package)
+        _recorded.forget_failed(package, before)
         problems.append(import_error(package, error))
         return
     yield found

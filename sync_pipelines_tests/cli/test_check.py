@@ -126,11 +126,13 @@ def test_each_broken_job_file_is_a_problem_with_its_line_as_list_tells_it(
     place.write_stock_job()
     place.write_job("one", "x = 1\n1 / 0")
     place.write_job("two", "raise SystemExit(3)")
+    place.write_job("zz", "from sync_pipelines import SyncJob\nJOB = SyncJob(name='zz', fresh_within='1 hour')")
     found = document("check", exit_code=2)
     told = [each["message"] for each in found["findings"] if each["subject"] == "job files"]
     assert [f"error: {each}" for each in told] == invoke("list").stderr.splitlines()
     assert told[0].endswith("one.py:2)")
     assert told[1].endswith("two.py:1)")
+    assert told[2].endswith("zz.py:2)")
     assert "stock" in [each["subject"] for each in found["findings"] if each["ok"]]
 
 

@@ -144,6 +144,67 @@ def test_what_a_function_was_made_with_counts() -> None:
     assert column(operator.itemgetter("a")) != column(operator.itemgetter("b"))
 
 
+@pytest.mark.parametrize("name", ["author", "token_count", "auth", "password"])
+def test_a_column_counts_whatever_its_name(name: str) -> None:
+    first, second = (version(target=SqlTable(table="books", key="sku", columns={name: value})) for value in "ab")
+
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("author", True),
+        ("tokenizer", True),
+        ("auth", False),
+        ("api_key", False),
+        ("client_secret", False),
+        ("X-Auth-Token", False),
+        ("cookies", False),
+    ],
+)
+def test_a_secret_is_known_by_a_whole_word_of_its_name(*, name: str, counts: bool) -> None:
+    first, second = (
+        version(fetch_external=RestSource("https://x.example", parameters={name: value})) for value in "ab"
+    )
+
+    assert (first != second) is counts
+
+
+def test_a_function_is_no_secret() -> None:
+    text = "def make(token):\n    def price(item):\n        return token(item)\n    return price\n"
+    make = written(text, "make")
+
+    assert column(make(operator.itemgetter("a"))) != column(make(operator.itemgetter("b")))
+
+
+DECORATED = """import functools
+def twice(function):
+    @functools.wraps(function)
+    def wrapper(item):
+        return function(item) * {factor}
+    return wrapper
+{decorator}
+def rate(item):
+    return item["price"] * {rate}
+def price(item):
+    return rate(item)
+"""
+
+
+@pytest.mark.parametrize("decorator", ["@functools.cache", "@functools.lru_cache(maxsize=3)", "@twice"])
+@pytest.mark.parametrize("name", ["rate", "price"])
+def test_the_code_of_a_decorated_function_counts_also_of_one_that_is_called(decorator: str, name: str) -> None:
+    def of(rate: int, factor: int = 2) -> str:
+        module: dict[str, Any] = {"__name__": "our_jobs.products"}
+        exec(DECORATED.format(decorator=decorator, rate=rate, factor=factor), module)
+        return column(module[name])
+
+    assert of(2) == of(2)
+    assert of(2) != of(3)
+    assert (of(2) != of(2, factor=3)) is (decorator == "@twice")
+
+
 def test_the_statement_of_a_query_counts_and_its_database_does_not() -> None:
     first, same, other = (
         version(fetch_external=sql_query(statement, database=database))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import weakref
 from collections.abc import Callable
@@ -49,6 +50,24 @@ def test_a_message_names_function_error_file_line_and_the_function_that_raised()
 
     assert message_of(error) == f"columns: KeyError: 'price' ({HERE}:{line_of(price_of)}, in price_of)"
     assert described(error) == message_of(error)
+
+
+def test_what_a_library_has_generated_is_no_place() -> None:
+    @dataclasses.dataclass
+    class Item:
+        sku: str
+
+        def __post_init__(self) -> None:
+            int(self.sku)
+
+    generated: dict[str, Any] = {}
+    exec(compile("def refuse(item):\n    raise ValueError('no')\n", "<string>", "exec"), generated)
+
+    def make(sku: str) -> None:
+        generated["refuse"](sku)
+
+    assert message_of(raised(make, "x")) == f"create: ValueError: no ({HERE}:{line_of(make)}, in make)"
+    assert "<string>" not in str(place_of(raised(Item, "x")))
 
 
 def test_an_async_function_says_it_too() -> None:

@@ -22,7 +22,7 @@ from dagster import (
 )
 
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.orchestration import build
+from sync_pipelines.orchestration import build, recovery
 from sync_pipelines.orchestration.broken_files import (
     CHECK,
     GROUP,
@@ -32,6 +32,7 @@ from sync_pipelines.orchestration.broken_files import (
     report_broken_files,
 )
 from sync_pipelines.orchestration.job_files import load_job_files
+from sync_pipelines.orchestration.location import HeldWorkspace
 from sync_pipelines.registry import registry
 from sync_pipelines.registry.job_file_errors import JobFileError
 from sync_pipelines_tests.orchestration.shop import Shop
@@ -144,6 +145,48 @@ def test_a_sync_that_reads_what_a_broken_one_writes_still_does(packages: Package
 
     assert set(broken(definitions)) == {"shop/stock"}
     assert assets_of(definitions)["sync/search"].parent_keys == {AssetKey(["shop", "stock"])}
+
+
+def test_an_error_of_a_declaration_is_told_at_its_line_in_the_job_file(packages: Packages, tmp_path: Path) -> None:
+    name = packages.make(prices=jobs("name='prices', fresh_within='1 hour'"))
+
+    metadata = assets_of(load_job_files([name]))["sync/prices"].metadata
+
+    assert (metadata["file"].value, metadata["line"].value) == (str(tmp_path / name / "prices.py"), "3")
+
+
+@pytest.mark.parametrize(
+    ("declared", "key"),
+    [
+        ("name='Price List'", "sync/Price_List"),
+        ("name=' '", "sync/unknown"),
+        ("name='prüfen'", "sync/pr_fen"),
+        ("name='ü'", "sync/unknown"),
+        ("name='a*'", "sync/a_"),
+        ("name='a.b'", "sync/a_b"),
+        ("name='a[0]'", "sync/a_0_"),
+        ("name='a', group='my shop'", "my_shop/a"),
+        ("name='a', asset_key='shop/*/Ä b'", "shop/unknown/_b"),
+    ],
+)
+def test_whatever_a_file_says_is_the_name_of_a_sync_keeps_no_other_from_loading(
+    packages: Packages, declared: str, key: str
+) -> None:
+    name = packages.make(wrong=jobs(declared) + "1 / 0\n", stock=jobs("name='erp-stock'"))
+
+    definitions = load_job_files([name])
+
+    assert loaded(definitions) == {"sync/erp_stock"}
+    assert set(broken(definitions)) == {key}
+
+
+def test_of_an_asset_that_dagster_refuses_nevertheless_the_module_is_told(packages: Packages) -> None:
+    name = packages.make(wrong=jobs("name='a', asset_key='None'"), stock=jobs("name='erp-stock'"))
+
+    definitions = load_job_files([name])
+
+    assert loaded(definitions) == {"sync/erp_stock"}
+    assert "must be at least two words" in broken(definitions)[f"{GROUP}/{name}_wrong"]
 
 
 def test_a_jobs_package_that_is_not_there_is_an_asset_too(packages: Packages) -> None:
@@ -304,6 +347,26 @@ def test_what_a_run_materialises_after_the_report_does_not_hide_the_check(
         cursor = look(definitions, instance, cursor).cursor
 
     assert len(evaluations(instance, "sync", "prices")) == 2
+
+
+def test_a_ledger_that_fails_hides_no_broken_file_and_has_it_reported_once(
+    packages: Packages, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definitions = load_job_files([packages.make(prices="1 / 0\n")])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery, "HELD_WORKSPACE", HeldWorkspace(refuse_to_open))
+        for _ in range(2):
+            with pytest.raises(ConnectionError, match="the ledger is away"):
+                look(definitions, instance)
+    cursor = look(definitions, instance).cursor
+
+    assert [each.passed for each in evaluations(instance, "sync", "prices")] == [False]
+    assert list(json.loads(cursor)) == ["sync/prices"]
+
+
+def refuse_to_open(settings: Any) -> Any:
+    raise ConnectionError("the ledger is away")
 
 
 def test_an_error_is_shown_in_markdown_as_it_is() -> None:

@@ -257,6 +257,19 @@ def test_a_sync_whose_last_good_run_is_too_old_is_told_once_and_again_when_it_is
     assert look() is True
 
 
+@pytest.mark.parametrize("cursor", ["{", "[]", "null", '"x"'])
+def test_the_freshness_sensor_reads_a_cursor_that_somebody_has_edited_as_none(
+    shop: Shop, instance: DagsterInstance, cursor: str
+) -> None:
+    sensor = build_definitions([shop.job(schedule=sync_intervals.hours(1))]).resolve_sensor_def("sync_freshness_sensor")
+
+    with build_sensor_context(instance=instance, cursor=cursor) as context:
+        found = sensor(context)
+
+    assert isinstance(found, SensorResult)
+    assert found.cursor == "{}"
+
+
 def test_a_sync_that_has_never_run_well_does_not_stay_fresh(shop: Shop, instance: DagsterInstance) -> None:
     job = shop.job(fresh_within=timedelta(hours=1), fail_above=0)
     shop.items[2]["bad"] = True

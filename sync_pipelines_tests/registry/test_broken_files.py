@@ -142,6 +142,33 @@ def test_what_a_broken_file_has_registered_before_is_forgotten(packages: Package
     assert (files.problems, files.jobs["erp-stock"].interval is not None) == ([], True)
 
 
+def test_what_a_helper_has_registered_before_it_failed_is_forgotten(packages: Packages) -> None:
+    half = job_file("half") + "register_sync_job(JOB)\nschedule_sync_job('half', '0 4 * * *')\n1 / 0\n"
+    name = packages.make(_whole=job_file("whole") + "register_sync_job(JOB)\n", _half=half)
+    packages.write(name, "stock", f"from {name} import _whole, _half\n")
+
+    for _ in range(2):
+        files = read_job_files([name])
+        assert list(files.jobs) == ["whole"]
+        assert "ZeroDivisionError" in str(only_problem(files))
+
+
+def test_what_no_module_has_registered_stays_when_a_file_fails(packages: Packages) -> None:
+    exec(job_file("by-hand") + "register_sync_job(JOB)\n", {"__name__": "a_script"})
+    name = packages.make(broken="1 / 0\n")
+
+    assert list(read_job_files([name]).jobs) == ["by-hand"]
+
+
+def test_a_package_that_is_named_twice_tells_its_problems_once(packages: Packages) -> None:
+    name = packages.make(stock=job_file("erp-stock"), broken="1 / 0\n")
+
+    files = read_job_files([name, name])
+
+    assert list(files.jobs) == ["erp-stock"]
+    assert "ZeroDivisionError" in str(only_problem(files))
+
+
 def test_of_two_jobs_with_one_name_neither_is_given(packages: Packages, tmp_path: Path) -> None:
     """The copy of a file that still has its name would write in place of the first, if it came first."""
     name = packages.make(a=job_file("twin"), b="\n\n" + job_file("twin"), c=job_file("other"))
