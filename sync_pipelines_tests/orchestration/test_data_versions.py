@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from dagster import (
 from sync_pipelines import apply_item, retry_failures, trigger_item
 from sync_pipelines.database.data_versions import DataVersions
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.orchestration.asset_events import reporter_to
 from sync_pipelines.orchestration.build import build_definitions
 from sync_pipelines.orchestration.keys import asset_key
@@ -180,6 +183,36 @@ def test_what_a_run_wrote_before_it_failed_is_in_the_next_version(
     strict.run(succeeds=False)
     assert stage.version() == before
     assert stage.changed(stage.run)
+    assert not stage.changed(stage.run)
+
+
+class Opened:
+    """A target with the records of a shop, which opens or not."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.opens = shop, True
+
+    @contextmanager
+    def open(self, _external_id_of: Any) -> Iterator[Any]:
+        if not self.opens:
+            raise ConfigurationError("the table has gone")
+        shop = self.shop
+        yield SimpleNamespace(find_local=shop.records.get, create=shop.create, update=shop.update)
+
+
+def test_who_could_not_open_the_target_has_changed_nothing(
+    shop: Shop, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Opened(shop)
+    stage = Stage(shop, instance, target=target, find_local=None, create=None, update=None)
+    monkeypatch.setattr("sync_pipelines.delivery.single_items.find_job", lambda _name: stage.job)
+    stage.run()
+    target.opens = False
+    trigger_item("erp-stock", {"sku": "new", "stock": 1})
+    stage.run("erp_stock_items", succeeds=False)
+    stage.run(succeeds=False)
+    target.opens = True
+    shop.items = list(shop.records.values())
     assert not stage.changed(stage.run)
 
 
