@@ -8,6 +8,7 @@ from dagster import AssetIn, AssetKey, AssetsDefinition, AssetSpec, ConfigMappin
 from sync_pipelines.engine.code_version import code_version_of
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.automation import automation_tags, condition_of
+from sync_pipelines.orchestration.data_versions import SOURCE_MARK
 from sync_pipelines.orchestration.definition_metadata import (
     MAX_KINDS,
     declared_table_of,
@@ -73,6 +74,7 @@ def build_source_specs(
             description=f"In the external system; read by the sync {', '.join(job.name for job in reading)}.",
             # in a group of its own: the lineage shows only the last part of a key, and both sides may be "products"
             group_name=key.path[0],
+            metadata={SOURCE_MARK: ", ".join(job.name for job in reading)},
             kinds={"source", *sorted({kind for job in reading if (kind := source_kind(job))})[: MAX_KINDS - 1]},
         )
         for key, reading in readers.items()
