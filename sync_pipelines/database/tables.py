@@ -80,6 +80,7 @@ class LedgerTables:
     history_blocks: Table
     misses: Table
     data_versions: Table
+    data_writers: Table
     source_parts: Table
 
 
@@ -106,6 +107,7 @@ def ledger_tables(dialect_name: str) -> LedgerTables:
         history_blocks=_history_blocks(metadata, prefix),
         misses=_misses(metadata, prefix),
         data_versions=_data_versions(metadata, prefix),
+        data_writers=_data_writers(metadata, prefix),
         source_parts=_source_parts(metadata, prefix),
     )
 
@@ -380,8 +382,19 @@ def _data_versions(metadata: MetaData, prefix: str) -> Table:
         Column("changed_by", String(64), nullable=False),  # for people
         Column("writer", String(36)),  # who has made the last change; null: nobody came back to say so
         Column("written", BigInteger, nullable=False),  # how much that was
-        Column("open_writer", String(36)),  # who was about to write last and has not said how it ended
-        Column("open_described", String(64)),
+    )
+
+
+def _data_writers(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}data_writers",
+        metadata,
+        Column("job", String(200), primary_key=True),
+        Column("writer", String(36), primary_key=True),  # was about to write and has not said how it ended
+        Column("described", String(64), nullable=False),
+        Column("is_single", Boolean, nullable=False),
+        Column("is_counted", Boolean, nullable=False),  # a run that began meanwhile took it for a change already
+        Column("began_at", Moment, nullable=False),
     )
 
 

@@ -79,11 +79,16 @@ def _salt_of(name: str) -> np.uint64:
     return np.uint64(int.from_bytes(digest, "little") | 1)  # odd, so that nothing is lost where it multiplies
 
 
+def _spread(bits: Hashes, odd: np.uint64) -> Hashes:
+    """Moves the high bits down: a short fraction has no others, and after a product alone the low ones stay zero."""
+    hashes: Hashes = (bits ^ (bits >> _HALF)) * odd
+    hashes ^= hashes >> _HALF
+    return hashes
+
+
 def _mixed(hashes: Hashes) -> Hashes:
     """Spreads each bit over all: only then do sums of hashes say which values stand together."""
-    hashes = (hashes ^ (hashes >> _HALF)) * _ODD_TOO
-    hashes ^= hashes >> _HALF
-    hashes *= _ODD_TOO
+    hashes = _spread(hashes, _ODD_TOO) * _ODD_TOO
     return hashes ^ (hashes >> _HALF)
 
 
@@ -100,15 +105,15 @@ def _of_dates(values: pa.Array) -> Hashes:
 
 def _of_integers(values: pa.Array) -> Hashes:
     whole: npt.NDArray[np.int64] = _filled(values).to_numpy(zero_copy_only=False)
-    return whole.view(np.uint64) * _ODD
+    return _spread(whole.view(np.uint64), _ODD)
 
 
 def _of_floats(values: pa.Array) -> Hashes:
     """Hashes numbers, a whole one as the integer that it is."""
     numbers: npt.NDArray[np.float64] = _filled(values).to_numpy(zero_copy_only=False) + 0.0  # makes -0.0 to 0.0
-    hashes = numbers.view(np.uint64) * _ODD_TOO
+    hashes = _spread(numbers.view(np.uint64), _ODD_TOO)
     is_whole = (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**63)
-    hashes[is_whole] = numbers[is_whole].astype(np.int64).view(np.uint64) * _ODD
+    hashes[is_whole] = _spread(numbers[is_whole].astype(np.int64).view(np.uint64), _ODD)
     hashes[np.isnan(numbers)] = _ODD_TOO
     return hashes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -89,6 +89,45 @@ def test_an_item_that_is_applied_meanwhile_does_not_hide_another_one(versions: D
     versions.settle(one, 1, AT)
     before = versions.current("stock")
     assert write(versions, FIRST, 0) != before  # the other one never came back
+
+
+def test_an_item_during_a_run_does_not_hide_that_the_run_dies(versions: DataVersions) -> None:
+    item = Writing("stock", "item", is_single=True)
+    versions.begin(FIRST, AT)
+    after = write(versions, item, 1)
+    assert write(versions, item, 0) == after  # the run is not counted while it may be alive
+    assert write(versions, SECOND, 0) != after
+
+
+def test_a_run_does_not_hide_that_an_item_goes_on_during_it_and_dies(versions: DataVersions) -> None:
+    versions.begin(Writing("stock", "item", is_single=True), AT)
+    during = write(versions, FIRST, 0)
+    assert write(versions, SECOND, 0) == during  # each run would be a change otherwise
+    versions.begin(SECOND, AT + timedelta(hours=2))
+    assert versions.current("stock") != during
+    versions.settle(SECOND, 0, AT)
+    later = versions.current("stock")
+    assert write(versions, FIRST, 0) == later
+
+
+def test_of_two_items_at_once_each_is_counted(versions: DataVersions) -> None:
+    one, other = (Writing("stock", each, is_single=True) for each in ("one", "other"))
+    versions.begin(one, AT)
+    versions.begin(other, AT)
+    for each in (one, other):
+        before = versions.current("stock")
+        versions.settle(each, 1, AT)
+        assert versions.current("stock") != before
+    after = versions.current("stock")
+    assert write(versions, FIRST, 0) == after
+
+
+def test_an_item_that_died_is_counted_by_another_one_an_hour_later(versions: DataVersions) -> None:
+    one, other = (Writing("stock", each, is_single=True) for each in ("one", "other"))
+    versions.begin(one, AT)
+    before = versions.current("stock")
+    versions.begin(other, AT + timedelta(minutes=61))
+    assert versions.current("stock") != before
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,18 +12,22 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     AssetSelection,
+    AssetSpec,
     AutomationCondition,
     DagsterInstance,
+    DataVersion,
     Definitions,
     asset,
     evaluate_automation_conditions,
+    observable_source_asset,
 )
 
 from sync_pipelines import apply_item, retry_failures, trigger_item
 from sync_pipelines.database.data_versions import DataVersions
 from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.orchestration.asset_events import reporter_to
-from sync_pipelines.orchestration.build import build_definitions
+from sync_pipelines.orchestration.build import build_definitions, sync_definitions
 from sync_pipelines.orchestration.keys import asset_key
 from sync_pipelines_tests.orchestration.shop import Shop
 
@@ -183,6 +189,36 @@ def test_what_a_run_wrote_before_it_failed_is_in_the_next_version(
     assert not stage.changed(stage.run)
 
 
+class Opened:
+    """A target with the records of a shop, which opens or not."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.opens = shop, True
+
+    @contextmanager
+    def open(self, _external_id_of: Any) -> Iterator[Any]:
+        if not self.opens:
+            raise ConfigurationError("the table has gone")
+        shop = self.shop
+        yield SimpleNamespace(find_local=shop.records.get, create=shop.create, update=shop.update)
+
+
+def test_who_could_not_open_the_target_has_changed_nothing(
+    shop: Shop, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Opened(shop)
+    stage = Stage(shop, instance, target=target, find_local=None, create=None, update=None)
+    monkeypatch.setattr("sync_pipelines.delivery.single_items.find_job", lambda _name: stage.job)
+    stage.run()
+    target.opens = False
+    trigger_item("erp-stock", {"sku": "new", "stock": 1})
+    stage.run("erp_stock_items", succeeds=False)
+    stage.run(succeeds=False)
+    target.opens = True
+    shop.items = list(shop.records.values())
+    assert not stage.changed(stage.run)
+
+
 @pytest.mark.soak
 def test_what_a_run_wrote_that_could_not_say_so_any_more_is_in_the_next_version(
     stage: Stage, shop: Shop, monkeypatch: pytest.MonkeyPatch
@@ -236,20 +272,68 @@ def test_a_fetch_of_some_items_says_nothing_of_the_source(
 
 
 def test_a_source_with_materialisations_of_an_earlier_version_goes_on(shop: Shop, instance: DagsterInstance) -> None:
-    instance.report_runless_asset_event(AssetMaterialization(SOURCE, description="Fetched."))
+    instance.report_runless_asset_event(AssetMaterialization(SOURCE, description="Fetched.", metadata={"items": 5}))
     stage = Stage(shop, instance)
     stage.run()
     stage.run()
     assert versions(instance, SOURCE) == [None, observed(instance)[0]]
 
 
-def test_of_an_asset_that_another_sync_writes_a_fetch_says_no_version(shop: Shop, instance: DagsterInstance) -> None:
+def test_of_an_asset_that_another_sync_writes_a_fetch_says_nothing(shop: Shop, instance: DagsterInstance) -> None:
     reader = shop.job(name="copy", asset_key="shop/copy", source_asset="shop/stock")
     definitions = build_definitions([shop.job(), reader])
     for name in ("erp_stock", "copy"):
         assert definitions.resolve_job_def(name).execute_in_process(instance=instance).success
-    assert observed(instance, STOCK) == [None]
+    assert observed(instance, STOCK) == []
     assert len(versions(instance, STOCK)) == 1
+
+
+def fetch_in(instance: DagsterInstance, *definitions: Definitions) -> None:
+    """Materialises the sync in these definitions, by the job that Materialize uses."""
+    merged = Definitions.merge(*definitions).resolve_implicit_global_asset_job_def()
+    assert merged.execute_in_process(instance=instance, asset_selection=[STOCK]).success
+
+
+@asset(key=SOURCE)
+def made_here() -> None: ...
+
+
+@observable_source_asset(key=SOURCE)
+def observed_here() -> DataVersion:
+    return DataVersion("theirs")
+
+
+@pytest.mark.parametrize("theirs", [made_here, observed_here], ids=["made", "observed"])
+def test_of_an_asset_that_the_project_runs_nothing_is_reported(
+    shop: Shop, instance: DagsterInstance, theirs: Any
+) -> None:
+    fetch_in(instance, sync_definitions(shop.job()), Definitions([theirs]))
+    assert (observed(instance), versions(instance, SOURCE)) == ([], [])
+
+
+def test_an_asset_that_somebody_reports_elsewhere_keeps_their_version(shop: Shop, instance: DagsterInstance) -> None:
+    event = AssetMaterialization(SOURCE, description="loaded", tags={TAG: "theirs"}, metadata={"items": 5})
+    instance.report_runless_asset_event(event)
+    fetch_in(instance, sync_definitions(shop.job()))
+    assert (observed(instance), versions(instance, SOURCE)) == ([], ["theirs"])
+
+
+@pytest.mark.parametrize(
+    "definitions",
+    [
+        sync_definitions,
+        lambda job: build_definitions([job]),
+        lambda job: Definitions.merge(sync_definitions(job), Definitions([AssetSpec(SOURCE)])),
+    ],
+    ids=["stub", "ours", "external"],
+)
+def test_of_a_source_that_nobody_else_reports_a_fetch_is_reported(
+    shop: Shop, instance: DagsterInstance, definitions: Callable[[Any], Definitions]
+) -> None:
+    for _ in range(2):
+        fetch_in(instance, definitions(shop.job()))
+    assert len(observed(instance)) == 2
+    assert versions(instance, SOURCE) == observed(instance)[:1]
 
 
 class Automation:

@@ -9,12 +9,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
 from sync_pipelines.errors import ItemError
+from sync_pipelines.snapshots.content_sum import ContentSum, _mixed
 from sync_pipelines.snapshots.snapshot import FetchedPage, SnapshotWriter
 
 VALUES = st.none() | st.text(max_size=20) | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False)
@@ -110,3 +113,18 @@ def test_an_item_that_failed_counts(tmp_path: Path) -> None:
 def test_two_runs_over_the_same_items_agree(tmp_path_factory: pytest.TempPathFactory, items: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("sums")
     assert sum_of(folder / "a", items) == sum_of(folder / "b", items)
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.01, 1, 10**6, 2**48, 2.0**60])
+def test_forty_thousand_pairs_of_numbers_have_as_many_hashes(scale: float) -> None:
+    some = pa.array([(number + 1) * scale for number in range(200)])
+    pairs = {"net": np.repeat(np.arange(200), 200), "gross": np.tile(np.arange(200), 200)}
+    content, hashes = ContentSum(), np.zeros(40_000, np.uint64)
+    for name, which in pairs.items():
+        content._add_column(hashes, name, None, pa.chunked_array([some.take(pa.array(which))]))
+    assert len(np.unique(_mixed(hashes))) == 40_000
+
+
+def test_quarters_in_two_fields_are_told_apart(tmp_path: Path) -> None:
+    one, other = ({"id": 7, "net": net, "gross": gross} for net, gross in ((71.25, 30.75), (82.25, 4.75)))
+    assert sum_of(tmp_path / "a", [one]) != sum_of(tmp_path / "b", [other])

@@ -152,12 +152,8 @@ class RunSession:
         started_at: datetime | None = None,
         *,
         clean_up: bool = True,
-        writes: bool = False,
     ) -> set[str]:
         """Notes in the ledger that the run begins, and forgets there what is older than the settings keep it.
-
-        Args:
-            writes: True if it is about to write to the target at once.
 
         Returns:
             The plans that can still be applied, whose files must stay.
@@ -166,8 +162,6 @@ class RunSession:
         run = RunRow(self.run_id, self.job.name, self.kind.name, self._dagster_run_id, dict(options), started_at)
         with self._ledger.together():
             self._ledger.start_run(run)
-            if writes:
-                self.begin_writing()
             keep = self._workspace.expire_plans() if clean_up else set()
             is_more = clean_up and self._forget_old()
         self.run = run
@@ -176,7 +170,10 @@ class RunSession:
         return keep
 
     def begin_writing(self) -> None:
-        """Notes that this run is about to write to the target: if it dies, the target's data version is a new one."""
+        """Notes that this run is about to write to the target, once that is open.
+
+        If it dies or breaks off afterwards, the target's data version is a new one.
+        """
         self._workspace.data_versions.begin(Writing(self.job.name, self.run_id), self._workspace.clock())
 
     def _forget_old(self) -> bool:
@@ -238,10 +235,11 @@ class RunSession:
             notes: Gives what a person should know of it, at its end.
         """
         began_s = time.monotonic()
-        self.start(options, started_at, writes=True)
+        self.start(options, started_at)
         failure: str | None = "interrupted"
         try:
             with speaking(self.job.name), open_target(self.job, held) as driver:
+                self.begin_writing()
                 yield driver
             failure = None
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The data version of each sync's target, and what each sync has fetched of its source."""
+"""The data version of each sync's target, who is writing to it, and what each sync has fetched of its source."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ def upgrade() -> None:
         sa.Column("changed_by", sa.String(64), nullable=False),
         sa.Column("writer", sa.String(36)),
         sa.Column("written", sa.BigInteger(), nullable=False),
-        sa.Column("open_writer", sa.String(36)),
-        sa.Column("open_described", sa.String(64)),
+        schema=schema,
+    )
+    op.create_table(
+        f"{prefix}data_writers",
+        sa.Column("job", sa.String(200), primary_key=True),
+        sa.Column("writer", sa.String(36), primary_key=True),
+        sa.Column("described", sa.String(64), nullable=False),
+        sa.Column("is_single", sa.Boolean(), nullable=False),
+        sa.Column("is_counted", sa.Boolean(), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
         schema=schema,
     )
     op.create_table(
@@ -36,5 +44,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     prefix, schema = context.config.attributes["prefix"], context.config.attributes["schema"]
-    for table in ("data_versions", "source_parts"):
+    for table in ("data_versions", "data_writers", "source_parts"):
         op.drop_table(f"{prefix}{table}", schema=schema)
