@@ -113,4 +113,4 @@ def _asset_graph(context: OpExecutionContext) -> AssetGraph:
     try:
         return context.repository_def.asset_graph
     except (CheckError, DagsterInvariantViolationError):
-        return context.job_def.asset_layer.asset_graph
+        return context.job_def.asset_layer.asset_graph.source_asset_graph
