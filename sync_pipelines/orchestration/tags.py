@@ -36,9 +36,10 @@ def run_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:
 
 
 def tag_with_sync(instance: DagsterInstance, run: DagsterRun, job: SyncJob[Any, Any], *, is_alone: bool) -> None:
-    """Tags a run that is of no job of ours with the name of the sync, of several with all of them.
+    """Tags a run that is of no job of ours: as one of the sync's job if it does nothing else, else with its name.
 
-    The sync's other tags stay off it: they would be orders to Dagster, such as to retry, for what others do in the run.
+    From a run with others in it the sync's other tags stay off: they would be orders to Dagster, such as to retry, for
+    what the others do.
 
     Args:
         is_alone: True if the run does nothing but this sync.
@@ -47,9 +48,9 @@ def tag_with_sync(instance: DagsterInstance, run: DagsterRun, job: SyncJob[Any, 
     tags = dict(known.tags) if known is not None else {}
     names = [name for name in tags.get(SYNC_TAG, "").split(", ") if name]
     if job.name not in names:
-        mixed = {} if is_alone else {MIXED_TAG: "true"}
-        kind = {} if KIND_TAG in tags else {KIND_TAG: FULL}
-        instance.add_run_tags(run.run_id, {**kind, **mixed, SYNC_TAG: ", ".join([*names, job.name])})
+        given = run_tags(job, FULL) if is_alone else {KIND_TAG: FULL, MIXED_TAG: "true"}
+        added = {key: value for key, value in given.items() if key not in tags}
+        instance.add_run_tags(run.run_id, {**added, SYNC_TAG: ", ".join([*names, job.name])})
 
 
 def op_tags(job: SyncJob[Any, Any], kind: str) -> dict[str, str]:

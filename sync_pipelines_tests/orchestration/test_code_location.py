@@ -223,19 +223,22 @@ class TestSensors:
 
 class TestRunsWithoutAJob:
     def test_a_run_from_an_assets_page_is_tagged_with_its_sync(self, shop: Shop, instance: DagsterInstance) -> None:
-        definitions = sync_definitions(named(shop, "stock", run_tags={"dagster/max_retries": "3"}))
+        definitions = sync_definitions(named(shop, "stock", tags={"tier": "1"}, run_tags={"team/queue": "slow one"}))
         job = definitions.resolve_implicit_global_asset_job_def()
         run = job.execute_in_process(instance=instance, asset_selection=[AssetKey(["shop", "stock"])])
         tags = instance.get_run_by_id(run.run_id).tags  # type: ignore[union-attr]
-        assert {"sync": "stock", "sync/kind": "full", "sync/outcome": "clean"}.items() <= tags.items()
-        assert not {"sync/mixed", "dagster/max_retries"} & set(tags)  # what else is in the run is not ours to retry
+        wanted = {"sync": "stock", "sync/kind": "full", "sync/outcome": "clean", "tier": "1", "team/queue": "slow one"}
+        assert wanted.items() <= tags.items()
+        assert "sync/mixed" not in tags
 
     def test_one_of_several_syncs_names_them_all(self, shop: Shop, instance: DagsterInstance) -> None:
-        definitions = sync_definitions(named(shop, "stock"), named(shop, "orders"))
+        orders = named(shop, "orders", run_tags={"dagster/max_retries": "3"})
+        definitions = sync_definitions(named(shop, "stock"), orders)
         run = definitions.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance)
         tags = instance.get_run_by_id(run.run_id).tags  # type: ignore[union-attr]
         assert set(tags["sync"].split(", ")) == {"stock", "orders"}
         assert tags["sync/mixed"] == "true"
+        assert "dagster/max_retries" not in tags, "what else is in the run is not ours to retry"
 
 
 class TestRunsOfOthers:
