@@ -46,6 +46,8 @@ class SyncRun(ComparingRun):
             self._require_newest(session, held)
             session.look_up()
             verify = has_plan and self._ledger.begin_apply(run_id, self._workspace.clock())
+            if has_plan:  # also if it has nothing to write: what one has left that died is counted here
+                session.begin_writing()
         planned = PlanSummary.of_summary(read_summary(files.plan))
         if verify:
             self._report.line("apply: going on after an attempt that broke off")
@@ -54,7 +56,6 @@ class SyncRun(ComparingRun):
             self._report.line(f"apply: writing {planned.writes:,} records")
         is_applied = planned.staged is not None and session.batches.is_complete
         with self._opened(files, run_id, held) as (driver, differ):
-            session.begin_writing()
             if is_applied:
                 differ.clean_up(planned)
                 return

@@ -170,10 +170,7 @@ class RunSession:
         return keep
 
     def begin_writing(self) -> None:
-        """Notes that this run is about to write to the target, once that is open.
-
-        If it dies or breaks off afterwards, the target's data version is a new one.
-        """
+        """Notes that this run is about to write to the target: if it dies, the target's data version is a new one."""
         self._workspace.data_versions.begin(Writing(self.job.name, self.run_id), self._workspace.clock())
 
     def _forget_old(self) -> bool:
