@@ -108,14 +108,13 @@ def write_jobs(folder: Path, count: int) -> None:
         (package / f"sync_{number:04}.py").write_text(JOB_FILE.format(number=number), encoding="utf-8")
 
 
-def load(folder: Path, **environment: str) -> Loading:
+def load(folder: Path) -> Loading:
     """Loads the job files of a folder in a process of its own."""
     given = {
         **os.environ,
         "PYTHONPATH": str(folder),
         "SYNC_PIPELINES_JOBS": PACKAGE,
         "SYNC_PIPELINES_DATA_DIR": str(folder),
-        **environment,
     }
     line = [sys.executable, "-W", "ignore", "-c", LOAD]
     found = subprocess.run(line, env=given, cwd=folder, capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, time
 from typing import Any
 
@@ -17,6 +17,12 @@ from sync_pipelines.errors import SyncPipelinesError
 _SECRET = re.compile(rf"password|passwd|passphrase|({SENSITIVE_NAMES})$", re.IGNORECASE)
 _CONTAINERS = (list, tuple, set, frozenset)
 _SHOWN_CHARS = 80
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Joins the first names, and counts the others: `A-1, A-2 and 1,998 more`."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def shown_value(name: str, value: Any) -> Any:

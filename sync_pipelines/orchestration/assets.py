@@ -1,6 +1,5 @@
 """A graph-backed asset per sync, and the external asset it reads."""
 
-import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -17,10 +16,8 @@ from sync_pipelines.orchestration.definition_metadata import (
     kinds_of,
     source_kind,
 )
-from sync_pipelines.orchestration.keys import asset_key, source_key, upstream_keys
+from sync_pipelines.orchestration.keys import as_name, asset_key, source_key, upstream_keys
 from sync_pipelines.orchestration.ops import SELECTION, build_apply_op, build_diff_op, build_fetch_op
-
-_NO_GROUP = re.compile(r"[^A-Za-z0-9_]")
 
 
 def build_asset(job: AnyJob) -> AssetsDefinition:
@@ -75,7 +72,7 @@ def build_source_specs(
             key,
             description=f"In the external system; read by the sync {', '.join(job.name for job in reading)}.",
             # in a group of its own: the lineage shows only the last part of a key, and both sides may be "products"
-            group_name=_NO_GROUP.sub("_", key.path[0]),
+            group_name=as_name(key.path[0]),
             kinds={"source", *sorted({kind for job in reading if (kind := source_kind(job))})[: MAX_KINDS - 1]},
         )
         for key, reading in readers.items()

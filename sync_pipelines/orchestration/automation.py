@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Self
+from typing import Any
 
 from dagster import (
     AssetSelection,
     AutomationCondition,
     AutomationConditionSensorDefinition,
-    DefaultSensorStatus,
     SensorDefinition,
 )
 
 from sync_pipelines.engine.asset_checks import AUTOMATIONS
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.keys import source_key
-from sync_pipelines.orchestration.start import sensor_status
+from sync_pipelines.orchestration.location import SharedSensor
 
 AUTOMATION_TAG = "sync/automation"
 """On the assets that have a condition; holds its name in the job file, or `condition`."""
@@ -31,15 +30,8 @@ def build_automation_sensor(jobs: Sequence[AnyJob]) -> SensorDefinition | None:
     return _sensor() if any(job.automation is not None for job in jobs) else None
 
 
-class _OneSensor(AutomationConditionSensorDefinition):
-    @property
-    def default_status(self) -> DefaultSensorStatus:
-        """Returns that of all sensors here; Dagster's own for conditions is stopped until somebody finds its switch."""
-        return sensor_status()
-
-    def with_attributes(self, **_attributes: Any) -> Self:
-        """Returns itself: components want a copy with their own metadata, but all syncs share this one."""
-        return self
+class _OneSensor(SharedSensor, AutomationConditionSensorDefinition):
+    """Dagster's own sensor for conditions is stopped until somebody finds its switch, and copied by components."""
 
 
 @cache

@@ -26,13 +26,12 @@ from dagster import (
 
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.errors import ConfigurationError
-from sync_pipelines.orchestration.keys import asset_key
+from sync_pipelines.orchestration.keys import as_name, asset_key
 from sync_pipelines.registry.job_file_errors import JobFileError
 
 CHECK = "job_file_loads"
 GROUP = "broken_job_files"
 _DEFAULT_GROUP = "sync"
-_NO_NAME = re.compile(r"[^A-Za-z0-9_]+")
 _TO_DO = "Mend it and reload the code location. All other syncs are loaded; `sync-pipelines check` says the same."
 
 
@@ -106,21 +105,15 @@ def _sorted(found: dict[AssetKey, list[JobFileError]]) -> list[BrokenAsset]:
 
 
 def _key_of_module(problem: JobFileError) -> AssetKey:
-    return AssetKey([GROUP, _as_name(problem.module)])
+    return AssetKey([GROUP, as_name(problem.module)])
 
 
 def _keys(problem: JobFileError) -> list[AssetKey]:
     if problem.jobs:
         return [asset_key(job) for job in problem.jobs]
     declared = ([part for part in each.asset_key.split("/") if part] for each in problem.declared())
-    of_file = AssetKey([_DEFAULT_GROUP, _as_name(problem.module.rpartition(".")[2])])
-    return [AssetKey(list(map(_as_name, parts))) for parts in declared if parts] or [of_file]
-
-
-def _as_name(text: str) -> str:
-    """Returns what Dagster takes as a name: the text of a broken file may say anything."""
-    name = _NO_NAME.sub("_", text)
-    return name if name.strip("_") else "unknown"
+    of_file = AssetKey([_DEFAULT_GROUP, as_name(problem.module.rpartition(".")[2])])
+    return [AssetKey(list(map(as_name, parts))) for parts in declared if parts] or [of_file]
 
 
 def build_broken_specs(broken: Sequence[BrokenAsset]) -> list[AssetSpec]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from dagster import Definitions, ExecutorDefinition, JobDefinition, in_process_executor
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from sync_pipelines.engine.declaration import SyncJob
 from sync_pipelines.engine.redaction import described
@@ -22,7 +23,6 @@ from sync_pipelines.orchestration.circles import require_no_circle
 from sync_pipelines.orchestration.freshness import build_freshness_sensor
 from sync_pipelines.orchestration.handover import handover_io_manager
 from sync_pipelines.orchestration.jobs import (
-    BuiltAtNeed,
     Resources,
     build_at_need,
     build_drain_job,
@@ -108,7 +108,7 @@ def _definitions(
     schedules = [build_schedule(job, status) for job in built]
     retried = [job for job in built if job.retry is not None]
     automation = build_automation_sensor(built) if automation_sensor else None
-    others = [job for job in sync_jobs if job not in built]
+    others = [] if built is sync_jobs else [job for job in sync_jobs if job not in built]
     return Definitions(
         assets=[
             *build_source_specs(built, {each.key for each in broken}, only_own=not is_whole_location),
@@ -140,7 +140,7 @@ def _of_this_run(sync_jobs: Sequence[SyncJob[Any, Any]]) -> Sequence[SyncJob[Any
     return [job for job in sync_jobs if name in names_of_jobs(job)] or sync_jobs
 
 
-def _at_need(job: SyncJob[Any, Any], executor: ExecutorDefinition) -> list[BuiltAtNeed]:
+def _at_need(job: SyncJob[Any, Any], executor: ExecutorDefinition) -> list[UnresolvedAssetJobDefinition]:
     """Returns the jobs of a sync that this process is not there for: others may name them all the same."""
 
     def whole(resources: Resources) -> JobDefinition:
@@ -184,12 +184,8 @@ def require_distinct_names(sync_jobs: Sequence[SyncJob[Any, Any]]) -> None:
     """Makes sure that every name in Dagster means one thing, and names the two jobs and the field if not."""
     owners: dict[str, SyncJob[Any, Any]] = {}
     for job in sync_jobs:
-        taken = {
-            f"Dagster job {job.dagster_name}": "name",
-            f"Dagster job {drain_job_name(job)}": "name",
-            f"Dagster job {retry_job_name(job)}": "name",
-            f"asset {asset_key(job).to_user_string()}": "asset_key",
-        }
+        taken = {f"Dagster job {name}": "name" for name in names_of_jobs(job)}
+        taken[f"asset {asset_key(job).to_user_string()}"] = "asset_key"
         for name, field in taken.items():
             other = owners.setdefault(name, job)
             if other.name != job.name:

@@ -38,8 +38,6 @@ from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 
 Items = TypeVar("Items", Drain, RetryRun)
 Event = AssetMaterialization | AssetCheckEvaluation | Output[None]
-
-
 Resources = Mapping[str, ResourceDefinition] | None
 
 
@@ -61,14 +59,12 @@ class OneAssetJob(UnresolvedAssetJobDefinition):
         return super().resolve(AssetGraph.from_assets(list(of_asset)), default_executor_def, resource_defs)
 
 
-class BuiltAtNeed(UnresolvedAssetJobDefinition):
-    """A job that is there by its name, and is built when somebody asks for more."""
-
-
-def build_at_need(sync_job: AnyJob, name: str, build: Callable[[Resources], JobDefinition]) -> BuiltAtNeed:
+def build_at_need(
+    sync_job: AnyJob, name: str, build: Callable[[Resources], JobDefinition]
+) -> UnresolvedAssetJobDefinition:
     """Returns a job of that name, which `build` makes at need out of the code location's resources."""
 
-    class Job(BuiltAtNeed):
+    class Job(UnresolvedAssetJobDefinition):
         def resolve(
             self,
             asset_graph: AssetGraph,  # noqa: ARG002 - it may lack the asset

@@ -1,8 +1,18 @@
 """The keys of a sync's assets."""
 
+import re
+
 from dagster import AssetKey
 
 from sync_pipelines.engine.declaration import AnyJob
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9_]+")
+
+
+def as_name(text: str) -> str:
+    """Returns what Dagster takes as the name of a group, or as a part of a key that is also a name of its own."""
+    name = _NO_NAME.sub("_", text)
+    return name if name.strip("_") else "unknown"
 
 
 def asset_key(job: AnyJob) -> AssetKey:

@@ -3,13 +3,22 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any, Self
 
-from dagster import DagsterInstance, DagsterRun, RepositoryDefinition, RunsFilter, SensorEvaluationContext
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DefaultSensorStatus,
+    RepositoryDefinition,
+    RunsFilter,
+    SensorEvaluationContext,
+)
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 
 from sync_pipelines.database.connections import file_of
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.broken_files import BrokenAsset
+from sync_pipelines.orchestration.start import sensor_status
 from sync_pipelines.runner.context.workspace import Workspace, open_workspace
 from sync_pipelines.settings.model import Settings, load_settings
 
@@ -43,7 +52,10 @@ class CodeLocation:
             repository: Only those that it has.
         """
         jobs = [self._jobs[name] for name in sorted(self._jobs)]
-        return [job for job in jobs if repository is None or repository.has_job(job.dagster_name)]
+        if repository is None:
+            return jobs
+        names = set(repository.job_names)  # asked for one by one, Dagster goes through all of them for each
+        return [job for job in jobs if job.dagster_name in names]
 
     def in_sight_of(self, context: SensorEvaluationContext) -> list[AnyJob]:
         """Returns the syncs of the code location for which a sensor is evaluated."""
@@ -59,6 +71,19 @@ class CodeLocation:
     def runs(self, instance: DagsterInstance, which: RunsFilter, limit: int | None = None) -> list[DagsterRun]:
         """Returns those of this code location among the first runs that a filter finds, newest first."""
         return [run for run in instance.get_runs(which, limit=limit) if self.has_launched(run)]
+
+
+class SharedSensor:
+    """What a sensor is that all syncs of a code location share: one object, in whatever state the settings say."""
+
+    @property
+    def default_status(self) -> DefaultSensorStatus:
+        """Returns what `SYNC_PIPELINES_START` says when the definitions are loaded, not when this is imported."""
+        return sensor_status()
+
+    def with_attributes(self, **_attributes: Any) -> Self:
+        """Returns itself: components want a copy with their own metadata, but all of them share this one."""
+        return self
 
 
 class HeldWorkspace:

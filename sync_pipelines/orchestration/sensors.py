@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any
 
 from dagster import (
     DagsterRunStatus,
-    DefaultSensorStatus,
     RunRequest,
     RunsFilter,
     SensorDefinition,
@@ -18,8 +17,7 @@ from dagster._core.definitions.target import AutomationTarget
 
 from sync_pipelines.engine.declaration import AnyJob
 from sync_pipelines.orchestration.jobs import drain_job_name
-from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE
-from sync_pipelines.orchestration.start import sensor_status
+from sync_pipelines.orchestration.location import CODE_LOCATION, HELD_WORKSPACE, SharedSensor
 from sync_pipelines.orchestration.tags import KIND_TAG, run_tags
 from sync_pipelines.runner.changes.drain import DrainLimits
 from sync_pipelines.runner.context.workspace import utc_now
@@ -60,7 +58,7 @@ class _Targets(Sequence[AutomationTarget]):
         return (AutomationTarget(name) for name in names if name is not None)
 
 
-class LocationSensor(SensorDefinition):
+class LocationSensor(SharedSensor, SensorDefinition):
     """A sensor that all syncs of a code location share.
 
     It is one object however many definitions it is merged from, so Dagster takes it for one sensor.
@@ -90,11 +88,6 @@ class LocationSensor(SensorDefinition):
         self._may_start = _Targets(job_name)
 
     @property
-    def default_status(self) -> DefaultSensorStatus:
-        """Returns what `SYNC_PIPELINES_START` says when the definitions are loaded, not when this is imported."""
-        return sensor_status()
-
-    @property
     def targets(self) -> Sequence[AutomationTarget]:
         """Returns the Dagster jobs that it may start."""
         return self._may_start
@@ -102,10 +95,6 @@ class LocationSensor(SensorDefinition):
     def resolve_run_requests(self, run_requests: Sequence[RunRequest], *_args: Any, **_kwargs: Any) -> Any:
         """Returns the runs that it asks for, each of which names its job."""
         return run_requests
-
-    def with_attributes(self, **_attributes: Any) -> Self:
-        """Returns itself: components want a copy with their own metadata, but all of them share this one."""
-        return self
 
 
 def build_inbox_sensor() -> LocationSensor:
@@ -170,8 +159,7 @@ def _next_of(syncs: Sequence[AnyJob], last: str | None) -> list[AnyJob]:
         syncs: In the order of their names.
         last: The name of the last one that was started; None if none was.
     """
-    after = [job for job in syncs if last is not None and job.name > last]
-    return [*after, *(job for job in syncs if job not in after)][:STARTED_AT_ONCE]
+    return sorted(syncs, key=lambda job: last is not None and job.name <= last)[:STARTED_AT_ONCE]
 
 
 def some_of(sentences: Sequence[str]) -> str:

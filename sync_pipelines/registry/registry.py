@@ -12,6 +12,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from sync_pipelines.engine.declaration import AnyJob, SyncJob
+from sync_pipelines.engine.display import first_of
 from sync_pipelines.engine.intervals import Interval, as_interval
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.registry.job_file_errors import JobFileError, declared_jobs, import_error
@@ -197,9 +198,9 @@ def find_job(name: str) -> AnyJob:
 
 
 def _some_of(names: Sequence[str]) -> str:
-    """Joins the first names, and counts the others."""
-    rest = f" and {len(names) - _NAMES_SHOWN:,} more: sync-pipelines list" if len(names) > _NAMES_SHOWN else ""
-    return (", ".join(names[:_NAMES_SHOWN]) or "none") + rest
+    """Joins the first names, and says where the others are."""
+    others = ": sync-pipelines list" if len(names) > _NAMES_SHOWN else ""
+    return (first_of(names, _NAMES_SHOWN) or "none") + others
 
 
 def known_job(name: str) -> AnyJob | None:

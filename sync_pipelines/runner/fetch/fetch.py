@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from sync_pipelines.engine.completeness import Completeness, source_ends
 from sync_pipelines.engine.declaration import SyncJob
+from sync_pipelines.engine.display import first_of
 from sync_pipelines.engine.external_ids import external_id_of
 from sync_pipelines.engine.one_item import OneItem
 from sync_pipelines.engine.pages import stream_pages
@@ -124,8 +125,7 @@ def fetch_snapshot(
         completeness = ends.completeness(took_all=selection.is_everything)
         missing = wanted.missing if wanted is not None and not is_cut_off else []
         writer.finish({"items": writer.rows, **completeness.to_manifest(), "not_found": len(missing)})
-    more = f" and {len(missing) - _IDS_SHOWN:,} more" if len(missing) > _IDS_SHOWN else ""
-    notes = [f"not found in the source: {', '.join(missing[:_IDS_SHOWN])}{more}"] if missing else []
+    notes = [f"not found in the source: {first_of(missing, _IDS_SHOWN)}"] if missing else []
     if completeness.took_all:
         notes += ends.notes
     if completeness.doubts and job.deletes == "off":  # else the diff says it of the deletes

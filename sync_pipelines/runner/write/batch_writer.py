@@ -194,9 +194,9 @@ class BatchWriter:
         works = {handle: (work, action) for action in _OF_ITEMS for handle, work in self._works[action]}
         handles = sorted(works)
         later = [handles[place] for place in sorted(self._driver.later_rivals([works[each][0] for each in handles]))]
-        if later:
+        if taken_out := set(later):
             for action in _OF_ITEMS:
-                self._works[action] = [each for each in self._works[action] if each[0] not in set(later)]
+                self._works[action] = [each for each in self._works[action] if each[0] not in taken_out]
         return [_Refused(handle, *works[handle], _NOT_TRIED) for handle in later]
 
     def _judge_suspected(self) -> None:
