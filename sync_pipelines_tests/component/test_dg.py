@@ -17,8 +17,6 @@ from demo.erp import free_port
 from sync_pipelines import Settings, trigger_sync
 from sync_pipelines_tests.children import run_child
 
-pytest.importorskip("dagster_dg_cli")
-
 PYPROJECT = """
 [project]
 name = "my_project"

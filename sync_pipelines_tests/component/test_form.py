@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import jsonschema  # comes with dg, which the tests have
 import pytest
 import yaml
 
 from sync_pipelines.component.component import SyncComponent
 from sync_pipelines_tests.component.test_page import BLOCKS
 
-jsonschema = pytest.importorskip("jsonschema")  # comes with dg
 SCHEMA = jsonschema.Draft202012Validator(SyncComponent.model().model_json_schema())
 
 

@@ -201,7 +201,6 @@ def rows_of(source: Any) -> list[Any]:
 
 
 def test_a_dlt_resource_is_made_anew_at_each_fetch_with_its_arguments() -> None:
-    pytest.importorskip("dlt")
     place = "sync_pipelines_tests.component.dlt_shop"
 
     made = sync_with(f"dlt: {{resource: {place}.articles, arguments: {{count: 2}}}}").fetch_external
