@@ -88,8 +88,8 @@ def _check_upstream(job: Any) -> None:
     if not isinstance(job.upstream, (list, tuple)):
         raise _wrong(job, "upstream", f"{job.upstream!r} must be a list of asset keys: ['warehouse/products']")
     taken = {
-        job.asset_key or f"{job.group}/{job.dagster_name}": "is the sync's own asset; a sync can't read itself",
-        job.source_asset or f"sources/{job.dagster_name}": "is the source_asset already; name it once",
+        job.asset_path: "is the sync's own asset; a sync can't read itself",
+        job.source_path: "is the source_asset already; name it once",
     }
     for key in job.upstream:
         if not _is_key_of_others(key):

@@ -20,6 +20,9 @@ from sync_pipelines.engine.webhooks import Webhook
 Item = TypeVar("Item")
 Local = TypeVar("Local")
 
+DEFAULT_GROUP = "sync"
+"""Dagster's asset group of a job that names none."""
+
 Fetched = Iterable[Any] | AsyncIterable[Any]
 
 
@@ -130,7 +133,7 @@ class SyncJob(Generic[Item, Local]):
     source_asset: str | None = None
     upstream: Sequence[str] = ()
     automation: Any = None
-    group: str = "sync"
+    group: str = DEFAULT_GROUP
     owners: Sequence[str] = ()
     kinds: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -173,7 +176,17 @@ class SyncJob(Generic[Item, Local]):
     @property
     def dagster_name(self) -> str:
         """The job's name as Dagster wants it: `erp_inventory`."""
-        return self.name.replace("-", "_")
+        return _dagster_name(self.name)
+
+    @property
+    def asset_path(self) -> str:
+        """The key of the asset that it keeps up to date, as `asset_key` gives it or by default."""
+        return self.asset_key or default_asset_path(self.name, self.group)
+
+    @property
+    def source_path(self) -> str:
+        """The key of the external asset that it reads, as `source_asset` gives it or by default."""
+        return self.source_asset or f"sources/{self.dagster_name}"
 
     @property
     def interval(self) -> Interval | None:
@@ -211,3 +224,12 @@ class SyncJob(Generic[Item, Local]):
 
 AnyJob = SyncJob[Any, Any]
 """A sync job, whatever its items and local records are."""
+
+
+def default_asset_path(name: str, group: str = DEFAULT_GROUP) -> str:
+    """Returns the key of the asset of a job that gives none: group and name."""
+    return f"{group}/{_dagster_name(name)}"
+
+
+def _dagster_name(name: str) -> str:
+    return name.replace("-", "_")

@@ -24,14 +24,13 @@ from dagster import (
     multi_asset_check,
 )
 
-from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.engine.declaration import DEFAULT_GROUP, AnyJob
 from sync_pipelines.errors import ConfigurationError
 from sync_pipelines.orchestration.keys import as_name, asset_key
 from sync_pipelines.registry.job_file_errors import JobFileError
 
 CHECK = "job_file_loads"
 GROUP = "broken_job_files"
-_DEFAULT_GROUP = "sync"
 _TO_DO = "Mend it and reload the code location. All other syncs are loaded; `sync-pipelines check` says the same."
 
 
@@ -112,7 +111,7 @@ def _keys(problem: JobFileError) -> list[AssetKey]:
     if problem.jobs:
         return [asset_key(job) for job in problem.jobs]
     declared = ([part for part in each.asset_key.split("/") if part] for each in problem.declared())
-    of_file = AssetKey([_DEFAULT_GROUP, as_name(problem.module.rpartition(".")[2])])
+    of_file = AssetKey([DEFAULT_GROUP, as_name(problem.module.rpartition(".")[2])])
     return [AssetKey(list(map(as_name, parts))) for parts in declared if parts] or [of_file]
 
 

@@ -17,12 +17,12 @@ def as_name(text: str) -> str:
 
 def asset_key(job: AnyJob) -> AssetKey:
     """Returns the key of the asset that a sync keeps up to date."""
-    return AssetKey((job.asset_key or f"{job.group}/{job.dagster_name}").split("/"))
+    return AssetKey(job.asset_path.split("/"))
 
 
 def source_key(job: AnyJob) -> AssetKey:
     """Returns the key of the external asset that a sync reads."""
-    return AssetKey((job.source_asset or f"sources/{job.dagster_name}").split("/"))
+    return AssetKey(job.source_path.split("/"))
 
 
 def upstream_keys(job: AnyJob) -> list[AssetKey]:

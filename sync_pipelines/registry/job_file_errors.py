@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sync_pipelines.engine.declaration import AnyJob
+from sync_pipelines.engine.declaration import DEFAULT_GROUP, AnyJob, default_asset_path
 from sync_pipelines.engine.places import users_place
 from sync_pipelines.engine.redaction import described, message_of, redact, typed
 from sync_pipelines.errors import ConfigurationError
@@ -18,7 +18,6 @@ from sync_pipelines.errors import ConfigurationError
 _FIELDS = ("name", "asset_key", "group")
 _CALL = re.compile(r"\bSyncJob\b(?:\[[^\n(]*\])?\(")
 _TEXT_FIELD = re.compile(r"""\b(name|asset_key|group)\s*=\s*(["'])([^"'\n]*)\2""")
-_DEFAULT_GROUP = "sync"
 _LARGEST_FILE = 1_000_000
 
 
@@ -118,7 +117,7 @@ def declared_jobs(path: str) -> tuple[DeclaredJob, ...]:
 
 def _declared(fields: dict[str, str], line: int) -> DeclaredJob:
     name = fields["name"]
-    default = f"{fields.get('group') or _DEFAULT_GROUP}/{name.replace('-', '_')}"
+    default = default_asset_path(name, fields.get("group") or DEFAULT_GROUP)
     return DeclaredJob(name, fields.get("asset_key") or default, line)
 
 
